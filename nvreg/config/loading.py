@@ -1,0 +1,118 @@
+"""Reading an experiment file, with every mistake as one line that names the key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from nvreg.config.schema import Experiment
+from nvreg.errors import UserError
+
+
+def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
+    """Read and check an experiment file.
+
+    Args:
+        path: the YAML file. Input paths in it are relative to its directory and returned absolute.
+        overrides: ``a.b=value`` each, set before checking: a dotted path of keys (and of positions in lists,
+            from 0) and a YAML value.
+
+    Raises:
+        UserError: if the file cannot be read, or a key or value is not what the schema expects.
+    """
+    path = Path(path)
+    document = _read(path)
+    for override in overrides:
+        _set(document, override)
+    try:
+        return Experiment.model_validate(document, context={"directory": path.resolve().parent})
+    except ValidationError as error:
+        raise UserError(f"{path}: {_one_line(error, document)}") from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise UserError(
+            f"{path}: expected an experiment file that can be read, received: {reason}"
+        ) from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: expected YAML, received: {' '.join(str(error).split())}") from error
+    if not isinstance(document, dict):
+        raise UserError(f"{path}: expected keys and values of an experiment, received {_short(document)}")
+    return document
+
+
+def _set(document: dict[str, Any], override: str) -> None:
+    dotted, separator, value = override.partition("=")
+    *parents, last = dotted.split(".")
+    if not separator or not all([*parents, last]):
+        raise UserError(f"--set: expected a.b=value, received {override!r}")
+    target: Any = document
+    try:
+        for key in parents:
+            target = target[int(key)] if isinstance(target, list) else target.setdefault(key, {})
+        target[int(last) if isinstance(target, list) else last] = yaml.safe_load(value)
+    except (AttributeError, IndexError, TypeError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"--set: expected keys of the experiment and a YAML value, received {override!r}: {reason}"
+        ) from error
+
+
+def _one_line(error: ValidationError, document: Any) -> str:
+    """Return the first mistake; the members of a union report theirs separately and are joined."""
+    mistakes: dict[str, list[ErrorDetails]] = {}
+    for details in error.errors(include_url=False):
+        mistakes.setdefault(_key(details, document), []).append(details)
+    key, first = next(iter(mistakes.items()))
+    more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
+    return f"{key}{': ' if key else ''}{_message(first)}{more}"
+
+
+def _key(details: ErrorDetails, document: Any) -> str:
+    """Return the dotted path of the mistake, without what pydantic adds for the members of a union."""
+    keys = []
+    for part in details["loc"]:
+        inside = part in document if isinstance(document, dict) else isinstance(document, list)
+        if not inside and details["type"] != "missing":
+            break
+        keys.append(str(part))
+        document = document[part] if inside else None
+    if details["type"] == "unknown_key":
+        keys.append(details["ctx"]["key"])
+    return ".".join(keys)
+
+
+def _message(alternatives: Sequence[ErrorDetails]) -> str:
+    match alternatives[0]["type"]:
+        case "missing":
+            return "expected a value, the key is missing"
+        case "value_error" | "unknown_key":
+            return alternatives[0]["msg"].removeprefix("Value error, ")
+        case _:
+            expected = " or ".join(map(_expected, alternatives))
+            return f"expected {expected}, received {_short(alternatives[0]['input'])}"
+
+
+def _expected(details: ErrorDetails) -> str:
+    match details["type"]:
+        case "model_type" | "dict_type":
+            return "keys with values"
+        case "too_short":
+            return "at least one item"
+        case _:
+            return re.sub(r"^Input should (be )?", "", details["msg"]).partition(", unable")[0]
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,1 @@
+"""Sweeps: which settings are tried, how they are measured and what is kept."""
