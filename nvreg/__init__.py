@@ -1,0 +1,56 @@
+"""Does regularising a checkpoint's attention after training make it hold up better on other domains?"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nvreg.attention.moments import Moments
+    from nvreg.attention.settings import Settings
+    from nvreg.checkpoint import from_pretrained, save_pretrained
+    from nvreg.errors import UserError
+    from nvreg.models.convert import convert_, revert_, set_settings_
+    from nvreg.models.registry import sites
+    from nvreg.models.state import Site
+    from nvreg.prior.artefact import Prior
+    from nvreg.prior.estimate import estimate_prior
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Moments": "attention.moments",
+    "Prior": "prior.artefact",
+    "Settings": "attention.settings",
+    "Site": "models.state",
+    "UserError": "errors",
+    "convert_": "models.convert",
+    "estimate_prior": "prior.estimate",
+    "from_pretrained": "checkpoint",
+    "revert_": "models.convert",
+    "save_pretrained": "checkpoint",
+    "set_settings_": "models.convert",
+    "sites": "models.registry",
+}
+
+__all__ = [  # noqa: RUF022 - in the order of use
+    "sites",
+    "Site",
+    "estimate_prior",
+    "Prior",
+    "Moments",
+    "Settings",
+    "convert_",
+    "set_settings_",
+    "revert_",
+    "save_pretrained",
+    "from_pretrained",
+    "UserError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that the command line starts without torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nvreg' has no attribute {name!r}")
+    return getattr(import_module(f"nvreg.{_HOMES[name]}"), name)

@@ -1,0 +1,220 @@
+"""NV attention as ordinary attention (docs/method.md, section 4): what is run.
+
+Token components are plain keys and values, projected from a scaled input, with one additive bias a
+key. The prior is not a key: the log-sum-exp of plain attention gives its weight, and its value is
+mixed in afterwards, so that masks, caches and kernels see the lengths of the pretrained model.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from nvreg.attention.kernel import attention_with_lse
+from nvreg.attention.moments import Moments
+from nvreg.attention.settings import SiteSettings
+
+
+class Projection(NamedTuple):
+    """A pretrained key or value projection, by head.
+
+    Attributes:
+        weight: shape (key heads, e, d).
+        bias: shape (key heads, e).
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, z: Tensor) -> Tensor:
+        """Project ``z`` of shape (d,) to shape (key heads, e)."""
+        return self.weight @ z + self.bias
+
+
+class TokenMap(NamedTuple):
+    """From z to what the key and value projections read, and to each key's bias (section 4).
+
+    Attributes:
+        input_scale: ``tau_mu v_u / b1``, shape (d,), in the dtype of z.
+        input_shift: ``(1 - tau_mu) mu_0 v_u / b1``, shape (d,), or None where tau_mu is 1.
+        quadratic: ``(c - tau_mu^2 / b1) / 2``, shape (d,), in float32 at least, like the next two.
+        linear: ``-tau_mu (1 - tau_mu) mu_0 / b1``, shape (d,), or None where tau_mu is 1.
+        constant: ``-(1 - tau_mu)^2 sum(mu_0^2 / b1) / 2``, a scalar.
+    """
+
+    input_scale: Tensor
+    input_shift: Tensor | None
+    quadratic: Tensor
+    linear: Tensor | None
+    constant: Tensor
+
+    def means(self, z: Tensor) -> Tensor:
+        """Return ``mu_i v_u / b1``, the input of the key and value projections, in the shape of z."""
+        if self.input_shift is None:
+            return z * self.input_scale
+        return torch.addcmul(self.input_shift, z, self.input_scale)
+
+    def bias(self, z: Tensor) -> Tensor:
+        """Return ``beta_i`` of every token, shape (batch, keys), in float32 at least."""
+        z = z.to(self.quadratic.dtype)
+        bias = z.square() @ self.quadratic
+        if self.linear is not None:
+            bias = bias + (z @ self.linear + self.constant)
+        return bias
+
+
+class PriorSlot(NamedTuple):
+    """The prior component of a site, in the space of its heads (section 4). Query heads come first.
+
+    Attributes:
+        key: ``c k_0``, shape (heads, e), in float32 at least.
+        log_mass: ``beta_0``, a float.
+        value: ``v_0``, shape (heads, e).
+        query_map: transposed M0, shape (heads, e, e).
+    """
+
+    key: Tensor
+    log_mass: float
+    value: Tensor
+    query_map: Tensor
+
+
+class Parameters(NamedTuple):
+    """All that one setting at one site needs; None where there is nothing to do.
+
+    Attributes:
+        tokens: how token components differ from the pretrained vectors.
+        prior: the prior component, or None at tau_alpha = inf.
+        query_map: transposed M1, shape (heads, e, e), or None at tau_sigma = 0.
+        token_share: mean over input coordinates of ``tau_mu v_u / b1``, for the discarded share (section 6).
+    """
+
+    tokens: TokenMap | None
+    prior: PriorSlot | None
+    query_map: Tensor | None
+    token_share: float
+
+
+def interpolation_map(ratio: Tensor, key: Projection, value: Projection, groups: int) -> Tensor:
+    """Return ``W_v diag(ratio) W_k^T`` of every query head, transposed: shape (heads, e, e).
+
+    Args:
+        ratio: r0 or r1, shape (d,).
+        key: the key projection.
+        value: the value projection.
+        groups: query heads per key head.
+    """
+    return torch.einsum("hed,hfd->hef", key.weight * ratio, value.weight).repeat_interleave(groups, 0)
+
+
+def prepare(
+    moments: Moments,
+    settings: SiteSettings,
+    scale: float,
+    key: Projection,
+    value: Projection,
+    *,
+    groups: int = 1,
+    dtype: torch.dtype | None = None,
+) -> Parameters:
+    """Precompute a setting: vectors in float64, maps in the projections' dtype, cast last to ``dtype``.
+
+    Args:
+        moments: the site's prior.
+        settings: the site's parameters.
+        scale: c, by which the model multiplies ``q . k``.
+        key: W_k and b_k.
+        value: W_v and b_v, shape as key.
+        groups: query heads per key head (section 5).
+        dtype: of the model's activations; by default the projections'.
+    """
+    dtype = dtype or key.weight.dtype
+    wide, device = key.weight.dtype, key.weight.device
+    tau_alpha, tau_sigma, tau_mu = settings
+    mu_0, var_0 = moments.mean, moments.variance
+    query_variance = 1 / scale
+    b1 = tau_sigma**2 * var_0 + query_variance
+    b0 = var_0 + query_variance
+
+    def cast(tensor: Tensor, to: torch.dtype) -> Tensor:
+        return tensor.to(device=device, dtype=to)
+
+    tokens = prior = query_map = None
+    if settings.changes_tokens:
+        mixed = tau_mu < 1
+        tokens = TokenMap(
+            input_scale=cast(tau_mu * query_variance / b1, dtype),
+            input_shift=cast((1 - tau_mu) * mu_0 * query_variance / b1, dtype) if mixed else None,
+            quadratic=cast((scale - tau_mu**2 / b1) / 2, wide),
+            linear=cast(-tau_mu * (1 - tau_mu) * mu_0 / b1, wide) if mixed else None,
+            constant=cast(-((1 - tau_mu) ** 2) * (mu_0.square() / b1).sum() / 2, wide),
+        )
+    if tau_sigma > 0:
+        query_map = interpolation_map(cast(1 - query_variance / b1, wide), key, value, groups).to(dtype)
+    if settings.has_prior:
+        seen = cast(mu_0 * query_variance / b0, wide)
+        log_mass = moments.log_alpha_mean - tau_alpha * moments.log_alpha_std
+        log_mass -= float((mu_0.square() / b0 + b0.log() - b1.log()).sum()) / 2
+        prior = PriorSlot(
+            key=(scale * key(seen)).repeat_interleave(groups, 0),
+            log_mass=log_mass,
+            value=value(seen).repeat_interleave(groups, 0).to(dtype),
+            query_map=interpolation_map(cast(var_0 / b0, wide), key, value, groups).to(dtype),
+        )
+    return Parameters(tokens, prior, query_map, token_share=tau_mu * float((query_variance / b1).mean()))
+
+
+def attend(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    parameters: Parameters,
+    scale: float,
+    *,
+    bias: Tensor | None = None,
+    mask: Tensor | None = None,
+    is_causal: bool = False,
+    need_weights: bool = False,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Run NV attention on projected queries, keys and values (docs/method.md, section 4).
+
+    Args:
+        query: ``W_q x + b_q``, not scaled, shape (batch, heads, queries, e).
+        key: keys k_i, shape (batch, key heads, keys, e).
+        value: values v_i, in the shape of key.
+        parameters: from `prepare`.
+        scale: c.
+        bias: beta_i, shape (batch, 1, 1, keys), where the setting changes tokens.
+        mask: bool (True is seen) or additive, broadcastable to (batch, heads, queries, keys).
+        is_causal: query m sees keys 0..m only; not together with a mask.
+        need_weights: return the weights too.
+
+    Returns:
+        Head outputs, shape of query; weights with the prior in column 0, shape
+        (batch, heads, queries, 1 + keys), or None; the prior's weights ``A_m0``, shape
+        (batch, heads, queries), or None at tau_alpha = inf.
+    """
+    output, lse, weights = attention_with_lse(
+        query, key, value, scale, bias=bias, mask=mask, is_causal=is_causal, need_weights=need_weights
+    )
+    prior = parameters.prior
+    gate = None
+    if parameters.query_map is not None:
+        output = output + _map_queries(query, parameters.query_map)
+    if prior is not None:
+        logit = torch.einsum("bhme,he->bhm", query.to(prior.key.dtype), prior.key) + prior.log_mass
+        gate = torch.sigmoid(logit - lse)
+        prior_output = _map_queries(query, prior.query_map) + prior.value[:, None]
+        output = torch.lerp(output, prior_output, gate.to(output.dtype).unsqueeze(-1))
+    if weights is not None:
+        first = torch.zeros_like(lse) if gate is None else gate
+        weights = torch.cat(
+            [first.unsqueeze(-1).to(weights.dtype), weights * (1 - first).unsqueeze(-1)], dim=-1
+        )
+    return output, weights, gate
+
+
+def _map_queries(query: Tensor, query_map: Tensor) -> Tensor:
+    return torch.einsum("bhme,hef->bhmf", query, query_map.to(query.dtype))

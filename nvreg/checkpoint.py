@@ -1,0 +1,60 @@
+"""Converted models as directories: an unchanged pretrained checkpoint, with prior and settings beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers import AutoConfig, PreTrainedModel
+
+from nvreg.attention.settings import Settings
+from nvreg.errors import UserError
+from nvreg.files import write_text
+from nvreg.models.convert import convert_, current_settings, is_converted
+from nvreg.models.registry import attention_modules
+from nvreg.prior.artefact import Prior
+
+PRIOR_FILE = "nvreg_prior.safetensors"
+SETTINGS_FILE = "nvreg.json"
+
+
+def save_pretrained(model: PreTrainedModel, path: str | Path) -> None:
+    """Save a converted model to a directory.
+
+    The weights are the pretrained ones: Transformers alone loads the unchanged pretrained model from it,
+    `from_pretrained` the converted one.
+
+    Raises:
+        ValueError: if the model is not converted.
+    """
+    if not is_converted(model):
+        raise ValueError("expected a converted model; call convert_(model, prior, settings) first")
+    path = Path(path)
+    model.save_pretrained(path)
+    next(iter(attention_modules(model).values()))[1].nv.prior.save(path / PRIOR_FILE)
+    settings = {"settings": current_settings(model).to_dict()}
+    write_text(path / SETTINGS_FILE, json.dumps(settings, indent=1) + "\n")
+
+
+def from_pretrained(path: str | Path, **options: Any) -> PreTrainedModel:
+    """Load a model that `save_pretrained` saved, in evaluation mode.
+
+    Args:
+        path: the directory.
+        options: passed on to the ``from_pretrained`` of Transformers, ``dtype`` for one.
+
+    Raises:
+        UserError: if the directory lacks a part or its weights are not the ones that were saved.
+    """
+    path = Path(path)
+    for name in (SETTINGS_FILE, PRIOR_FILE, "config.json"):
+        if not (path / name).is_file():
+            raise UserError(
+                f"expected a directory written by nvreg.save_pretrained, found no {name} in {path}"
+            )
+    settings = Settings.from_dict(json.loads((path / SETTINGS_FILE).read_text())["settings"])
+    architecture = AutoConfig.from_pretrained(path).architectures[0]
+    model = getattr(transformers, architecture).from_pretrained(path, **options).eval()
+    return convert_(model, Prior.load(path / PRIOR_FILE), settings)

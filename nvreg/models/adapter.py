@@ -1,0 +1,63 @@
+"""What nvreg must know of an attention layout: one subclass of `Adapter` a layout."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from nvreg.attention.fused import Projection
+
+
+class Adapter(ABC):
+    """How Transformers arranges one kind of attention module.
+
+    Adapters hold no state: they read plain and converted modules alike. What a setting needs at run time
+    is on the converted module as ``module.nv`` (`nvreg.models.state.SiteState`). Modules are typed Any:
+    their attributes are the layout's.
+
+    Attributes:
+        attention_classes: model type (as in ``config.model_type``) to the name of its attention class.
+    """
+
+    attention_classes: ClassVar[Mapping[str, str]]
+
+    @abstractmethod
+    def role(self, module: Any, name: str) -> str:
+        """Return ``encoder``, ``cross`` or ``decoder`` for the module called ``name`` in the base model."""
+
+    @abstractmethod
+    def scale(self, module: Any) -> float:
+        """Return c, by which the model multiplies ``(W_q x + b_q) . (W_k z + b_k)``."""
+
+    @abstractmethod
+    def width(self, module: Any) -> int:
+        """Return d, the number of coordinates that keys and values are projected from."""
+
+    @abstractmethod
+    def projections(self, module: Any) -> tuple[Projection, Projection]:
+        """Return the key and the value projection by head, in float32 at least."""
+
+    @abstractmethod
+    def key_input(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
+        """Return z, shape (batch, keys, d), from the arguments of the module's forward."""
+
+    @abstractmethod
+    def forward(self, module: Any, hidden_states: Tensor, **kwargs: Any) -> tuple[Any, ...]:
+        """Do what the module's own forward does, with NV attention: same arguments, same results."""
+
+
+def split_heads(projected: Tensor, head_dim: int) -> Tensor:
+    """Reshape (batch, tokens, heads * e) to (batch, heads, tokens, e)."""
+    return projected.view(*projected.shape[:-1], -1, head_dim).transpose(1, 2)
+
+
+def projection(linear: nn.Linear, heads: int) -> Projection:
+    """Return a linear module's weight and bias by head, in float32 at least."""
+    weight = linear.weight.detach()
+    weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
+    bias = weight.new_zeros(weight.shape[0]) if linear.bias is None else linear.bias.detach().to(weight)
+    return Projection(weight.view(heads, -1, weight.shape[1]), bias.view(heads, -1))

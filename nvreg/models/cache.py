@@ -1,0 +1,59 @@
+"""Key/value caches that carry the bias of each key (docs/method.md, section 4).
+
+The bias rides as extra channels of the cached key, bit for bit, so that whatever a cache does to a
+key (grow, crop, reorder for beams, repeat, move) happens to its bias too. The prior is never cached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from transformers import Cache, EncoderDecoderCache
+
+Components = tuple[Tensor, Tensor, Tensor | None]
+"""Keys and values, shape (batch, key heads, keys, e), and beta_i, shape (batch, 1, 1, keys), or None."""
+
+
+def cached(
+    cache: Cache | None, layer: int, project: Callable[[], Components], *, is_cross: bool = False
+) -> Components:
+    """Return the token components of all keys seen so far, with those of ``project`` added to the cache.
+
+    Args:
+        cache: what Transformers passes as ``past_key_values``.
+        layer: index of the layer in the cache.
+        project: computes the components of the new tokens; not called for cross-attention that is cached.
+        is_cross: whether the keys are those of an encoder, computed once.
+    """
+    if cache is None:
+        return project()
+    if isinstance(cache, EncoderDecoderCache):
+        if is_cross and cache.is_updated.get(layer):
+            stored = cache.cross_attention_cache.layers[layer]
+            return _detach_bias(stored.keys, stored.values)
+        if is_cross:
+            cache.is_updated[layer] = True
+        cache = cache.cross_attention_cache if is_cross else cache.self_attention_cache
+    key, value, bias = project()
+    key, value = cache.update(_attach_bias(key, bias), value, layer)
+    return _detach_bias(key, value)
+
+
+def _attach_bias(key: Tensor, bias: Tensor | None) -> Tensor:
+    """Append the bits of a bias in float32 or float64 to every head's key: one or two channels."""
+    if bias is None:
+        return key
+    channels = bias.transpose(-1, -2).contiguous().view(key.dtype)
+    return torch.cat([key, channels.expand(-1, key.shape[1], -1, -1)], dim=-1)
+
+
+def _detach_bias(key: Tensor, value: Tensor) -> Components:
+    """Undo `_attach_bias`: whatever makes a key wider than its value is its bias."""
+    width = value.shape[-1]
+    if key.shape[-1] == width:
+        return key, value, None
+    wide = torch.promote_types(key.dtype, torch.float32)
+    bias = key[:, :1, :, width:].contiguous().view(wide).transpose(-1, -2)
+    return key[..., :width], value, bias

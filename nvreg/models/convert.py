@@ -1,0 +1,104 @@
+"""Conversion in place: `convert_`, `set_settings_` and `revert_`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from transformers import PreTrainedModel
+
+from nvreg.attention.settings import PARAMETERS, Settings
+from nvreg.errors import UserError
+from nvreg.models.registry import attention_modules, layers_by_role
+from nvreg.models.state import NVForward, SiteState, converted_class
+
+if TYPE_CHECKING:
+    from nvreg.prior.artefact import Prior
+
+
+def is_converted(model: PreTrainedModel) -> bool:
+    """Whether `convert_` was called on the model and `revert_` was not."""
+    return any(isinstance(module, NVForward) for module in model.modules())
+
+
+def convert_(model: PreTrainedModel, prior: Prior, settings: Settings | None = None) -> PreTrainedModel:
+    """Turn every attention module of a model into its NV form, in place.
+
+    Weights are neither changed nor copied: each module becomes an instance of a subclass of its own class
+    that scales what the key and value projections read (docs/method.md, section 4).
+
+    Args:
+        model: an unconverted model in evaluation mode.
+        prior: the prior of this model's sites.
+        settings: by default identity.
+
+    Returns:
+        The same model.
+
+    Raises:
+        UserError: if the architecture is not supported, the prior is another model's, or the model runs an
+            attention implementation that reports no log-sum-exp.
+        ValueError: if the settings do not fit the model, or it is converted already.
+    """
+    if is_converted(model):
+        raise ValueError(
+            "expected an unconverted model; change its settings with set_settings_, or revert_ it first"
+        )
+    implementation = model.config._attn_implementation
+    if implementation not in ("sdpa", "eager"):
+        raise UserError(
+            f"expected attn_implementation 'sdpa' or 'eager', got {implementation!r}; "
+            "load the model with attn_implementation='sdpa'"
+        )
+    settings = settings or Settings.identity()
+    settings.check(layers_by_role(model))
+    modules = attention_modules(model)
+    prior.check(model)
+    for site, (adapter, module) in modules.items():
+        module.nv = SiteState(site, adapter, prior)
+        module.__class__ = converted_class(module.__class__)
+    return set_settings_(model, settings)
+
+
+def set_settings_(model: PreTrainedModel, settings: Settings) -> PreTrainedModel:
+    """Change the settings of a converted model, in place: exact, from the pretrained weights each time.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ValueError: if the settings do not fit the model, or it is not converted.
+    """
+    if not is_converted(model):
+        raise ValueError("expected a converted model; call convert_(model, prior, settings) first")
+    settings.check(layers_by_role(model))
+    for site, (_, module) in attention_modules(model).items():
+        module.nv.settings = settings.at(site.role, site.layer)
+        if not module.nv.settings.is_identity:
+            module.nv.refresh(module, model.dtype)
+    return model
+
+
+def revert_(model: PreTrainedModel) -> PreTrainedModel:
+    """Undo `convert_`, in place: the very modules and weights that were there before.
+
+    Returns:
+        The same model.
+    """
+    for module in model.modules():
+        if isinstance(module, NVForward):
+            module.__class__ = type(module).__mro__[2]
+            del module.nv
+    return model
+
+
+def current_settings(model: PreTrainedModel) -> Settings:
+    """Return the settings of a converted model: a number for a role whose layers agree, a list otherwise."""
+    found: dict[str, dict[str, Any]] = {name: {} for name in PARAMETERS}
+    for site, (_, module) in attention_modules(model).items():
+        for name, value in module.nv.settings._asdict().items():
+            found[name].setdefault(site.role, []).append(value)
+    for by_role in found.values():
+        for role, values in by_role.items():
+            if len(set(values)) == 1:
+                by_role[role] = values[0]
+    return Settings(**found)

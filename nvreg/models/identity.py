@@ -1,0 +1,58 @@
+"""Which model is this? Architecture and a digest of its weights, whatever dtype they are loaded in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Architecture of the body and a digest of its weights in each half precision they can be rounded to.
+
+    A model loaded in float16 can only be compared in float16, one loaded in bfloat16 only in bfloat16.
+    """
+
+    architecture: str
+    digests: Mapping[str, str]
+
+    def matches(self, other: ModelIdentity) -> bool:
+        """Whether both are the same body, judged in a dtype that both have."""
+        common = self.digests.keys() & other.digests.keys()
+        return self.architecture == other.architecture and any(
+            self.digests[name] == other.digests[name] for name in common
+        )
+
+    def __str__(self) -> str:
+        digest = next(iter(self.digests.values()), "")
+        return f"{self.architecture} {digest[:12]}"
+
+
+def identify(model: PreTrainedModel) -> ModelIdentity:
+    """Return the identity of a model's body; heads do not count, so a prior serves every head."""
+    body = model.base_model
+    dtypes = {
+        name: dtype for name, dtype in _DTYPES.items() if model.dtype in (dtype, torch.float32, torch.float64)
+    }
+    digests = {name: hashlib.sha256() for name in dtypes}
+    for parameter, tensor in body.named_parameters():
+        for name, dtype in dtypes.items():
+            rounded = tensor.detach().to("cpu", dtype).contiguous()
+            digests[name].update(f"{parameter} {tuple(tensor.shape)}".encode())
+            digests[name].update(rounded.view(torch.int16).numpy())
+    return ModelIdentity(type(body).__name__, {name: digest.hexdigest() for name, digest in digests.items()})
+
+
+def fingerprint(model: PreTrainedModel) -> str:
+    """Return a digest of what decides a model's outputs: class, parameters, buffers and dtypes."""
+    digest = hashlib.sha256(type(model).__name__.encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]

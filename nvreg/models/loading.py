@@ -1,0 +1,107 @@
+"""Loading models and tokenizers from a directory or the Hugging Face hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from nvreg.errors import UserError
+from nvreg.models.registry import adapter_for
+
+AUTO_CLASSES: Mapping[str, str] = {"translation": "AutoModelForSeq2SeqLM"}
+"""Task to the Transformers class that loads its models."""
+
+DTYPES = {
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float64": torch.float64,
+}
+
+
+def load_model(
+    path: str | Path,
+    task: str | None = None,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+) -> PreTrainedModel:
+    """Load a pretrained model in evaluation mode.
+
+    Args:
+        path: a directory, or a name on the hub.
+        task: decides the head; by default the one the checkpoint was saved with.
+        revision: branch, tag or commit on the hub.
+        dtype: float32, float16, bfloat16 or float64.
+        device: as in ``torch.device``; ``auto`` is the GPU if there is one.
+        trust_remote_code: run code that comes with the checkpoint.
+
+    Raises:
+        UserError: if the architecture is not supported, the model does not exist, or the hub is out of reach.
+    """
+    hub = {"revision": revision, "trust_remote_code": trust_remote_code}
+    if dtype not in DTYPES:
+        raise UserError(f"model.dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
+    config = _load(AutoConfig, path, **hub)
+    adapter_for(config.model_type)
+    auto_class = AUTO_CLASSES[task] if task else (config.architectures or ["AutoModel"])[0]
+    model = _load(
+        getattr(transformers, auto_class), path, dtype=DTYPES[dtype], attn_implementation="sdpa", **hub
+    )
+    try:
+        return model.to(_device(device)).eval()
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"model.device: expected a device that torch can use, got {device!r} ({_line(error)})"
+        ) from error
+
+
+def load_tokenizer(
+    path: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer.
+
+    Raises:
+        UserError: if there is none, or the hub is out of reach.
+    """
+    return _load(AutoTokenizer, path, revision=revision, trust_remote_code=trust_remote_code)
+
+
+def _load(auto_class: Any, path: str | Path, **options: Any) -> Any:
+    path = str(path)
+    local = Path(path).expanduser()
+    if local.is_dir():
+        path = str(local)
+    elif path.startswith((".", "/", "~")) or path.count("/") > 1:
+        raise UserError(f"expected a model directory, found none at {path}")
+    try:
+        return auto_class.from_pretrained(path, **options)
+    except (OSError, ValueError, KeyError) as error:
+        _explain(auto_class, path, local.is_dir(), error)
+
+
+def _explain(auto_class: Any, path: str, is_local: bool, error: Exception) -> NoReturn:
+    what = {AutoTokenizer: "tokenizer", AutoConfig: "config.json"}.get(auto_class, "model weights")
+    if is_local:
+        raise UserError(f"expected a Hugging Face {what} in {path}: {_line(error)}") from error
+    raise UserError(
+        f"could not get {path!r} from the Hugging Face hub ({_line(error)}); "
+        "check the name and the connection, or give the path of a local directory"
+    ) from error
+
+
+def _line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)

@@ -1,0 +1,139 @@
+"""What a converted attention module carries: its site, prior and setting, and what follows from them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nvreg.attention.fused import Parameters, attend, prepare
+from nvreg.attention.settings import SiteSettings
+from nvreg.models.adapter import Adapter
+
+if TYPE_CHECKING:
+    from nvreg.prior.artefact import Prior
+
+
+class Site(NamedTuple):
+    """One attention module of a model.
+
+    Attributes:
+        name: module path relative to ``model.base_model``: the same under every head.
+        role: ``encoder``, ``cross`` or ``decoder``.
+        layer: index from 0 within the role.
+        width: d, the number of coordinates that keys and values are projected from.
+    """
+
+    name: str
+    role: str
+    layer: int
+    width: int
+
+
+Observer = Callable[[Site, "Tensor | None", float], None]
+"""Called at every forward with the site, ``A_m0`` of shape (batch, heads, queries), and the token share."""
+
+
+class SiteState:
+    """The NV side of one converted module; the pretrained weights stay where they are, untouched."""
+
+    def __init__(self, site: Site, adapter: Adapter, prior: Prior) -> None:
+        """Start at identity."""
+        self.site = site
+        self.adapter = adapter
+        self.prior = prior
+        self.settings = SiteSettings()
+        self.observer: Observer | None = None
+        self._parameters: Parameters
+        self._made_from: Any = None
+
+    def refresh(self, module: nn.Module, dtype: torch.dtype) -> None:
+        """Recompute what the setting needs, if it, the weights, their device or ``dtype`` changed."""
+        made_from = (self.settings, dtype, *map(_version, module.parameters()))
+        if made_from == self._made_from:
+            return
+        key, value = self.adapter.projections(module)
+        groups = getattr(module, "num_key_value_groups", 1)
+        scale = self.adapter.scale(module)
+        with torch.no_grad():
+            self._parameters = prepare(
+                self.prior[self.site.name], self.settings, scale, key, value, groups=groups, dtype=dtype
+            )
+        self._made_from = made_from
+
+    def token_components(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the input of the key and value projections, and beta_i of shape (batch, 1, 1, keys)."""
+        tokens = self._parameters.tokens
+        if tokens is None:
+            return z, None
+        return tokens.means(z), tokens.bias(z)[:, None, None]
+
+    def attend(
+        self,
+        module: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        bias: Tensor | None,
+        mask: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run NV attention: output of shape (batch, queries, heads * e), and weights or None."""
+        queries = query.shape[2]
+        is_causal = module.is_causal and mask is None and queries > 1
+        if is_causal and key.shape[2] > queries:  # an empty static cache: the rest is not written yet
+            key, value = key[:, :, :queries], value[:, :, :queries]
+            bias = None if bias is None else bias[..., :queries]
+        output, weights, gate = attend(
+            query,
+            key,
+            value,
+            self._parameters,
+            self.adapter.scale(module),
+            bias=bias,
+            mask=mask,
+            is_causal=is_causal,
+            need_weights=module.config._attn_implementation == "eager",
+        )
+        if self.observer is not None:
+            self.observer(self.site, gate, self._parameters.token_share)
+        return output.transpose(1, 2).flatten(2), weights
+
+
+class NVForward(nn.Module):
+    """First base of every converted module's class: NV attention unless the site is at identity."""
+
+    nv: SiteState
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Run the pretrained forward at identity, the adapter's otherwise.
+
+        Raises:
+            RuntimeError: in training mode, for which the method is not defined.
+        """
+        state = self.nv
+        if state.settings.is_identity:
+            return super().forward(hidden_states, *args, **kwargs)
+        if self.training:
+            raise RuntimeError(
+                "NV attention is evaluated, not trained: call model.eval() or nvreg.revert_(model)"
+            )
+        if not torch.compiler.is_compiling():
+            state.refresh(self, hidden_states.dtype)
+        return state.adapter.forward(self, hidden_states, *args, **kwargs)
+
+    def extra_repr(self) -> str:
+        """Name the setting in ``print(model)``."""
+        return ", ".join(f"{name}={value:g}" for name, value in self.nv.settings._asdict().items())
+
+
+@functools.cache
+def converted_class(plain: type[nn.Module]) -> type[nn.Module]:
+    """Return a subclass of an attention class: hooks that go by class still match."""
+    return type(f"NV{plain.__name__}", (NVForward, plain), {"__module__": plain.__module__})
+
+
+def _version(weight: Tensor) -> tuple[int, int]:
+    return weight.data_ptr(), 0 if weight.is_inference() else weight._version

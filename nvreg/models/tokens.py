@@ -1,0 +1,41 @@
+"""Which tokens of a teacher-forced batch are real, as keys and as queries, by role."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+IGNORED = -100
+"""The label of padding."""
+
+
+def key_masks(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return, by role, which keys are not padding: bool, shape (batch, keys) (docs/method.md, section 7).
+
+    Keys of cross-attention are the encoder's tokens. A decoder's are the label positions that are not
+    padding: those it really reads.
+    """
+    inputs = _given(batch, "attention_mask", "input_ids")
+    if not model.config.is_encoder_decoder:
+        role = "decoder" if getattr(model.config, "is_causal", None) or model.can_generate() else "encoder"
+        return {role: inputs}
+    return {"encoder": inputs, "cross": inputs, "decoder": _decoder_tokens(batch)}
+
+
+def query_masks(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return, by role, which queries are not padding: bool, shape (batch, queries)."""
+    masks = key_masks(model, batch)
+    return {**masks, "cross": masks["decoder"]} if "cross" in masks else masks
+
+
+def _decoder_tokens(batch: Mapping[str, Tensor]) -> Tensor:
+    if "labels" in batch and "decoder_attention_mask" not in batch:
+        return batch["labels"] != IGNORED
+    return _given(batch, "decoder_attention_mask", "decoder_input_ids")
+
+
+def _given(batch: Mapping[str, Tensor], mask: str, ids: str) -> Tensor:
+    return batch[mask].bool() if mask in batch else torch.ones_like(batch[ids], dtype=torch.bool)

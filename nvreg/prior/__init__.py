@@ -1,0 +1,1 @@
+"""The empirical prior: streaming moments, their estimation and the file they are kept in."""
