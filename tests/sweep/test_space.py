@@ -1,0 +1,112 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nvreg import Settings, UserError
+from nvreg.sweep.space import check_space, draw, parse_dimension, parse_space, product
+
+LAYERS = {"encoder": 2, "cross": 3, "decoder": 3}
+
+bounds = st.tuples(st.floats(0, 1), st.floats(0, 1)).filter(lambda pair: pair[0] < pair[1]).map(list)
+number = st.floats(0, 1)
+dimensions = st.one_of(
+    number,
+    bounds,
+    st.lists(number, min_size=1, max_size=4).map(lambda values: {"values": values}),
+    st.lists(number, min_size=3, max_size=3).map(lambda values: {"layers": values}),
+    bounds.map(lambda pair: {"each_layer": pair}),
+)
+spaces = st.dictionaries(
+    st.sampled_from(["tau_alpha", "tau_sigma", "tau_mu"]),
+    st.dictionaries(st.sampled_from(["cross", "decoder"]), dimensions, min_size=1),
+    min_size=1,
+)
+
+
+def values_of(settings: Settings, parameter: str, role: str) -> list[float]:
+    return [getattr(settings.at(role, layer), parameter) for layer in range(LAYERS[role])]
+
+
+@given(spaces, st.integers(0, 2**32))
+def test_every_draw_lies_in_its_dimension_and_the_rest_is_identity(written, seed):
+    settings = draw(parse_space(written), LAYERS, np.random.default_rng(seed))
+    for parameter in ("tau_alpha", "tau_sigma", "tau_mu"):
+        for role in LAYERS:
+            values = values_of(settings, parameter, role)
+            match written.get(parameter, {}).get(role):
+                case None:
+                    assert values == values_of(Settings.identity(), parameter, role)
+                case {"values": choices}:
+                    assert len(set(values)) == 1
+                    assert values[0] in choices
+                case {"layers": layers}:
+                    assert values == layers
+                case {"each_layer": [low, high]}:
+                    assert all(low <= value <= high for value in values)
+                case [low, high]:
+                    assert len(set(values)) == 1
+                    assert low <= values[0] <= high
+                case fixed:
+                    assert values == [fixed] * LAYERS[role]
+
+
+def test_a_range_is_drawn_once_a_role_and_each_layer_once_a_layer():
+    space = parse_space({"tau_sigma": {"cross": [0, 1], "decoder": {"each_layer": [0, 1]}}})
+    drawn = [draw(space, LAYERS, np.random.default_rng(seed)) for seed in range(200)]
+    shared = [values_of(settings, "tau_sigma", "cross")[0] for settings in drawn]
+    single = np.array([values_of(settings, "tau_sigma", "decoder") for settings in drawn])
+    assert 0.4 < np.mean(shared) < 0.6
+    assert len(set(shared)) == 200
+    assert np.abs(np.corrcoef(single.T) - np.eye(3)).max() < 0.3
+
+
+def test_the_product_of_choices_has_every_combination_once():
+    space = parse_space(
+        {"tau_alpha": {"cross": {"values": [-1, "inf"]}}, "tau_sigma": {"cross": {"values": [0, 0.1, 0.2]}}}
+    )
+    pairs = {
+        (settings.at("cross", 0).tau_alpha, settings.at("cross", 0).tau_sigma) for settings in product(space)
+    }
+    assert pairs == {(a, s) for a in (-1, math.inf) for s in (0, 0.1, 0.2)}
+    assert len(list(product(space))) == 6
+
+
+@pytest.mark.parametrize(
+    ("parameter", "written"),
+    [
+        ("tau_sigma", -0.1),
+        ("tau_sigma", "inf"),
+        ("tau_sigma", [-0.1, 0.2]),
+        ("tau_sigma", [0.2, 0.2]),
+        ("tau_sigma", [0.1, 0.2, 0.3]),
+        ("tau_sigma", {"values": []}),
+        ("tau_sigma", {"values": 0.1}),
+        ("tau_sigma", {"values": [0.1], "layers": [0.1]}),
+        ("tau_sigma", {"each_layer": [0.1]}),
+        ("tau_sigma", True),
+        ("tau_sigma", None),
+        ("tau_sigma", "much"),
+        ("tau_mu", [0.5, 1.5]),
+        ("tau_alpha", math.nan),
+        ("tau_alpha", [0, math.inf]),
+        ("tau_alpha", -math.inf),
+    ],
+)
+def test_what_settings_or_the_syntax_do_not_allow_is_refused(parameter, written):
+    with pytest.raises(ValueError, match="expected"):
+        parse_dimension(parameter, written)
+
+
+def test_roles_and_layers_that_the_model_has_not_are_refused_by_name():
+    with pytest.raises(
+        UserError, match=r"sweep.space.tau_mu.head: expected a role of this model \(encoder, cross"
+    ):
+        check_space(parse_space({"tau_mu": {"head": 0.5}}), LAYERS)
+    with pytest.raises(
+        UserError, match=r"sweep.space.tau_mu.cross: expected 3 values, one a layer, received 2"
+    ):
+        check_space(parse_space({"tau_mu": {"cross": {"layers": [0.5, 1]}}}), LAYERS)
+    check_space(parse_space({"tau_mu": {"cross": {"layers": [0.5, 1, 1]}}}), LAYERS)
