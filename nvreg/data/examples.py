@@ -1,0 +1,26 @@
+"""The examples of one data set, under a task's own column names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cached_property
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Texts by column name, one record an example, in the order of their source."""
+
+    records: list[dict[str, str]]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the records in order, whichever file and format they came from."""
+        digest = hashlib.sha256()
+        for record in self.records:
+            digest.update(json.dumps(record, sort_keys=True).encode() + b"\n")
+        return digest.hexdigest()

@@ -1,0 +1,216 @@
+"""Text from files and the hub as the records a task asks for."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import gzip
+import json
+import os
+import random
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from nvreg.data.examples import Examples
+from nvreg.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from nvreg.config import Source
+
+_READERS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".jsonl": ("json", {}),
+    ".json": ("json", {}),
+    ".csv": ("csv", {"sep": ","}),
+    ".tsv": ("csv", {"sep": "\t", "quoting": csv.QUOTE_NONE}),
+    ".parquet": ("parquet", {}),
+    ".txt": ("text", {}),
+}
+
+
+def load_examples(source: Source, columns: Mapping[str, str], required: Sequence[str]) -> Examples:
+    """Read the examples of a source.
+
+    ``files`` is one file or a glob, read in the order of their names: jsonl, json (a list of records), csv
+    (quoted as usual), tsv (never quoted), parquet or txt (one record a line, column "text"), each also with
+    .gz. ``source_file`` and ``target_file`` hold one text a line, which become the columns of these names,
+    whatever ``columns`` says. Files are read anew each time; a hub data set stays in the cache of `datasets`.
+
+    Args:
+        source: where the records are, and the limit: the first ones, or random ones in their order where a
+            seed is given. Its columns go before ``columns``.
+        columns: the name in the source of each of the task's columns, where they differ; "a.b" is b inside a.
+        required: the task's names of the columns to read.
+
+    Raises:
+        UserError: if a file or data set is missing, empty or malformed, or has not these columns; if a value
+            is not text; if parallel files differ in their number of lines.
+    """
+    mapping = {**columns, **source.columns}
+    names = [mapping.get(column, column) for column in required]
+    if source.hub:
+        texts = _from_hub(source.hub, source.config, source.split, names)
+    elif source.source_file and source.target_file:
+        texts = _parallel({"source": source.source_file, "target": source.target_file}, required)
+    else:
+        texts = _from_files(source.files or "", names)
+    records = [dict(zip(required, row, strict=True)) for row in zip(*texts, strict=True)]
+    return Examples(_limited(records, source.limit, source.seed))
+
+
+def _limited(records: list[dict[str, str]], limit: int | None, seed: int | None) -> list[dict[str, str]]:
+    if limit is None or limit >= len(records):
+        return records
+    if seed is None:
+        return records[:limit]
+    return [records[index] for index in sorted(random.Random(seed).sample(range(len(records)), limit))]
+
+
+def _parallel(files: Mapping[str, str], required: Sequence[str]) -> list[list[str]]:
+    texts = {column: _from_files(files[column], ["text"], as_lines=True)[0] for column in required}
+    counts = {files[column]: len(lines) for column, lines in texts.items()}
+    if len(set(counts.values())) > 1:
+        received = " and ".join(f"{count} in {path}" for path, count in counts.items())
+        raise UserError(f"parallel files: expected the same number of lines, received {received}")
+    return list(texts.values())
+
+
+def _from_files(pattern: str, names: Sequence[str], as_lines: bool = False) -> list[list[str]]:
+    texts: list[list[str]] = [[] for _ in names]
+    for path in _paths(pattern):
+        for column, values in zip(texts, _from_file(path, names, as_lines), strict=True):
+            column.extend(values)
+    return texts
+
+
+def _paths(pattern: str) -> list[str]:
+    if os.path.isfile(pattern):
+        return [pattern]
+    if os.path.isdir(pattern):
+        raise UserError(f"{pattern}: expected a file or a glob of files, received a directory")
+    if not glob.has_magic(pattern):
+        raise UserError(f"{pattern}: expected a file, there is none")
+    paths = sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+    if not paths:
+        raise UserError(f"{pattern}: expected files that match, there are none")
+    return paths
+
+
+def _from_file(path: str, names: Sequence[str], as_lines: bool) -> list[list[str]]:
+    suffix = ".txt" if as_lines else os.path.splitext(path.removesuffix(".gz"))[1].lower()
+    if suffix not in _READERS:
+        raise UserError(f"{path}: expected one of {', '.join(_READERS)} (or .gz of it), received {suffix!r}")
+    builder, options = _READERS[suffix]
+    # A cache of its own: the shared one would go by time and size, and return what a file held before.
+    with tempfile.TemporaryDirectory() as cache, _quiet():
+        try:
+            dataset = _load(builder, path, cache, options)
+        except Exception as error:  # each reader raises its own
+            reason = error.__cause__ or error
+            if _finds_nothing(reason):
+                raise UserError(f"{path}: expected at least one record, the file is empty") from error
+            mistake = (suffix == ".jsonl" and _malformed_line(path)) or _one_line(reason)
+            raise UserError(f"{path}: expected {suffix[1:]}, received: {mistake}") from error
+        return _texts(dataset, names, path)
+
+
+def _load(builder: str, path: str, cache: str, options: Mapping[str, Any]) -> Dataset:
+    import datasets
+    import pandas as pd
+
+    if builder == "csv":
+        # "NA" and "12" are text, and a row longer than the header must not become an index.
+        options = {**options, "index_col": False}
+        header = pd.read_csv(path, nrows=0, **options).columns
+        options = {**options, "converters": dict.fromkeys(header, str)}
+    return datasets.load_dataset(
+        builder, data_files=[glob.escape(path)], split="train", cache_dir=cache, **options
+    )
+
+
+def _malformed_line(path: str) -> str | None:
+    """Return the first line that is not JSON; the reader knows it only within a block of the file."""
+    with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                json.loads(line.strip() or b"null")
+            except ValueError as error:
+                return f"line {number}: {error}"
+    return None
+
+
+def _finds_nothing(error: BaseException) -> bool:
+    from datasets.arrow_writer import SchemaInferenceError
+    from pandas.errors import EmptyDataError
+
+    nothing = isinstance(error, StopIteration | EmptyDataError | SchemaInferenceError)
+    return nothing or "corresponds to no data" in str(error)
+
+
+def _from_hub(name: str, config: str | None, split: str | None, names: Sequence[str]) -> list[list[str]]:
+    import datasets
+
+    with _quiet():
+        try:
+            dataset = datasets.load_dataset(name, config, split=split)
+        except ConnectionError as error:
+            raise UserError(
+                f"{name}: expected a data set of the hub, which cannot be reached ({_one_line(error)}); "
+                "download it elsewhere and give its path as files"
+            ) from error
+        except Exception as error:  # of the hub, of the data set's files, of their reader
+            reason = error.__cause__ or error
+            raise UserError(
+                f"{name}: expected a data set of the hub, received: {_one_line(reason)}"
+            ) from error
+        if isinstance(dataset, datasets.DatasetDict):
+            raise UserError(f"{name}: expected a split, one of {', '.join(dataset)}, received none")
+        if not len(dataset):
+            raise UserError(f"{name}: expected at least one record, split {split} is empty")
+        return _texts(dataset, names, name)
+
+
+def _texts(dataset: Dataset, names: Sequence[str], origin: str) -> list[list[str]]:
+    dataset = dataset.flatten()
+    for name in names:
+        if name not in dataset.column_names:
+            raise UserError(
+                f"{origin}: expected a column {name!r}, received {', '.join(dataset.column_names)}; "
+                "name the right one under columns"
+            )
+    table = dataset.select_columns(list(dict.fromkeys(names)))[:]
+    for name, values in table.items():
+        for number, value in enumerate(values, start=1):
+            if not isinstance(value, str):
+                received = "nothing" if value is None else f"{value!r:.80} ({type(value).__name__})"
+                raise UserError(
+                    f"{origin}, record {number}, column {name!r}: expected text, received {received}"
+                )
+    return [table[name] for name in names]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence `datasets`, whose errors arrive as exceptions all the same, and make lossy reading an error."""
+    import datasets
+    from pandas.errors import ParserWarning
+
+    verbosity, bars = datasets.logging.get_verbosity(), datasets.are_progress_bars_disabled()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    datasets.disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ParserWarning)
+            yield
+    finally:
+        datasets.logging.set_verbosity(verbosity)
+        if not bars:
+            datasets.enable_progress_bars()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,41 @@
+"""What one example scores, per task: from examples to batches, and from a model to a frame of scores."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from nvreg.errors import UserError
+from nvreg.tasks.protocol import Encoded, Task
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from nvreg.config import Data, Evaluation
+
+__all__ = ["SCORING_VERSION", "Encoded", "Task", "make_task"]
+
+SCORING_VERSION = 1
+"""Raised by hand with every change that changes a score: no trial of another version is reused."""
+
+_TASKS = {"translation": ("nvreg.tasks.translation", "Translation")}
+
+
+def make_task(
+    name: str,
+    tokenizer: PreTrainedTokenizerBase,
+    model_config: PretrainedConfig,
+    *,
+    data: Data,
+    evaluation: Evaluation,
+) -> Task[Any]:
+    """Return the task of that name for a model and an experiment's data and evaluation sections.
+
+    Raises:
+        UserError: if there is no such task, or it cannot do what the sections ask of it with this model.
+    """
+    if name not in _TASKS:
+        raise UserError(f"task: expected one of {', '.join(_TASKS)}, received {name!r}")
+    module, attribute = _TASKS[name]
+    task: Task[Any] = getattr(import_module(module), attribute)(tokenizer, model_config, data, evaluation)
+    return task
