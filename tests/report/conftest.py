@@ -1,0 +1,159 @@
+"""Runs made of synthetic statistics, laid out as ``nvreg sweep`` leaves them."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from nvreg.tasks.metrics import METRICS
+
+IN_DOMAIN = "news"
+DOMAINS = {"news": ("validation", "test"), "talks": ("validation", "test"), "books": ("test",)}
+"""One domain without a validation set."""
+
+GROUPS = {"likelihood": ("nll", "perplexity"), "bleu": ("bleu",)}
+
+
+def likelihood(nll: float, seed: int, examples: int = 40) -> np.ndarray:
+    """Ten tokens of four characters an example, on average ``nll`` nats each."""
+    noise = np.random.default_rng(seed).normal(scale=0.1, size=examples)
+    tokens = np.full(examples, 10.0)
+    return np.stack([(nll + noise - noise.mean()) * tokens, tokens, 4 * tokens], axis=1)
+
+
+@dataclass
+class SyntheticRun:
+    """Builds a run's directory, trial by trial."""
+
+    directory: Path
+    metric: str = "perplexity"
+    metrics: tuple[str, ...] = ("perplexity", "nll")
+    domains: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: DOMAINS)
+    planned: int = 3
+    protocols: tuple[str, ...] = (
+        "in-domain", "in-domain-tolerance", "leave-one-domain-out", "out-of-domain-validation", "oracle",
+    )  # fmt: skip
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(
+        self,
+        statistics: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]],
+        *,
+        settings: Mapping[str, Any] | None = None,
+        strength: float = 0.0,
+        **changes: Any,
+    ) -> "SyntheticRun":
+        """Add a trial: statistics by domain, split and group."""
+        number = len(self.lines)
+        key = f"key{number}"
+        metrics: dict[str, dict[str, dict[str, float]]] = {}
+        for domain, splits in statistics.items():
+            for split, groups in splits.items():
+                frame = pd.DataFrame({"id": range(len(next(iter(groups.values()))))})
+                values = metrics.setdefault(domain, {}).setdefault(split, {})
+                for group, rows in groups.items():
+                    frame[group] = rows.tolist()
+                    values |= {
+                        name: float(METRICS[name].aggregate(rows.sum(axis=0))) for name in GROUPS[group]
+                    }
+                path = self.directory / "examples" / key / f"{domain}.{split}.parquet"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                frame.to_parquet(path)
+        self.lines.append(
+            {
+                "key": key,
+                "context": "this",
+                "number": number,
+                "method": "nv",
+                "settings": settings or {},
+                "status": "completed",
+                "metrics": metrics,
+                "prior_weight": strength / 2,
+                "strength": strength,
+                "seconds": 1.0,
+                "error": None,
+            }
+            | changes
+        )
+        return self
+
+    def add_nll(self, **nll: Any) -> "SyntheticRun":
+        """Add a trial by its nll per token: ``domain=value`` or ``domain={split: value}``."""
+        number = len(self.lines)
+        changes = {name: nll.pop(name) for name in list(nll) if name not in self.domains}
+        statistics = {
+            domain: {
+                split: {"likelihood": likelihood(value[split] if isinstance(value, dict) else value, number)}
+                for split in self.domains[domain]
+            }
+            for domain, value in nll.items()
+        }
+        return self.add(statistics, **changes)
+
+    def write(self) -> Path:
+        """Write everything but the examples, which are written already."""
+        self.directory.mkdir(exist_ok=True)
+        (self.directory / "experiment.yaml").write_text(yaml.safe_dump(self._experiment()))
+        manifest = {
+            "nvreg": "0.1.0",
+            "context": "this",
+            "planned": self.planned,
+            "model": "marian-0123",
+            "data": {
+                domain: {split: {"fingerprint": "f", "examples": 40, "truncated": 0} for split in splits}
+                for domain, splits in self.domains.items()
+            },
+            "metrics": {name: METRICS[name].signature() for name in self.metrics},
+        }
+        (self.directory / "manifest.json").write_text(json.dumps(manifest))
+        (self.directory / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in self.lines))
+        return self.directory
+
+    def _experiment(self) -> dict[str, Any]:
+        domains = [
+            {"name": name} | {split: {"files": f"/data/{name}/{split}.jsonl"} for split in splits}
+            for name, splits in self.domains.items()
+        ]
+        return {
+            "name": "synthetic",
+            "task": "translation",
+            "model": {"path": "/models/marian"},
+            "data": {"in_domain": domains[0], "out_of_domain": domains[1:]},
+            "prior": {"kind": "gaussian"},
+            "sweep": {"sampler": "random", "trials": self.planned, "space": {"tau_sigma": {"cross": [0, 1]}}},
+            "evaluation": {"metrics": list(self.metrics)},
+            "selection": {"metric": self.metric, "protocols": list(self.protocols)},
+            "output": str(self.directory),
+        }
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> SyntheticRun:
+    """An empty run of three domains, measured by perplexity."""
+    return SyntheticRun(tmp_path / "run")
+
+
+@pytest.fixture
+def small(run: SyntheticRun) -> SyntheticRun:
+    """Four trials, of which each protocol chooses another.
+
+    Trial 1 is the best in domain, trial 2 is tolerated and strong, trial 3 is the best on talks' validation
+    and trial 4 is the best on the test sets alone.
+    """
+    run.planned = 4
+    run.add_nll(news=2.0, talks=3.0, books=3.0)
+    run.add_nll(news=1.9, talks=3.1, books=3.2, settings={"tau_sigma": {"cross": 0.1}}, strength=0.1)
+    run.add_nll(news=2.0001, talks=2.95, books=2.9, settings={"tau_sigma": {"cross": 0.5}}, strength=0.5)
+    run.add_nll(
+        news=2.3, talks={"validation": 2.7, "test": 2.8}, books=2.8, settings={"tau_mu": 0.8}, strength=0.4
+    )
+    run.add_nll(
+        news=2.4, talks={"validation": 3.3, "test": 2.5}, books=2.6, settings={"tau_mu": 0.7}, strength=0.9
+    )
+    return run

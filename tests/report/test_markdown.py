@@ -1,0 +1,126 @@
+"""What the page says."""
+
+import re
+
+import pandas as pd
+import pytest
+
+from nvreg.report.markdown import findings, page
+from nvreg.report.reading import read_run
+from nvreg.report.selection import select
+from nvreg.report.tables import scores_table, settings_table
+
+
+def page_of(synthetic) -> str:
+    run = read_run(synthetic.write())
+    choices = select(run, run.experiment.selection.protocols)
+    return page(run, scores_table(run, choices), settings_table(run, choices))
+
+
+def table_under(text: str, heading: str) -> list[list[str]]:
+    section = text.split(f"## {heading}")[1].split("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows if not row.startswith("| -")]
+
+
+def test_a_table_a_metric_with_in_domain_first_and_the_pretrained_model_on_top(small):
+    text = page_of(small)
+    header, pretrained, *rows = table_under(text, "nll (lower is better)")
+    assert header == ["selection", "news (in-domain)", "talks", "books"]
+    assert pretrained == ["pretrained", "2.000", "3.000", "3.000"]
+    assert [row[0] for row in rows] == [
+        "in-domain",
+        "in-domain-tolerance",
+        "leave-one-domain-out",
+        "out-of-domain-validation",
+        "oracle (upper bound)",
+    ]
+    assert re.fullmatch(r"2\.800 \(-0\.200 \[-0\.2\d\d, -0\.1\d\d\]\)", rows[3][2])
+    assert rows[2][2] == rows[3][3] == "n/a"
+    assert table_under(text, "perplexity (lower is better)")[1] == ["pretrained", "7.39", "20.09", "20.09"]
+
+
+def test_the_page_says_what_intervals_leave_out_under_every_table(small):
+    assert page_of(small).count("takes the chosen setting as given") == 2
+
+
+def test_settings_are_readable(small):
+    rows = table_under(page_of(small), "Settings chosen")
+    assert rows[2] == ["in-domain-tolerance", "all", "2", "tau_sigma cross=0.5", "0.2500", "0.5000"]
+
+
+def test_a_choice_of_the_pretrained_model_is_named(run):
+    run.add_nll(news=2.0, talks=3.0, books=3.0)
+    run.add_nll(news=2.5, talks=3.5, books=3.5, strength=0.3)
+    text = page_of(run)
+    assert table_under(text, "nll")[2][1:] == [
+        "2.000 (pretrained)",
+        "3.000 (pretrained)",
+        "3.000 (pretrained)",
+    ]
+    assert table_under(text, "Settings chosen")[1][3] == "pretrained"
+    assert "in-domain, in-domain-tolerance, leave-one-domain-out, out-of-domain-validation: keeps the" in text
+
+
+def test_how_it_was_measured(small):
+    text = page_of(small)
+    for fact in ("1000 resamples", "seed 12345", "news test 40", "marian-0123", "nvreg 0.1.0"):
+        assert fact in text
+
+
+def test_a_finished_sweep(small):
+    assert "4 settings completed, chosen on perplexity" in page_of(small)
+
+
+def test_a_sweep_still_running_is_reported_as_such(small):
+    small.planned = 12
+    small.lines[4] |= {"status": "failed", "metrics": {}, "strength": None, "prior_weight": None}
+    text = page_of(small)
+    assert "3 of 12 settings completed, 1 failed" in text
+    assert "not finished" in text
+
+
+def rows_of(*cells: tuple[str, str, float, float, int]) -> pd.DataFrame:
+    columns = ["protocol", "domain", "low", "high", "trial"]
+    return pd.DataFrame(cells, columns=columns).assign(score=1.0)
+
+
+@pytest.mark.parametrize(
+    ("higher_is_better", "finding"),
+    [(True, "improves talks; worsens books"), (False, "improves books; worsens talks")],
+)
+def test_findings_name_domains_whose_interval_excludes_zero(higher_is_better, finding):
+    rows = rows_of(
+        ("in-domain", "news", -1, 1, 2),
+        ("in-domain", "talks", 0.1, 1, 2),
+        ("in-domain", "books", -1, -0.1, 2),
+    )
+    assert findings(rows, higher_is_better) == [f"in-domain: {finding}."]
+
+
+def test_findings_say_when_nothing_improves():
+    rows = rows_of(("in-domain", "news", 0, 1, 2), ("in-domain", "talks", -1, 1, 2))
+    assert findings(rows, True) == ["in-domain: improves no domain; worsens no domain."]
+
+
+def test_findings_leave_the_oracle_out_and_join_equal_outcomes():
+    rows = rows_of(
+        ("pretrained", "talks", 0, 0, 0),
+        ("in-domain", "talks", 0.1, 1, 2),
+        ("leave-one-domain-out", "talks", 0.2, 1, 3),
+        ("in-domain-tolerance", "talks", 0, 0, 0),
+        ("oracle", "talks", 5, 6, 4),
+    )
+    assert findings(rows, True) == [
+        "in-domain, leave-one-domain-out: improves talks; worsens no domain.",
+        "in-domain-tolerance: keeps the pretrained model.",
+    ]
+    unmeasured = rows_of(("out-of-domain-validation", "talks", 0, 0, 0)).assign(score=float("nan"))
+    assert findings(unmeasured, True) == [
+        "out-of-domain-validation: does not apply, no validation set to choose on."
+    ]
+
+
+def test_the_oracle_alone_is_no_finding(small):
+    small.protocols = ("oracle",)
+    assert "nothing but the oracle is reported" in page_of(small)

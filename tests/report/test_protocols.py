@@ -1,0 +1,167 @@
+"""Each protocol on cases worked out by hand."""
+
+import inspect
+from typing import get_args
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nvreg.config.schema import Protocol
+from nvreg.report import protocols
+from nvreg.report.protocols import Validation, choose, oracle
+
+OUT_OF_DOMAIN = ["talks", "books", "poems"]
+HONEST = [name for name in get_args(Protocol) if name != "oracle"]
+
+
+def validation(
+    news: list[float],
+    talks: list[float] | None = None,
+    books: list[float] | None = None,
+    *,
+    error: float = 0.0,
+    strength: list[float] | None = None,
+) -> Validation:
+    columns = {"news": news, "talks": talks, "books": books}
+    scores = pd.DataFrame({name: values for name, values in columns.items() if values})
+    return Validation(
+        in_domain="news",
+        scores=scores,
+        standard_error=pd.Series([0.0] + [error] * (len(news) - 1)),
+        strength=pd.Series(strength or [0.0] * len(news)),
+    )
+
+
+def test_every_protocol_of_the_experiment_file_has_a_rule():
+    assert {*protocols.SINGLE, *protocols.PER_DOMAIN, protocols.ORACLE} == set(get_args(Protocol))
+
+
+def test_rules_receive_validation_alone():
+    for rule in (*protocols.SINGLE.values(), *protocols.PER_DOMAIN.values()):
+        assert [p.annotation for p in inspect.signature(rule).parameters.values()] == [Validation, str]
+    assert set(Validation.__annotations__) == {"in_domain", "scores", "standard_error", "strength"}
+
+
+def test_in_domain_takes_the_best_for_all_domains():
+    chosen = choose("in-domain", validation([30, 31, 33, 32], talks=[20, 25, 10, 30]), OUT_OF_DOMAIN)
+    assert chosen == {"news": (2,), "talks": (2,), "books": (2,), "poems": (2,)}
+
+
+def test_tolerance_takes_the_strongest_within_one_standard_error():
+    # Trial 3 is stronger than trial 2, but half a point below the pretrained model, where 0.4 are allowed.
+    seen = validation([30, 30.5, 29.6, 29.5], error=0.4, strength=[0, 0.1, 0.3, 0.9])
+    assert choose("in-domain-tolerance", seen, ["talks"]) == {"news": (2,), "talks": (2,)}
+
+
+def test_tolerance_includes_its_edge_and_needs_no_improvement():
+    seen = validation([30, 29.5], error=0.5, strength=[0, 0.2])
+    assert choose("in-domain-tolerance", seen, ["talks"])["talks"] == (1,)
+
+
+def test_tolerance_keeps_the_pretrained_model_where_nothing_is_close():
+    seen = validation([30, 20, float("-inf")], error=1, strength=[0, 0.5, 1])
+    seen.standard_error[2] = float("nan")
+    assert choose("in-domain-tolerance", seen, ["talks"])["talks"] == (0,)
+
+
+def test_leave_one_domain_out_never_uses_the_domain_itself():
+    # talks is decided by books and the other way round; poems, without validation, by the mean of both:
+    # differences +8 -1, -1 +9, +5 +5 of trials 1, 2, 3.
+    seen = validation([30, 0, 0, 0], talks=[20, 28, 19, 25], books=[10, 9, 19, 15])
+    assert choose("leave-one-domain-out", seen, OUT_OF_DOMAIN) == {
+        "news": (2, 1, 3),
+        "talks": (2,),
+        "books": (1,),
+        "poems": (3,),
+    }
+
+
+def test_leave_one_domain_out_averages_differences_not_ranks():
+    seen = validation([0, 0, 0], talks=[20, 21, 20.4], books=[10, 9.5, 10.5])
+    assert choose("leave-one-domain-out", seen, ["talks", "books", "poems"])["poems"] == (2,)
+
+
+def test_leave_one_domain_out_does_not_apply_without_another_validation_set():
+    seen = validation([30, 31], talks=[20, 21])
+    assert choose("leave-one-domain-out", seen, ["talks", "books"]) == {
+        "news": (1,),
+        "talks": (),
+        "books": (1,),
+    }
+
+
+def test_out_of_domain_validation_takes_each_domains_own_best():
+    seen = validation([30, 40, 20, 10], talks=[20, 19, 22, 21], books=[10, 12, 11, 9])
+    assert choose("out-of-domain-validation", seen, OUT_OF_DOMAIN) == {
+        "news": (2, 1),
+        "talks": (2,),
+        "books": (1,),
+        "poems": (),
+    }
+
+
+def test_oracle_takes_each_test_sets_own_best():
+    test = pd.DataFrame({"news": [30, 10, 20], "talks": [5, 6, 7], "books": [5, 4, 3]})
+    assert oracle(test, "news") == {"news": (2, 0), "talks": (2,), "books": (0,)}
+
+
+@pytest.mark.parametrize("protocol", HONEST)
+def test_of_equals_the_pretrained_model_wins_then_the_earliest(protocol):
+    level = validation([30, 30, 30], talks=[20, 20, 20], books=[9, 9, 9], strength=[0, 0, 0])
+    assert choose(protocol, level, ["talks", "books"])["talks"] == (0,)
+    two_best = validation([30, 31, 31], talks=[20, 21, 21], books=[9, 10, 10], strength=[0, 1, 1])
+    assert choose(protocol, two_best, ["talks", "books"])["talks"] == (1,)
+
+
+@pytest.mark.parametrize("protocol", HONEST)
+def test_a_score_that_is_no_number_never_wins(protocol):
+    nan = float("nan")
+    seen = validation([30, nan, 31], talks=[20, nan, 21], books=[9, nan, 10], strength=[0, 2, 1])
+    assert choose(protocol, seen, ["talks", "books"])["talks"] == (2,)
+
+
+tables = st.integers(1, 6).flatmap(
+    lambda trials: st.lists(
+        st.lists(st.integers(-50, 50), min_size=trials, max_size=trials), min_size=5, max_size=5
+    )
+)
+
+
+def from_table(table: list[list[int]]) -> Validation:
+    news, talks, books, error, strength = (np.array(column, dtype=float) for column in table)
+    return Validation(
+        in_domain="news",
+        scores=pd.DataFrame({"news": news, "talks": talks, "books": books}),
+        standard_error=pd.Series(np.abs(error)).mask(lambda s: s.index == 0, 0.0),
+        strength=pd.Series(np.abs(strength)).mask(lambda s: s.index == 0, 0.0),
+    )
+
+
+@given(tables, st.integers(-100, 100), st.sampled_from(HONEST))
+def test_a_shift_of_all_scores_of_a_domain_changes_no_choice(table, shift, protocol):
+    seen = from_table(table)
+    shifted = from_table([[score + shift for score in column] for column in table[:3]] + table[3:])
+    assert choose(protocol, seen, OUT_OF_DOMAIN) == choose(protocol, shifted, OUT_OF_DOMAIN)
+
+
+@given(tables)
+def test_choices_depend_on_order_alone_where_nothing_is_averaged(table):
+    seen = from_table(table)
+    cubed = Validation("news", seen.scores**3, seen.standard_error, seen.strength)
+    for protocol in ("in-domain", "out-of-domain-validation"):
+        assert choose(protocol, seen, OUT_OF_DOMAIN) == choose(protocol, cubed, OUT_OF_DOMAIN)
+
+
+@given(tables)
+def test_no_protocol_falls_behind_the_pretrained_model_on_what_it_looks_at(table):
+    seen = from_table(table)
+    pretrained = seen.scores.loc[0]
+    (best,) = choose("in-domain", seen, OUT_OF_DOMAIN)["news"]
+    assert seen.scores.at[best, "news"] >= pretrained["news"]
+    (tolerated,) = choose("in-domain-tolerance", seen, OUT_OF_DOMAIN)["news"]
+    assert seen.scores.at[tolerated, "news"] >= pretrained["news"] - seen.standard_error[tolerated]
+    own = choose("out-of-domain-validation", seen, OUT_OF_DOMAIN)
+    assert all(seen.scores.at[own[domain][0], domain] >= pretrained[domain] for domain in ("talks", "books"))

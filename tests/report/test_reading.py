@@ -1,0 +1,108 @@
+"""What is read of a run's directory, and what is refused."""
+
+import json
+import shutil
+
+import pytest
+
+from nvreg.errors import UserError
+from nvreg.report.reading import read_run
+
+
+def test_reads_completed_trials_by_number_with_the_pretrained_model_first(small):
+    small.lines = small.lines[::-1]
+    read = read_run(small.write())
+    assert list(read.trials) == [0, 1, 2, 3, 4]
+    assert read.trials[2].strength == 0.5
+    assert read.domains == ["news", "talks", "books"]
+    assert (read.metrics, read.selection_metric) == (["perplexity", "nll"], "perplexity")
+
+
+def test_scores_are_those_of_the_file_for_domains_with_the_split(small):
+    read = read_run(small.write())
+    assert read.scores("nll", "test").loc[4].to_dict() == pytest.approx(
+        {"news": 2.4, "talks": 2.5, "books": 2.6}
+    )
+    assert list(read.scores("nll", "validation").columns) == ["news", "talks"]
+
+
+def test_scores_that_are_not_finite_are_read(small):
+    small.lines[1]["metrics"]["books"]["test"]["perplexity"] = "inf"
+    assert read_run(small.write()).scores("perplexity", "test").at[1, "books"] == float("inf")
+
+
+def test_statistics_come_one_row_an_example(small):
+    statistics = read_run(small.write()).statistics(1, "talks", "test", "likelihood")
+    assert statistics.shape == (40, 3)
+    assert statistics[:, 0].sum() / statistics[:, 1].sum() == pytest.approx(3.1)
+
+
+def test_a_torn_last_line_is_passed_over(small):
+    directory = small.write()
+    whole = (directory / "trials.jsonl").read_bytes()
+    torn = json.dumps(
+        small.lines[1] | {"key": "other", "number": 9, "error": "café"}, ensure_ascii=False
+    ).encode()
+    for end in (1, 20, torn.index("é".encode()) + 1, len(torn) - 1):
+        (directory / "trials.jsonl").write_bytes(whole + torn[:end])
+        assert list(read_run(directory).trials) == [0, 1, 2, 3, 4]
+
+
+def test_trials_of_another_context_are_left_out(small):
+    small.lines[3]["context"] = "another"
+    assert list(read_run(small.write()).trials) == [0, 1, 2, 4]
+
+
+def test_failed_trials_are_counted_and_are_no_candidates(small):
+    small.lines[3] |= {
+        "status": "failed",
+        "metrics": {},
+        "prior_weight": None,
+        "strength": None,
+        "error": "no memory",
+    }
+    read = read_run(small.write())
+    assert (list(read.trials), read.failed) == ([0, 1, 2, 4], 1)
+
+
+def test_a_trial_that_was_retried_counts_by_its_last_line(small):
+    small.lines.insert(0, small.lines[3] | {"status": "failed", "metrics": {}, "error": "no memory"})
+    read = read_run(small.write())
+    assert (list(read.trials), read.failed) == ([0, 1, 2, 3, 4], 0)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "experiment.yaml", "trials.jsonl"])
+def test_a_directory_that_is_no_run_is_refused(small, name):
+    directory = small.write()
+    (directory / name).unlink()
+    with pytest.raises(UserError, match=rf"nvreg sweep.*{directory}.*{name}"):
+        read_run(directory)
+
+
+def test_a_missing_directory_is_refused(tmp_path):
+    with pytest.raises(UserError, match="nowhere"):
+        read_run(tmp_path / "nowhere")
+
+
+def test_a_run_without_any_completed_trial_is_refused(small):
+    small.lines = []
+    with pytest.raises(UserError, match=r"pretrained model.*0 completed"):
+        read_run(small.write())
+
+
+def test_a_run_without_the_pretrained_model_is_refused(small):
+    small.lines = small.lines[1:]
+    with pytest.raises(UserError, match=r"pretrained model.*4 completed without it"):
+        read_run(small.write())
+
+
+def test_missing_or_broken_examples_are_named(small):
+    directory = small.write()
+    (directory / "examples/key1/talks.test.parquet").write_bytes(b"no parquet")
+    shutil.rmtree(directory / "examples/key2")
+    read = read_run(directory)
+    for number in (1, 2):
+        with pytest.raises(UserError, match=rf"trial {number}.*key{number}/talks.test.parquet"):
+            read.statistics(number, "talks", "test", "likelihood")
+    with pytest.raises(UserError, match="'bleu' of trial 3"):
+        read.statistics(3, "talks", "test", "bleu")

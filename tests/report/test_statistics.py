@@ -1,0 +1,93 @@
+"""The paired bootstrap against slow and against known answers."""
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from nvreg.report.statistics import (
+    RESAMPLES,
+    interval,
+    paired_differences,
+    resample_counts,
+    standard_error,
+)
+from nvreg.tasks.metrics import METRICS
+
+NLL, BLEU = METRICS["nll"], METRICS["bleu"]
+
+
+def likelihoods(generator: np.random.Generator, examples: int, mean: float = 0.0) -> np.ndarray:
+    """One token and character an example: nll is then a mean over examples."""
+    return np.stack([generator.normal(mean, 1, examples), np.ones(examples), np.ones(examples)], axis=1)
+
+
+def test_resamples_draw_as_many_examples_as_there_are():
+    counts = resample_counts("talks", 17)
+    assert counts.shape == (RESAMPLES, 17)
+    assert (counts.sum(axis=1) == 17).all()
+    assert (counts >= 0).all()
+
+
+def test_resamples_are_those_of_the_domain_and_its_size():
+    first = resample_counts("talks", 30).copy()
+    resample_counts.cache_clear()
+    assert (first == resample_counts("talks", 30)).all()
+    assert (first != resample_counts("books", 30)).any()
+    assert (first[:, :29] != resample_counts("talks", 29)).any()
+
+
+def test_summed_statistics_equal_scoring_every_resample_anew():
+    generator = np.random.default_rng(3)
+    totals = generator.integers(5, 30, size=(25, 1)) - np.arange(4)
+    matches = generator.binomial(np.maximum(totals, 1), 0.6)
+    lengths = totals[:, :1] + generator.integers(-2, 3, size=(25, 2))
+    setting = np.concatenate([lengths, matches, totals], axis=1).astype(float)
+    pretrained = np.roll(setting, 1, axis=0)
+    differences = paired_differences(BLEU, setting, pretrained, "talks")
+    for resample in (0, 1, RESAMPLES - 1):
+        drawn = np.repeat(np.arange(25), resample_counts("talks", 25)[resample].astype(int))
+        expected = BLEU.aggregate(setting[drawn].sum(axis=0)) - BLEU.aggregate(pretrained[drawn].sum(axis=0))
+        assert differences[resample] == pytest.approx(expected)
+
+
+def test_interval_and_standard_error_agree_with_scipy():
+    generator = np.random.default_rng(0)
+    setting, pretrained = likelihoods(generator, 200, 0.3), likelihoods(generator, 200)
+    differences = paired_differences(NLL, setting, pretrained, "talks")
+    expected = scipy.stats.bootstrap(
+        (setting[:, 0], pretrained[:, 0]),
+        lambda a, b, axis: a.mean(axis) - b.mean(axis),
+        paired=True,
+        method="percentile",
+        n_resamples=5000,
+        rng=1,
+    )
+    assert interval(differences) == pytest.approx(tuple(expected.confidence_interval), abs=0.025)
+    assert standard_error(differences) == pytest.approx(expected.standard_error, rel=0.08)
+
+
+def test_pairing_removes_what_examples_have_in_common():
+    generator = np.random.default_rng(0)
+    pretrained = likelihoods(generator, 100)
+    constant = pretrained + np.array([0.5, 0, 0])
+    assert standard_error(paired_differences(NLL, constant, pretrained, "talks")) == pytest.approx(
+        0, abs=1e-12
+    )
+
+
+def test_intervals_cover_at_about_the_nominal_rate():
+    generator = np.random.default_rng(0)
+    intervals = [
+        interval(
+            paired_differences(NLL, likelihoods(generator, 80, 0.2), likelihoods(generator, 80), "talks")
+        )
+        for _ in range(400)
+    ]
+    assert 0.91 < np.mean([low <= 0.2 <= high for low, high in intervals]) < 0.98
+
+
+def test_infinite_differences_have_no_standard_error():
+    setting, pretrained = np.array([[1e6, 1.0, 1.0], [1.0, 1.0, 1.0]]), np.ones((2, 3))
+    with np.errstate(over="ignore"):
+        differences = paired_differences(METRICS["perplexity"], setting, pretrained, "talks")
+    assert np.isnan(standard_error(differences))
