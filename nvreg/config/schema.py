@@ -22,6 +22,7 @@ from pydantic_core import PydanticCustomError
 
 from nvreg.attention.settings import Settings
 from nvreg.sweep.space import Range, parse_dimension, parse_space
+from nvreg.tasks.metrics import METRICS
 
 Protocol = Literal[
     "in-domain", "in-domain-tolerance", "leave-one-domain-out", "out-of-domain-validation", "oracle"
@@ -129,14 +130,19 @@ class OutOfDomain(_Section):
     test: Source
 
 
-class Data(_Section):
-    """All text, and how the model reads it."""
+class Reading(_Section):
+    """How the model reads text: ``max_length`` in source tokens, by default the model's limit."""
 
     columns: dict[str, str] = {}
     max_length: PositiveInt | None = None
     source_prefix: str | None = None
     source_language: str | None = None
     target_language: str | None = None
+
+
+class Data(Reading):
+    """All text, and how the model reads it."""
+
     in_domain: InDomain
     out_of_domain: Annotated[list[OutOfDomain], Field(min_length=1)]
 
@@ -234,6 +240,14 @@ class Evaluation(_Section):
     batch_tokens: PositiveInt | Literal["auto"] = "auto"
     generation: Generation = Generation()
 
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, metrics: list[str]) -> list[str]:
+        for name in metrics:
+            if name not in METRICS:
+                raise ValueError(f"expected some of {', '.join(METRICS)}, received {name!r}")
+        return metrics
+
 
 class Selection(_Section):
     """How a setting is chosen from the trials."""
@@ -260,8 +274,10 @@ class Experiment(_Section):
         if self.prior.kind == "empirical" and self.data.in_domain.train is None:
             raise ValueError("expected data.in_domain.train, which the empirical prior is estimated on")
         metric, metrics = self.selection.metric, self.evaluation.metrics
-        if metric not in metrics:
+        if metric not in metrics or METRICS[metric].higher_is_better is None:
+            better = [name for name in metrics if METRICS[name].higher_is_better is not None]
             raise ValueError(
-                f"selection.metric: expected one of evaluation.metrics ({', '.join(metrics)}), received {metric!r}"
+                f"selection.metric: expected one of evaluation.metrics with a better direction "
+                f"({', '.join(better)}), received {metric!r}"
             )
         return self

@@ -139,9 +139,9 @@ def _number(parameter: str, value: Any) -> float:
 
 
 def _range(parameter: str, low: Any, high: Any, *, each_layer: bool = False) -> Range:
-    bounds = _numbers(parameter, (low, high))
-    if not bounds[0] < bounds[1] < math.inf:
+    low, high = _numbers(parameter, (low, high))
+    if not low < high < math.inf:
         raise ValueError(
             f"expected a range [low, high] of finite numbers with low < high, received {[low, high]}"
         )
-    return Range(*bounds, each_layer=each_layer)
+    return Range(low, high, each_layer)

@@ -114,7 +114,7 @@ class TrialStore:
         self._trials[trial.key] = trial
 
     def save_examples(self, key: str, domain: str, split: str, frame: pd.DataFrame) -> None:
-        """Write the statistics of a trial's examples; a trial is appended after all of its own are written."""
+        """Write the statistics of a trial's examples, all of them before the trial is appended."""
         path = self._examples / key / f"{domain}.{split}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         content = BytesIO()

@@ -1,0 +1,108 @@
+"""``nvreg convert``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from nvreg.errors import UserError
+
+if TYPE_CHECKING:
+    from nvreg.attention.settings import Settings
+    from nvreg.prior.artefact import Prior
+
+BY_ROLE = "NUMBER|ROLE=NUMBER,..."
+
+Model = Annotated[str, typer.Argument(help="Directory of a checkpoint, or its name on the hub.")]
+Out = Annotated[Path, typer.Argument(help="Directory of the converted checkpoint, new or empty.")]
+PriorFile = Annotated[Path | None, typer.Option("--prior", help="The prior, as nvreg prior wrote it.")]
+PriorData = Annotated[
+    Path | None,
+    typer.Option("--prior-data", help="In-domain training text to estimate the prior on instead."),
+]
+Column = Annotated[str | None, typer.Option("--column", help="Column of sources in --prior-data.")]
+TargetColumn = Annotated[
+    str | None, typer.Option("--target-column", help="Column of targets in --prior-data.")
+]
+TauAlpha = Annotated[
+    str | None,
+    typer.Option(metavar=BY_ROLE, help="Shift of the tokens' log pseudo-counts.", show_default="inf"),
+]
+TauSigma = Annotated[
+    str | None,
+    typer.Option(metavar=BY_ROLE, help="The tokens' standard deviation over the prior's.", show_default="0"),
+]
+TauMu = Annotated[
+    str | None,
+    typer.Option(metavar=BY_ROLE, help="Weight of a token's vector in its mean.", show_default="1"),
+]
+
+
+def convert(
+    model: Model,
+    out: Out,
+    prior: PriorFile = None,
+    prior_data: PriorData = None,
+    column: Column = None,
+    target_column: TargetColumn = None,
+    tau_alpha: TauAlpha = None,
+    tau_sigma: TauSigma = None,
+    tau_mu: TauMu = None,
+) -> None:
+    """Save a checkpoint with its attention regularised; a role not named is as pretrained."""
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"expected a new or empty directory, received {out}, which has files")
+    settings = _settings({"tau_alpha": tau_alpha, "tau_sigma": tau_sigma, "tau_mu": tau_mu})
+
+    from nvreg.checkpoint import save_pretrained
+    from nvreg.models.convert import convert_
+    from nvreg.models.loading import load_model, load_tokenizer
+    from nvreg.models.registry import layers_by_role
+
+    loaded = load_model(model)
+    try:
+        settings.check(layers_by_role(loaded))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    convert_(loaded, _prior(model, prior, prior_data, column, target_column), settings)
+    save_pretrained(loaded, out)
+    load_tokenizer(model).save_pretrained(out)
+    typer.echo(f"{model} with {settings} written to {out}")
+
+
+def _settings(written: dict[str, str | None]) -> Settings:
+    from nvreg.attention.settings import Settings
+
+    try:
+        return Settings(**{name: _by_role(name, text) for name, text in written.items() if text is not None})
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _by_role(name: str, text: str) -> float | dict[str, float]:
+    """Read a number, or a number by role as in ``encoder=-3,cross=inf``."""
+    try:
+        if "=" not in text:
+            return float(text)
+        parts = (part.partition("=") for part in text.split(","))
+        return {role.strip(): float(value) for role, _, value in parts}
+    except ValueError as error:
+        raise UserError(
+            f"--{name.replace('_', '-')}: expected a number, or ROLE=NUMBER and so on, received {text!r}"
+        ) from error
+
+
+def _prior(
+    model: str, prior: Path | None, data: Path | None, column: str | None, target_column: str | None
+) -> Prior:
+    if prior and not data:
+        from nvreg.prior.artefact import Prior
+
+        return Prior.load(prior)
+    if data and not prior and column and target_column:
+        from nvreg.sweep.priors import prior_of_file
+
+        return prior_of_file(model, data, column, target_column)
+    raise UserError("expected --prior FILE, or --prior-data FILE with --column and --target-column")

@@ -1,0 +1,20 @@
+"""``nvreg prior``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Model = Annotated[str, typer.Argument(help="Directory of a checkpoint, or its name on the hub.")]
+Out = Annotated[Path, typer.Argument(help="The prior's file (safetensors).")]
+Data = Annotated[Path, typer.Option("--data", help="In-domain training text: a file or glob.")]
+Column = Annotated[str, typer.Option("--column", help="Its column of sources.")]
+TargetColumn = Annotated[str, typer.Option("--target-column", help="Its column of targets.")]
+
+
+def prior(model: Model, out: Out, data: Data, column: Column, target_column: TargetColumn) -> None:
+    """Estimate the empirical prior of a model and save it."""
+    from nvreg.sweep.priors import prior_of_file
+
+    prior_of_file(model, data, column, target_column).save(out)
+    typer.echo(f"prior of {model} over {data} written to {out}")

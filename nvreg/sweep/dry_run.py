@@ -1,0 +1,78 @@
+"""What a sweep would do, in how much time and memory: everything is loaded, nothing is written."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+
+from nvreg.config import Experiment
+from nvreg.data import Examples
+from nvreg.models.convert import convert_
+from nvreg.sweep.manifest import check_directory
+from nvreg.sweep.priors import prior_of
+from nvreg.sweep.workbench import Workbench, open_workbench
+
+SAMPLE_EXAMPLES = 64
+"""What a setting is timed on, spread over all splits."""
+SAMPLE_TOKENS = 1000
+"""What the prior of the timed setting is estimated on."""
+
+
+def describe_plan(experiment: Experiment) -> str:
+    """Check everything as a sweep does, time its last setting on a sample, and return the plan.
+
+    Raises:
+        UserError: as `nvreg.sweep.runner.run_sweep`.
+    """
+    output = Path(experiment.output)
+    quick_prior = experiment.prior.model_copy(update={"max_tokens": SAMPLE_TOKENS})
+    workbench = open_workbench(experiment.model_copy(update={"prior": quick_prior}))
+    check_directory(output, workbench)
+    model, trials = workbench.model, len(workbench.settings)
+    convert_(model, prior_of(workbench, output / "prior.safetensors"), workbench.settings[-1])
+    seconds = _seconds_a_trial(workbench)
+    rows = {
+        "experiment": f"{experiment.name}, {experiment.task}",
+        "model": f"{type(model).__name__}, {model.num_parameters():,} parameters, {model.device}",
+        "examples": ", ".join(
+            f"{domain} {split} {len(scored.examples)} ({scored.encoded.truncated} cut to fit)"
+            for domain, splits in workbench.scored.items()
+            for split, scored in splits.items()
+        ),
+        "trials": f"{trials}, the pretrained model's first, sampler: {experiment.sweep.sampler}",
+        "time": f"about {_duration(seconds)} a trial, {_duration(seconds * trials)} for all, and the prior",
+        "memory": f"about {_peak_bytes(model.device) / 1e9:.1f} GB",
+        "output": f"{output}{', which has trials already' if output.exists() else ''}",
+    }
+    return "\n".join(f"{name:<12}{text}" for name, text in rows.items())
+
+
+def _seconds_a_trial(workbench: Workbench) -> float:
+    records = [
+        record
+        for splits in workbench.scored.values()
+        for scored in splits.values()
+        for record in scored.examples.records
+    ]
+    sample = records[:: -(-len(records) // SAMPLE_EXAMPLES)]
+    encoded = workbench.task.encode(Examples(sample))
+    started = time.monotonic()
+    workbench.task.score(workbench.model, encoded)
+    return (time.monotonic() - started) / len(sample) * len(records)
+
+
+def _duration(seconds: float) -> timedelta:
+    return timedelta(seconds=round(seconds))
+
+
+def _peak_bytes(device: torch.device) -> int:
+    """Return the largest memory used so far: of the accelerator, or of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,151 @@
+"""What a run was made with: its manifest, and the digests that decide which trials compare."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+import nvreg
+from nvreg.errors import UserError
+from nvreg.sweep.store import digest
+from nvreg.tasks import SCORING_VERSION
+from nvreg.tasks.metrics import METRICS
+
+if TYPE_CHECKING:
+    from nvreg.prior.artefact import Prior
+    from nvreg.sweep.workbench import Scored, Workbench
+
+PACKAGES = ("torch", "transformers", "datasets", "sacrebleu", "numpy")
+
+
+def context_of(workbench: Workbench, prior: Prior) -> str:
+    """Return the digest of everything but method and settings that can change a trial's numbers.
+
+    The size of batches is left out: no number depends on it, so a sweep that ran out of memory continues
+    with smaller ones.
+    """
+    evaluation = workbench.experiment.evaluation.model_dump(exclude={"batch_tokens"})
+    defaults = workbench.model.generation_config.to_diff_dict()
+    return digest(
+        {
+            **_subject(workbench),
+            "reading": workbench.reading,
+            "tokens": _by_split(workbench, lambda scored: digest(asdict(cast(Any, scored.encoded)))),
+            "prior": prior.fingerprint,
+            "evaluation": evaluation | {"metrics": sorted(evaluation["metrics"])},
+            "generation": {key: value for key, value in defaults.items() if key != "transformers_version"},
+            "scoring": SCORING_VERSION,
+            "versions": {name: version(name).split(".")[:2] for name in ("torch", "transformers")},
+        }
+    )
+
+
+def manifest_of(workbench: Workbench, prior: Prior) -> dict[str, Any]:
+    """Return what goes into ``manifest.json``."""
+    experiment = workbench.experiment
+    return {
+        "name": experiment.name,
+        "task": experiment.task,
+        "model": workbench.fingerprint,
+        "data": _by_split(workbench, _describe),
+        "prior": {"kind": prior.kind, "fingerprint": prior.fingerprint},
+        "context": context_of(workbench, prior),
+        "metrics": {name: METRICS[name].signature() for name in experiment.evaluation.metrics},
+        "seed": experiment.sweep.seed,
+        "nvreg": nvreg.__version__,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "git_commit": _git_commit(Path(nvreg.__file__).parents[1]),
+        "hardware": _hardware(workbench.model.device),
+    }
+
+
+def check_directory(output: Path, workbench: Workbench) -> None:
+    """Check that an output directory is new, or already this experiment's.
+
+    Raises:
+        UserError: if it holds an experiment of another name, task, model or data, or something else.
+    """
+    elsewhere = "choose another with --output"
+    try:
+        manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if output.is_dir() and any(not path.name.startswith(".") for path in output.iterdir()):
+            raise UserError(
+                f"expected a new or empty output directory, received {output}; {elsewhere}"
+            ) from None
+        return
+    except OSError as error:
+        raise UserError(
+            f"expected an output directory, received {output} ({error.strerror}); {elsewhere}"
+        ) from error
+    ours = {"name": workbench.experiment.name, **_subject(workbench)}
+    theirs = {key: manifest[key] for key in ours}
+    theirs["data"] = {
+        domain: {split: description["fingerprint"] for split, description in splits.items()}
+        for domain, splits in manifest["data"].items()
+    }
+    if differing := list(_differences(theirs, ours)):
+        raise UserError(
+            f"expected an output directory of this experiment, received {output} of one that differs in "
+            f"{', '.join(differing)}; {elsewhere}"
+        )
+
+
+def _subject(workbench: Workbench) -> dict[str, Any]:
+    """Return what is measured, and on what."""
+    return {
+        "task": workbench.experiment.task,
+        "model": workbench.fingerprint,
+        "data": _by_split(workbench, lambda scored: scored.examples.fingerprint),
+    }
+
+
+def _by_split(workbench: Workbench, describe: Callable[[Scored], Any]) -> dict[str, dict[str, Any]]:
+    return {
+        domain: {split: describe(scored) for split, scored in splits.items()}
+        for domain, splits in workbench.scored.items()
+    }
+
+
+def _describe(scored: Scored) -> dict[str, Any]:
+    return {
+        "fingerprint": scored.examples.fingerprint,
+        "examples": len(scored.examples),
+        "truncated": scored.encoded.truncated,
+    }
+
+
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key in sorted(theirs.keys() | ours.keys()):
+        their, our = theirs.get(key), ours.get(key)
+        if isinstance(their, dict) and isinstance(our, dict):
+            yield from _differences(their, our, f"{prefix}{key}.")
+        elif their != our:
+            yield prefix + key
+
+
+def _git_commit(checkout: Path) -> str | None:
+    if not (checkout / ".git").exists():
+        return None
+    git = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _hardware(device: torch.device) -> dict[str, Any]:
+    return {
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    }

@@ -1,0 +1,73 @@
+"""What a sweep tells its user: a live line in a terminal, plain lines elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+SPEED_PERIOD = 3600.0
+"""Seconds of steps that the time left is estimated from: single trials differ in length."""
+
+
+class Progress:
+    """Phases before the first trial, then trials in steps, one step a scored split."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        """Write to standard error, or nothing at all when quiet."""
+        self._console = Console(stderr=True, quiet=quiet)
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            transient=True,
+            speed_estimate_period=SPEED_PERIOD,
+        )
+        self._task = self._bar.add_task("", total=None, note="")
+        self._total = self._done = self._left = 0
+        self._started = 0.0
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def phase(self, name: str) -> None:
+        """Show what is done before the first trial."""
+        self._bar.update(self._task, description=name)
+        if not self._console.is_terminal:
+            self.say(name)
+
+    def start(self, total: int, left: int, steps: int) -> None:
+        """Show that ``left`` of ``total`` trials are to be measured, in ``steps`` steps each."""
+        self._total, self._left, self._started = total, left, time.monotonic()
+        self._bar.reset(self._task, total=left * steps, description=self._count())
+
+    def step(self) -> None:
+        """Count a scored split."""
+        self._bar.advance(self._task)
+
+    def finish_trial(self, line: str, best: str) -> None:
+        """Count a trial; ``line`` says what it measured, ``best`` what the best so far did."""
+        self._done += 1
+        self._left -= 1
+        if not self._console.is_terminal:
+            seconds = (time.monotonic() - self._started) / self._done * self._left
+            self.say(f"{self._count()}: {line}; {best}; {timedelta(seconds=round(seconds))} left")
+        self._bar.update(self._task, description=self._count(), note=best)
+
+    def _count(self) -> str:
+        return f"{self._total - self._left} of {self._total} trials"
