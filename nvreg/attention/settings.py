@@ -9,6 +9,9 @@ from dataclasses import dataclass, fields
 from numbers import Real
 from typing import Any, NamedTuple
 
+ROLES = ("encoder", "cross", "decoder")
+"""What an attention site is for: encoder self-attention, cross-attention, decoder self-attention."""
+
 Value = float | tuple[float, ...]
 """One value for every layer of a role, or one a layer."""
 
@@ -166,8 +169,10 @@ def _normalise(name: str, value: Any) -> float | dict[str, Value]:
         return identity
     if not isinstance(value, Mapping):
         return check_value(name, value)
+    if unknown := set(value) - set(ROLES):
+        raise ValueError(f"{name}: expected roles among {', '.join(ROLES)}, got {', '.join(map(str, unknown))}")
     by_role: dict[str, Value] = {}
-    for role, given in sorted(value.items()):
+    for role, given in sorted(value.items(), key=lambda item: ROLES.index(item[0])):
         if isinstance(given, Sequence) and not isinstance(given, str):
             layers = tuple(check_value(f"{name}", each) for each in given)
             if any(each != identity for each in layers):

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from nvreg.attention.fused import Projection
 
@@ -48,6 +49,11 @@ class Adapter(ABC):
     @abstractmethod
     def forward(self, module: Any, hidden_states: Tensor, **kwargs: Any) -> tuple[Any, ...]:
         """Do what the module's own forward does, with NV attention: same arguments, same results."""
+
+
+def is_eager(config: PreTrainedConfig) -> bool:
+    """Whether a model runs eager attention, the one that returns attention maps."""
+    return config._attn_implementation == "eager"
 
 
 def split_heads(projected: Tensor, head_dim: int) -> Tensor:

@@ -45,8 +45,8 @@ def _attach_bias(key: Tensor, bias: Tensor | None) -> Tensor:
     """Append the bits of a bias in float32 or float64 to every head's key: one or two channels."""
     if bias is None:
         return key
-    channels = bias.transpose(-1, -2).contiguous().view(key.dtype)
-    return torch.cat([key, channels.expand(-1, key.shape[1], -1, -1)], dim=-1)
+    channels = bias.flatten(1).unsqueeze(-1).view(key.dtype)
+    return torch.cat([key, channels.unsqueeze(1).expand(-1, key.shape[1], -1, -1)], dim=-1)
 
 
 def _detach_bias(key: Tensor, value: Tensor) -> Components:
@@ -55,5 +55,5 @@ def _detach_bias(key: Tensor, value: Tensor) -> Components:
     if key.shape[-1] == width:
         return key, value, None
     wide = torch.promote_types(key.dtype, torch.float32)
-    bias = key[:, :1, :, width:].contiguous().view(wide).transpose(-1, -2)
-    return key[..., :width], value, bias
+    bias = key[:, 0, :, width:].clone(memory_format=torch.contiguous_format).view(wide)
+    return key[..., :width], value, bias.transpose(-1, -2).unsqueeze(1)

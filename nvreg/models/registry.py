@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from nvreg.attention.settings import ROLES
 from nvreg.errors import UserError
 from nvreg.models.adapter import Adapter
 from nvreg.models.layouts.bart import BartAdapter
@@ -18,8 +19,6 @@ ADAPTERS: tuple[Adapter, ...] = (BartAdapter(),)
 _BY_MODEL_TYPE: Mapping[str, Adapter] = {
     model_type: adapter for adapter in ADAPTERS for model_type in adapter.attention_classes
 }
-
-ROLES = ("encoder", "cross", "decoder")
 
 
 def supported_model_types() -> list[str]:

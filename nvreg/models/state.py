@@ -79,10 +79,28 @@ class SiteState:
         value: Tensor,
         bias: Tensor | None,
         mask: Tensor | None,
+        *,
+        is_causal: bool,
+        need_weights: bool,
     ) -> tuple[Tensor, Tensor | None]:
-        """Run NV attention: output of shape (batch, queries, heads * e), and weights or None."""
+        """Run NV attention at a module of this layout.
+
+        Args:
+            module: the converted module.
+            query: ``W_q x + b_q``, not scaled, shape (batch, heads, queries, e).
+            key: keys of all tokens seen so far, shape (batch, key heads, keys, e).
+            value: their values, shape of key.
+            bias: their beta_i, shape (batch, 1, 1, keys), or None.
+            mask: what Transformers passes as ``attention_mask``: bool or additive, or None.
+            is_causal: whether the module hides later keys where there is no mask.
+            need_weights: return the weights too.
+
+        Returns:
+            Output before the output projection, shape (batch, queries, heads * e), and the weights with the
+            prior in column 0, shape (batch, heads, queries, 1 + keys), or None.
+        """
         queries = query.shape[2]
-        is_causal = module.is_causal and mask is None and queries > 1
+        is_causal = is_causal and mask is None and queries > 1
         if is_causal and key.shape[2] > queries:  # an empty static cache: the rest is not written yet
             key, value = key[:, :, :queries], value[:, :, :queries]
             bias = None if bias is None else bias[..., :queries]
@@ -95,7 +113,7 @@ class SiteState:
             bias=bias,
             mask=mask,
             is_causal=is_causal,
-            need_weights=module.config._attn_implementation == "eager",
+            need_weights=need_weights,
         )
         if self.observer is not None:
             self.observer(self.site, gate, self._parameters.token_share)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from nvreg.models.registry import layers_by_role
+
 IGNORED = -100
 """The label of padding."""
 
@@ -19,9 +21,9 @@ def key_masks(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> dict[str, 
     padding: those it really reads.
     """
     inputs = _given(batch, "attention_mask", "input_ids")
-    if not model.config.is_encoder_decoder:
-        role = "decoder" if getattr(model.config, "is_causal", None) or model.can_generate() else "encoder"
-        return {role: inputs}
+    roles = layers_by_role(model)
+    if "cross" not in roles:
+        return dict.fromkeys(roles, inputs)
     return {"encoder": inputs, "cross": inputs, "decoder": _decoder_tokens(batch)}
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import Cache
 
 from nvreg.attention.fused import Projection
-from nvreg.models.adapter import Adapter, projection, split_heads
+from nvreg.models.adapter import Adapter, is_eager, projection, split_heads
 from nvreg.models.cache import cached
 
 
@@ -62,5 +62,14 @@ class BartAdapter(Adapter):
         key, value, bias = cached(
             past_key_values, module.layer_idx, project, is_cross=key_value_states is not None
         )
-        output, weights = module.nv.attend(module, query, key, value, bias, attention_mask)
+        output, weights = module.nv.attend(
+            module,
+            query,
+            key,
+            value,
+            bias,
+            attention_mask,
+            is_causal=module.is_causal,
+            need_weights=is_eager(module.config),
+        )
         return module.out_proj(output), weights

@@ -1,0 +1,256 @@
+"""One contract, every architecture: what conversion promises."""
+
+import copy
+
+import pytest
+import torch
+import transformers
+from torch.testing import assert_close
+
+import nvreg
+from nvreg.attention.settings import Settings
+from nvreg.models.convert import current_settings, is_converted
+from tests.models.architectures import ARCHITECTURES, PAD, random_ids, random_prior, random_settings
+from tests.models.definition import run_definition_
+
+pytestmark = pytest.mark.usefixtures("no_gradients")
+EXACT = {"rtol": 1e-10, "atol": 1e-10}
+
+
+@pytest.fixture(params=ARCHITECTURES, ids=str)
+def architecture(request):
+    return request.param
+
+
+@pytest.fixture
+def no_gradients():
+    with torch.inference_mode(mode=False), torch.no_grad():
+        yield
+
+
+@pytest.fixture
+def plain(architecture):
+    return architecture.build()
+
+
+@pytest.fixture
+def model(architecture):
+    """The same model, converted, with settings that use every branch."""
+    return converted(architecture.build())
+
+
+def converted(model, settings=None):
+    settings = random_settings(model) if settings is None else settings
+    return nvreg.convert_(model, random_prior(model), settings)
+
+
+def generate(model, inputs, **options):
+    inputs = {name: tensor for name, tensor in inputs.items() if name != "decoder_input_ids"}
+    options = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False, **options}
+    torch.manual_seed(0)
+    return model.generate(**inputs, **options).tolist()
+
+
+def padded(architecture, side):
+    """Three rows of 7, 4 and 2 tokens in one batch, and each alone."""
+    ids = random_ids(3, 7)
+    mask = torch.ones_like(ids)
+    alone = []
+    for row, length in enumerate((7, 4, 2)):
+        kept = slice(0, length) if side == "right" else slice(7 - length, 7)
+        mask[row] = 0
+        mask[row, kept] = 1
+        alone.append({"input_ids": ids[row : row + 1, kept]})
+    batch = {"input_ids": ids.masked_fill(mask == 0, PAD), "attention_mask": mask}
+    if architecture.is_encoder_decoder:
+        decoder_ids = random_ids(3, 5, seed=1)
+        batch["decoder_input_ids"] = decoder_ids
+        for row, single in enumerate(alone):
+            single["decoder_input_ids"] = decoder_ids[row : row + 1]
+    return batch, alone
+
+
+# --- identity -------------------------------------------------------------------------------------
+
+
+def test_identity_is_bit_identical(architecture, plain):
+    model = converted(copy.deepcopy(plain), Settings.identity())
+    batch, _ = padded(architecture, "right")
+    for inputs in (architecture.inputs(plain), batch):
+        assert torch.equal(model(**inputs).logits, plain(**inputs).logits)
+        assert generate(model, inputs) == generate(plain, inputs)
+        assert generate(model, inputs, num_beams=3) == generate(plain, inputs, num_beams=3)
+
+
+def test_revert_is_bit_identical_after_any_settings(architecture, plain):
+    model = copy.deepcopy(plain)
+    inputs = architecture.inputs(plain)
+    classes = [type(module) for module in model.modules()]
+    converted(model)
+    for tau_sigma in (0.1, 0.7, 0.0):
+        nvreg.set_settings_(model, Settings(tau_alpha=1.0, tau_sigma=tau_sigma))
+        assert not torch.equal(model(**inputs).logits, plain(**inputs).logits)
+    nvreg.set_settings_(model, Settings.identity())
+    assert torch.equal(model(**inputs).logits, plain(**inputs).logits)
+    nvreg.revert_(model)
+    assert [type(module) for module in model.modules()] == classes
+    assert not is_converted(model)
+    assert torch.equal(model(**inputs).logits, plain(**inputs).logits)
+    assert all(map(torch.equal, model.state_dict().values(), plain.state_dict().values()))
+
+
+def test_changing_settings_leaves_no_trace(architecture, model):
+    inputs = architecture.inputs(model)
+    settings = random_settings(model)
+    first = model(**inputs).logits
+    for tau_sigma in (0.9, 0.0, 0.3):
+        nvreg.set_settings_(model, Settings(tau_sigma=tau_sigma, tau_mu=0.5))
+        model(**inputs)
+    assert torch.equal(nvreg.set_settings_(model, settings)(**inputs).logits, first)
+
+
+# --- the method -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_it_is_the_definition(architecture, attention):
+    model = architecture.build(attention=attention)
+    prior, settings = random_prior(model), random_settings(model)
+    defined = run_definition_(copy.deepcopy(model), prior, settings)
+    nvreg.convert_(model, prior, settings)
+    batch, _ = padded(architecture, "right")
+    for inputs in (architecture.inputs(model), batch):
+        logits, expected = model(**inputs).logits, defined(**inputs).logits
+        if "attention_mask" in inputs and not architecture.is_encoder_decoder:
+            real = inputs["attention_mask"].bool()
+            logits, expected = logits[real], expected[real]
+        assert_close(logits, expected, **EXACT)
+
+
+@pytest.mark.parametrize("role", ["encoder", "cross", "decoder"])
+@pytest.mark.parametrize("parameter", ["tau_alpha", "tau_sigma", "tau_mu"])
+def test_every_parameter_acts_in_every_role(architecture, plain, role, parameter):
+    if role not in {site.role for site in nvreg.sites(plain)}:
+        pytest.skip(f"{architecture} has no {role} attention")
+    inputs = architecture.inputs(plain)
+    value = {"tau_alpha": 0.0, "tau_sigma": 0.5, "tau_mu": 0.5}[parameter]
+    expected = plain(**inputs).logits
+    logits = converted(plain, Settings(**{parameter: {role: value}}))(**inputs).logits
+    assert not torch.allclose(logits, expected, atol=1e-3)
+
+
+def test_attention_maps_sum_to_one_with_the_prior_first(architecture):
+    model = converted(architecture.build(attention="eager"), Settings(tau_alpha=0.5, tau_sigma=0.3))
+    inputs = architecture.inputs(model)
+    outputs = model(**inputs, output_attentions=True)
+    keys = inputs["input_ids"].shape[1]
+    maps = [
+        (attention, length)
+        for name, length in (("attentions", keys), ("encoder_attentions", keys), ("cross_attentions", keys))
+        for attention in outputs.get(name) or ()
+    ]
+    if architecture.is_encoder_decoder:
+        maps += [(attention, 5) for attention in outputs.decoder_attentions]
+    assert len(maps) == len(nvreg.sites(model))
+    for attention, length in maps:
+        assert attention.shape[-1] == 1 + length
+        assert_close(attention.sum(-1), torch.ones_like(attention[..., 0]))
+        assert (attention[..., 0] > 0).all()
+
+
+# --- caches, padding, generation ------------------------------------------------------------------
+
+
+def test_cached_steps_equal_one_full_forward(architecture, model):
+    inputs = architecture.inputs(model)
+    name = "decoder_input_ids" if architecture.is_encoder_decoder else "input_ids"
+    ids = inputs.pop(name)
+    full = model(**inputs, **{name: ids}).logits
+    step = model(**inputs, **{name: ids[:, :2]}, use_cache=True)
+    steps = [step.logits]
+    for position in range(2, ids.shape[1]):
+        token = {name: ids[:, position : position + 1]}
+        step = model(**inputs, **token, past_key_values=step.past_key_values, use_cache=True)
+        steps.append(step.logits)
+    assert_close(torch.cat(steps, dim=1), full, **EXACT)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"num_beams": 3}, {"do_sample": True, "top_k": 0}, {"num_beams": 2, "num_return_sequences": 2}],
+    ids=["greedy", "beams", "sampling", "returning several"],
+)
+def test_generation_with_a_cache_equals_generation_without(architecture, model, options):
+    inputs = architecture.inputs(model)
+    ids = generate(model, inputs, **options)
+    assert ids == generate(model, inputs, use_cache=False, **options)
+    assert ids == generate(model, inputs, cache_implementation="static", disable_compile=True, **options)
+
+
+def test_a_padded_batch_equals_its_rows_alone(architecture, model):
+    batch, alone = padded(architecture, "right")
+    logits = model(**batch).logits
+    for row, single in enumerate(alone):
+        expected = model(**single).logits[0]
+        assert_close(logits[row, : len(expected)], expected, **EXACT)
+
+
+def test_a_padded_batch_generates_what_its_rows_generate_alone(architecture, model):
+    batch, alone = padded(architecture, "right" if architecture.is_encoder_decoder else "left")
+    together = generate(model, batch)
+    for row, single in enumerate(alone):
+        assert together[row][-8:] == generate(model, single)[0][-8:]
+
+
+# --- life of a converted model --------------------------------------------------------------------
+
+
+def test_saved_and_loaded_it_is_the_same_and_transformers_sees_the_pretrained_one(
+    architecture, model, tmp_path
+):
+    inputs = architecture.inputs(model)
+    nvreg.save_pretrained(model, tmp_path)
+    again = nvreg.from_pretrained(tmp_path, dtype=torch.float64)
+    assert current_settings(again) == current_settings(model)
+    unaware = getattr(transformers, architecture.model_class).from_pretrained(tmp_path, dtype=torch.float64)
+    plain = architecture.build()
+    for loaded, saved in ((again, model), (unaware, plain)):
+        assert all(map(torch.equal, loaded.state_dict().values(), saved.state_dict().values()))
+        assert_close(loaded.eval()(**inputs).logits, saved(**inputs).logits, **EXACT)
+
+
+def test_a_copy_is_independent(architecture, model):
+    inputs = architecture.inputs(model)
+    logits = model(**inputs).logits
+    other = copy.deepcopy(model)
+    assert torch.equal(other(**inputs).logits, logits)
+    nvreg.set_settings_(other, Settings(tau_sigma=0.9))
+    assert torch.equal(model(**inputs).logits, logits)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_it_follows_the_model_to_another_dtype(architecture, model, dtype):
+    inputs = architecture.inputs(model)
+    expected = model(**inputs).logits
+    tolerance = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.5}[dtype]
+    logits = model.to(dtype)(**inputs).logits
+    assert logits.dtype == dtype
+    assert (logits.double() - expected).abs().mean() < tolerance * expected.abs().mean()
+    fresh = converted(architecture.build(dtype=dtype))
+    assert torch.equal(fresh(**inputs).logits, logits)
+    assert generate(fresh, inputs) == generate(
+        fresh, inputs, cache_implementation="static", disable_compile=True
+    )
+
+
+def test_new_weights_are_noticed(architecture, model):
+    inputs = architecture.inputs(model)
+    model(**inputs)
+    other = architecture.build(seed=1)
+    model.load_state_dict(other.state_dict())
+    assert torch.equal(model(**inputs).logits, converted(other)(**inputs).logits)
+
+
+def test_training_mode_is_refused(architecture, model):
+    with pytest.raises(RuntimeError, match="evaluated, not trained"):
+        model.train()(**architecture.inputs(model))
