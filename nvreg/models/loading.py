@@ -88,9 +88,11 @@ def _load(auto_class: Any, path: str | Path, **options: Any) -> Any:
 
 
 def _explain(auto_class: Any, path: str, is_local: bool, error: Exception) -> NoReturn:
-    what = {AutoTokenizer: "tokenizer", AutoConfig: "config.json"}.get(auto_class, "model weights")
+    what = {AutoTokenizer: "a tokenizer", AutoConfig: "config.json"}.get(auto_class, "weights")
     if is_local:
-        raise UserError(f"expected a Hugging Face {what} in {path}: {_line(error)}") from error
+        raise UserError(
+            f"expected a Hugging Face checkpoint with {what} in {path}: {_line(error)}"
+        ) from error
     raise UserError(
         f"could not get {path!r} from the Hugging Face hub ({_line(error)}); "
         "check the name and the connection, or give the path of a local directory"

@@ -1,0 +1,94 @@
+import json
+
+import pytest
+import torch
+from transformers import GPT2Config, XLNetConfig, XLNetLMHeadModel
+
+import nvreg
+from nvreg.models.loading import load_model, load_tokenizer
+from tests.tiny import tiny_marian
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model, tokenizer = tiny_marian()
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def test_a_directory_is_loaded_in_evaluation_mode(saved):
+    model = load_model(saved, "translation", dtype="bfloat16", device="cpu")
+    assert type(model).__name__ == "MarianMTModel"
+    assert model.dtype == torch.bfloat16
+    assert not model.training
+    assert load_tokenizer(saved)("a cat").input_ids
+
+
+def test_without_a_task_the_head_is_the_one_it_was_saved_with(saved):
+    assert type(load_model(saved)).__name__ == "MarianMTModel"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "int3"}, "dtype: expected one of float32, .*got 'int3'"),
+        ({"device": "toaster"}, "device: expected a device that torch can use, got 'toaster'"),
+        ({"device": "cuda:99"}, "device: expected a device that torch can use, got 'cuda:99'"),
+    ],
+)
+def test_what_cannot_be_used_is_named(saved, options, message):
+    with pytest.raises(nvreg.UserError, match=message):
+        load_model(saved, "translation", **options)
+
+
+@pytest.mark.parametrize("path", ["./nowhere", "/no/such/model", "~/no-such-model"])
+def test_a_missing_directory_is_named(path):
+    with pytest.raises(nvreg.UserError, match="expected a model directory, found none at .*no"):
+        load_model(path)
+
+
+def test_an_unreachable_hub_points_to_local_paths():
+    for load in (load_model, load_tokenizer):
+        with pytest.raises(nvreg.UserError, match=r"'facebook/bart-large-cnn'.*hub.*local directory"):
+            load("facebook/bart-large-cnn")
+
+
+def test_a_directory_without_weights_is_refused(saved):
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(nvreg.UserError, match=f"checkpoint with weights in {saved}"):
+        load_model(saved)
+
+
+def test_an_unsupported_architecture_is_named_with_what_is_supported(tmp_path):
+    XLNetLMHeadModel(XLNetConfig(vocab_size=10, d_model=8, n_layer=1, n_head=2, d_inner=8)).save_pretrained(
+        tmp_path
+    )
+    with pytest.raises(nvreg.UserError, match=r"converts \(.*bart.*marian.*\), got 'xlnet'"):
+        load_model(tmp_path)
+
+
+def test_a_model_of_another_task_is_refused(tmp_path):
+    GPT2Config(vocab_size=10, n_embd=8, n_layer=1, n_head=2).save_pretrained(tmp_path)
+    with pytest.raises(nvreg.UserError, match="got 'gpt2'|AutoModelForSeq2SeqLM"):
+        load_model(tmp_path, "translation")
+
+
+def test_a_directory_of_another_kind_is_not_a_converted_model(saved):
+    with pytest.raises(nvreg.UserError, match=r"written by nvreg.save_pretrained, found no nvreg.json"):
+        nvreg.from_pretrained(saved)
+
+
+def test_a_converted_directory_with_other_weights_is_refused(saved, tmp_path):
+    model = load_model(saved)
+    prior = nvreg.estimate_prior(
+        model, [{"input_ids": torch.ones(2, 4).long(), "labels": torch.ones(2, 4).long()}]
+    )
+    nvreg.save_pretrained(nvreg.convert_(model, prior, nvreg.Settings(tau_alpha=1)), tmp_path / "nv")
+    assert json.loads((tmp_path / "nv" / "nvreg.json").read_text()) == {
+        "settings": {"tau_alpha": {"encoder": 1.0, "cross": 1.0, "decoder": 1.0}}
+    }
+    nvreg.from_pretrained(tmp_path / "nv")
+    tiny_marian(seed=1)[0].save_pretrained(tmp_path / "nv")
+    with pytest.raises(nvreg.UserError, match="prior of this model"):
+        nvreg.from_pretrained(tmp_path / "nv")

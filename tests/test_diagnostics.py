@@ -1,0 +1,75 @@
+"""Prior weight and discarded share against the attention maps and the definition."""
+
+import pytest
+import torch
+
+import nvreg
+from nvreg.diagnostics import recording
+from nvreg.models.tokens import query_masks
+from tests.models.architectures import ARCHITECTURES, random_prior, random_settings
+from tests.prior.test_estimate import batches
+
+MARIAN = next(each for each in ARCHITECTURES if each.name == "marian")
+
+
+def measured(model):
+    with recording(model) as record, torch.no_grad():
+        for batch in batches():
+            model(**batch)
+    return record
+
+
+@pytest.mark.parametrize("convert", [False, True])
+def test_at_identity_nothing_is_discarded(convert):
+    model = MARIAN.build()
+    if convert:
+        nvreg.convert_(model, random_prior(model))
+    record = measured(model)
+    assert (record.prior_weight, record.strength) == (0.0, 0.0)
+
+
+def test_only_prior_and_query_remain_at_the_other_end():
+    model = MARIAN.build()
+    nvreg.convert_(model, random_prior(model), nvreg.Settings(tau_alpha=-1e6))
+    record = measured(model)
+    assert record.prior_weight == pytest.approx(1)
+    assert record.strength == pytest.approx(1)
+
+
+def test_they_are_the_means_over_real_queries_heads_and_sites():
+    model = MARIAN.build(attention="eager")
+    settings, prior = random_settings(model), random_prior(model)
+    nvreg.convert_(model, prior, settings)
+    record = measured(model)
+
+    weights = {site: [] for site in nvreg.sites(model)}
+    for batch in batches():
+        with torch.no_grad():
+            outputs = model(**batch, output_attentions=True)
+        masks = query_masks(model, batch)
+        by_role = {
+            "encoder": outputs.encoder_attentions,
+            "cross": outputs.cross_attentions,
+            "decoder": outputs.decoder_attentions,
+        }
+        for site in weights:
+            maps = by_role[site.role][site.layer]
+            weights[site].append(maps[..., 0].transpose(1, 2)[masks[site.role]])
+    prior_weights, shares = [], []
+    for site, collected in weights.items():
+        at = settings.at(site.role, site.layer)
+        weight = torch.cat(collected).mean().item() if at.has_prior else 0.0
+        scale = model.base_model.get_submodule(site.name).scaling
+        kept = (1 / scale / (at.tau_sigma**2 * prior[site.name].variance + 1 / scale)).mean().item()
+        prior_weights.append(weight)
+        shares.append(1 - at.tau_mu * (1 - weight) * kept)
+    assert record.prior_weight == pytest.approx(sum(prior_weights) / len(prior_weights))
+    assert record.strength == pytest.approx(sum(shares) / len(shares))
+
+
+def test_nothing_is_left_behind():
+    model = MARIAN.build()
+    nvreg.convert_(model, random_prior(model), nvreg.Settings(tau_alpha=0.0))
+    measured(model)
+    assert not model._forward_pre_hooks
+    model.generate(input_ids=next(batches())["input_ids"], max_new_tokens=3)
