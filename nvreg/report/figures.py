@@ -48,8 +48,10 @@ def changes_figure(run: Run, choices: Mapping[str, Choice]) -> "Figure":
     axes.scatter(0, 0, s=150, c="black", marker="*", label="pretrained", zorder=5)
     direction = METRICS[run.selection_metric].higher_is_better
     change, better = f"change in {run.selection_metric}", DIRECTIONS[direction]
-    axes.set_xlabel(f"{change} on {run.in_domain} (in domain; {better}{_scale(axes, 'x', points['x'])})")
-    axes.set_ylabel(f"{change} out of domain ({better}{_scale(axes, 'y', points['y'])})")
+    axes.set_xlabel(
+        f"{change} on {run.in_domain} (in domain; {better}{_scale(axes, 'x', points['x'])})", size=9
+    )
+    axes.set_ylabel(f"{change} out of domain ({better}{_scale(axes, 'y', points['y'])})", size=9)
     _shade(axes, max if direction else min)
     drawn, tried = points["trial"].nunique(), len(run.trials) - 1
     left_out = f" ({tried - drawn} more are not finite)" if drawn < tried else ""
@@ -108,15 +110,15 @@ def _scale(axes: "Axes", name: Literal["x", "y"], changes: pd.Series) -> str:
 
     axis = axes.xaxis if name == "x" else axes.yaxis
     sizes = changes.abs().to_numpy()
-    middle = _round_up(1.5 * float(np.median(sizes))) if sizes.size else 0.0
-    squashed = 0 < 2 * middle < sizes.max(initial=0)
+    middle = _round_up(2 * float(np.median(sizes))) if sizes.size else 0.0
+    squashed = 0 < 4 * middle < sizes.max(initial=0)
     if squashed:
         getattr(axes, f"set_{name}scale")("symlog", linthresh=middle, linscale=2)
         ticks = middle * np.array([0.5, 1, 4, 10, 40, 100, 400, 1000])
         axis.set_major_locator(FixedLocator([*-ticks, 0, *ticks]))
         axis.set_minor_locator(FixedLocator([]))
     axis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
-    return f"; logarithmic beyond {middle:g}" if squashed else ""
+    return f"; log beyond {middle:g}" if squashed else ""
 
 
 def _round_up(value: float) -> float:
