@@ -6,6 +6,33 @@ from pathlib import Path
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors: threads would only wait for each other
+
+EXPERIMENT = """
+name: tiny
+task: translation
+model: {path: model, device: cpu}
+data:
+  columns: {source: en, target: de}
+  in_domain:
+    name: home
+    train:      {files: home/train.jsonl}
+    validation: {files: home/validation.jsonl}
+    test:       {files: home/test.jsonl}
+  out_of_domain:
+    - name: away
+      validation: {files: away/validation.jsonl}
+      test:       {files: away/test.jsonl}
+sweep:
+  sampler: random
+  trials: 3
+  space:
+    tau_alpha: {cross: [-5, 5]}
+    tau_sigma: {encoder: [0, 0.5]}
+evaluation: {metrics: [perplexity, bleu], generation: {num_beams: 1, max_new_tokens: 8}}
+selection: {metric: perplexity, protocols: [in-domain, in-domain-tolerance, oracle]}
+output: results/tiny
+"""
 
 
 @pytest.fixture(scope="session")
@@ -14,4 +41,17 @@ def shared() -> Path:
     path = Path(__file__).resolve().parents[2] / "shared"
     if not path.is_dir():
         pytest.skip(f"needs the folder of real checkpoints and data at {path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An experiment file, with the tiny model and corpus that it names beside it. Not to be changed."""
+    from tests.tiny import tiny_marian, write_corpus
+
+    directory = write_corpus(tmp_path_factory.mktemp("experiment"))
+    for part in tiny_marian():
+        part.save_pretrained(directory / "model")
+    path = directory / "tiny.yaml"
+    path.write_text(EXPERIMENT)
     return path

@@ -1,0 +1,286 @@
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from nvreg import Prior, Settings, UserError
+from nvreg.config import Experiment, load_experiment
+from nvreg.sweep import priors, runner
+from nvreg.sweep.dry_run import describe_plan
+from nvreg.sweep.runner import run_sweep
+from nvreg.sweep.samplers import settings_to_try
+from nvreg.sweep.store import Trial, exclusive, read_trials
+from nvreg.tasks.metrics import score
+
+LAYERS = {"encoder": 2, "cross": 2, "decoder": 2}
+
+
+def trials_in(output: Path) -> list[Trial]:
+    """The trials without the one thing that no two runs share."""
+    return [replace(trial, seconds=0.0) for trial in read_trials(output / "trials.jsonl")]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_experiment, tmp_path_factory) -> Path:
+    """The output of a whole sweep, to look at."""
+    output = tmp_path_factory.mktemp("finished") / "output"
+    assert run_sweep(load_experiment(tiny_experiment, [f"output={output}"]), quiet=True) == (4, 0)
+    return output
+
+
+@pytest.fixture
+def output(finished, tmp_path) -> Path:
+    """A copy of a finished sweep's output, to work on."""
+    return Path(shutil.copytree(finished, tmp_path / "output"))
+
+
+@pytest.fixture
+def experiment(tiny_experiment, tmp_path) -> Callable[..., Experiment]:
+    """The tiny experiment with changes, written to tmp_path/output."""
+
+    def load(*overrides: str) -> Experiment:
+        return load_experiment(tiny_experiment, [f"output={tmp_path / 'output'}", *overrides])
+
+    return load
+
+
+@pytest.fixture
+def measured(monkeypatch) -> list[Settings]:
+    """The settings that are measured from here on."""
+    seen = []
+    measure = runner.measure
+
+    def spy(workbench, settings, keep):
+        seen.append(settings)
+        return measure(workbench, settings, keep)
+
+    monkeypatch.setattr(runner, "measure", spy)
+    return seen
+
+
+def fail_at(monkeypatch, number: int, error: BaseException) -> None:
+    """Let the measuring of the number-th settings from here on fail."""
+    measure, calls = runner.measure, []
+
+    def failing(workbench, settings, keep):
+        calls.append(settings)
+        if len(calls) == number:
+            raise error
+        return measure(workbench, settings, keep)
+
+    monkeypatch.setattr(runner, "measure", failing)
+
+
+def test_the_pretrained_model_and_every_setting_are_measured_in_order(finished, experiment):
+    trials = trials_in(finished)
+    planned = settings_to_try(experiment().sweep, LAYERS)
+    assert [trial.number for trial in trials] == [0, 1, 2, 3]
+    assert [Settings.from_dict(trial.settings) for trial in trials] == planned
+    assert trials[0].settings == {}
+    assert (trials[0].prior_weight, trials[0].strength) == (0, 0)
+    for trial in trials:
+        assert {domain: set(splits) for domain, splits in trial.metrics.items()} == {
+            "home": {"validation", "test"},
+            "away": {"validation", "test"},
+        }
+    for trial in trials[1:]:
+        assert 0 < trial.prior_weight < trial.strength < 1
+        assert trial.metrics != trials[0].metrics
+
+
+def test_every_number_follows_from_the_statistics_that_are_kept(finished):
+    for trial in trials_in(finished):
+        for domain, splits in trial.metrics.items():
+            for split, metrics in splits.items():
+                frame = pd.read_parquet(finished / "examples" / trial.key / f"{domain}.{split}.parquet")
+                assert frame["id"].tolist() == list(range(8))
+                assert metrics == {name: score(frame, name) for name in ("perplexity", "bleu")}
+
+
+def test_the_directory_says_what_it_was_made_from(finished, experiment):
+    written = load_experiment(finished / "experiment.yaml")
+    assert written == experiment(f"output={finished}")
+    manifest = json.loads((finished / "manifest.json").read_text())
+    assert {trial.context for trial in trials_in(finished)} == {manifest["context"]}
+    assert manifest["data"]["away"]["test"]["examples"] == 8
+    assert manifest["prior"]["fingerprint"] == Prior.load(finished / "prior.safetensors").fingerprint
+    assert set(manifest["metrics"]) == {"perplexity", "bleu"}
+    assert manifest["versions"]["torch"]
+
+
+def test_a_finished_sweep_measures_and_estimates_nothing_again(output, experiment, measured, monkeypatch):
+    monkeypatch.setattr(priors, "estimate_prior", None)
+    before = (output / "trials.jsonl").read_bytes()
+    assert run_sweep(experiment(), quiet=True) == (4, 0)
+    assert measured == []
+    assert (output / "trials.jsonl").read_bytes() == before
+
+
+def test_more_trials_measure_only_the_new_ones(output, experiment, measured):
+    more = experiment("sweep.trials=4", "sweep.enqueue=[{tau_mu: 0.9}]")
+    assert run_sweep(more, quiet=True) == (5, 0)
+    assert measured == [Settings(tau_mu=0.9)]
+    assert [trial.number for trial in trials_in(output)] == [0, 1, 2, 3, 4]
+
+
+def test_smaller_batches_continue_a_sweep(output, experiment, measured):
+    assert run_sweep(experiment("evaluation.batch_tokens=64"), quiet=True) == (4, 0)
+    assert measured == []
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "evaluation.generation.num_beams=2",
+        "evaluation.metrics=[perplexity]",
+        "data.max_length=5",
+        "prior={kind: gaussian}",
+        "data.in_domain.train.limit=5",
+    ],
+)
+def test_what_can_change_a_number_is_measured_anew_and_the_old_is_kept(output, experiment, override):
+    old = trials_in(output)
+    assert run_sweep(experiment(override, "sweep.trials=1"), quiet=True) == (2, 0)
+    trials = trials_in(output)
+    assert trials[:4] == old
+    assert [trial.number for trial in trials[4:]] == [0, 1]
+    assert not {trial.key for trial in old} & {trial.key for trial in trials[4:]}
+    assert json.loads((output / "manifest.json").read_text())["context"] == trials[4].context
+
+
+def test_killed_in_the_middle_and_run_again_nothing_is_lost_or_doubled(
+    finished, experiment, tiny_experiment, tmp_path
+):
+    output = tmp_path / "output"
+    log = output / "trials.jsonl"
+    command = "from nvreg.cli import main; main()"
+    arguments = ["sweep", "--config", tiny_experiment, "--output", output, "--set", "data.max_length=128"]
+    with subprocess.Popen([sys.executable, "-c", command, *arguments], stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") >= 2):
+            time.sleep(0.005)
+        process.kill()
+    kept = trials_in(output)
+    assert 2 <= len(kept) < 4
+    log.write_bytes(log.read_bytes() + b'{"key": "torn')
+
+    assert run_sweep(experiment("data.max_length=128"), quiet=True) == (4, 0)
+    trials = trials_in(output)
+    assert trials[: len(kept)] == kept
+    assert [replace(trial, key="", context="") for trial in trials] == [
+        replace(trial, key="", context="") for trial in trials_in(finished)
+    ]
+
+
+def test_a_failed_trial_is_recorded_and_the_sweep_goes_on(experiment, tmp_path, monkeypatch):
+    fail_at(monkeypatch, 3, RuntimeError("out of\nmemory"))
+    assert run_sweep(experiment(), quiet=True) == (3, 1)
+    failed = trials_in(tmp_path / "output")[2]
+    assert (failed.status, failed.number, failed.metrics) == ("failed", 2, {})
+    assert failed.error == "RuntimeError: out of memory"
+
+
+def test_a_failed_trial_is_measured_again_only_when_asked(
+    experiment, finished, tmp_path, measured, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        fail_at(patch, 3, RuntimeError("once"))
+        run_sweep(experiment(), quiet=True)
+    measured.clear()
+    assert run_sweep(experiment(), quiet=True) == (3, 1)
+    assert measured == []
+    assert run_sweep(experiment(), retry_failed=True, quiet=True) == (4, 0)
+    assert len(measured) == 1
+    assert trials_in(tmp_path / "output")[-1] == trials_in(finished)[2]
+
+
+@pytest.mark.parametrize(("number", "fail_fast"), [(1, False), (3, True)])
+def test_the_pretrained_model_s_failure_or_any_with_fail_fast_stops_the_sweep(
+    experiment, tmp_path, monkeypatch, number, fail_fast
+):
+    fail_at(monkeypatch, number, RuntimeError("broken"))
+    with pytest.raises(RuntimeError, match="broken"):
+        run_sweep(experiment(), fail_fast=fail_fast, quiet=True)
+    assert len(trials_in(tmp_path / "output")) == number - 1
+
+
+def test_an_interrupt_keeps_what_is_done(experiment, finished, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        fail_at(patch, 3, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            run_sweep(experiment(), quiet=True)
+    assert len(trials_in(tmp_path / "output")) == 2
+    run_sweep(experiment(), quiet=True)
+    assert trials_in(tmp_path / "output") == trials_in(finished)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "difference"),
+    [
+        (["name=another"], "differs in name;"),
+        (["data.out_of_domain.0.test.limit=5"], "differs in data.away.test;"),
+        (["data.out_of_domain.0.validation=null"], "differs in data.away.validation;"),
+        (["data.in_domain.name=house", "model.dtype=bfloat16"], "differs in data.home, data.house, model;"),
+    ],
+)
+@pytest.mark.parametrize("run", [lambda experiment: run_sweep(experiment, quiet=True), describe_plan])
+def test_the_directory_of_another_experiment_is_refused_and_left_alone(
+    output, experiment, overrides, difference, run
+):
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
+    with pytest.raises(UserError, match=difference) as caught:
+        run(experiment(*overrides))
+    assert "choose another with --output" in str(caught.value)
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
+
+
+def test_a_directory_with_other_files_or_a_file_is_refused(experiment, tmp_path):
+    (tmp_path / "output").mkdir()
+    (tmp_path / "output" / "thesis.tex").touch()
+    with pytest.raises(UserError, match="expected a new or empty output directory"):
+        run_sweep(experiment(), quiet=True)
+    with pytest.raises(UserError, match="expected an output directory"):
+        run_sweep(experiment(f"output={tmp_path / 'output' / 'thesis.tex'}"), quiet=True)
+
+
+def test_a_directory_that_another_sweep_writes_is_refused(output, experiment):
+    with exclusive(output), pytest.raises(UserError, match="no other sweep is writing"):
+        run_sweep(experiment(), quiet=True)
+
+
+def test_a_space_must_fit_the_model(experiment):
+    with pytest.raises(UserError, match=r"sweep.space.tau_mu.head: expected a role of this model"):
+        run_sweep(experiment("sweep.space.tau_mu={head: 0.5}"), quiet=True)
+
+
+def test_a_saved_prior_is_used_and_one_of_another_model_refused(finished, experiment, tmp_path):
+    saved = experiment(f"prior={{path: {finished / 'prior.safetensors'}}}", "sweep.trials=1")
+    assert run_sweep(saved, quiet=True) == (2, 0)
+    assert trials_in(tmp_path / "output") == trials_in(finished)[:2]
+
+    from tests.tiny import tiny_marian
+
+    model, tokenizer = tiny_marian(seed=5)
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    other = experiment(
+        f"model.path={tmp_path / 'model'}",
+        f"output={tmp_path / 'other'}",
+        f"prior={{path: {finished / 'prior.safetensors'}}}",
+    )
+    with pytest.raises(UserError, match="expected a prior of this model"):
+        run_sweep(other, quiet=True)
+
+
+def test_a_dry_run_writes_nothing_and_tells_the_plan(experiment, tmp_path):
+    plan = describe_plan(experiment())
+    assert "trials      4," in plan
+    assert "home validation 8 (0 cut to fit)" in plan
+    assert "MarianMTModel, 54,528 parameters" in plan
+    assert list(tmp_path.iterdir()) == []
