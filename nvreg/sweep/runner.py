@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import yaml
@@ -14,6 +15,7 @@ from nvreg.attention.settings import Settings
 from nvreg.config import Experiment
 from nvreg.files import write_text
 from nvreg.models.convert import convert_
+from nvreg.prior.artefact import Prior
 from nvreg.sweep.manifest import check_directory, manifest_of
 from nvreg.sweep.measure import measure
 from nvreg.sweep.priors import prior_of
@@ -51,22 +53,22 @@ def run_sweep(
         progress.phase("loading model and data")
         workbench = open_workbench(experiment)
         check_directory(output, workbench)
+        progress.phase("preparing the prior")
+        prior = prior_of(workbench, output / "prior.safetensors")
         output.mkdir(parents=True, exist_ok=True)
         with exclusive(output):
-            context = _prepare(workbench, output, progress)
-            return _Run(workbench, TrialStore(output), context, progress).measure(fail_fast, retry_failed)
+            manifest = manifest_of(workbench, prior)
+            _write(output, manifest, experiment, prior)
+            convert_(workbench.model, prior)
+            run = _Run(workbench, TrialStore(output), manifest["context"], progress)
+            return run.measure(fail_fast, retry_failed)
 
 
-def _prepare(workbench: Workbench, output: Path, progress: Progress) -> str:
-    """Convert the model, write everything but trials, and return the context of trials."""
-    progress.phase("preparing the prior")
-    prior = prior_of(workbench, output / "prior.safetensors")
-    manifest = manifest_of(workbench, prior)
+def _write(output: Path, manifest: Mapping[str, Any], experiment: Experiment, prior: Prior) -> None:
+    """Write everything but trials; the manifest first, which makes the directory this experiment's."""
     write_text(output / "manifest.json", json.dumps(manifest, indent=1) + "\n")
-    write_text(output / "experiment.yaml", yaml.safe_dump(workbench.experiment.model_dump(), sort_keys=False))
+    write_text(output / "experiment.yaml", yaml.safe_dump(experiment.model_dump(), sort_keys=False))
     prior.save(output / "prior.safetensors")
-    convert_(workbench.model, prior)
-    return manifest["context"]
 
 
 class _Run:

@@ -58,5 +58,5 @@ def test_a_grid_is_whole_unless_trials_cut_it_and_tries_nothing_twice():
 
 
 def test_an_enqueued_setting_must_fit_the_model():
-    with pytest.raises(UserError, match=r"sweep.enqueue: .*expected roles of this model"):
-        settings_to_try(random_sweep(enqueue=[{"tau_sigma": {"head": 1}}]), LAYERS)
+    with pytest.raises(UserError, match=r"sweep.enqueue: .*expected 2 values, one a layer, got 3"):
+        settings_to_try(random_sweep(enqueue=[{"tau_sigma": {"cross": [0.1, 0.2, 0.3]}}]), LAYERS)

@@ -1,0 +1,279 @@
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import nvreg
+from nvreg.cli import app
+from nvreg.models.convert import current_settings
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def directory(tiny_experiment, tmp_path_factory) -> Path:
+    """A copy of the tiny experiment's directory, to put more into."""
+    return Path(shutil.copytree(tiny_experiment.parent, tmp_path_factory.mktemp("cli") / "experiment"))
+
+
+@pytest.fixture(scope="module")
+def prior(directory) -> Path:
+    return estimate_prior(directory, "model")
+
+
+def estimate_prior(directory: Path, model: str) -> Path:
+    out = directory / f"{model}.safetensors"
+    text = directory / "home/train.jsonl"
+    result = run("prior", directory / model, out, "--data", text, "--column", "en", "--target-column", "de")
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def test_help_and_version_need_none_of_the_heavy_libraries():
+    script = (
+        "import sys\n"
+        "from nvreg.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as exit:\n    assert not exit.code\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'pandas', 'matplotlib', 'scipy', 'pyarrow'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    for arguments in (["--help"], ["--version"], ["sweep", "--help"], ["convert", "--help"]):
+        subprocess.run([sys.executable, "-c", script, *arguments], check=True, capture_output=True)
+
+
+def test_version():
+    assert run("--version").output == f"nvreg {nvreg.__version__}\n"
+
+
+@pytest.mark.parametrize("source", ["file", "text"])
+def test_convert_saves_a_checkpoint_that_loads_converted(directory, prior, tmp_path, source):
+    given = {
+        "file": ["--prior", prior],
+        "text": ["--prior-data", directory / "home/train.jsonl", "--column", "en", "--target-column", "de"],
+    }
+    out = tmp_path / "converted"
+    result = run(
+        "convert",
+        directory / "model",
+        out,
+        *given[source],
+        "--tau-alpha",
+        "encoder=-3,cross=inf",
+        "--tau-sigma",
+        "0.1",
+        "--tau-mu",
+        "decoder=0.9",
+    )
+    assert result.exit_code == 0, result.output
+    saved = current_settings(nvreg.from_pretrained(out))
+    for role in ("encoder", "cross", "decoder"):
+        site = saved.at(role, 0)
+        assert site.tau_alpha == (-3 if role == "encoder" else math.inf)
+        assert site.tau_sigma == 0.1
+        assert site.tau_mu == (0.9 if role == "decoder" else 1)
+
+
+def test_sweep_and_report_run_from_file_to_table(tiny_experiment, tmp_path):
+    output = tmp_path / "output"
+    swept = run("sweep", "--config", tiny_experiment, "--output", output, "--trials", 2)
+    assert swept.exit_code == 0, swept.output
+    assert "3 of 3 trials completed, 0 failed" in swept.stderr
+    again = run("sweep", "--config", tiny_experiment, "--output", output, "--trials", 2, "--quiet")
+    assert (again.exit_code, again.stdout) == (0, "")
+    assert "trials" not in again.stderr
+    reported = run("report", output)
+    assert reported.exit_code == 0, reported.output
+    assert "pretrained" in reported.stdout
+
+
+def test_a_dry_run_prints_the_plan(tiny_experiment, tmp_path):
+    result = run("sweep", "--config", tiny_experiment, "--dry-run", "--output", tmp_path / "output")
+    assert result.exit_code == 0, result.output
+    assert "trials      4," in result.stdout
+    assert not (tmp_path / "output").exists()
+
+
+def test_failed_trials_give_exit_code_1(tiny_experiment, tmp_path, monkeypatch):
+    from nvreg.sweep import runner
+
+    measure = runner.measure
+
+    def failing(workbench, settings, keep):
+        if settings.is_identity:
+            return measure(workbench, settings, keep)
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(runner, "measure", failing)
+    result = run("sweep", "--config", tiny_experiment, "--output", tmp_path / "output", "--trials", 1)
+    assert result.exit_code == 1
+    assert "1 of 2 trials completed, 1 failed" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(KeyboardInterrupt(), 130), (RuntimeError("two\nlines"), 1), (nvreg.UserError("mend"), 2)],
+)
+def test_whatever_a_command_raises_is_one_line_and_an_exit_code(tiny_experiment, monkeypatch, error, code):
+    from nvreg.sweep import runner
+
+    def failing(*_):
+        raise error
+
+    monkeypatch.setattr(runner, "open_workbench", failing)
+    arguments = ["sweep", "--config", tiny_experiment, "--quiet"]
+    result = run(*arguments)
+    assert result.exit_code == code
+    assert "Traceback" not in result.output
+    assert len(result.stderr.splitlines()) == (0 if code == 130 else 1)
+    if code != 130:
+        assert run("--debug", *arguments).exception is error
+
+
+def sweep(*overrides: str):
+    return lambda files: [
+        "sweep",
+        "--config",
+        files["experiment"],
+        "--output",
+        files["output"],
+        *(part for override in overrides for part in ("--set", override)),
+    ]
+
+
+def convert(*options: str):
+    return lambda files: ["convert", files["model"], files["output"], "--prior", files["prior"], *options]
+
+
+MISTAKES = {
+    "missing experiment": (
+        lambda files: ["sweep", "--config", "missing.yaml"],
+        "missing.yaml: expected an experiment file",
+    ),
+    "missing data file": (
+        sweep("data.in_domain.test.files=missing.jsonl"),
+        "missing.jsonl: expected a file, there is none",
+    ),
+    "missing training file": (
+        sweep("data.in_domain.train.files=missing.jsonl"),
+        "missing.jsonl: expected a file",
+    ),
+    "missing model": (sweep("model.path=./missing"), "expected a model directory"),
+    "missing prior": (sweep("prior={path: missing.safetensors}"), "missing.safetensors"),
+    "unknown key": (sweep("sweep.trails=3"), "sweep.trails: unknown key, did you mean 'trials'?"),
+    "empty data file": (sweep("data.in_domain.test.files=empty.jsonl"), "expected at least one record"),
+    "missing column": (sweep("data.columns.target=fr"), "expected a column 'fr', received"),
+    "unsupported architecture": (sweep("model.path=bert"), "'bert'"),
+    "prior of another model": (sweep("prior={path: other.safetensors}"), "expected a prior of this model"),
+    "negative tau_sigma": (
+        sweep("sweep.space.tau_sigma.encoder=[-1, 0]"),
+        "expected a finite number >= 0, got -1",
+    ),
+    "role the model has not": (
+        sweep("sweep.space.tau_sigma.head=[0, 1]"),
+        "sweep.space.tau_sigma.head: expected a role of this model (encoder, cross, decoder)",
+    ),
+    "unreachable hub model": (sweep("model.path=organisation/model"), "local directory"),
+    "unreachable hub data": (
+        sweep("data.out_of_domain.0.test={hub: organisation/data, split: test}"),
+        "organisation/data: expected a data set of the hub",
+    ),
+    "output of another experiment": (
+        lambda files: [*sweep("name=other")(files), "--output", files["finished"]],
+        "expected an output directory of this experiment",
+    ),
+    "report of no run": (
+        lambda files: ["report", files["model"]],
+        "expected a directory written by nvreg sweep",
+    ),
+    "convert with negative tau_sigma": (
+        convert("--tau-sigma=-1"),
+        "tau_sigma: expected a finite number >= 0",
+    ),
+    "convert with an unknown role": (convert("--tau-mu=head=0.5"), "encoder, cross, decoder"),
+    "convert with no number": (convert("--tau-mu=encoder"), "--tau-mu: expected a number, or ROLE=NUMBER"),
+    "convert with two priors": (
+        convert("--prior-data=x.jsonl"),
+        "expected --prior FILE, or --prior-data FILE",
+    ),
+    "convert over files": (
+        lambda files: ["convert", files["model"], files["finished"], "--prior", files["prior"]],
+        "expected a new or empty directory",
+    ),
+    "convert with another's prior": (
+        lambda files: ["convert", files["model"], files["output"], "--prior", files["other"]],
+        "expected a prior of this model",
+    ),
+    "prior without the column": (
+        lambda files: [
+            "prior",
+            files["model"],
+            files["output"],
+            "--data",
+            files["text"],
+            "--column",
+            "fr",
+            "--target-column",
+            "de",
+        ],
+        "expected a column 'fr', received",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def files(directory, prior) -> dict[str, Path]:
+    """Things to make mistakes with, beside the tiny experiment."""
+    from transformers import BertConfig, BertModel
+
+    from tests.tiny import tiny_marian
+
+    (directory / "empty.jsonl").touch()
+    bert = BertConfig(
+        vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
+    BertModel(bert).save_pretrained(directory / "bert")
+    for part in tiny_marian(seed=5):
+        part.save_pretrained(directory / "other")
+    finished = directory / "finished"
+    assert (
+        run("sweep", "--config", directory / "tiny.yaml", "--output", finished, "--trials", 1).exit_code == 0
+    )
+    return {
+        "experiment": directory / "tiny.yaml",
+        "model": directory / "model",
+        "text": directory / "home/train.jsonl",
+        "prior": prior,
+        "other": estimate_prior(directory, "other"),
+        "finished": finished,
+    }
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_and_exit_code_2(files, tmp_path, monkeypatch, mistake):
+    monkeypatch.chdir(tmp_path)
+    arguments, message = MISTAKES[mistake]
+    result = run(*arguments(files | {"output": tmp_path / "output"}))
+    line = result.stderr.splitlines()[-1]
+    assert message in line
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_mistake_at_the_shell_prints_nothing_but_its_line(files, tmp_path):
+    command = [
+        Path(sys.executable).with_name("nvreg"),
+        *sweep("sweep.space.tau_mu={head: 0.5}")(files | {"output": tmp_path / "output"}),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    first, second = result.stderr.splitlines()
+    assert first == "loading model and data"
+    assert second.startswith("nvreg: sweep.space.tau_mu.head: expected a role of this model (encoder, cross,")
