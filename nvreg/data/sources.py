@@ -11,7 +11,7 @@ import random
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from nvreg.data.examples import Examples
@@ -27,7 +27,7 @@ _READERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".json": ("json", {}),
     ".csv": ("csv", {"sep": ","}),
     ".tsv": ("csv", {"sep": "\t", "quoting": csv.QUOTE_NONE}),
-    ".parquet": ("parquet", {}),
+    ".parquet": ("parquet", {"batch_size": 10_000}),  # the default is 0 for an empty file, and an error
     ".txt": ("text", {}),
 }
 
@@ -35,10 +35,12 @@ _READERS: dict[str, tuple[str, dict[str, Any]]] = {
 def load_examples(source: Source, columns: Mapping[str, str], required: Sequence[str]) -> Examples:
     """Read the examples of a source.
 
-    ``files`` is one file or a glob, read in the order of their names: jsonl, json (a list of records), csv
-    (quoted as usual), tsv (never quoted), parquet or txt (one record a line, column "text"), each also with
-    .gz. ``source_file`` and ``target_file`` hold one text a line, which become the columns of these names,
-    whatever ``columns`` says. Files are read anew each time; a hub data set stays in the cache of `datasets`.
+    ``files`` is one file or a glob, read in the order of their names: jsonl, json (a list of records), parquet,
+    csv (quoted as usual) and tsv (never quoted), where an empty cell is a missing text, or txt (one record a
+    line, column "text"), each also with .gz.
+
+    ``source_file`` and ``target_file`` hold one text a line, which become the columns "source" and "target".
+    Files are read anew each time; a hub data set stays in the cache of `datasets`.
 
     Args:
         source: where the records are, and the limit: the first ones, or random ones in their order where a
@@ -118,15 +120,15 @@ def _from_file(path: str, names: Sequence[str], as_lines: bool) -> list[list[str
         return _texts(dataset, names, path)
 
 
-def _load(builder: str, path: str, cache: str, options: Mapping[str, Any]) -> Dataset:
+def _load(builder: str, path: str, cache: str, options: dict[str, Any]) -> Dataset:
     import datasets
     import pandas as pd
 
     if builder == "csv":
-        # "NA" and "12" are text, and a row longer than the header must not become an index.
-        options = {**options, "index_col": False}
+        # "12" and "NA" are text, an empty cell is none, and a row longer than the header is no index.
+        options = {**options, "index_col": False, "keep_default_na": False, "na_values": [""]}
         header = pd.read_csv(path, nrows=0, **options).columns
-        options = {**options, "converters": dict.fromkeys(header, str)}
+        options["features"] = datasets.Features(dict.fromkeys(header, datasets.Value("string")))
     return datasets.load_dataset(
         builder, data_files=[glob.escape(path)], split="train", cache_dir=cache, **options
     )
@@ -134,7 +136,8 @@ def _load(builder: str, path: str, cache: str, options: Mapping[str, Any]) -> Da
 
 def _malformed_line(path: str) -> str | None:
     """Return the first line that is not JSON; the reader knows it only within a block of the file."""
-    with gzip.open(path) if path.endswith(".gz") else open(path, "rb") as lines:
+    opener: Any = gzip.open if path.endswith(".gz") else open
+    with suppress(OSError, EOFError), opener(path, "rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 json.loads(line.strip() or b"null")

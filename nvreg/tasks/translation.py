@@ -22,7 +22,7 @@ from nvreg.tasks.metrics import GENERATED, METRICS, text_statistics
 if TYPE_CHECKING:
     from nvreg.config import Data, Evaluation
 
-BATCH_TOKENS = 4096
+BATCH_TOKENS = 2048
 """Padded tokens of a batch where ``batch_tokens`` is auto."""
 
 
