@@ -35,9 +35,9 @@ _READERS: dict[str, tuple[str, dict[str, Any]]] = {
 def load_examples(source: Source, columns: Mapping[str, str], required: Sequence[str]) -> Examples:
     """Read the examples of a source.
 
-    ``files`` is one file or a glob, read in the order of their names: jsonl, json (a list of records), parquet,
-    csv (quoted as usual) and tsv (never quoted), where an empty cell is a missing text, or txt (one record a
-    line, column "text"), each also with .gz.
+    ``files`` is one file or a glob, read in the order of their names: parquet, or, also with .gz, jsonl, json
+    (a list of records), csv (quoted as usual), tsv (never quoted) and txt (one record a line, column "text").
+    An empty cell of csv or tsv is a missing text.
 
     ``source_file`` and ``target_file`` hold one text a line, which become the columns "source" and "target".
     Files are read anew each time; a hub data set stays in the cache of `datasets`.
