@@ -11,7 +11,7 @@ from nvreg.tasks.protocol import Encoded, Task
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-    from nvreg.config import Data, Evaluation
+    from nvreg.config import Evaluation, Reading
 
 __all__ = ["SCORING_VERSION", "Encoded", "Task", "make_task"]
 
@@ -26,7 +26,7 @@ def make_task(
     tokenizer: PreTrainedTokenizerBase,
     model_config: PretrainedConfig,
     *,
-    data: Data,
+    data: Reading,
     evaluation: Evaluation,
 ) -> Task[Any]:
     """Return the task of that name for a model and an experiment's data and evaluation sections.

@@ -20,7 +20,7 @@ from nvreg.tasks.likelihood import IGNORED, negative_log_likelihood
 from nvreg.tasks.metrics import GENERATED, METRICS, text_statistics
 
 if TYPE_CHECKING:
-    from nvreg.config import Data, Evaluation
+    from nvreg.config import Evaluation, Reading
 
 BATCH_TOKENS = 2048
 """Padded tokens of a batch where ``batch_tokens`` is auto."""
@@ -60,17 +60,19 @@ class Translation:
         self,
         tokenizer: PreTrainedTokenizerBase,
         model_config: PretrainedConfig,
-        data: Data,
+        data: Reading,
         evaluation: Evaluation,
     ) -> None:
-        _check_lengths(model_config, data, evaluation)
+        self._groups = sorted({METRICS[name].group for name in evaluation.metrics})
+        new_tokens = evaluation.generation.max_new_tokens if GENERATED.intersection(self._groups) else None
+        _check_length(model_config, "data.max_length", data.max_length)
+        _check_length(model_config, "evaluation.generation.max_new_tokens", new_tokens)
         self._tokenizer = tokenizer
         self._forced = set_languages(tokenizer, data.source_language, data.target_language)
         self._prefix = data.source_prefix or ""
         self._target_limit = _limit(model_config, tokenizer)
         self._source_limit = data.max_length or self._target_limit
         self._generation = evaluation.generation
-        self._groups = sorted({METRICS[name].group for name in evaluation.metrics})
         self._budget = BATCH_TOKENS if evaluation.batch_tokens == "auto" else evaluation.batch_tokens
 
     def encode(self, examples: Examples) -> EncodedPairs:
@@ -144,11 +146,7 @@ def _limit(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int 
     return limit if limit < 10**9 else None  # a tokenizer's word for no limit is about 10^30
 
 
-def _check_lengths(config: PretrainedConfig, data: Data, evaluation: Evaluation) -> None:
+def _check_length(config: PretrainedConfig, key: str, length: int | None) -> None:
     positions = getattr(config, "max_position_embeddings", None)
-    for key, length in {
-        "data.max_length": data.max_length,
-        "evaluation.generation.max_new_tokens": evaluation.generation.max_new_tokens,
-    }.items():
-        if positions and length and length > positions:
-            raise UserError(f"{key}: expected at most the model's {positions} positions, received {length}")
+    if positions and length and length > positions:
+        raise UserError(f"{key}: expected at most the model's {positions} positions, received {length}")
