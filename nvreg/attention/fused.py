@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nvreg.attention.kernel import attention_with_lse
 from nvreg.attention.moments import Moments
+from nvreg.attention.rotary import Rotation, split_columns
 from nvreg.attention.settings import SiteSettings
 
 
@@ -177,32 +178,44 @@ def attend(
     mask: Tensor | None = None,
     is_causal: bool = False,
     need_weights: bool = False,
+    rotation: Rotation | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Run NV attention on projected queries, keys and values (docs/method.md, section 4).
+    """Run NV attention on projected queries, keys and values (docs/method.md, sections 4 and 5).
 
     Args:
         query: ``W_q x + b_q``, not scaled, shape (batch, heads, queries, e).
         key: keys k_i, shape (batch, key heads, keys, e).
-        value: values v_i, in the shape of key.
+        value: values v_i, in the shape of key; behind them, at rotary sites with tau_sigma > 0, the
+            `Rotation.columns` of the keys.
         parameters: from `prepare`.
         scale: c.
         bias: beta_i, shape (batch, 1, 1, keys), where the setting changes tokens.
         mask: bool (True is seen) or additive, broadcastable to (batch, heads, queries, keys).
         is_causal: query m sees keys 0..m only; not together with a mask.
         need_weights: return the weights too.
+        rotation: of the queries, where positions are rotary; keys are rotated already.
 
     Returns:
         Head outputs, shape of query; weights with the prior in column 0, shape
         (batch, heads, queries, 1 + keys), or None; the prior's weights ``A_m0``, shape
         (batch, heads, queries), or None at tau_alpha = inf.
     """
-    output, lse, weights = attention_with_lse(
-        query, key, value, scale, bias=bias, mask=mask, is_causal=is_causal, need_weights=need_weights
-    )
+    value, columns = split_columns(value, query.shape[-1])
+    turned = query if rotation is None else rotation(query)
+
+    def attended(value: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        return attention_with_lse(
+            turned, key, value, scale, bias=bias, mask=mask, is_causal=is_causal, need_weights=need_weights
+        )
+
+    output, lse, weights = attended(value)
     prior = parameters.prior
     gate = None
     if parameters.query_map is not None:
-        output = output + _map_queries(query, parameters.query_map)
+        relative = query
+        if rotation is not None and columns is not None:
+            relative = rotation.relative(query, attended(columns)[0][..., : 2 * rotation.cos.shape[-1]])
+        output = output + _map_queries(relative, parameters.query_map)
     if prior is not None:
         logit = torch.einsum("bhme,he->bhm", query.to(prior.key.dtype), prior.key) + prior.log_mass
         gate = torch.sigmoid(logit - lse)

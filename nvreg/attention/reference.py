@@ -1,4 +1,4 @@
-"""NV attention exactly as it is defined, in the input space (docs/method.md, section 2).
+"""NV attention exactly as it is defined, in the input space (docs/method.md, sections 2 and 5).
 
 Slow by design: every query, key and input coordinate meets. It is what the fast form is tested
 against, and the text to read first.
@@ -24,6 +24,7 @@ def nv_attention(
     settings: SiteSettings,
     scale: float,
     mask: Tensor | None = None,
+    rotation: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the posterior means and the weights of denoising attention (docs/method.md, section 2).
 
@@ -39,6 +40,7 @@ def nv_attention(
         scale: c, by which the model multiplies ``q_m . k_i``.
         mask: added to the logits of real keys (position bias, ``-inf`` where not seen),
             broadcastable to (batch, heads, queries, keys).
+        rotation: rotary positions as matrices ``R_(m-i)``, shape (batch, queries, keys, e, e) (section 5).
 
     Returns:
         Head outputs, shape (batch, heads, queries, e), and weights with the prior in column 0,
@@ -62,9 +64,17 @@ def nv_attention(
     query_variance = 1 / scale
     total = var + query_variance
 
-    u = torch.einsum("bhme,hed->bhmd", query, key_weight)
-    logits = torch.einsum("bhmd,bid->bhmi", u, mu / total)
-    logits = logits + scale * torch.einsum("bhme,he->bhm", query, key_bias).unsqueeze(-1)
+    # The query in the input space; with rotary positions it depends on the component.
+    if rotation is None:
+        u = torch.einsum("bhme,hed->bhmd", query, key_weight)
+        logits = torch.einsum("bhmd,bid->bhmi", u, mu / total)
+        logits = logits + scale * torch.einsum("bhme,he->bhm", query, key_bias).unsqueeze(-1)
+    else:
+        unrotated = torch.eye(query.shape[-1]).to(z).expand(*rotation.shape[:2], 1, -1, -1)
+        turned = torch.einsum("bmief,bhmf->bhmie", torch.cat([unrotated, rotation], dim=2), query)
+        u = torch.einsum("bhmie,hed->bhmid", turned, key_weight)
+        logits = torch.einsum("bhmid,bid->bhmi", u, mu / total)
+        logits = logits + scale * torch.einsum("bhmie,he->bhmi", turned, key_bias)
     per_component = log_alpha - (mu.square() / total).sum(-1) / 2 - total.log().sum(-1) / 2
     logits = logits + per_component[:, None, None]
     if mask is not None:
@@ -74,5 +84,8 @@ def nv_attention(
     weights = logits.softmax(-1)
 
     means = weights @ (query_variance / total * mu).unsqueeze(1)
-    interpolated = means + torch.einsum("bhmi,id->bhmd", weights, var / total) * u
+    if rotation is None:
+        interpolated = means + torch.einsum("bhmi,id->bhmd", weights, var / total) * u
+    else:
+        interpolated = means + torch.einsum("bhmi,id,bhmid->bhmd", weights, var / total, u)
     return torch.einsum("bhmd,hed->bhme", interpolated, value_weight) + value_bias[:, None], weights

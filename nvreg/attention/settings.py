@@ -170,7 +170,9 @@ def _normalise(name: str, value: Any) -> float | dict[str, Value]:
     if not isinstance(value, Mapping):
         return check_value(name, value)
     if unknown := set(value) - set(ROLES):
-        raise ValueError(f"{name}: expected roles among {', '.join(ROLES)}, got {', '.join(map(str, unknown))}")
+        raise ValueError(
+            f"{name}: expected roles among {', '.join(ROLES)}, got {', '.join(map(str, unknown))}"
+        )
     by_role: dict[str, Value] = {}
     for role, given in sorted(value.items(), key=lambda item: ROLES.index(item[0])):
         if isinstance(given, Sequence) and not isinstance(given, str):

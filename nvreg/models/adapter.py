@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
+from transformers.pytorch_utils import Conv1D
 
 from nvreg.attention.fused import Projection
 
@@ -21,10 +22,15 @@ class Adapter(ABC):
     their attributes are the layout's.
 
     Attributes:
-        attention_classes: model type (as in ``config.model_type``) to the name of its attention class.
+        attention_classes: model type (as in ``config.model_type``) to the name of its attention class, a
+            regular expression where it has several.
     """
 
     attention_classes: ClassVar[Mapping[str, str]]
+
+    def refusal(self, config: PreTrainedConfig) -> str | None:
+        """Return why a model of this layout cannot be converted, or None."""
+        return None
 
     @abstractmethod
     def role(self, module: Any, name: str) -> str:
@@ -63,7 +69,27 @@ def split_heads(projected: Tensor, head_dim: int) -> Tensor:
 
 def projection(linear: nn.Linear, heads: int) -> Projection:
     """Return a linear module's weight and bias by head, in float32 at least."""
-    weight = linear.weight.detach()
-    weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
-    bias = weight.new_zeros(weight.shape[0]) if linear.bias is None else linear.bias.detach().to(weight)
-    return Projection(weight.view(heads, -1, weight.shape[1]), bias.view(heads, -1))
+    weight, bias = affine_map(linear, linear.in_features)
+    return Projection(weight.unflatten(0, (heads, -1)), bias.unflatten(0, (heads, -1)))
+
+
+def is_plain(linear: nn.Module) -> bool:
+    """Whether a projection is its weight and bias alone: not quantised, without adapters (LoRA)."""
+    return type(linear) in (nn.Linear, Conv1D) and type(linear.weight) is nn.Parameter
+
+
+@torch.no_grad()
+def affine_map(linear: nn.Module, width: int) -> tuple[Tensor, Tensor]:
+    """Return weight, shape (out, width), and bias, shape (out,), of a projection, in float32 at least.
+
+    One that is not plain is asked what it makes of zero and of the unit vectors.
+    """
+    dtype = next(p.dtype for p in linear.parameters() if p.is_floating_point())
+    wide = torch.promote_types(dtype, torch.float32)
+    if is_plain(linear):
+        weight = linear.weight.T if isinstance(linear, Conv1D) else linear.weight
+        bias = weight.new_zeros(weight.shape[0]) if linear.bias is None else linear.bias
+        return weight.detach().to(wide), bias.detach().to(wide)
+    vectors = torch.eye(width, dtype=dtype, device=next(linear.parameters()).device)
+    bias = linear(torch.zeros_like(vectors[:1])).to(wide)
+    return (linear(vectors).to(wide) - bias).T, bias[0]

@@ -32,13 +32,14 @@ def cached(
     if isinstance(cache, EncoderDecoderCache):
         if is_cross and cache.is_updated.get(layer):
             stored = cache.cross_attention_cache.layers[layer]
-            return _detach_bias(stored.keys, stored.values)
+            return _detach_bias(stored.keys, stored.values, stored.values.shape[-1])
         if is_cross:
             cache.is_updated[layer] = True
         cache = cache.cross_attention_cache if is_cross else cache.self_attention_cache
     key, value, bias = project()
+    head_dim = key.shape[-1]
     key, value = cache.update(_attach_bias(key, bias), value, layer)
-    return _detach_bias(key, value)
+    return _detach_bias(key, value, head_dim)
 
 
 def _attach_bias(key: Tensor, bias: Tensor | None) -> Tensor:
@@ -49,11 +50,10 @@ def _attach_bias(key: Tensor, bias: Tensor | None) -> Tensor:
     return torch.cat([key, channels.unsqueeze(1).expand(-1, key.shape[1], -1, -1)], dim=-1)
 
 
-def _detach_bias(key: Tensor, value: Tensor) -> Components:
-    """Undo `_attach_bias`: whatever makes a key wider than its value is its bias."""
-    width = value.shape[-1]
-    if key.shape[-1] == width:
+def _detach_bias(key: Tensor, value: Tensor, head_dim: int) -> Components:
+    """Undo `_attach_bias`: whatever makes a key wider than its head is its bias."""
+    if key.shape[-1] == head_dim:
         return key, value, None
     wide = torch.promote_types(key.dtype, torch.float32)
-    bias = key[:, 0, :, width:].clone(memory_format=torch.contiguous_format).view(wide)
-    return key[..., :width], value, bias.transpose(-1, -2).unsqueeze(1)
+    bias = key[:, 0, :, head_dim:].clone(memory_format=torch.contiguous_format).view(wide)
+    return key[..., :head_dim], value, bias.transpose(-1, -2).unsqueeze(1)

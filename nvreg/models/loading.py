@@ -11,7 +11,7 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from nvreg.errors import UserError
-from nvreg.models.registry import adapter_for
+from nvreg.models.registry import adapters_by_class
 
 AUTO_CLASSES: Mapping[str, str] = {"translation": "AutoModelForSeq2SeqLM"}
 """Task to the Transformers class that loads its models."""
@@ -50,11 +50,9 @@ def load_model(
     if dtype not in DTYPES:
         raise UserError(f"model.dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
     config = _load(AutoConfig, path, **hub)
-    adapter_for(config.model_type)
+    adapters_by_class(config)
     auto_class = AUTO_CLASSES[task] if task else (config.architectures or ["AutoModel"])[0]
-    model = _load(
-        getattr(transformers, auto_class), path, dtype=DTYPES[dtype], attn_implementation="sdpa", **hub
-    )
+    model = _load(getattr(transformers, auto_class), path, dtype=DTYPES[dtype], **hub)
     try:
         return model.to(_device(device)).eval()
     except (RuntimeError, AssertionError) as error:

@@ -6,15 +6,52 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from nvreg.attention.settings import ROLES
 from nvreg.errors import UserError
 from nvreg.models.adapter import Adapter
 from nvreg.models.layouts.bart import BartAdapter
+from nvreg.models.layouts.bert import BertAdapter
+from nvreg.models.layouts.distilbert import DistilBertAdapter
+from nvreg.models.layouts.gpt2 import GPT2Adapter
+from nvreg.models.layouts.gpt_neo import GPTNeoAdapter
+from nvreg.models.layouts.llama import LlamaAdapter, PhiAdapter
+from nvreg.models.layouts.opt import OPTAdapter
+from nvreg.models.layouts.t5 import T5Adapter, UMT5Adapter
 from nvreg.models.state import NVForward, Site
 
-ADAPTERS: tuple[Adapter, ...] = (BartAdapter(),)
+ADAPTERS: tuple[Adapter, ...] = (
+    BartAdapter(),
+    T5Adapter(),
+    UMT5Adapter(),
+    BertAdapter(),
+    DistilBertAdapter(),
+    GPT2Adapter(),
+    GPTNeoAdapter(),
+    OPTAdapter(),
+    LlamaAdapter(),
+    PhiAdapter(),
+)
+
+_KEY_NORM = "keys are normalised after projection, so a key is no linear function of its token"
+_SOFT_CAP = "logits are capped after the product"
+_LATENT = "keys are expanded from a latent vector"
+
+REFUSED: Mapping[str, str] = {
+    "qwen3": _KEY_NORM,
+    "qwen3_moe": _KEY_NORM,
+    "olmo2": _KEY_NORM,
+    "olmo3": _KEY_NORM,
+    "gemma3": _KEY_NORM,
+    "gemma3_text": _KEY_NORM,
+    "gemma2": _SOFT_CAP,
+    "deepseek_v2": _LATENT,
+    "deepseek_v3": _LATENT,
+    "deberta": "attention is disentangled: keys depend on position and content separately",
+    "deberta-v2": "attention is disentangled: keys depend on position and content separately",
+}
+"""Model types whose attention the method does not express, and why (docs/method.md, section 5)."""
 
 _BY_MODEL_TYPE: Mapping[str, Adapter] = {
     model_type: adapter for adapter in ADAPTERS for model_type in adapter.attention_classes
@@ -26,18 +63,35 @@ def supported_model_types() -> list[str]:
     return sorted(_BY_MODEL_TYPE)
 
 
-def adapter_for(model_type: str) -> Adapter:
-    """Return the adapter of a model type, as in ``config.model_type``.
+def adapter_for(config: PreTrainedConfig) -> Adapter:
+    """Return the adapter of a model's architecture.
 
     Raises:
-        UserError: if nvreg does not convert it; the message lists what it converts.
+        UserError: if nvreg does not convert it; the message says why, or lists what it converts.
     """
+    model_type = config.model_type
+    if model_type in REFUSED:
+        raise UserError(f"{model_type} cannot be converted: {REFUSED[model_type]}")
     if model_type not in _BY_MODEL_TYPE:
         raise UserError(
             f"expected an architecture that nvreg converts ({', '.join(supported_model_types())}), "
             f"got {model_type!r}"
         )
-    return _BY_MODEL_TYPE[model_type]
+    adapter = _BY_MODEL_TYPE[model_type]
+    if reason := adapter.refusal(config):
+        raise UserError(f"this {model_type} cannot be converted: {reason}")
+    return adapter
+
+
+def adapters_by_class(config: PreTrainedConfig) -> dict[str, Adapter]:
+    """Return the attention classes of a model and their adapters; an EncoderDecoderModel has two layouts.
+
+    Raises:
+        UserError: if the architecture is not supported.
+    """
+    halves = (config.encoder, config.decoder) if config.model_type == "encoder-decoder" else (config,)
+    adapters = {half.model_type: adapter_for(half) for half in halves}
+    return {adapter.attention_classes[name]: adapter for name, adapter in adapters.items()}
 
 
 def attention_modules(model: PreTrainedModel) -> dict[Site, tuple[Adapter, Any]]:
@@ -46,14 +100,15 @@ def attention_modules(model: PreTrainedModel) -> dict[Site, tuple[Adapter, Any]]
     Raises:
         UserError: if the architecture is not supported.
     """
-    adapter = adapter_for(model.config.model_type)
-    class_name = adapter.attention_classes[model.config.model_type]
+    adapters = adapters_by_class(model.config)
     found = {}
     for name, module in model.base_model.named_modules():
         plain = type(module).__mro__[2] if isinstance(module, NVForward) else type(module)
-        if plain.__name__ == class_name:
-            layer = int(re.findall(r"\d+", name)[0])
-            found[Site(name, adapter.role(module, name), layer, adapter.width(module))] = (adapter, module)
+        for pattern, adapter in adapters.items():
+            if re.fullmatch(pattern, plain.__name__):
+                layer = int(re.findall(r"\d+", name)[0])
+                site = Site(name, adapter.role(module, name), layer, adapter.width(module))
+                found[site] = (adapter, module)
     return found
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nvreg.attention.fused import Parameters, attend, prepare
+from nvreg.attention.rotary import Rotation
 from nvreg.attention.settings import SiteSettings
 from nvreg.models.adapter import Adapter
 
@@ -48,6 +49,7 @@ class SiteState:
         self.settings = SiteSettings()
         self.observer: Observer | None = None
         self._parameters: Parameters
+        self.scale: float
         self._made_from: Any = None
 
     def refresh(self, module: nn.Module, dtype: torch.dtype) -> None:
@@ -57,10 +59,16 @@ class SiteState:
             return
         key, value = self.adapter.projections(module)
         groups = getattr(module, "num_key_value_groups", 1)
-        scale = self.adapter.scale(module)
+        self.scale = self.adapter.scale(module)
         with torch.no_grad():
             self._parameters = prepare(
-                self.prior[self.site.name], self.settings, scale, key, value, groups=groups, dtype=dtype
+                self.prior[self.site.name],
+                self.settings,
+                self.scale,
+                key,
+                value,
+                groups=groups,
+                dtype=dtype,
             )
         self._made_from = made_from
 
@@ -70,6 +78,12 @@ class SiteState:
         if tokens is None:
             return z, None
         return tokens.means(z), tokens.bias(z)[:, None, None]
+
+    def with_columns(self, value: Tensor, rotation: Rotation) -> Tensor:
+        """Append what the mean rotation of the keys is read from, where the setting needs it (section 5)."""
+        if self._parameters.query_map is None:
+            return value
+        return torch.cat([value, rotation.columns(*value.shape[:2]).to(value.dtype)], dim=-1)
 
     def attend(
         self,
@@ -82,6 +96,7 @@ class SiteState:
         *,
         is_causal: bool,
         need_weights: bool,
+        rotation: Rotation | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Run NV attention at a module of this layout.
 
@@ -89,11 +104,12 @@ class SiteState:
             module: the converted module.
             query: ``W_q x + b_q``, not scaled, shape (batch, heads, queries, e).
             key: keys of all tokens seen so far, shape (batch, key heads, keys, e).
-            value: their values, shape of key.
+            value: their values, shape of key, or wider through `with_columns`.
             bias: their beta_i, shape (batch, 1, 1, keys), or None.
             mask: what Transformers passes as ``attention_mask``: bool or additive, or None.
             is_causal: whether the module hides later keys where there is no mask.
             need_weights: return the weights too.
+            rotation: of the queries, where positions are rotary.
 
         Returns:
             Output before the output projection, shape (batch, queries, heads * e), and the weights with the
@@ -109,11 +125,12 @@ class SiteState:
             key,
             value,
             self._parameters,
-            self.adapter.scale(module),
+            self.scale,
             bias=bias,
             mask=mask,
             is_causal=is_causal,
             need_weights=need_weights,
+            rotation=rotation,
         )
         if self.observer is not None:
             self.observer(self.site, gate, self._parameters.token_share)

@@ -29,7 +29,11 @@ class Architecture:
 
     @property
     def is_encoder_decoder(self) -> bool:
-        return self.model_class.endswith(("ConditionalGeneration", "MTModel"))
+        return self.model_class.endswith(("ConditionalGeneration", "MTModel", "EncoderDecoderModel"))
+
+    @property
+    def can_generate(self) -> bool:
+        return getattr(transformers, self.model_class).can_generate()
 
     def build(
         self, *, seed: int = 0, dtype: torch.dtype = torch.float64, attention: str = "sdpa"
@@ -37,9 +41,10 @@ class Architecture:
         """Return the model in evaluation mode, with every weight and bias random."""
         ids = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS, "decoder_start_token_id": BOS}
         config = AutoConfig.for_model(self.model_type, vocab_size=VOCABULARY, **ids, **self.config)
-        config._attn_implementation = attention
+        model_class = getattr(transformers, self.model_class)
+        config._attn_implementation = attention if model_class._supports_sdpa else "eager"
         torch.manual_seed(seed)
-        model = getattr(transformers, self.model_class)(config).double().eval()
+        model = model_class(config).double().eval()
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
@@ -115,6 +120,58 @@ _BART = {
     "forced_eos_token_id": None,
 }
 
+_LLAMA = {
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 64,
+}
+_GPT2 = {"n_embd": 16, "n_layer": 4, "n_head": 4, "n_positions": 64}
+_LAYERWISE = {"scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True}
+_GPT_NEO = {
+    "hidden_size": 16,
+    "num_layers": 4,
+    "num_heads": 4,
+    "attention_types": [[["global", "local"], 2]],
+    "window_size": 3,
+    "max_position_embeddings": 64,
+}
+_OPT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "ffn_dim": 24,
+    "word_embed_proj_dim": 16,
+    "max_position_embeddings": 64,
+}
+_OPT_350M = {"do_layer_norm_before": False, "word_embed_proj_dim": 8, "enable_bias": False}
+_BIOGPT = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 24}
+_YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 100.0, "original_max_position_embeddings": 16}
+
+_T5 = {
+    "d_model": 16,
+    "d_kv": 6,
+    "d_ff": 24,
+    "num_layers": 2,
+    "num_decoder_layers": 3,
+    "num_heads": 4,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 6,
+}
+_T5_V1_1 = {**_T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+
+_BERT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 24,
+    "max_position_embeddings": 64,
+}
+_BERT_DECODER = {**_BERT, "vocab_size": VOCABULARY, "is_decoder": True, "add_cross_attention": True}
+_DISTILBERT = {"dim": 16, "n_layers": 3, "n_heads": 4, "hidden_dim": 24, "max_position_embeddings": 64}
+
 ARCHITECTURES = [
     Architecture("bart", "bart", "BartForConditionalGeneration", _BART),
     Architecture("mbart", "mbart", "MBartForConditionalGeneration", _BART),
@@ -123,5 +180,43 @@ ARCHITECTURES = [
     Architecture("blenderbot", "blenderbot", "BlenderbotForConditionalGeneration", _BART),
     Architecture("blenderbot-small", "blenderbot-small", "BlenderbotSmallForConditionalGeneration", _BART),
     Architecture("m2m_100", "m2m_100", "M2M100ForConditionalGeneration", _BART),
+    Architecture("llama", "llama", "LlamaForCausalLM", {**_LLAMA, "attention_bias": True}),
+    Architecture("llama yarn", "llama", "LlamaForCausalLM", {**_LLAMA, "rope_parameters": _YARN}),
+    Architecture("mistral sliding", "mistral", "MistralForCausalLM", {**_LLAMA, "sliding_window": 4}),
+    Architecture("qwen2", "qwen2", "Qwen2ForCausalLM", _LLAMA),
+    Architecture("gemma tied", "gemma", "GemmaForCausalLM", {**_LLAMA, "head_dim": 6}),
+    Architecture("olmo", "olmo", "OlmoForCausalLM", _LLAMA),
+    Architecture("starcoder2", "starcoder2", "Starcoder2ForCausalLM", _LLAMA),
+    Architecture("granite", "granite", "GraniteForCausalLM", {**_LLAMA, "attention_multiplier": 0.4}),
+    Architecture("phi partial", "phi", "PhiForCausalLM", {**_LLAMA, "partial_rotary_factor": 0.5}),
     Architecture("plbart", "plbart", "PLBartForConditionalGeneration", _BART),
+    Architecture("t5", "t5", "T5ForConditionalGeneration", _T5),
+    Architecture("t5 v1.1", "t5", "T5ForConditionalGeneration", _T5_V1_1),
+    Architecture("t5 encoder", "t5", "T5ForTokenClassification", _T5),
+    Architecture("mt5", "mt5", "MT5ForConditionalGeneration", _T5_V1_1),
+    Architecture("umt5", "umt5", "UMT5ForConditionalGeneration", _T5_V1_1),
+    Architecture("bert", "bert", "BertForMaskedLM", _BERT),
+    Architecture("bert decoder", "bert", "BertLMHeadModel", {**_BERT, "is_decoder": True}),
+    Architecture(
+        "bert to bert",
+        "encoder-decoder",
+        "EncoderDecoderModel",
+        {
+            "encoder": {"model_type": "bert", **_BERT, "vocab_size": VOCABULARY},
+            "decoder": {"model_type": "bert", **_BERT_DECODER},
+        },
+    ),
+    Architecture("roberta", "roberta", "RobertaForTokenClassification", _BERT),
+    Architecture("xlm-roberta", "xlm-roberta", "XLMRobertaForMaskedLM", _BERT),
+    Architecture("xlm-roberta-xl", "xlm-roberta-xl", "XLMRobertaXLForMaskedLM", _BERT),
+    Architecture("camembert", "camembert", "CamembertForMaskedLM", _BERT),
+    Architecture("electra", "electra", "ElectraForMaskedLM", {**_BERT, "embedding_size": 8}),
+    Architecture("distilbert", "distilbert", "DistilBertForMaskedLM", _DISTILBERT),
+    Architecture("gpt2", "gpt2", "GPT2LMHeadModel", _GPT2),
+    Architecture("gpt2 unscaled", "gpt2", "GPT2LMHeadModel", {**_GPT2, "scale_attn_weights": False}),
+    Architecture("gpt2 layerwise", "gpt2", "GPT2LMHeadModel", {**_GPT2, **_LAYERWISE}),
+    Architecture("gpt_neo", "gpt_neo", "GPTNeoForCausalLM", _GPT_NEO),
+    Architecture("opt", "opt", "OPTForCausalLM", _OPT),
+    Architecture("opt 350m", "opt", "OPTForCausalLM", {**_OPT, **_OPT_350M}),
+    Architecture("biogpt", "biogpt", "BioGptForCausalLM", _BIOGPT),
 ]

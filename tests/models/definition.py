@@ -4,6 +4,7 @@ The modules' own projections, masks and positions are used; attention itself is
 `nvreg.attention.reference`. No cache: callers pass whole sequences.
 """
 
+import sys
 from functools import partial
 
 import torch
@@ -19,7 +20,10 @@ def run_definition_(model: nn.Module, prior: nvreg.Prior, settings: Settings) ->
     for site in nvreg.sites(model):
         module = model.base_model.get_submodule(site.name)
         at = settings.at(site.role, site.layer)
-        module.forward = partial(DEFINITIONS[model.config.model_type], module, prior[site.name], at)
+        module.attention_factor = getattr(
+            getattr(model.base_model, "rotary_emb", None), "attention_scaling", 1.0
+        )
+        module.forward = partial(DEFINITIONS[module.config.model_type], module, prior[site.name], at)
     return model
 
 
@@ -40,14 +44,157 @@ def bart(module, moments, settings, hidden_states, key_value_states=None, attent
     return module.out_proj(output.transpose(1, 2).flatten(2)), weights
 
 
-DEFINITIONS = dict.fromkeys(
-    ("bart", "mbart", "marian", "pegasus", "blenderbot", "blenderbot-small", "m2m_100", "plbart"), bart
-)
+def llama(module, moments, settings, hidden_states, position_embeddings, attention_mask=None, **_):
+    heads = module.q_proj.out_features // module.head_dim
+    query = module.q_proj(hidden_states).unflatten(-1, (heads, -1)).transpose(1, 2)
+    rotate = sys.modules[type(module).__module__].apply_rotary_pos_emb
+    output, weights = reference.nv_attention(
+        query,
+        hidden_states,
+        *by_head(module.k_proj, heads // module.num_key_value_groups, module.num_key_value_groups),
+        *by_head(module.v_proj, heads // module.num_key_value_groups, module.num_key_value_groups),
+        moments,
+        settings,
+        module.scaling * module.attention_factor**2,
+        additive(attention_mask, query, hidden_states, module.is_causal),
+        relative_rotations(rotate, *(each.to(query) for each in position_embeddings), module.head_dim)
+        / module.attention_factor**2,
+    )
+    project = module.o_proj if hasattr(module, "o_proj") else module.dense
+    return project(output.transpose(1, 2).flatten(2)), weights
 
 
-def by_head(linear: nn.Linear, heads: int) -> tuple[Tensor, Tensor]:
+def gpt2(
+    module,
+    moments,
+    settings,
+    hidden_states,
+    attention_mask=None,
+    encoder_hidden_states=None,
+    encoder_attention_mask=None,
+    **_,
+):
+    z = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+    mask = attention_mask if encoder_hidden_states is None else encoder_attention_mask
+    heads, width = module.num_heads, module.embed_dim
+    query = module.c_attn(hidden_states)[..., :width] if z is hidden_states else module.q_attn(hidden_states)
+    query = query.unflatten(-1, (heads, -1)).transpose(1, 2)
+    weights, biases = module.c_attn.weight.T.split(width)[-2:], module.c_attn.bias.split(width)[-2:]
+    (key_weight, value_weight), (key_bias, value_bias) = (
+        [part.unflatten(0, (heads, -1)) for part in parts] for parts in (weights, biases)
+    )
+    output, weights = reference.nv_attention(
+        query,
+        z,
+        key_weight,
+        key_bias,
+        value_weight,
+        value_bias,
+        moments,
+        settings,
+        module.scaling,
+        additive(mask, query, z, module.is_causal),
+    )
+    return module.c_proj(output.transpose(1, 2).flatten(2)), weights
+
+
+def gpt_neo(module, moments, settings, hidden_states, attention_mask=None, **_):
+    heads = module.num_heads
+    query = module.q_proj(hidden_states).unflatten(-1, (heads, -1)).transpose(1, 2)
+    mask = additive(attention_mask, query, hidden_states, True)
+    if module.attention_type == "local":
+        distance = torch.arange(mask.shape[-2])[:, None] - torch.arange(mask.shape[-1])
+        mask = mask.masked_fill(distance >= module.config.window_size, -torch.inf)
+    output, weights = reference.nv_attention(
+        query,
+        hidden_states,
+        *by_head(module.k_proj, heads),
+        *by_head(module.v_proj, heads),
+        moments,
+        settings,
+        1.0,
+        mask,
+    )
+    return module.out_proj(output.transpose(1, 2).flatten(2)), weights
+
+
+def t5(module, moments, settings, hidden_states, mask=None, key_value_states=None, position_bias=None, **_):
+    z = hidden_states if key_value_states is None else key_value_states
+    heads = module.n_heads
+    query = module.q(hidden_states).unflatten(-1, (heads, -1)).transpose(1, 2)
+    added = additive(mask, query, z, module.is_causal)
+    if position_bias is None and module.has_relative_attention_bias:
+        position_bias = module.compute_bias(hidden_states.shape[1], z.shape[1])
+    if position_bias is not None:
+        added = position_bias if added is None else position_bias + added
+    key, value = by_head(module.k, heads), by_head(module.v, heads)
+    output, weights = reference.nv_attention(query, z, *key, *value, moments, settings, 1.0, added)
+    return module.o(output.transpose(1, 2).flatten(2)), position_bias, weights
+
+
+def umt5(module, moments, settings, hidden_states, encoder_hidden_states=None, attention_mask=None, **_):
+    output, _, weights = t5(module, moments, settings, hidden_states, attention_mask, encoder_hidden_states)
+    return output, weights
+
+
+def bert(module, moments, settings, hidden_states, encoder_hidden_states=None, attention_mask=None, **_):
+    z = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+    heads = module.num_attention_heads
+    query = module.query(hidden_states).unflatten(-1, (heads, -1)).transpose(1, 2)
+    output, weights = reference.nv_attention(
+        query,
+        z,
+        *by_head(module.key, heads),
+        *by_head(module.value, heads),
+        moments,
+        settings,
+        module.attention_head_size**-0.5,
+        additive(attention_mask, query, z, module.is_causal),
+    )
+    return output.transpose(1, 2).flatten(2), weights
+
+
+def distilbert(module, moments, settings, hidden_states, attention_mask=None, **_):
+    heads = module.n_heads
+    query = module.q_lin(hidden_states).unflatten(-1, (heads, -1)).transpose(1, 2)
+    output, weights = reference.nv_attention(
+        query,
+        hidden_states,
+        *by_head(module.k_lin, heads),
+        *by_head(module.v_lin, heads),
+        moments,
+        settings,
+        module.attention_head_size**-0.5,
+        additive(attention_mask, query, hidden_states, is_causal=False),
+    )
+    return module.out_lin(output.transpose(1, 2).flatten(2)), weights
+
+
+_BART = ("bart", "mbart", "marian", "pegasus", "blenderbot", "blenderbot-small", "m2m_100", "plbart")
+_BART += ("opt", "biogpt")
+_LLAMA = ("llama", "mistral", "mixtral", "qwen2", "gemma", "olmo", "starcoder2", "granite", "phi")
+_BERT = ("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "electra")
+_T5 = {"t5": t5, "mt5": t5, "umt5": umt5}
+DEFINITIONS = _T5 | dict.fromkeys(_BERT, bert) | {"distilbert": distilbert}
+DEFINITIONS |= dict.fromkeys(_BART, bart) | dict.fromkeys(_LLAMA, llama)
+DEFINITIONS |= {"gpt2": gpt2, "gpt_neo": gpt_neo}
+
+
+def by_head(linear: nn.Linear, heads: int, groups: int = 1) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of every query head; ``groups`` of them share one of ``heads``."""
     bias = torch.zeros(linear.out_features).to(linear.weight) if linear.bias is None else linear.bias
-    return linear.weight.unflatten(0, (heads, -1)), bias.unflatten(0, (heads, -1))
+    weight, bias = linear.weight.unflatten(0, (heads, -1)), bias.unflatten(0, (heads, -1))
+    return weight.repeat_interleave(groups, 0), bias.repeat_interleave(groups, 0)
+
+
+def relative_rotations(rotate, cos: Tensor, sin: Tensor, head_dim: int) -> Tensor:
+    """Return ``R_i^T R_m`` for every query m and key i, from a model's own rotation of basis vectors."""
+    batch, tokens, rotated = cos.shape
+    basis = torch.eye(rotated).to(cos)[None, :, None].expand(batch, -1, tokens, -1)
+    columns, _ = rotate(basis, basis, cos, sin)  # (batch, input dimension, tokens, output dimension)
+    matrices = torch.eye(head_dim).to(cos).repeat(batch, tokens, 1, 1)
+    matrices[..., :rotated, :rotated] = columns.permute(0, 2, 3, 1)
+    return torch.einsum("bijl,bmjk->bmilk", matrices, matrices)
 
 
 def additive(mask: Tensor | None, query: Tensor, keys: Tensor, is_causal: bool) -> Tensor | None:

@@ -44,12 +44,12 @@ def test_the_fingerprint_notices_any_change(prior):
 
 
 def test_a_prior_of_other_weights_is_refused(prior):
-    with pytest.raises(nvreg.UserError, match="expected a prior of this model .*got one of MarianModel"):
+    with pytest.raises(nvreg.UserError, match=r"expected a prior of this model .*got one of MarianModel"):
         nvreg.convert_(MARIAN.build(seed=1, dtype=torch.float32), prior)
 
 
 def test_a_prior_of_another_architecture_is_refused(prior):
-    with pytest.raises(nvreg.UserError, match="BartModel.*got one of MarianModel"):
+    with pytest.raises(nvreg.UserError, match=r"BartModel.*got one of MarianModel"):
         nvreg.convert_(BART.build(), prior)
 
 
@@ -81,7 +81,7 @@ def test_missing_sites_and_other_widths_are_refused(model):
     with pytest.raises(nvreg.UserError, match=r"expected a prior for the site 'encoder.layers.0.self_attn'"):
         nvreg.convert_(model, nvreg.Prior(some))
     narrow = {name: nvreg.Moments.gaussian(3) for name in prior}
-    with pytest.raises(nvreg.UserError, match="width 16 .*got 3"):
+    with pytest.raises(nvreg.UserError, match=r"width 16 .*got 3"):
         nvreg.convert_(model, nvreg.Prior(narrow))
 
 
