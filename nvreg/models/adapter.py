@@ -67,19 +67,19 @@ def split_heads(projected: Tensor, head_dim: int) -> Tensor:
     return projected.view(*projected.shape[:-1], -1, head_dim).transpose(1, 2)
 
 
-def projection(linear: nn.Linear, heads: int) -> Projection:
+def projection(linear: Any, heads: int) -> Projection:
     """Return a linear module's weight and bias by head, in float32 at least."""
     weight, bias = affine_map(linear, linear.in_features)
     return Projection(weight.unflatten(0, (heads, -1)), bias.unflatten(0, (heads, -1)))
 
 
-def is_plain(linear: nn.Module) -> bool:
+def is_plain(linear: Any) -> bool:
     """Whether a projection is its weight and bias alone: not quantised, without adapters (LoRA)."""
     return type(linear) in (nn.Linear, Conv1D) and type(linear.weight) is nn.Parameter
 
 
 @torch.no_grad()
-def affine_map(linear: nn.Module, width: int) -> tuple[Tensor, Tensor]:
+def affine_map(linear: Any, width: int) -> tuple[Tensor, Tensor]:
     """Return weight, shape (out, width), and bias, shape (out,), of a projection, in float32 at least.
 
     One that is not plain is asked what it makes of zero and of the unit vectors.

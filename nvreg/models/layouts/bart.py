@@ -47,6 +47,7 @@ class BartAdapter(Adapter):
         self,
         module: Any,
         hidden_states: Tensor,
+        *,
         key_value_states: Tensor | None = None,
         past_key_values: Cache | None = None,
         attention_mask: Tensor | None = None,
