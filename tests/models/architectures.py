@@ -154,8 +154,7 @@ _T5 = {
     "d_model": 16,
     "d_kv": 6,
     "d_ff": 24,
-    "num_layers": 2,
-    "num_decoder_layers": 3,
+    "num_layers": 3,  # as many as in the decoder: Transformers sizes its caches by this one
     "num_heads": 4,
     "relative_attention_num_buckets": 8,
     "relative_attention_max_distance": 6,

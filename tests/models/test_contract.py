@@ -10,6 +10,7 @@ from torch.testing import assert_close
 import nvreg
 from nvreg.attention.settings import Settings
 from nvreg.models.convert import current_settings, is_converted
+from nvreg.models.registry import layers_by_role
 from tests.models.architectures import ARCHITECTURES, PAD, random_ids, random_prior, random_settings
 from tests.models.definition import run_definition_
 
@@ -26,6 +27,12 @@ def architecture(request):
 def no_gradients():
     with torch.inference_mode(mode=False), torch.no_grad():
         yield
+
+
+@pytest.fixture
+def generating(architecture):
+    if not architecture.can_generate:
+        pytest.skip(f"{architecture} does not generate")
 
 
 @pytest.fixture
@@ -78,8 +85,9 @@ def test_identity_is_bit_identical(architecture, plain):
     batch, _ = padded(architecture, "right")
     for inputs in (architecture.inputs(plain), batch):
         assert torch.equal(model(**inputs).logits, plain(**inputs).logits)
-        assert generate(model, inputs) == generate(plain, inputs)
-        assert generate(model, inputs, num_beams=3) == generate(plain, inputs, num_beams=3)
+        if architecture.can_generate:
+            assert generate(model, inputs) == generate(plain, inputs)
+            assert generate(model, inputs, num_beams=3) == generate(plain, inputs, num_beams=3)
 
 
 def test_revert_is_bit_identical_after_any_settings(architecture, plain):
@@ -118,13 +126,27 @@ def test_it_is_the_definition(architecture, attention):
     prior, settings = random_prior(model), random_settings(model)
     defined = run_definition_(copy.deepcopy(model), prior, settings)
     nvreg.convert_(model, prior, settings)
-    batch, _ = padded(architecture, "right")
-    for inputs in (architecture.inputs(model), batch):
+    sides = ["right", "left"] if "encoder" in {site.role for site in nvreg.sites(model)} else ["right"]
+    for inputs in (architecture.inputs(model), *(padded(architecture, side)[0] for side in sides)):
         logits, expected = model(**inputs).logits, defined(**inputs).logits
         if "attention_mask" in inputs and not architecture.is_encoder_decoder:
             real = inputs["attention_mask"].bool()
             logits, expected = logits[real], expected[real]
         assert_close(logits, expected, **EXACT)
+
+
+def test_layers_at_identity_mix_with_others(architecture, plain):
+    prior, layers = random_prior(plain), layers_by_role(plain)
+    inputs = architecture.inputs(plain)
+    for first in (0, 1):
+        values = {
+            role: [0.5 if layer % 2 == first else float("inf") for layer in range(count)]
+            for role, count in layers.items()
+        }
+        settings = Settings(tau_alpha=values)
+        defined = run_definition_(copy.deepcopy(plain), prior, settings)
+        model = nvreg.convert_(copy.deepcopy(plain), prior, settings)
+        assert_close(model(**inputs).logits, defined(**inputs).logits, **EXACT)
 
 
 @pytest.mark.parametrize("role", ["encoder", "cross", "decoder"])
@@ -161,6 +183,7 @@ def test_attention_maps_sum_to_one_with_the_prior_first(architecture):
 # --- caches, padding, generation ------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("generating")
 def test_cached_steps_equal_one_full_forward(architecture, model):
     inputs = architecture.inputs(model)
     name = "decoder_input_ids" if architecture.is_encoder_decoder else "input_ids"
@@ -175,6 +198,7 @@ def test_cached_steps_equal_one_full_forward(architecture, model):
     assert_close(torch.cat(steps, dim=1), full, **EXACT)
 
 
+@pytest.mark.usefixtures("generating")
 @pytest.mark.parametrize(
     "options",
     [{}, {"num_beams": 3}, {"do_sample": True, "top_k": 0}, {"num_beams": 2, "num_return_sequences": 2}],
@@ -195,6 +219,7 @@ def test_a_padded_batch_equals_its_rows_alone(architecture, model):
         assert_close(logits[row, : len(expected)], expected, **EXACT)
 
 
+@pytest.mark.usefixtures("generating")
 def test_a_padded_batch_generates_what_its_rows_generate_alone(architecture, model):
     batch, alone = padded(architecture, "right" if architecture.is_encoder_decoder else "left")
     together = generate(model, batch)
@@ -238,9 +263,9 @@ def test_it_follows_the_model_to_another_dtype(architecture, model, dtype):
     assert (logits.double() - expected).abs().mean() < tolerance * expected.abs().mean()
     fresh = converted(architecture.build(dtype=dtype))
     assert torch.equal(fresh(**inputs).logits, logits)
-    assert generate(fresh, inputs) == generate(
-        fresh, inputs, cache_implementation="static", disable_compile=True
-    )
+    if architecture.can_generate:
+        static = {"cache_implementation": "static", "disable_compile": True}
+        assert generate(fresh, inputs) == generate(fresh, inputs, **static)
 
 
 def test_new_weights_are_noticed(architecture, model):
