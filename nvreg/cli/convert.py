@@ -103,6 +103,8 @@ def _prior(
         return Prior.load(prior)
     if data and not prior and column and target_column:
         from nvreg.sweep.priors import prior_of_file
+        from nvreg.sweep.progress import Progress
 
-        return prior_of_file(model, data, column, target_column)
+        with Progress() as progress:
+            return prior_of_file(model, data, column, target_column, progress)
     raise UserError("expected --prior FILE, or --prior-data FILE with --column and --target-column")

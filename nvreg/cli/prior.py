@@ -15,6 +15,8 @@ TargetColumn = Annotated[str, typer.Option("--target-column", help="Its column o
 def prior(model: Model, out: Out, data: Data, column: Column, target_column: TargetColumn) -> None:
     """Estimate the empirical prior of a model and save it."""
     from nvreg.sweep.priors import prior_of_file
+    from nvreg.sweep.progress import Progress
 
-    prior_of_file(model, data, column, target_column).save(out)
+    with Progress() as progress:
+        prior_of_file(model, data, column, target_column, progress).save(out)
     typer.echo(f"prior of {model} over {data} written to {out}")

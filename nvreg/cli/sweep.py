@@ -51,6 +51,6 @@ def sweep(
     from nvreg.sweep.runner import run_sweep
 
     if dry_run:
-        typer.echo(describe_plan(experiment))
+        typer.echo(describe_plan(experiment, quiet=quiet))
     elif run_sweep(experiment, fail_fast=fail_fast, retry_failed=retry_failed, quiet=quiet).failed:
         raise typer.Exit(1)

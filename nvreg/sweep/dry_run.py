@@ -15,6 +15,7 @@ from nvreg.data import Examples
 from nvreg.models.convert import convert_
 from nvreg.sweep.manifest import check_directory
 from nvreg.sweep.priors import prior_of
+from nvreg.sweep.progress import Progress
 from nvreg.sweep.workbench import Workbench, open_workbench
 
 SAMPLE_EXAMPLES = 64
@@ -23,19 +24,27 @@ SAMPLE_TOKENS = 1000
 """What the prior of the timed setting is estimated on."""
 
 
-def describe_plan(experiment: Experiment) -> str:
+def describe_plan(experiment: Experiment, *, quiet: bool = False) -> str:
     """Check everything as a sweep does, time its last setting on a sample, and return the plan.
+
+    Args:
+        experiment: the experiment.
+        quiet: show no progress.
 
     Raises:
         UserError: as `nvreg.sweep.runner.run_sweep`.
     """
     output = Path(experiment.output)
     quick_prior = experiment.prior.model_copy(update={"max_tokens": SAMPLE_TOKENS})
-    workbench = open_workbench(experiment.model_copy(update={"prior": quick_prior}))
-    check_directory(output, workbench)
-    model, trials = workbench.model, len(workbench.settings)
-    convert_(model, prior_of(workbench, output / "prior.safetensors"), workbench.settings[-1])
-    seconds = _seconds_a_trial(workbench)
+    with Progress(quiet) as progress:
+        progress.phase("loading model and data")
+        workbench = open_workbench(experiment.model_copy(update={"prior": quick_prior}))
+        check_directory(output, workbench)
+        prior = prior_of(workbench, output / "prior.safetensors", progress)
+        progress.phase("timing a setting")
+        model, trials = workbench.model, len(workbench.settings)
+        convert_(model, prior, workbench.settings[-1])
+        seconds = _seconds_a_trial(workbench)
     rows = {
         "experiment": f"{experiment.name}, {experiment.task}",
         "model": f"{type(model).__name__}, {model.num_parameters():,} parameters, {model.device}",

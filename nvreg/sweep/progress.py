@@ -15,7 +15,7 @@ SPEED_PERIOD = 3600.0
 
 
 class Progress:
-    """Phases before the first trial, then trials in steps, one step a scored split."""
+    """Phases, then trials; both in steps."""
 
     def __init__(self, quiet: bool = False) -> None:
         """Write to standard error, or nothing at all when quiet."""
@@ -45,9 +45,9 @@ class Progress:
         """Print a line that stays."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def phase(self, name: str) -> None:
-        """Show what is done before the first trial."""
-        self._bar.update(self._task, description=name)
+    def phase(self, name: str, steps: int | None = None) -> None:
+        """Show what is done before the first trial, in how many steps if that is known."""
+        self._bar.reset(self._task, total=steps, description=name)
         if not self._console.is_terminal:
             self.say(name)
 
@@ -56,9 +56,9 @@ class Progress:
         self._total, self._left, self._started = total, left, time.monotonic()
         self._bar.reset(self._task, total=left * steps, description=self._count())
 
-    def step(self) -> None:
-        """Count a scored split."""
-        self._bar.advance(self._task)
+    def step(self, steps: int = 1) -> None:
+        """Count steps of a phase, or scored splits of a trial."""
+        self._bar.advance(self._task, steps)
 
     def finish_trial(self, line: str, best: str) -> None:
         """Count a trial; ``line`` says what it measured, ``best`` what the best so far did."""

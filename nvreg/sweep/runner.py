@@ -53,8 +53,7 @@ def run_sweep(
         progress.phase("loading model and data")
         workbench = open_workbench(experiment)
         check_directory(output, workbench)
-        progress.phase("preparing the prior")
-        prior = prior_of(workbench, output / "prior.safetensors")
+        prior = prior_of(workbench, output / "prior.safetensors", progress)
         output.mkdir(parents=True, exist_ok=True)
         with exclusive(output):
             manifest = manifest_of(workbench, prior)

@@ -168,7 +168,7 @@ MISTAKES = {
     "unknown key": (sweep("sweep.trails=3"), "sweep.trails: unknown key, did you mean 'trials'?"),
     "empty data file": (sweep("data.in_domain.test.files=empty.jsonl"), "expected at least one record"),
     "missing column": (sweep("data.columns.target=fr"), "expected a column 'fr', received"),
-    "unsupported architecture": (sweep("model.path=bert"), "'bert'"),
+    "unsupported architecture": (sweep("model.path=deberta"), "deberta-v2"),
     "prior of another model": (sweep("prior={path: other.safetensors}"), "expected a prior of this model"),
     "negative tau_sigma": (
         sweep("sweep.space.tau_sigma.encoder=[-1, 0]"),
@@ -229,15 +229,15 @@ MISTAKES = {
 @pytest.fixture(scope="module")
 def files(directory, prior) -> dict[str, Path]:
     """Things to make mistakes with, beside the tiny experiment."""
-    from transformers import BertConfig, BertModel
+    from transformers import DebertaV2Config, DebertaV2Model
 
     from tests.tiny import tiny_marian
 
     (directory / "empty.jsonl").touch()
-    bert = BertConfig(
+    deberta = DebertaV2Config(
         vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
     )
-    BertModel(bert).save_pretrained(directory / "bert")
+    DebertaV2Model(deberta).save_pretrained(directory / "deberta")
     for part in tiny_marian(seed=5):
         part.save_pretrained(directory / "other")
     finished = directory / "finished"

@@ -229,13 +229,13 @@ def test_an_interrupt_keeps_what_is_done(experiment, finished, tmp_path, monkeyp
         (["data.in_domain.name=house", "model.dtype=bfloat16"], "differs in data.home, data.house, model;"),
     ],
 )
-@pytest.mark.parametrize("run", [lambda experiment: run_sweep(experiment, quiet=True), describe_plan])
+@pytest.mark.parametrize("run", [run_sweep, describe_plan])
 def test_the_directory_of_another_experiment_is_refused_and_left_alone(
     output, experiment, overrides, difference, run
 ):
     before = {path: path.stat().st_mtime_ns for path in output.rglob("*")}
     with pytest.raises(UserError, match=difference) as caught:
-        run(experiment(*overrides))
+        run(experiment(*overrides), quiet=True)
     assert "choose another with --output" in str(caught.value)
     assert {path: path.stat().st_mtime_ns for path in output.rglob("*")} == before
 
@@ -279,7 +279,7 @@ def test_a_saved_prior_is_used_and_one_of_another_model_refused(finished, experi
 
 
 def test_a_dry_run_writes_nothing_and_tells_the_plan(experiment, tmp_path):
-    plan = describe_plan(experiment())
+    plan = describe_plan(experiment(), quiet=True)
     assert "trials      4," in plan
     assert "home validation 8 (0 cut to fit)" in plan
     assert "MarianMTModel, 54,528 parameters" in plan
