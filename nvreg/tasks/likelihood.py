@@ -9,13 +9,13 @@ from torch.nn import functional as F
 IGNORED = -100
 """The label of padding, as in Transformers."""
 
-_POSITIONS = 1024
+_POSITIONS = 256
 
 
 def negative_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the summed negative log-likelihood of each row's labels, in nats: [rows], float64, on the CPU.
 
-    Each token's is computed in float32. No more than 1024 positions are normalised at a time, and no padding:
+    Each token's is computed in float32. No more than 256 positions are normalised at a time, and no padding:
     a copy of all logits in float32 would often be the largest tensor of a run.
 
     Args:
