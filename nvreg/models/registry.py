@@ -98,7 +98,7 @@ def attention_modules(model: PreTrainedModel) -> dict[Site, tuple[Adapter, Any]]
     """Return every attention site of a model, plain or converted, in forward order.
 
     Raises:
-        UserError: if the architecture is not supported.
+        UserError: if the architecture is not supported, or an encoder-decoder model lacks its encoder.
     """
     adapters = adapters_by_class(model.config)
     found = {}
@@ -109,6 +109,12 @@ def attention_modules(model: PreTrainedModel) -> dict[Site, tuple[Adapter, Any]]
                 layer = int(re.findall(r"\d+", name)[0])
                 site = Site(name, adapter.role(module, name), layer, adapter.width(module))
                 found[site] = (adapter, module)
+    roles = {site.role for site in found}
+    if "cross" in roles and "encoder" not in roles:
+        raise UserError(
+            f"expected the encoder with the decoder, got {type(model).__name__} with cross-attention alone; "
+            "convert the encoder-decoder model that it is part of"
+        )
     return found
 
 
