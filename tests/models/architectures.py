@@ -35,6 +35,11 @@ class Architecture:
     def can_generate(self) -> bool:
         return getattr(transformers, self.model_class).can_generate()
 
+    @property
+    def attends_in_float32(self) -> bool:
+        """Whether the pretrained attention, and so a layer at identity, is no more exact than float32."""
+        return self.model_type == "gpt_neo"
+
     def build(
         self, *, seed: int = 0, dtype: torch.dtype = torch.float64, attention: str = "sdpa"
     ) -> PreTrainedModel:
@@ -129,6 +134,7 @@ _LLAMA = {
     "max_position_embeddings": 64,
 }
 _GPT2 = {"n_embd": 16, "n_layer": 4, "n_head": 4, "n_positions": 64}
+_GPT2_DECODER = {**_GPT2, "vocab_size": VOCABULARY, "is_decoder": True, "add_cross_attention": True}
 _LAYERWISE = {"scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True}
 _GPT_NEO = {
     "hidden_size": 16,
@@ -214,6 +220,15 @@ ARCHITECTURES = [
     Architecture("gpt2", "gpt2", "GPT2LMHeadModel", _GPT2),
     Architecture("gpt2 unscaled", "gpt2", "GPT2LMHeadModel", {**_GPT2, "scale_attn_weights": False}),
     Architecture("gpt2 layerwise", "gpt2", "GPT2LMHeadModel", {**_GPT2, **_LAYERWISE}),
+    Architecture(
+        "bert to gpt2",
+        "encoder-decoder",
+        "EncoderDecoderModel",
+        {
+            "encoder": {"model_type": "bert", **_BERT, "vocab_size": VOCABULARY},
+            "decoder": {"model_type": "gpt2", **_GPT2_DECODER},
+        },
+    ),
     Architecture("gpt_neo", "gpt_neo", "GPTNeoForCausalLM", _GPT_NEO),
     Architecture("opt", "opt", "OPTForCausalLM", _OPT),
     Architecture("opt 350m", "opt", "OPTForCausalLM", {**_OPT, **_OPT_350M}),

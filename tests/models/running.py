@@ -1,0 +1,39 @@
+"""How tests convert a model, pad its inputs and generate with it."""
+
+import torch
+
+import nvreg
+from tests.models.architectures import PAD, random_ids, random_prior, random_settings
+
+EXACT = {"rtol": 1e-10, "atol": 1e-10}
+
+
+def converted(model, settings=None):
+    settings = random_settings(model) if settings is None else settings
+    return nvreg.convert_(model, random_prior(model), settings)
+
+
+def generate(model, inputs, **options):
+    inputs = {name: tensor for name, tensor in inputs.items() if name != "decoder_input_ids"}
+    options = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False, **options}
+    torch.manual_seed(0)
+    return model.generate(**inputs, **options).tolist()
+
+
+def padded(architecture, side):
+    """Three rows of 7, 4 and 2 tokens in one batch, and each alone."""
+    ids = random_ids(3, 7)
+    mask = torch.ones_like(ids)
+    alone = []
+    for row, length in enumerate((7, 4, 2)):
+        kept = slice(0, length) if side == "right" else slice(7 - length, 7)
+        mask[row] = 0
+        mask[row, kept] = 1
+        alone.append({"input_ids": ids[row : row + 1, kept]})
+    batch = {"input_ids": ids.masked_fill(mask == 0, PAD), "attention_mask": mask}
+    if architecture.is_encoder_decoder:
+        decoder_ids = random_ids(3, 5, seed=1)
+        batch["decoder_input_ids"] = decoder_ids
+        for row, single in enumerate(alone):
+            single["decoder_input_ids"] = decoder_ids[row : row + 1]
+    return batch, alone

@@ -1,0 +1,135 @@
+"""Whatever happens to a cache happens to the bias of each key; the prior is never in it."""
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from torch.testing import assert_close
+from transformers import EncoderDecoderCache, StaticCache
+
+import nvreg
+from nvreg.attention.settings import Settings
+from tests.models.architectures import EOS, VOCABULARY, random_ids
+from tests.models.running import EXACT, generate, padded
+
+pytestmark = pytest.mark.usefixtures("no_gradients", "generating")
+
+
+def growing(architecture, inputs):
+    """Split inputs into those that a cache grows by, with their name, and the rest."""
+    name = "decoder_input_ids" if architecture.is_encoder_decoder else "input_ids"
+    rest = dict(inputs)
+    return name, rest.pop(name), rest
+
+
+def steps(model, cache, name, ids, rest, first):
+    """Return the logits of ``ids``, the first few at once and then one by one."""
+    logits = []
+    for part in (ids[:, :first], *ids[:, first:].split(1, dim=1)):
+        outputs = model(**rest, **{name: part}, past_key_values=cache, use_cache=True)
+        cache = outputs.past_key_values
+        logits.append(outputs.logits)
+    return torch.cat(logits, dim=1)
+
+
+def test_cached_steps_equal_one_full_forward(architecture, model):
+    inputs = architecture.inputs(model)
+    name, ids, rest = growing(architecture, inputs)
+    assert_close(steps(model, None, name, ids, rest, first=2), model(**inputs).logits, **EXACT)
+
+
+def test_steps_in_a_static_cache_equal_one_full_forward(architecture, model):
+    inputs = architecture.inputs(model)
+    name, ids, rest = growing(architecture, inputs)
+    cache = StaticCache(config=model.config, max_cache_len=12)
+    if architecture.is_encoder_decoder:
+        source = StaticCache(config=model.config, max_cache_len=rest["input_ids"].shape[1])
+        cache = EncoderDecoderCache(cache, source)
+    assert_close(steps(model, cache, name, ids, rest, first=3), model(**inputs).logits, **EXACT)
+
+
+@pytest.mark.parametrize(
+    ("operate", "rows", "dropped"),
+    [
+        (lambda cache: cache.crop(-2), [0, 1, 2], 2),
+        (lambda cache: cache.reorder_cache(torch.tensor([2, 0, 0])), [2, 0, 0], 0),
+        (lambda cache: cache.batch_repeat_interleave(2), [0, 0, 1, 1, 2, 2], 0),
+        (lambda cache: cache.batch_select_indices(torch.tensor([2, 0])), [2, 0], 0),
+    ],
+    ids=["crop", "reorder", "repeat", "select"],
+)
+def test_a_bias_stays_with_its_key(architecture, model, operate, rows, dropped):
+    name, ids, rest = growing(architecture, architecture.inputs(model))
+    cache = model(**rest, **{name: ids[:, :2]}, use_cache=True).past_key_values
+    cache.activate_past_recording()
+    model(**rest, **{name: ids[:, 2:]}, past_key_values=cache, use_cache=True)
+    assert cache.get_seq_length() == ids.shape[1]
+    operate(cache)
+    rest = {other: tensor[rows] for other, tensor in rest.items()}
+    new = random_ids(len(rows), 3, seed=2)
+    whole = torch.cat([ids[rows, : ids.shape[1] - dropped], new], dim=1)
+    continued = model(**rest, **{name: new}, past_key_values=cache, use_cache=True).logits
+    assert_close(continued, model(**rest, **{name: whole}).logits[:, -3:], **EXACT)
+
+
+tokens = st.integers(EOS + 1, VOCABULARY - 1)
+
+
+@examples(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    prefix=st.lists(tokens, min_size=1, max_size=5),
+    suffixes=st.lists(st.tuples(tokens, tokens), min_size=2, max_size=2),
+)
+def test_a_cached_bias_never_depends_on_later_tokens(architecture, plain, model, prefix, suffixes):
+    nvreg.set_settings_(model, Settings(tau_alpha=0.5, tau_sigma=0.3, tau_mu=0.8))
+    name, _, rest = growing(architecture, architecture.inputs(model))
+    rest = {other: tensor[[0, 0]] for other, tensor in rest.items()}
+    ids = torch.tensor([prefix + list(suffix) for suffix in suffixes])
+    caches = [each(**rest, **{name: ids}, use_cache=True).past_key_values for each in (model, plain)]
+    layers = [getattr(cache, "self_attention_cache", cache).layers for cache in caches]
+    for layer, plain_layer in zip(*layers, strict=True):
+        assert layer.keys.shape[-1] == plain_layer.keys.shape[-1] + 1
+        first, second = layer.keys[:, :, :-2]
+        assert_close(first, second, **EXACT)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"num_beams": 3}, {"do_sample": True, "top_k": 0}, {"num_beams": 2, "num_return_sequences": 2}],
+    ids=["greedy", "beams", "sampling", "returning several"],
+)
+def test_generation_with_a_cache_equals_generation_without(architecture, model, options):
+    inputs = architecture.inputs(model)
+    ids = generate(model, inputs, **options)
+    assert ids == generate(model, inputs, use_cache=False, **options)
+    assert ids == generate(model, inputs, cache_implementation="static", disable_compile=True, **options)
+
+
+def test_generation_goes_on_from_a_cache(architecture, model):
+    if architecture.is_encoder_decoder:
+        pytest.skip("generate() feeds the whole prefix of an encoder-decoder model again, cached or not")
+    ids = random_ids(3, 7)
+    half = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
+    first = model.generate(ids, **half, return_dict_in_generate=True)
+    prefix = {"input_ids": first.sequences, "attention_mask": torch.ones_like(first.sequences)}
+    again = model.generate(**prefix, **half, past_key_values=first.past_key_values)
+    assert again.tolist() == generate(model, {"input_ids": ids})
+
+
+def test_a_left_padded_batch_equals_its_rows_alone(architecture, model):
+    if architecture.is_encoder_decoder:
+        pytest.skip("an encoder's absolute positions count padding on the left")
+    batch, alone = padded(architecture, "left")
+    positions = (batch["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+    logits = model(**batch, position_ids=positions).logits
+    for row, single in enumerate(alone):
+        expected = model(**single).logits[0]
+        assert_close(logits[row, -len(expected) :], expected, **EXACT)
+
+
+def test_a_padded_batch_generates_what_its_rows_generate_alone(architecture, model):
+    batch, alone = padded(architecture, "right" if architecture.is_encoder_decoder else "left")
+    together = generate(model, batch)
+    for row, single in enumerate(alone):
+        assert together[row][-8:] == generate(model, single)[0][-8:]
