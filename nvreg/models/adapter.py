@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
 
@@ -93,3 +94,29 @@ def affine_map(linear: Any, width: int) -> tuple[Tensor, Tensor]:
     vectors = torch.eye(width, dtype=dtype, device=next(linear.parameters()).device)
     bias = linear(torch.zeros_like(vectors[:1])).to(wide)
     return (linear(vectors).to(wide) - bias).T, bias[0]
+
+
+def project_fused(
+    fused: Any, hidden_states: Tensor, means: Tensor, split: Callable[[Tensor], tuple[Tensor, ...]]
+) -> tuple[Tensor, ...]:
+    """Return queries of ``hidden_states``, keys and values of ``means``, shape (batch, tokens, heads, e).
+
+    Where the two differ, only a plain weight can be split: anything else projects both whole.
+
+    Args:
+        fused: the projection of all three.
+        hidden_states: shape (batch, tokens, d).
+        means: the same shape.
+        split: takes projected features, in the last dimension, to the three, each as (..., heads, e).
+    """
+    if means is hidden_states:
+        return split(fused(hidden_states))
+    if not is_plain(fused):
+        return *split(fused(hidden_states))[:1], *split(fused(means))[1:]
+    columns = fused.weight if isinstance(fused, Conv1D) else fused.weight.T
+    weights = split(columns)
+    biases = (None,) * 3 if fused.bias is None else [bias.flatten() for bias in split(fused.bias)]
+    return tuple(
+        F.linear(z, weight.flatten(1).T, bias).unflatten(-1, weight.shape[1:])
+        for z, weight, bias in zip((hidden_states, means, means), weights, biases, strict=True)
+    )

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from typing import Any, ClassVar
 
 from torch import Tensor
-from torch.nn import functional as F
 from transformers import Cache
 
 from nvreg.attention.fused import Projection
-from nvreg.models.adapter import Adapter, affine_map, is_eager, is_plain, split_heads
+from nvreg.models.adapter import Adapter, affine_map, is_eager, project_fused, split_heads
 from nvreg.models.cache import Components, cached
 
 
 class GPT2Adapter(Adapter):
-    """GPT-2, with cross-attention too."""
+    """GPT-2: all queries, then all keys, then all values."""
 
     attention_classes: ClassVar = {"gpt2": "GPT2Attention"}
+
+    def split(self, module: Any, features: Tensor) -> tuple[Tensor, ...]:
+        """Split what the projection makes, shape (..., features), into parts of shape (..., heads, e)."""
+        return features.unflatten(-1, (-1, module.num_heads, module.head_dim)).unbind(-3)
 
     def role(self, module: Any, name: str) -> str:
         return "cross" if module.is_cross_attention else "decoder"
@@ -30,8 +33,8 @@ class GPT2Adapter(Adapter):
 
     def projections(self, module: Any) -> tuple[Projection, Projection]:
         weight, bias = affine_map(module.c_attn, module.embed_dim)
-        by_head = (-1, module.num_heads, module.head_dim)
-        *_, key, value = map(Projection, weight.unflatten(0, by_head), bias.unflatten(0, by_head))
+        weights, biases = self.split(module, weight.T), self.split(module, bias)
+        *_, key, value = (Projection(w.permute(1, 2, 0), b) for w, b in zip(weights, biases, strict=True))
         return key, value
 
     def key_input(
@@ -43,31 +46,36 @@ class GPT2Adapter(Adapter):
         self,
         module: Any,
         hidden_states: Tensor,
+        *,
         past_key_values: Cache | None = None,
         attention_mask: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
         **_: Any,
     ) -> tuple[Tensor, Tensor | None]:
+        split = partial(self.split, module)
         if module.is_cross_attention:
-            query, attention_mask = module.q_attn(hidden_states), encoder_attention_mask
+            query = split_heads(module.q_attn(hidden_states), module.head_dim)
+            attention_mask = encoder_attention_mask
 
             def project() -> Components:
                 means, bias = module.nv.token_components(encoder_hidden_states)
-                return *_by_head(module, module.c_attn(means)), bias
+                key, value = split(module.c_attn(means))
+                return key.transpose(1, 2), value.transpose(1, 2), bias
         else:
-            means, bias = module.nv.token_components(hidden_states)
-            query, key_value = _project(module.c_attn, hidden_states, means, module.embed_dim)
+            means, new_bias = module.nv.token_components(hidden_states)
+            parts = project_fused(module.c_attn, hidden_states, means, split)
+            query, new_key, new_value = (part.transpose(1, 2) for part in parts)
 
             def project() -> Components:
-                return *_by_head(module, key_value), bias
+                return new_key, new_value, new_bias
 
         key, value, bias = cached(
             past_key_values, module.layer_idx, project, is_cross=module.is_cross_attention
         )
         output, weights = module.nv.attend(
             module,
-            split_heads(query, module.head_dim),
+            query,
             key,
             value,
             bias,
@@ -78,20 +86,17 @@ class GPT2Adapter(Adapter):
         return module.c_proj(output), weights
 
 
-def _by_head(module: Any, key_value: Tensor) -> Iterator[Tensor]:
-    return (split_heads(half, module.head_dim) for half in key_value.chunk(2, dim=-1))
+class GPTBigCodeAdapter(GPT2Adapter):
+    """GPT-BigCode: all queries, then one key and value for all heads; or each head's three side by side."""
 
+    attention_classes: ClassVar = {"gpt_bigcode": "GPTBigCodeAttention"}
 
-def _project(fused: Any, hidden_states: Tensor, means: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """Return the queries of ``hidden_states``, and the keys and values of ``means`` in one tensor.
+    def split(self, module: Any, features: Tensor) -> tuple[Tensor, ...]:
+        if module.multi_query:
+            return features.unflatten(-1, (-1, module.head_dim)).split([module.num_heads, 1, 1], dim=-2)
+        return features.unflatten(-1, (-1, 3, module.head_dim)).unbind(-2)
 
-    Where they are not the same, only a plain weight can be split: whatever else is run on both.
-    """
-    if means is hidden_states:
-        return fused(hidden_states).split([width, 2 * width], dim=-1)
-    if not is_plain(fused):
-        return fused(hidden_states)[..., :width], fused(means)[..., width:]
-    weight, bias = fused.weight.T, fused.bias
-    return F.linear(hidden_states, weight[:width], bias[:width]), F.linear(
-        means, weight[width:], bias[width:]
-    )
+    def forward(
+        self, module: Any, hidden_states: Tensor, *, layer_past: Cache | None = None, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        return super().forward(module, hidden_states, past_key_values=layer_past, **kwargs)
