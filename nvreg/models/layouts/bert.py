@@ -9,7 +9,7 @@ from transformers import Cache
 
 from nvreg.attention.fused import Projection
 from nvreg.models.adapter import Adapter, is_eager, projection, split_heads
-from nvreg.models.cache import cached
+from nvreg.models.cache import Components, cached
 
 
 class BertAdapter(Adapter):
@@ -59,7 +59,7 @@ class BertAdapter(Adapter):
     ) -> tuple[Tensor, Tensor | None]:
         head_dim = module.attention_head_size
 
-        def project() -> tuple[Tensor, Tensor, Tensor | None]:
+        def project() -> Components:
             means, bias = module.nv.token_components(self.key_input(hidden_states, encoder_hidden_states))
             return split_heads(module.key(means), head_dim), split_heads(module.value(means), head_dim), bias
 

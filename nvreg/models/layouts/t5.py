@@ -10,7 +10,7 @@ from transformers import Cache
 
 from nvreg.attention.fused import Projection
 from nvreg.models.adapter import Adapter, is_eager, projection, split_heads
-from nvreg.models.cache import cached
+from nvreg.models.cache import Components, cached
 
 
 class T5Adapter(Adapter):
@@ -52,7 +52,7 @@ class T5Adapter(Adapter):
         if isinstance(past, Tensor):
             past = past.clone()  # a static cache counts in place
 
-        def project() -> tuple[Tensor, Tensor, Tensor | None]:
+        def project() -> Components:
             means, bias = module.nv.token_components(z)
             return split_heads(module.k(means), head_dim), split_heads(module.v(means), head_dim), bias
 
@@ -123,9 +123,8 @@ def _position_mask(
     wide = torch.promote_types(position_bias.dtype, torch.float32)
     if mask is None and is_causal and queries > 1:
         mask = torch.ones(queries, keys, dtype=torch.bool, device=position_bias.device).tril()
-    added = position_bias.new_zeros((), dtype=wide) if bias is None else bias
     if mask is not None and mask.dtype == torch.bool:
-        added = torch.where(mask, added, torch.finfo(wide).min / 2)
-    elif mask is not None:
-        added = added + mask
-    return position_bias + added
+        seen = position_bias.new_zeros((), dtype=wide)
+        mask = torch.where(mask, seen, torch.finfo(wide).min / 2)
+    terms = [term for term in (bias, mask) if term is not None]
+    return position_bias.to(wide) + sum(terms) if terms else position_bias.to(wide)
