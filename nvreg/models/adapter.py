@@ -54,7 +54,7 @@ class Adapter(ABC):
         """Return z, shape (batch, keys, d), from the arguments of the module's forward."""
 
     @abstractmethod
-    def forward(self, module: Any, hidden_states: Tensor, **kwargs: Any) -> tuple[Any, ...]:
+    def forward(self, module: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Do what the module's own forward does, with NV attention: same arguments, same results."""
 
 

@@ -14,9 +14,11 @@ from nvreg.models.adapter import Adapter
 from nvreg.models.layouts.bart import BartAdapter
 from nvreg.models.layouts.bert import BertAdapter
 from nvreg.models.layouts.distilbert import DistilBertAdapter
-from nvreg.models.layouts.gpt2 import GPT2Adapter
+from nvreg.models.layouts.gpt2 import GPT2Adapter, GPTBigCodeAdapter
 from nvreg.models.layouts.gpt_neo import GPTNeoAdapter
+from nvreg.models.layouts.gptj import GPTJAdapter
 from nvreg.models.layouts.llama import LlamaAdapter, PhiAdapter
+from nvreg.models.layouts.neox import NeoXAdapter, Phi3Adapter
 from nvreg.models.layouts.opt import OPTAdapter
 from nvreg.models.layouts.t5 import T5Adapter, UMT5Adapter
 from nvreg.models.state import NVForward, Site
@@ -28,10 +30,14 @@ ADAPTERS: tuple[Adapter, ...] = (
     BertAdapter(),
     DistilBertAdapter(),
     GPT2Adapter(),
+    GPTBigCodeAdapter(),
     GPTNeoAdapter(),
     OPTAdapter(),
     LlamaAdapter(),
     PhiAdapter(),
+    NeoXAdapter(),
+    Phi3Adapter(),
+    GPTJAdapter(),
 )
 
 _KEY_NORM = "keys are normalised after projection, so a key is no linear function of its token"

@@ -38,7 +38,7 @@ class Architecture:
     @property
     def attends_in_float32(self) -> bool:
         """Whether the pretrained attention, and so a layer at identity, is no more exact than float32."""
-        return self.model_type == "gpt_neo"
+        return self.model_type in ("gpt_neo", "gptj")
 
     def build(
         self, *, seed: int = 0, dtype: torch.dtype = torch.float64, attention: str = "sdpa"
@@ -133,6 +133,7 @@ _LLAMA = {
     "intermediate_size": 24,
     "max_position_embeddings": 64,
 }
+_WINDOWS = {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}
 _GPT2 = {"n_embd": 16, "n_layer": 4, "n_head": 4, "n_positions": 64}
 _GPT2_DECODER = {**_GPT2, "vocab_size": VOCABULARY, "is_decoder": True, "add_cross_attention": True}
 _LAYERWISE = {"scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True}
@@ -154,6 +155,9 @@ _OPT = {
 }
 _OPT_350M = {"do_layer_norm_before": False, "word_embed_proj_dim": 8, "enable_bias": False}
 _BIOGPT = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 24}
+_NEOX = {**_LLAMA, "hidden_size": 32, "rotary_pct": 0.25}
+_NEOX.pop("num_key_value_heads")
+_GPTJ = {"n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 64, "rotary_dim": 4}
 _YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 100.0, "original_max_position_embeddings": 16}
 
 _T5 = {
@@ -188,11 +192,17 @@ ARCHITECTURES = [
     Architecture("llama", "llama", "LlamaForCausalLM", {**_LLAMA, "attention_bias": True}),
     Architecture("llama yarn", "llama", "LlamaForCausalLM", {**_LLAMA, "rope_parameters": _YARN}),
     Architecture("mistral sliding", "mistral", "MistralForCausalLM", {**_LLAMA, "sliding_window": 4}),
-    Architecture("qwen2", "qwen2", "Qwen2ForCausalLM", _LLAMA),
+    Architecture("qwen2 windows", "qwen2", "Qwen2ForCausalLM", {**_LLAMA, **_WINDOWS}),
     Architecture("gemma tied", "gemma", "GemmaForCausalLM", {**_LLAMA, "head_dim": 6}),
     Architecture("olmo", "olmo", "OlmoForCausalLM", _LLAMA),
     Architecture("starcoder2", "starcoder2", "Starcoder2ForCausalLM", _LLAMA),
     Architecture("granite", "granite", "GraniteForCausalLM", {**_LLAMA, "attention_multiplier": 0.4}),
+    Architecture(
+        "phi yarn",
+        "phi",
+        "PhiForCausalLM",
+        {**_LLAMA, "rope_parameters": {**_YARN, "partial_rotary_factor": 0.5}},
+    ),
     Architecture("phi partial", "phi", "PhiForCausalLM", {**_LLAMA, "partial_rotary_factor": 0.5}),
     Architecture("plbart", "plbart", "PLBartForConditionalGeneration", _BART),
     Architecture("t5", "t5", "T5ForConditionalGeneration", _T5),
@@ -229,7 +239,32 @@ ARCHITECTURES = [
             "decoder": {"model_type": "gpt2", **_GPT2_DECODER},
         },
     ),
+    Architecture("gpt_bigcode", "gpt_bigcode", "GPTBigCodeForCausalLM", _GPT2),
+    Architecture(
+        "gpt_bigcode heads", "gpt_bigcode", "GPTBigCodeForCausalLM", {**_GPT2, "multi_query": False}
+    ),
     Architecture("gpt_neo", "gpt_neo", "GPTNeoForCausalLM", _GPT_NEO),
+    Architecture("gpt_neox", "gpt_neox", "GPTNeoXForCausalLM", _NEOX),
+    Architecture(
+        "gpt_neox whole",
+        "gpt_neox",
+        "GPTNeoXForCausalLM",
+        {**_NEOX, "rotary_pct": 1.0, "attention_bias": False},
+    ),
+    Architecture(
+        "gpt_neox yarn",
+        "gpt_neox",
+        "GPTNeoXForCausalLM",
+        {**_NEOX, "rope_parameters": {**_YARN, "partial_rotary_factor": 0.5}},
+    ),
+    Architecture("gptj", "gptj", "GPTJForCausalLM", _GPTJ),
+    Architecture(
+        "stablelm",
+        "stablelm",
+        "StableLmForCausalLM",
+        {**_LLAMA, "partial_rotary_factor": 0.5, "use_qkv_bias": True},
+    ),
+    Architecture("phi3 sliding", "phi3", "Phi3ForCausalLM", {**_LLAMA, "sliding_window": 4}),
     Architecture("opt", "opt", "OPTForCausalLM", _OPT),
     Architecture("opt 350m", "opt", "OPTForCausalLM", {**_OPT, **_OPT_350M}),
     Architecture("biogpt", "biogpt", "BioGptForCausalLM", _BIOGPT),

@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from transformers.models.gptj import modeling_gptj
 
 import nvreg
 from nvreg.attention import reference
@@ -47,7 +48,7 @@ def bart(module, moments, settings, hidden_states, key_value_states=None, attent
 def llama(module, moments, settings, hidden_states, position_embeddings, attention_mask=None, **_):
     heads = module.q_proj.out_features // module.head_dim
     query = module.q_proj(hidden_states).unflatten(-1, (heads, -1)).transpose(1, 2)
-    rotate = sys.modules[type(module).__module__].apply_rotary_pos_emb
+    query, rotations = unit_rotations(module, query, position_embeddings)
     output, weights = reference.nv_attention(
         query,
         hidden_states,
@@ -57,11 +58,74 @@ def llama(module, moments, settings, hidden_states, position_embeddings, attenti
         settings,
         module.scaling * module.attention_factor**2,
         additive(attention_mask, query, hidden_states, module.is_causal),
-        relative_rotations(rotate, *(each.to(query) for each in position_embeddings), module.head_dim)
-        / module.attention_factor**2,
+        rotations,
     )
     project = module.o_proj if hasattr(module, "o_proj") else module.dense
     return project(output.transpose(1, 2).flatten(2)), weights
+
+
+def fused_rotary(
+    module, moments, settings, hidden_states, position_embeddings, attention_mask=None, *, rows, fused, **_
+):
+    """``rows`` of the projection make queries, keys and values: index tensors of shape (heads, e)."""
+    bias = torch.zeros(fused.out_features).to(fused.weight) if fused.bias is None else fused.bias
+    weights, biases = [fused.weight[each] for each in rows], [bias[each] for each in rows]
+    query = torch.einsum("bmd,hed->bhme", hidden_states, weights[0]) + biases[0][:, None]
+    groups = len(rows[0]) // len(rows[1])
+    query, rotations = unit_rotations(module, query, position_embeddings)
+    output, weights = reference.nv_attention(
+        query,
+        hidden_states,
+        *(each.repeat_interleave(groups, 0) for i in (1, 2) for each in (weights[i], biases[i])),
+        moments,
+        settings,
+        module.scaling * module.attention_factor**2,
+        additive(attention_mask, query, hidden_states, module.is_causal),
+        rotations,
+    )
+    return output.transpose(1, 2).flatten(2), weights
+
+
+def neox(module, moments, settings, hidden_states, **kwargs):
+    fused, heads = module.query_key_value, module.config.num_attention_heads
+    rows = torch.arange(fused.out_features).unflatten(0, (heads, 3, -1)).unbind(1)
+    output, weights = fused_rotary(module, moments, settings, hidden_states, **kwargs, rows=rows, fused=fused)
+    return module.dense(output), weights
+
+
+def phi3(module, moments, settings, hidden_states, **kwargs):
+    config, fused = module.config, module.qkv_proj
+    rows = torch.arange(fused.out_features).unflatten(0, (-1, module.head_dim))
+    rows = rows.split([config.num_attention_heads, *2 * [config.num_key_value_heads]])
+    output, weights = fused_rotary(module, moments, settings, hidden_states, **kwargs, rows=rows, fused=fused)
+    return module.o_proj(output), weights
+
+
+def gptj(module, moments, settings, hidden_states, position_ids, attention_mask=None, **_):
+    heads = module.num_attention_heads
+    query = module.q_proj(hidden_states).unflatten(-1, (heads, -1)).transpose(1, 2)
+    sin, cos = module.embed_positions[position_ids].to(query).chunk(2, dim=-1)
+    output, weights = reference.nv_attention(
+        query,
+        hidden_states,
+        *by_head(module.k_proj, heads),
+        *by_head(module.v_proj, heads),
+        moments,
+        settings,
+        module.head_dim**-0.5,
+        additive(attention_mask, query, hidden_states, is_causal=True),
+        relative_rotations(rotate_neighbours, cos.repeat(1, 1, 2), sin.repeat(1, 1, 2), module.head_dim),
+    )
+    return module.out_proj(output.transpose(1, 2).flatten(2)), weights
+
+
+def rotate_neighbours(query, key, cos, sin):
+    rotate = modeling_gptj.apply_rotary_pos_emb
+    half = cos.shape[-1] // 2
+    return [
+        rotate(each.transpose(1, 2), sin[..., :half], cos[..., :half]).transpose(1, 2)
+        for each in (query, key)
+    ]
 
 
 def gpt2(
@@ -94,6 +158,27 @@ def gpt2(
         settings,
         module.scaling,
         additive(mask, query, z, module.is_causal),
+    )
+    return module.c_proj(output.transpose(1, 2).flatten(2)), weights
+
+
+def gpt_bigcode(module, moments, settings, hidden_states, attention_mask=None, **_):
+    fused, heads = module.c_attn, module.num_heads
+    rows = torch.arange(fused.out_features)
+    if module.multi_query:
+        query_rows, *shared = rows.unflatten(0, (-1, module.head_dim)).split([heads, 1, 1])
+        key_rows, value_rows = (each.expand(heads, -1) for each in shared)
+    else:
+        query_rows, key_rows, value_rows = rows.unflatten(0, (heads, 3, -1)).unbind(1)
+    query = fused(hidden_states)[..., query_rows].transpose(1, 2)
+    output, weights = reference.nv_attention(
+        query,
+        hidden_states,
+        *(part[rows] for rows in (key_rows, value_rows) for part in (fused.weight, fused.bias)),
+        moments,
+        settings,
+        module.scaling,
+        additive(attention_mask, query, hidden_states, module.is_causal),
     )
     return module.c_proj(output.transpose(1, 2).flatten(2)), weights
 
@@ -173,11 +258,13 @@ def distilbert(module, moments, settings, hidden_states, attention_mask=None, **
 _BART = ("bart", "mbart", "marian", "pegasus", "blenderbot", "blenderbot-small", "m2m_100", "plbart")
 _BART += ("opt", "biogpt")
 _LLAMA = ("llama", "mistral", "mixtral", "qwen2", "gemma", "olmo", "starcoder2", "granite", "phi")
+_LLAMA += ("stablelm",)
 _BERT = ("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "electra")
 _T5 = {"t5": t5, "mt5": t5, "umt5": umt5}
 DEFINITIONS = _T5 | dict.fromkeys(_BERT, bert) | {"distilbert": distilbert}
 DEFINITIONS |= dict.fromkeys(_BART, bart) | dict.fromkeys(_LLAMA, llama)
-DEFINITIONS |= {"gpt2": gpt2, "gpt_neo": gpt_neo}
+DEFINITIONS |= {"gpt2": gpt2, "gpt_bigcode": gpt_bigcode, "gpt_neo": gpt_neo}
+DEFINITIONS |= {"gpt_neox": neox, "phi3": phi3, "gptj": gptj}
 
 
 def by_head(linear: nn.Linear, heads: int, groups: int = 1) -> tuple[Tensor, Tensor]:
@@ -185,6 +272,17 @@ def by_head(linear: nn.Linear, heads: int, groups: int = 1) -> tuple[Tensor, Ten
     bias = torch.zeros(linear.out_features).to(linear.weight) if linear.bias is None else linear.bias
     weight, bias = linear.weight.unflatten(0, (heads, -1)), bias.unflatten(0, (heads, -1))
     return weight.repeat_interleave(groups, 0), bias.repeat_interleave(groups, 0)
+
+
+def unit_rotations(
+    module, query: Tensor, position_embeddings: tuple[Tensor, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return the query for which c a^2 is the scale of the whole head, and rotations without a."""
+    rotate = sys.modules[type(module).__module__].apply_rotary_pos_emb
+    cos, sin = (each.to(query) / module.attention_factor for each in position_embeddings)
+    scale = torch.ones(query.shape[-1]).to(query)
+    scale[cos.shape[-1] :] = module.attention_factor**-2
+    return query * scale, relative_rotations(rotate, cos, sin, query.shape[-1])
 
 
 def relative_rotations(rotate, cos: Tensor, sin: Tensor, head_dim: int) -> Tensor:

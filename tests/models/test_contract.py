@@ -76,6 +76,13 @@ def test_it_is_the_definition(architecture, attention):
         assert_close(logits, expected, **EXACT)
 
 
+def test_a_prior_without_weight_leaves_the_pretrained_model(architecture, plain):
+    inputs = architecture.inputs(plain)
+    expected = plain(**inputs).logits
+    logits = converted(plain, Settings(tau_alpha=1e4))(**inputs).logits
+    assert_close(logits, expected, **{**EXACT, "atol": 1e-4} if architecture.attends_in_float32 else EXACT)
+
+
 def test_layers_at_identity_mix_with_others(architecture, plain):
     prior, layers = random_prior(plain), layers_by_role(plain)
     inputs = architecture.inputs(plain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 from transformers import Cache
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
@@ -11,36 +12,20 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from nvreg.attention.fused import Projection
 from nvreg.attention.rotary import Rotation
 from nvreg.models.adapter import Adapter, is_eager, projection, split_heads
-from nvreg.models.cache import cached
+from nvreg.models.cache import Components, cached
 
 
-class LlamaAdapter(Adapter):
-    """Llama and the models that differ from it in nothing that attention sees."""
+class RotaryAdapter(Adapter):
+    """A rotary decoder, wherever its rotations come from.
 
-    attention_classes: ClassVar = {
-        "llama": "LlamaAttention",
-        "mistral": "MistralAttention",
-        "mixtral": "MixtralAttention",
-        "qwen2": "Qwen2Attention",
-        "gemma": "GemmaAttention",
-        "olmo": "OlmoAttention",
-        "starcoder2": "Starcoder2Attention",
-        "granite": "GraniteAttention",
-    }
+    Attributes:
+        output_projection: name of the module that mixes the heads.
+    """
+
     output_projection: ClassVar = "o_proj"
-
-    def refusal(self, config: Any) -> str | None:
-        if getattr(config, "clip_qkv", None) is not None:
-            return "keys are clipped after projection (clip_qkv)"
-        if getattr(config, "qk_layernorm", False):
-            return "keys are normalised after projection (qk_layernorm)"
-        return None
 
     def role(self, module: Any, name: str) -> str:
         return "decoder"
-
-    def scale(self, module: Any) -> float:
-        return module.scaling * attention_factor(module.config) ** 2
 
     def width(self, module: Any) -> int:
         return module.k_proj.in_features
@@ -52,37 +37,98 @@ class LlamaAdapter(Adapter):
     def key_input(self, hidden_states: Tensor, **_: Any) -> Tensor:
         return hidden_states
 
-    def forward(
+    def project(self, module: Any, hidden_states: Tensor, means: Tensor) -> tuple[Tensor, ...]:
+        """Return queries of ``hidden_states``, keys and values of ``means``, (batch, heads, tokens, e)."""
+        return tuple(
+            split_heads(linear(z), module.head_dim)
+            for linear, z in (
+                (module.q_proj, hidden_states),
+                (module.k_proj, means),
+                (module.v_proj, means),
+            )
+        )
+
+    def attend(
         self,
         module: Any,
         hidden_states: Tensor,
-        position_embeddings: tuple[Tensor, Tensor],
-        attention_mask: Tensor | None = None,
-        past_key_values: Cache | None = None,
-        **_: Any,
+        rotation: Rotation,
+        mask: Tensor | None,
+        cache: Cache | None,
+        *,
+        need_weights: bool,
+        factor: float = 1.0,
     ) -> tuple[Tensor, Tensor | None]:
-        rotation = unit_rotation(module, *position_embeddings)
-        query = split_heads(module.q_proj(hidden_states), module.head_dim)
+        """Run the module; ``factor`` is a^2, by which the model scales products of what it rotates."""
+        means, bias = module.nv.token_components(hidden_states)
+        query, new_key, new_value = self.project(module, hidden_states, means)
+        rotated = 2 * rotation.cos.shape[-1]
+        if factor != 1 and rotated < query.shape[-1]:  # c a^2 must serve the rest of the head too
+            query = torch.cat([query[..., :rotated], query[..., rotated:] / factor], dim=-1)
 
-        def project() -> tuple[Tensor, Tensor, Tensor | None]:
-            means, bias = module.nv.token_components(hidden_states)
-            key = rotation(split_heads(module.k_proj(means), module.head_dim))
-            value = split_heads(module.v_proj(means), module.head_dim)
-            return key, module.nv.with_columns(value, rotation), bias
+        def project() -> Components:
+            return rotation(new_key), module.nv.with_columns(new_value, rotation), bias
 
-        key, value, bias = cached(past_key_values, module.layer_idx, project)
+        key, value, biases = cached(cache, module.layer_idx, project)
         output, weights = module.nv.attend(
             module,
             query,
             key,
             value,
-            bias,
-            attention_mask,
+            biases,
+            mask,
             is_causal=module.is_causal,
-            need_weights=is_eager(module.config),
+            need_weights=need_weights,
             rotation=rotation,
         )
         return getattr(module, self.output_projection)(output), weights
+
+
+class LlamaAdapter(RotaryAdapter):
+    """Llama and the models that differ from it in nothing that attention sees."""
+
+    attention_classes: ClassVar = {
+        "llama": "LlamaAttention",
+        "mistral": "MistralAttention",
+        "mixtral": "MixtralAttention",
+        "qwen2": "Qwen2Attention",
+        "gemma": "GemmaAttention",
+        "olmo": "OlmoAttention",
+        "starcoder2": "Starcoder2Attention",
+        "granite": "GraniteAttention",
+        "stablelm": "StableLmAttention",
+    }
+
+    def refusal(self, config: Any) -> str | None:
+        if getattr(config, "clip_qkv", None) is not None:
+            return "keys are clipped after projection (clip_qkv)"
+        if getattr(config, "qk_layernorm", False):
+            return "keys are normalised after projection (qk_layernorm)"
+        return None
+
+    def scale(self, module: Any) -> float:
+        return module.scaling * attention_factor(module.config) ** 2
+
+    def forward(
+        self,
+        module: Any,
+        hidden_states: Tensor,
+        *,
+        position_embeddings: tuple[Tensor, Tensor],
+        attention_mask: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        **_: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        factor = module.nv.scale / module.scaling
+        return self.attend(
+            module,
+            hidden_states,
+            unit_rotation(*position_embeddings, factor),
+            attention_mask,
+            past_key_values,
+            need_weights=is_eager(module.config),
+            factor=factor,
+        )
 
 
 class PhiAdapter(LlamaAdapter):
@@ -98,8 +144,7 @@ def attention_factor(config: Any) -> float:
     return 1.0 if rope_type == "default" else ROPE_INIT_FUNCTIONS[rope_type](config, device="cpu")[1]
 
 
-def unit_rotation(module: Any, cos: Tensor, sin: Tensor) -> Rotation:
-    """Return the rotation without attention factor from cosines and sines of shape (batch, tokens, r)."""
-    factor = (module.nv.scale / module.scaling) ** 0.5
-    half = cos.shape[-1] // 2
-    return Rotation(cos[:, None, :, :half] / factor, sin[:, None, :, :half] / factor)
+def unit_rotation(cos: Tensor, sin: Tensor, factor: float) -> Rotation:
+    """Return a rotation from its cosines and sines times the root of ``factor``, (batch, tokens, r)."""
+    cos, sin = (each[:, None, :, : each.shape[-1] // 2] / factor**0.5 for each in (cos, sin))
+    return Rotation(cos, sin)
