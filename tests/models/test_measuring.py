@@ -10,7 +10,10 @@ from nvreg.models.tokens import IGNORED, key_masks, query_masks
 from tests.models.architectures import random_ids
 from tests.models.running import converted, padded
 
-pytestmark = pytest.mark.usefixtures("no_gradients")
+pytestmark = [
+    pytest.mark.usefixtures("no_gradients"),
+    pytest.mark.filterwarnings("ignore:Version v4.12.0 introduces"),  # EncoderDecoderModel, given labels
+]
 KEY_PROJECTIONS = ("k_proj", "k_lin", "key", "k", "c_attn", "query_key_value", "qkv_proj")
 MAPS = {
     "encoder": ("encoder_attentions", "attentions"),
