@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 import nvreg
 from nvreg.cli.convert import convert
+from nvreg.cli.demo import demo
 from nvreg.cli.prior import prior
 from nvreg.cli.report import report
 from nvreg.cli.sweep import sweep
@@ -46,7 +47,7 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for command in (convert, prior, sweep, report):
+for command in (convert, prior, sweep, report, demo):
     app.command()(command)
 
 
