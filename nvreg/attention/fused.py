@@ -67,17 +67,15 @@ class TokenMap(NamedTuple):
 
 
 class PriorSlot(NamedTuple):
-    """The prior component of a site, in the space of its heads (section 4). Query heads come first.
+    """The prior component of a site, in the space of its query heads, whatever the setting (section 4).
 
     Attributes:
         key: ``c k_0``, shape (heads, e), in float32 at least.
-        log_mass: ``beta_0``, a float.
         value: ``v_0``, shape (heads, e).
         query_map: transposed M0, shape (heads, e, e).
     """
 
     key: Tensor
-    log_mass: float
     value: Tensor
     query_map: Tensor
 
@@ -88,12 +86,14 @@ class Parameters(NamedTuple):
     Attributes:
         tokens: how token components differ from the pretrained vectors.
         prior: the prior component, or None at tau_alpha = inf.
+        log_mass: beta_0, the prior's bias.
         query_map: transposed M1, shape (heads, e, e), or None at tau_sigma = 0.
         token_share: mean over input coordinates of ``tau_mu v_u / b1``, for the discarded share (section 6).
     """
 
     tokens: TokenMap | None
     prior: PriorSlot | None
+    log_mass: float
     query_map: Tensor | None
     token_share: float
 
@@ -119,6 +119,7 @@ def prepare(
     *,
     groups: int = 1,
     dtype: torch.dtype | None = None,
+    slot: PriorSlot | None = None,
 ) -> Parameters:
     """Precompute a setting: vectors in float64, maps in the projections' dtype, cast last to ``dtype``.
 
@@ -130,9 +131,10 @@ def prepare(
         value: W_v and b_v, shape as key.
         groups: query heads per key head (section 5).
         dtype: of the model's activations; by default the projections'.
+        slot: the prior component, where `prior_slot` made it for an earlier setting.
     """
     dtype = dtype or key.weight.dtype
-    wide, device = key.weight.dtype, key.weight.device
+    wide = key.weight.dtype
     tau_alpha, tau_sigma, tau_mu = settings
     mu_0, var_0 = moments.mean, moments.variance
     query_variance = 1 / scale
@@ -140,9 +142,9 @@ def prepare(
     b0 = var_0 + query_variance
 
     def cast(tensor: Tensor, to: torch.dtype) -> Tensor:
-        return tensor.to(device=device, dtype=to)
+        return tensor.to(key.weight.device, to)
 
-    tokens = prior = query_map = None
+    tokens = query_map = None
     if settings.changes_tokens:
         mixed = tau_mu < 1
         tokens = TokenMap(
@@ -154,17 +156,32 @@ def prepare(
         )
     if tau_sigma > 0:
         query_map = interpolation_map(cast(1 - query_variance / b1, wide), key, value, groups).to(dtype)
-    if settings.has_prior:
-        seen = cast(mu_0 * query_variance / b0, wide)
-        log_mass = moments.log_alpha_mean - tau_alpha * moments.log_alpha_std
-        log_mass -= float((mu_0.square() / b0 + b0.log() - b1.log()).sum()) / 2
-        prior = PriorSlot(
-            key=(scale * key(seen)).repeat_interleave(groups, 0),
-            log_mass=log_mass,
-            value=value(seen).repeat_interleave(groups, 0).to(dtype),
-            query_map=interpolation_map(cast(var_0 / b0, wide), key, value, groups).to(dtype),
-        )
-    return Parameters(tokens, prior, query_map, token_share=tau_mu * float((query_variance / b1).mean()))
+    log_mass = moments.log_alpha_mean - (tau_alpha * moments.log_alpha_std if settings.has_prior else 0.0)
+    log_mass -= float((mu_0.square() / b0 + b0.log() - b1.log()).sum()) / 2
+    if settings.has_prior and slot is None:
+        slot = prior_slot(moments, scale, key, value, groups=groups, dtype=dtype)
+    return Parameters(
+        tokens,
+        slot if settings.has_prior else None,
+        log_mass,
+        query_map,
+        token_share=tau_mu * float((query_variance / b1).mean()),
+    )
+
+
+def prior_slot(
+    moments: Moments, scale: float, key: Projection, value: Projection, *, groups: int, dtype: torch.dtype
+) -> PriorSlot:
+    """Return the prior component, which no setting changes; arguments as in `prepare`."""
+    wide, device = key.weight.dtype, key.weight.device
+    b0 = moments.variance + 1 / scale
+    seen = (moments.mean / scale / b0).to(device, wide)
+    ratio = (moments.variance / b0).to(device, wide)
+    return PriorSlot(
+        key=(scale * key(seen)).repeat_interleave(groups, 0),
+        value=value(seen).repeat_interleave(groups, 0).to(dtype),
+        query_map=interpolation_map(ratio, key, value, groups).to(dtype),
+    )
 
 
 def attend(
@@ -217,7 +234,7 @@ def attend(
             relative = rotation.relative(query, attended(columns)[0][..., : 2 * rotation.cos.shape[-1]])
         output = output + _map_queries(relative, parameters.query_map)
     if prior is not None:
-        logit = torch.einsum("bhme,he->bhm", query.to(prior.key.dtype), prior.key) + prior.log_mass
+        logit = torch.einsum("bhme,he->bhm", query.to(prior.key.dtype), prior.key) + parameters.log_mass
         gate = torch.sigmoid(logit - lse)
         prior_output = _map_queries(query, prior.query_map) + prior.value[:, None]
         output = torch.lerp(output, prior_output, gate.to(output.dtype).unsqueeze(-1))

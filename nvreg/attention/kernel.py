@@ -67,7 +67,8 @@ def _plain(
 ) -> tuple[Tensor, Tensor, Tensor]:
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
-    logits = (query @ key.transpose(-1, -2)).to(torch.promote_types(query.dtype, torch.float32)) * scale
+    wide = torch.promote_types(query.dtype, torch.float32)  # float16 does not hold every product
+    logits = query.to(wide) @ key.to(wide).transpose(-1, -2) * scale
     if added is not None:
         logits = logits + added
     if is_causal:

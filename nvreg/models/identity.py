@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
+HEADS = ("pooler.", "lm_head.")
+"""Parameters that some of a body's heads have and others have not."""
+
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -42,11 +45,15 @@ def identify(model: PreTrainedModel) -> ModelIdentity:
     }
     digests = {name: hashlib.sha256() for name in dtypes}
     for parameter, tensor in body.named_parameters():
+        if parameter.startswith(HEADS):
+            continue
         for name, dtype in dtypes.items():
             rounded = tensor.detach().to("cpu", dtype).contiguous()
             digests[name].update(f"{parameter} {tuple(tensor.shape)}".encode())
             digests[name].update(rounded.view(torch.int16).numpy())
-    return ModelIdentity(type(body).__name__, {name: digest.hexdigest() for name, digest in digests.items()})
+    return ModelIdentity(
+        model.config.model_type, {name: digest.hexdigest() for name, digest in digests.items()}
+    )
 
 
 def fingerprint(model: PreTrainedModel) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nvreg.attention.fused import Parameters, attend, prepare
+from nvreg.attention.fused import Parameters, PriorSlot, attend, prepare, prior_slot
 from nvreg.attention.rotary import Rotation
 from nvreg.attention.settings import SiteSettings
 from nvreg.models.adapter import Adapter
@@ -49,28 +49,28 @@ class SiteState:
         self.settings = SiteSettings()
         self.observer: Observer | None = None
         self._parameters: Parameters
+        self._slot: PriorSlot
+        self._slot_made_from: Any = None
         self.scale: float
         self._made_from: Any = None
 
     def refresh(self, module: nn.Module, dtype: torch.dtype) -> None:
         """Recompute what the setting needs, if it, the weights, their device or ``dtype`` changed."""
-        made_from = (self.settings, dtype, *map(_version, module.parameters()))
-        if made_from == self._made_from:
+        weights = (dtype, *map(_version, module.parameters()))
+        if self._made_from == (self.settings, weights):
             return
+        moments = self.prior[self.site.name]
         key, value = self.adapter.projections(module)
         groups = getattr(module, "num_key_value_groups", 1)
         self.scale = self.adapter.scale(module)
         with torch.no_grad():
+            if self._slot_made_from != weights:
+                self._slot = prior_slot(moments, self.scale, key, value, groups=groups, dtype=dtype)
+                self._slot_made_from = weights
             self._parameters = prepare(
-                self.prior[self.site.name],
-                self.settings,
-                self.scale,
-                key,
-                value,
-                groups=groups,
-                dtype=dtype,
+                moments, self.settings, self.scale, key, value, groups=groups, dtype=dtype, slot=self._slot
             )
-        self._made_from = made_from
+        self._made_from = (self.settings, weights)
 
     def token_components(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the input of the key and value projections, and beta_i of shape (batch, 1, 1, keys)."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from nvreg.attention import reference
 from nvreg.attention.fused import Parameters, Projection, attend, prepare
+from nvreg.attention.kernel import attention_with_lse
 from nvreg.attention.moments import Moments
 from nvreg.attention.settings import SiteSettings
 
@@ -163,6 +164,16 @@ def test_the_bias_is_kept_in_float32_in_half_precision(dtype):
     assert bias.dtype == torch.float32
     assert exact.abs().max() > 100
     torch.testing.assert_close(bias.double(), exact, rtol=1e-6, atol=1e-4)
+
+
+def test_products_beyond_float16_do_not_overflow():
+    query = torch.full((1, 1, 2, 8), 200.0, dtype=torch.float16)
+    key = torch.stack([query[0, 0, 0], -query[0, 0, 0]])[None, None]
+    value = torch.tensor([[[[1.0] * 8, [2.0] * 8]]], dtype=torch.float16)
+    for need_weights in (False, True):
+        output, lse, _ = attention_with_lse(query, key, value, 0.5, need_weights=need_weights)
+        assert (output == 1).all()
+        assert (lse == 160_000).all()
 
 
 @given(seed=st.integers(0, 2**31), low=st.floats(-10, 10), more=st.floats(0, 10), tau_sigma=st.floats(0, 2))

@@ -95,7 +95,7 @@ def random_prior(model: PreTrainedModel, *, seed: int = 0) -> nvreg.Prior:
 
 
 def random_settings(model: PreTrainedModel) -> Settings:
-    """Return settings that differ by layer and use every branch: mixed means, no prior, identity."""
+    """Return settings that differ by layer and use every branch: mixed means, no spread, no prior."""
     layers: dict[str, int] = {}
     for site in nvreg.sites(model):
         layers[site.role] = max(site.layer + 1, layers.get(site.role, 0))
@@ -195,6 +195,7 @@ ARCHITECTURES = [
     Architecture("qwen2 windows", "qwen2", "Qwen2ForCausalLM", {**_LLAMA, **_WINDOWS}),
     Architecture("gemma tied", "gemma", "GemmaForCausalLM", {**_LLAMA, "head_dim": 6}),
     Architecture("olmo", "olmo", "OlmoForCausalLM", _LLAMA),
+    Architecture("mixtral", "mixtral", "MixtralForCausalLM", {**_LLAMA, "num_local_experts": 2}),
     Architecture("starcoder2", "starcoder2", "Starcoder2ForCausalLM", _LLAMA),
     Architecture("granite", "granite", "GraniteForCausalLM", {**_LLAMA, "attention_multiplier": 0.4}),
     Architecture(
