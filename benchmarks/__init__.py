@@ -1,0 +1,1 @@
+"""Speed and memory of NV attention beside the unconverted model: ``make bench``."""
