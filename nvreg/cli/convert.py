@@ -15,6 +15,19 @@ if TYPE_CHECKING:
 
 BY_ROLE = "NUMBER|ROLE=NUMBER,..."
 
+
+def _print_architectures(wanted: bool) -> None:
+    if wanted:
+        from nvreg.models.registry import architectures
+
+        for heading, table in zip(("layout", "refused because"), architectures(), strict=True):
+            typer.echo(f"| {heading} | model types |\n|---|---|")
+            for name, model_types in table.items():
+                typer.echo(f"| {name} | {', '.join(sorted(model_types))} |")
+            typer.echo()
+        raise typer.Exit
+
+
 Model = Annotated[str, typer.Argument(help="Directory of a checkpoint, or its name on the hub.")]
 Out = Annotated[Path, typer.Argument(help="Directory of the converted checkpoint, new or empty.")]
 PriorFile = Annotated[Path | None, typer.Option("--prior", help="The prior, as nvreg prior wrote it.")]
@@ -39,6 +52,13 @@ TauMu = Annotated[
     typer.Option(metavar=BY_ROLE, help="Weight of a token's vector in its mean.", show_default="1"),
 ]
 
+List = Annotated[
+    bool,
+    typer.Option(
+        "--list", callback=_print_architectures, is_eager=True, help="Print what is converted and refused."
+    ),
+]
+
 
 def convert(
     model: Model,
@@ -50,6 +70,7 @@ def convert(
     tau_alpha: TauAlpha = None,
     tau_sigma: TauSigma = None,
     tau_mu: TauMu = None,
+    listed: List = False,
 ) -> None:
     """Save a checkpoint with its attention regularised; a role not named is as pretrained."""
     if out.exists() and any(out.iterdir()):

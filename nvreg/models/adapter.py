@@ -25,12 +25,17 @@ class Adapter(ABC):
     Attributes:
         attention_classes: model type (as in ``config.model_type``) to the name of its attention class, a
             regular expression where it has several.
+        refused_options: option of a config to the reason why a model that sets it cannot be converted.
     """
 
     attention_classes: ClassVar[Mapping[str, str]]
+    refused_options: ClassVar[Mapping[str, str]] = {}
 
     def refusal(self, config: PreTrainedConfig) -> str | None:
         """Return why a model of this layout cannot be converted, or None."""
+        for option, reason in self.refused_options.items():
+            if getattr(config, option, None) not in (None, False):
+                return f"{reason} ({option})"
         return None
 
     @abstractmethod

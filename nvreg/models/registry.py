@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 
 from nvreg.attention.settings import ROLES
 from nvreg.errors import UserError
@@ -40,7 +41,7 @@ ADAPTERS: tuple[Adapter, ...] = (
     GPTJAdapter(),
 )
 
-_KEY_NORM = "keys are normalised after projection, so a key is no linear function of its token"
+_KEY_NORM = "keys are normalised after projection"
 _SOFT_CAP = "logits are capped after the product"
 _LATENT = "keys are expanded from a latent vector"
 
@@ -62,6 +63,35 @@ REFUSED: Mapping[str, str] = {
 _BY_MODEL_TYPE: Mapping[str, Adapter] = {
     model_type: adapter for adapter in ADAPTERS for model_type in adapter.attention_classes
 }
+
+
+class Architectures(NamedTuple):
+    """What `adapter_for` accepts and refuses.
+
+    Attributes:
+        converted: layout, named after its file in nvreg/models/layouts, to its model types.
+        refused: reason to model types, or to model types with the config option that matters.
+    """
+
+    converted: Mapping[str, Sequence[str]]
+    refused: Mapping[str, Sequence[str]]
+
+
+def architectures() -> Architectures:
+    """Return every architecture that nvreg knows; it refuses those that it does not know."""
+    converted: defaultdict[str, list[str]] = defaultdict(list)
+    refused: defaultdict[str, list[str]] = defaultdict(list)
+    for adapter in ADAPTERS:
+        converted[type(adapter).__module__.rpartition(".")[2]] += adapter.attention_classes
+        for option, reason in adapter.refused_options.items():
+            refused[reason] += [
+                f"{model_type} with {option}"
+                for model_type in adapter.attention_classes
+                if hasattr(CONFIG_MAPPING[model_type], option)
+            ]
+    for model_type, reason in REFUSED.items():
+        refused[reason].append(model_type)
+    return Architectures(converted, refused)
 
 
 def supported_model_types() -> list[str]:

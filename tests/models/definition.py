@@ -257,7 +257,7 @@ def distilbert(module, moments, settings, hidden_states, attention_mask=None, **
 
 _BART = ("bart", "mbart", "marian", "pegasus", "blenderbot", "blenderbot-small", "m2m_100", "plbart")
 _BART += ("opt", "biogpt")
-_LLAMA = ("llama", "mistral", "mixtral", "qwen2", "gemma", "olmo", "starcoder2", "granite", "phi")
+_LLAMA = ("llama", "mistral", "qwen2", "gemma", "olmo", "starcoder2", "granite", "phi")
 _LLAMA += ("stablelm",)
 _BERT = ("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "electra")
 _T5 = {"t5": t5, "mt5": t5, "umt5": umt5}

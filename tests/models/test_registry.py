@@ -1,10 +1,21 @@
 """What is refused is refused in one line that says why."""
 
+from pathlib import Path
+
 import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
+from typer.testing import CliRunner
 
 import nvreg
-from nvreg.models.registry import REFUSED, adapter_for, adapters_by_class
+from nvreg.cli import app
+from nvreg.models.registry import (
+    REFUSED,
+    adapter_for,
+    adapters_by_class,
+    architectures,
+    supported_model_types,
+)
+from tests.models.architectures import ARCHITECTURES
 
 
 @pytest.mark.parametrize("model_type", REFUSED)
@@ -38,3 +49,34 @@ def test_cross_attention_without_its_encoder_is_refused(model_type):
     model = AutoModelForCausalLM.from_config(config)
     with pytest.raises(nvreg.UserError, match=r"expected the encoder with the decoder, got .*LMHeadModel"):
         nvreg.sites(model)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "option", "value"),
+    [("olmo", "clip_qkv", 8.0), ("phi", "qk_layernorm", True), ("stablelm", "qk_layernorm", True)],
+)
+def test_an_option_that_the_method_does_not_express_is_refused_by_name(model_type, option, value):
+    assert adapter_for(AutoConfig.for_model(model_type))
+    with pytest.raises(nvreg.UserError, match=rf"this {model_type} cannot be converted: .* \({option}\)"):
+        adapter_for(AutoConfig.for_model(model_type, **{option: value}))
+
+
+def test_every_supported_model_type_is_listed_and_keeps_the_contract():
+    listed = [model_type for model_types in architectures().converted.values() for model_type in model_types]
+    assert sorted(listed) == supported_model_types()
+    assert set(listed) <= {architecture.model_type for architecture in ARCHITECTURES}
+
+
+def test_every_refusal_is_listed():
+    listed = {name for names in architectures().refused.values() for name in names}
+    options = {"olmo with clip_qkv", "phi with qk_layernorm", "stablelm with qk_layernorm"}
+    assert listed == REFUSED.keys() | options
+
+
+def test_the_list_is_printed_and_documented():
+    printed = CliRunner().invoke(app, ["convert", "--list"])
+    documentation = Path(__file__).parents[2] / "docs" / "architectures.md"
+    tables = printed.output.strip().split("\n\n")
+    assert printed.exit_code == 0
+    assert len(tables) == 2
+    assert all(table in documentation.read_text() for table in tables), "copy: nvreg convert --list"

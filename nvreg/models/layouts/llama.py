@@ -90,7 +90,6 @@ class LlamaAdapter(RotaryAdapter):
     attention_classes: ClassVar = {
         "llama": "LlamaAttention",
         "mistral": "MistralAttention",
-        "mixtral": "MixtralAttention",
         "qwen2": "Qwen2Attention",
         "gemma": "GemmaAttention",
         "olmo": "OlmoAttention",
@@ -98,13 +97,10 @@ class LlamaAdapter(RotaryAdapter):
         "granite": "GraniteAttention",
         "stablelm": "StableLmAttention",
     }
-
-    def refusal(self, config: Any) -> str | None:
-        if getattr(config, "clip_qkv", None) is not None:
-            return "keys are clipped after projection (clip_qkv)"
-        if getattr(config, "qk_layernorm", False):
-            return "keys are normalised after projection (qk_layernorm)"
-        return None
+    refused_options: ClassVar = {
+        "clip_qkv": "keys are clipped after projection",
+        "qk_layernorm": "keys are normalised after projection",
+    }
 
     def scale(self, module: Any) -> float:
         return module.scaling * attention_factor(module.config) ** 2
