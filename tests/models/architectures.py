@@ -195,7 +195,6 @@ ARCHITECTURES = [
     Architecture("qwen2 windows", "qwen2", "Qwen2ForCausalLM", {**_LLAMA, **_WINDOWS}),
     Architecture("gemma tied", "gemma", "GemmaForCausalLM", {**_LLAMA, "head_dim": 6}),
     Architecture("olmo", "olmo", "OlmoForCausalLM", _LLAMA),
-    Architecture("mixtral", "mixtral", "MixtralForCausalLM", {**_LLAMA, "num_local_experts": 2}),
     Architecture("starcoder2", "starcoder2", "Starcoder2ForCausalLM", _LLAMA),
     Architecture("granite", "granite", "GraniteForCausalLM", {**_LLAMA, "attention_multiplier": 0.4}),
     Architecture(
