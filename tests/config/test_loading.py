@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from nvreg.config import Experiment, load_experiment
 from nvreg.errors import UserError
 
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 EXPERIMENT = """
 name: example
 task: translation
@@ -67,6 +68,11 @@ def test_the_resolved_experiment_reads_as_the_same(path, tmp_path):
     resolved = tmp_path / "elsewhere.yaml"
     resolved.write_text(yaml.safe_dump(experiment.model_dump()))
     assert load_experiment(resolved) == experiment
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.rglob("*.yaml")), ids=lambda path: path.name)
+def test_every_experiment_of_ours_is_accepted(path):
+    load_experiment(path)
 
 
 def test_the_real_translation_experiment_is_accepted(shared):
