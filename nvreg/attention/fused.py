@@ -234,7 +234,7 @@ def attend(
             relative = rotation.relative(query, attended(columns)[0][..., : 2 * rotation.cos.shape[-1]])
         output = output + _map_queries(relative, parameters.query_map)
     if prior is not None:
-        logit = torch.einsum("bhme,he->bhm", query.to(prior.key.dtype), prior.key) + parameters.log_mass
+        logit = (query.to(prior.key.dtype) * prior.key[:, None]).sum(-1) + parameters.log_mass
         gate = torch.sigmoid(logit - lse)
         prior_output = _map_queries(query, prior.query_map) + prior.value[:, None]
         output = torch.lerp(output, prior_output, gate.to(output.dtype).unsqueeze(-1))
@@ -247,4 +247,7 @@ def attend(
 
 
 def _map_queries(query: Tensor, query_map: Tensor) -> Tensor:
-    return torch.einsum("bhme,hef->bhmf", query, query_map.to(query.dtype))
+    """Multiply each head's queries by its matrix, in one batched product over heads."""
+    batch, heads, queries, width = query.shape
+    flat = query.transpose(0, 1).reshape(heads, batch * queries, width)
+    return torch.bmm(flat, query_map.to(query.dtype)).view(heads, batch, queries, -1).transpose(0, 1)
