@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 import nvreg
 from nvreg.cli.convert import convert
 from nvreg.cli.demo import demo
+from nvreg.cli.inspect import inspect
 from nvreg.cli.prior import prior
 from nvreg.cli.report import report
 from nvreg.cli.sweep import sweep
@@ -47,7 +48,7 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for command in (convert, prior, sweep, report, demo):
+for command in (convert, prior, inspect, sweep, report, demo):
     app.command()(command)
 
 

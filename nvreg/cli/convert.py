@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nvreg.cli.settings import TauAlpha, TauMu, TauSigma, read_settings
 from nvreg.errors import UserError
 
 if TYPE_CHECKING:
-    from nvreg.attention.settings import Settings
     from nvreg.prior.artefact import Prior
-
-BY_ROLE = "NUMBER|ROLE=NUMBER,..."
 
 
 def _print_architectures(wanted: bool) -> None:
@@ -39,19 +37,6 @@ Column = Annotated[str | None, typer.Option("--column", help="Column of sources 
 TargetColumn = Annotated[
     str | None, typer.Option("--target-column", help="Column of targets in --prior-data.")
 ]
-TauAlpha = Annotated[
-    str | None,
-    typer.Option(metavar=BY_ROLE, help="Shift of the tokens' log pseudo-counts.", show_default="inf"),
-]
-TauSigma = Annotated[
-    str | None,
-    typer.Option(metavar=BY_ROLE, help="The tokens' standard deviation over the prior's.", show_default="0"),
-]
-TauMu = Annotated[
-    str | None,
-    typer.Option(metavar=BY_ROLE, help="Weight of a token's vector in its mean.", show_default="1"),
-]
-
 List = Annotated[
     bool,
     typer.Option(
@@ -75,7 +60,7 @@ def convert(
     """Save a checkpoint with its attention regularised; a role not named is as pretrained."""
     if out.exists() and any(out.iterdir()):
         raise UserError(f"expected a new or empty directory, received {out}, which has files")
-    settings = _settings({"tau_alpha": tau_alpha, "tau_sigma": tau_sigma, "tau_mu": tau_mu})
+    settings = read_settings(tau_alpha, tau_sigma, tau_mu)
 
     from nvreg.checkpoint import save_pretrained
     from nvreg.models.convert import convert_
@@ -91,28 +76,6 @@ def convert(
     save_pretrained(loaded, out)
     load_tokenizer(model).save_pretrained(out)
     typer.echo(f"{model} with {settings} written to {out}")
-
-
-def _settings(written: dict[str, str | None]) -> Settings:
-    from nvreg.attention.settings import Settings
-
-    try:
-        return Settings(**{name: _by_role(name, text) for name, text in written.items() if text is not None})
-    except ValueError as error:
-        raise UserError(str(error)) from error
-
-
-def _by_role(name: str, text: str) -> float | dict[str, float]:
-    """Read a number, or a number by role as in ``encoder=-3,cross=inf``."""
-    try:
-        if "=" not in text:
-            return float(text)
-        parts = (part.partition("=") for part in text.split(","))
-        return {role.strip(): float(value) for role, _, value in parts}
-    except ValueError as error:
-        raise UserError(
-            f"--{name.replace('_', '-')}: expected a number, or ROLE=NUMBER and so on, received {text!r}"
-        ) from error
 
 
 def _prior(

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from nvreg.cli.output import print_markdown
+
 Results = Annotated[
     list[Path], typer.Argument(metavar="RESULTS...", help="Directories that nvreg sweep wrote.")
 ]
@@ -22,16 +24,8 @@ def report(results: Results, protocol: Protocols = None, formats: Formats = "mar
 
     Works while the sweep is still running, on what is finished.
     """
-    from rich.console import Console
-    from rich.markdown import Markdown
-
     from nvreg.report import write_report
 
-    console = Console()
     for directory in results:
-        page = write_report(directory, protocol or (), formats.split(","))
-        if console.is_terminal:
-            console.print(Markdown(page))
-        else:
-            typer.echo(page)
+        print_markdown(write_report(directory, protocol or (), formats.split(",")))
         typer.echo(f"written to {directory / 'tables'} and {directory / 'figures'}", err=True)

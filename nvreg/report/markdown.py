@@ -100,7 +100,7 @@ def _scores(run: Run, rows: pd.DataFrame) -> str:
         [_label(str(protocol)), *(_cell(cell, decimals) for cell in cells.to_dict("records"))]
         for protocol, cells in rows.groupby("protocol", sort=False)
     ]
-    return _table(header, body)
+    return table(header, body)
 
 
 def _label(protocol: str) -> str:
@@ -131,7 +131,7 @@ def _settings(settings: pd.DataFrame) -> str:
         ]
         for row in settings.to_dict("records")
     ]
-    return _table(["selection", "test domain", "trial", "setting", "prior weight", "strength"], body)
+    return table(["selection", "test domain", "trial", "setting", "prior weight", "strength"], body)
 
 
 def _provenance(run: Run) -> str:
@@ -152,7 +152,8 @@ def _provenance(run: Run) -> str:
     return "\n".join([*metrics, *facts])
 
 
-def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+def table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """Return a table whose columns line up as plain text too."""
     widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
     rows = [header, ["-" * width for width in widths], *body]
     cells = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]

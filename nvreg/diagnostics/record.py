@@ -1,4 +1,4 @@
-"""How strongly a setting regularises, measured while a model runs (docs/method.md, section 6)."""
+"""Mean prior weight and discarded share of a whole model: cheap, for every trial of a sweep."""
 
 from __future__ import annotations
 

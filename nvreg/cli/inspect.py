@@ -1,0 +1,63 @@
+"""``nvreg inspect``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nvreg.cli.output import print_markdown
+from nvreg.cli.settings import TauAlpha, TauMu, TauSigma, read_settings
+
+Model = Annotated[
+    str, typer.Argument(help="Directory of a checkpoint or of a converted model, or a name on the hub.")
+]
+PriorFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--prior", help="The prior of a checkpoint; a converted model has its own, and its setting."
+    ),
+]
+Data = Annotated[
+    list[Path],
+    typer.Option(
+        "--data",
+        help="Text of a domain, repeatable; named after the file, or its directory where files are alike.",
+    ),
+]
+Column = Annotated[str, typer.Option("--column", help="Its column of texts, or of sources.")]
+TargetColumn = Annotated[
+    str | None, typer.Option("--target-column", help="Its column of targets, for an encoder-decoder model.")
+]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="Examples of each file, the first ones.")]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", file_okay=False, help="Directory for inspect.csv and inspect.png (a heat map)."),
+]
+
+
+def inspect(
+    model: Model,
+    data: Data,
+    column: Column,
+    target_column: TargetColumn = None,
+    prior: PriorFile = None,
+    tau_alpha: TauAlpha = None,
+    tau_sigma: TauSigma = None,
+    tau_mu: TauMu = None,
+    limit: Limit = 200,
+    output: Output = None,
+) -> None:
+    """Show what a setting does to the attention of every layer and head, in one or more domains.
+
+    Prior weight, discarded share, entropy, and divergence from the pretrained attention.
+    """
+    settings = read_settings(tau_alpha, tau_sigma, tau_mu)
+
+    from nvreg.diagnostics.inspection import inspect_model
+    from nvreg.sweep.progress import Progress
+
+    with Progress() as progress:
+        page = inspect_model(model, prior, settings, data, column, target_column, limit, output, progress)
+    print_markdown(page)
+    if output is not None:
+        typer.echo(f"written to {output / 'inspect.csv'} and {output / 'inspect.png'}", err=True)

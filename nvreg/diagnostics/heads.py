@@ -1,0 +1,172 @@
+"""What a setting does to the attention of every layer and head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import repeat
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from transformers import Cache, PreTrainedModel
+
+from nvreg.errors import UserError
+from nvreg.models.registry import attention_modules
+from nvreg.models.state import NVForward, Site
+from nvreg.models.tokens import query_masks
+
+QUANTITIES = ("prior_weight", "discarded_share", "entropy", "divergence")
+"""In the order of the rows that `measure_heads` returns."""
+
+
+def measure_heads(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]]) -> pd.DataFrame:
+    """Measure the attention of every site and head, as means over the non-padded queries of all batches.
+
+    - ``prior_weight``: ``A_m0``;
+    - ``discarded_share``: ``1 - tau_mu (1 - A_m0) mean(v_u / b1)``, with the prior weight of the head;
+    - ``entropy``: of the weights that the site mixes with, the prior's among them, in nats;
+    - ``divergence``: Jensen-Shannon, in nats and so at most ln 2, between these weights and those that the
+      pretrained module has for the same inputs, where the prior's is 0.
+
+    A site at identity, or not converted, has the entropy of its pretrained weights, and 0 in all else. The
+    model runs eager attention meanwhile, and the weights of a site are let go before the next one runs. In
+    float32, entropy and divergence are exact to about 1e-6.
+
+    Args:
+        model: in evaluation mode, converted or not.
+        batches: mappings of tensors that the model accepts, with ``attention_mask`` where there is padding
+            and, for an encoder-decoder model, ``labels`` where -100 marks padding.
+
+    Returns:
+        A row a quantity, with columns ``role``, ``layer``, ``head``, ``quantity`` and ``value``, sites in
+        forward order.
+
+    Raises:
+        UserError: if the architecture is not supported, or there is no token to measure.
+    """
+    meters = {module: _Meter(site) for site, (_, module) in attention_modules(model).items()}
+    with ExitStack() as attached, torch.inference_mode():
+        attached.enter_context(_eager_attention(model))
+        for module, meter in meters.items():
+            attached.enter_context(meter.attached(module))
+        for batch in batches:
+            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            masks = query_masks(model, batch)
+            for meter in meters.values():
+                meter.mask = masks[meter.site.role]
+            model(**batch)
+    return pd.DataFrame([row for meter in meters.values() for row in meter.rows()])
+
+
+class _Meter:
+    """Sums over the real queries that one site has seen, by head and quantity."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.mask: Tensor
+        self.queries = 0
+        self.sums: Tensor | float = 0.0
+        self._token_share = 1.0
+
+    @contextmanager
+    def attached(self, module: Any) -> Iterator[None]:
+        hooks = [
+            module.register_forward_pre_hook(_ask_for_weights, with_kwargs=True),
+            module.register_forward_hook(self._measure, with_kwargs=True),
+        ]
+        if isinstance(module, NVForward):
+            module.nv.observer = self._note_token_share
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+            if isinstance(module, NVForward):
+                module.nv.observer = None
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        if not isinstance(self.sums, Tensor) or not self.queries:
+            raise UserError(f"expected at least one token that {self.site.name!r} reads, received none")
+        for head, values in enumerate((self.sums / self.queries).tolist()):
+            for quantity, value in zip(QUANTITIES, values, strict=True):
+                yield {
+                    "role": self.site.role,
+                    "layer": self.site.layer,
+                    "head": head,
+                    "quantity": quantity,
+                    "value": value,
+                }
+
+    def _note_token_share(self, _site: Site, _gate: Tensor | None, token_share: float) -> None:
+        self._token_share = token_share
+
+    def _measure(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
+        """Add what one forward did; a hook that takes the weights, last in every layout, off its output."""
+        *others, weights = output
+        pretrained: Iterable[Tensor | None] = repeat(None)
+        if isinstance(module, NVForward) and not module.nv.settings.is_identity:
+            pretrained = _pretrained_weights(module, args, kwargs).unbind(1)
+        # Head by head: maps of all heads at once would spend most of the time on getting memory.
+        by_head = [
+            _quantities(*maps, self._token_share) for maps in zip(weights.unbind(1), pretrained, strict=False)
+        ]
+        self.sums = self.sums + torch.stack(by_head)[..., self.mask].sum(-1, dtype=torch.float64)
+        self.queries += int(self.mask.sum())
+        return *others, None
+
+
+@contextmanager
+def _eager_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Run the implementation that returns weights; an encoder-decoder's halves may each have their own."""
+    parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
+    before = [part.config._attn_implementation for part in parts]
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        for part, implementation in zip(parts, before, strict=True):
+            part.config._attn_implementation = implementation
+
+
+def _ask_for_weights(_module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    return args, {**kwargs, "output_attentions": True}
+
+
+def _pretrained_weights(module: NVForward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """Return the pretrained weights for the arguments of a module's forward, whose cache is full by now."""
+    uncached = {name: None if isinstance(value, Cache) else value for name, value in kwargs.items()}
+    return super(NVForward, module).forward(*args, **uncached)[-1]
+
+
+def _quantities(weights: Tensor, pretrained: Tensor | None, token_share: float) -> Tensor:
+    """Return the quantities of every query at one head, shape (4, batch, queries).
+
+    Args:
+        weights: shape (batch, queries, 1 + keys), the prior first, or (batch, queries, keys) at identity.
+        pretrained: shape (batch, queries, keys), or None at identity.
+        token_share: mean over input coordinates of ``tau_mu v_u / b1``.
+    """
+    weights = _wide(weights)
+    entropy = _entropy(weights)
+    if pretrained is None:
+        zero = torch.zeros_like(entropy)
+        return torch.stack([zero, zero, entropy, zero])
+    pretrained = _wide(pretrained)
+    mixture = weights / 2
+    mixture[..., 1:].add_(pretrained, alpha=0.5)
+    divergence = (_entropy(mixture) - (entropy + _entropy(pretrained)) / 2).clamp(min=0)
+    prior = weights[..., 0]
+    return torch.stack([prior, 1 - token_share * (1 - prior), entropy, divergence])
+
+
+def _entropy(weights: Tensor) -> Tensor:
+    """Return ``-sum(w log w)`` over the last dimension, in half the time of ``torch.special.entr``."""
+    return -weights.clamp(min=torch.finfo(weights.dtype).tiny).log_().mul_(weights).sum(-1)
+
+
+def _wide(weights: Tensor) -> Tensor:
+    return weights.to(torch.promote_types(weights.dtype, torch.float32))

@@ -1,0 +1,157 @@
+"""What is measured of every head, against attention maps, scipy and docs/method.md, section 6."""
+
+import math
+import weakref
+
+import pytest
+import torch
+from scipy.spatial.distance import jensenshannon
+from scipy.stats import entropy
+from torch.nn.functional import pad
+
+import nvreg
+from nvreg.attention.settings import SiteSettings
+from nvreg.diagnostics import QUANTITIES, measure_heads, recording
+from nvreg.models.registry import attention_modules
+from nvreg.models.tokens import query_masks
+from tests.models.architectures import ARCHITECTURES, random_prior
+from tests.models.running import converted
+from tests.models.test_measuring import MAPS, teacher_forced
+from tests.prior.test_estimate import batches
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Version v4.12.0 introduces"
+)  # EncoderDecoderModel, given labels
+MARIAN = next(each for each in ARCHITECTURES if each.name == "marian")
+
+
+def maps_of(model, batch):
+    """By site, the maps that the model returns, of real queries: shape (queries, heads, keys)."""
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        outputs = model(**batch, output_attentions=True)
+    masks = query_masks(model, batch)
+    found = {}
+    for site in nvreg.sites(model):
+        maps = next(outputs[name] for name in MAPS[site.role] if name in outputs)
+        found[site] = maps[site.layer].transpose(1, 2)[masks[site.role]].double()
+    return found
+
+
+def by_hand(model, batch):
+    """The quantities by site, head and name."""
+    modules, expected = attention_modules(model), {}
+    for site, weights in maps_of(model, batch).items():
+        adapter, module = modules[site]
+        setting = module.nv.settings
+        module.nv.settings = SiteSettings()  # the sites before it are as they were, and so are its inputs
+        pretrained = maps_of(model, batch)[site]
+        module.nv.settings = setting
+        if setting.is_identity:
+            weights = pad(weights, (1, 0))
+        prior_weight = weights[..., 0]
+        query_variance = 1 / adapter.scale(module)
+        kept = query_variance / (setting.tau_sigma**2 * module.nv.prior[site.name].variance + query_variance)
+        values = {
+            "prior_weight": prior_weight,
+            "discarded_share": 1 - setting.tau_mu * (1 - prior_weight) * kept.mean(),
+            "entropy": torch.from_numpy(entropy(weights, axis=-1)),
+            "divergence": torch.from_numpy(jensenshannon(weights, pad(pretrained, (1, 0)), axis=-1) ** 2),
+        }
+        for quantity, value in values.items():
+            for head, mean in enumerate(value.nan_to_num().mean(0).tolist()):
+                expected[site.role, site.layer, head, quantity] = mean
+    return expected
+
+
+def as_dict(measured):
+    keys = ["role", "layer", "head", "quantity"]
+    return {tuple(row[key] for key in keys): row["value"] for row in measured.to_dict("records")}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=str)
+def test_every_head_is_measured_in_every_architecture(architecture):
+    model, batch = converted(architecture.build(dtype=torch.float32)), teacher_forced(architecture)
+    measured = as_dict(measure_heads(model, [batch]))
+    expected = by_hand(model, batch)
+    assert measured == pytest.approx(expected, rel=1e-4, abs=5e-6)
+    assert max(value for (*_, quantity), value in expected.items() if quantity == "divergence") > 0.01
+
+
+@pytest.fixture
+def model():
+    return converted(MARIAN.build())
+
+
+def test_means_are_over_all_queries_of_all_batches(model):
+    first, second = batches()
+    together = {}
+    for name, filling in (("input_ids", 0), ("attention_mask", 0), ("labels", -100)):
+        longer = pad(second[name], (0, first[name].shape[1] - second[name].shape[1]), value=filling)
+        together[name] = torch.cat([first[name], longer])
+    separate = as_dict(measure_heads(model, [first, second]))
+    assert separate == pytest.approx(as_dict(measure_heads(model, [together])))
+
+
+def test_means_over_heads_and_sites_are_what_a_sweep_records(model):
+    with recording(model) as record, torch.no_grad():
+        for batch in batches():
+            model(**batch)
+    measured = measure_heads(model, batches())
+    by_site = measured.groupby(["role", "layer", "quantity"])["value"].mean().groupby("quantity").mean()
+    assert by_site["prior_weight"] == pytest.approx(record.prior_weight)
+    assert by_site["discarded_share"] == pytest.approx(record.strength)
+
+
+@pytest.mark.parametrize("is_converted", [False, True])
+def test_at_identity_there_is_entropy_alone(is_converted):
+    model = MARIAN.build()
+    if is_converted:
+        nvreg.convert_(model, random_prior(model))
+    means = measure_heads(model, batches()).groupby("quantity")["value"].agg(["min", "max"])
+    for quantity in QUANTITIES:
+        low, high = means.loc[quantity]
+        assert low > 0 if quantity == "entropy" else (low, high) == (0, 0)
+
+
+def test_where_only_the_prior_is_seen_nothing_is_shared_with_the_pretrained_attention():
+    model = converted(MARIAN.build(), nvreg.Settings(tau_alpha=-1e6))
+    means = measure_heads(model, batches()).groupby("quantity")["value"].mean()
+    assert means[list(QUANTITIES)].tolist() == pytest.approx([1, 1, 0, math.log(2)])
+
+
+@pytest.mark.parametrize("name", ["marian", "umt5", "gpt_neo", "llama"])
+def test_the_maps_of_one_site_are_gone_before_the_next_one_runs(name):
+    architecture = next(each for each in ARCHITECTURES if each.name == name)
+    model, seen = converted(architecture.build()), []
+
+    def watch(_module, _args, output):
+        assert [map() for map in seen] == [None] * len(seen)
+        seen.append(weakref.ref(output[-1]))
+
+    for _, module in attention_modules(model).values():
+        module.register_forward_hook(watch)
+    measure_heads(model, [teacher_forced(architecture)])
+    assert len(seen) == len(nvreg.sites(model))
+
+
+def test_nothing_is_left_behind_even_after_an_error(model):
+    with pytest.raises(IndexError):
+        measure_heads(model, [*batches(), {"input_ids": torch.tensor([[10**6]]), "labels": torch.ones(1, 1)}])
+    assert model.config._attn_implementation == "sdpa"
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    model.generate(input_ids=next(batches())["input_ids"], max_new_tokens=3)
+
+
+def test_each_half_of_an_encoder_decoder_keeps_its_attention():
+    architecture = next(each for each in ARCHITECTURES if each.name == "bert to gpt2")
+    model = converted(architecture.build())
+    model.decoder.config._attn_implementation = "eager"
+    measure_heads(model, [teacher_forced(architecture)])
+    assert model.encoder.config._attn_implementation == "sdpa"
+    assert model.decoder.config._attn_implementation == "eager"
+
+
+def test_no_tokens_are_a_mistake(model):
+    with pytest.raises(nvreg.UserError, match="at least one token"):
+        measure_heads(model, [])

@@ -1,0 +1,112 @@
+"""``nvreg inspect``, from files to a table, a csv and a picture."""
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import nvreg
+from nvreg.cli import app
+from nvreg.data import model_inputs
+from nvreg.diagnostics import measure_heads
+from nvreg.diagnostics.domains import batches_of_file
+from nvreg.models.loading import load_model, load_tokenizer
+from tests.models.architectures import ARCHITECTURES
+from tests.tiny import tiny_marian, write_corpus
+
+SETTINGS = nvreg.Settings(tau_alpha={"cross": 1.0}, tau_sigma=0.3)
+OPTIONS = ("--tau-alpha", "cross=1", "--tau-sigma", "0.3")
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """A corpus; a checkpoint, its prior and its converted form; a decoder-only checkpoint and its prior."""
+    directory = write_corpus(tmp_path_factory.mktemp("inspect"))
+    model, tokenizer = tiny_marian()
+    gpt2 = next(each for each in ARCHITECTURES if each.name == "gpt2").build().float()
+    for name, each in (("model", model), ("gpt2", gpt2)):
+        each.save_pretrained(directory / name)
+        tokenizer.save_pretrained(directory / name)
+    text = directory / "home/train.jsonl"
+    prior = nvreg.estimate_prior(model, batches_of_file(model, tokenizer, text, "en", "de", 12))
+    prior.save(directory / "model.safetensors")
+    ids = tokenizer(["a cat .", "a dog ."]).input_ids
+    nvreg.estimate_prior(gpt2, [model_inputs(ids, 0)]).save(directory / "gpt2.safetensors")
+    nvreg.save_pretrained(nvreg.convert_(model, prior, SETTINGS), directory / "converted")
+    tokenizer.save_pretrained(directory / "converted")
+    return directory
+
+
+@pytest.fixture
+def inspect(directory, monkeypatch):
+    monkeypatch.chdir(directory)
+
+    def run(model, *options, data=("home/test.jsonl",), target="de"):
+        files = [part for path in data for part in ("--data", path)]
+        columns = ["--column", "en", *(("--target-column", target) if target else ())]
+        return CliRunner().invoke(app, ["inspect", model, *files, *columns, *map(str, options)])
+
+    return run
+
+
+def test_it_measures_every_domain_and_writes_what_it_measured(directory, inspect, tmp_path):
+    output = tmp_path / "new" / "output"
+    data = ("home/test.jsonl", "away/test.jsonl")
+    result = inspect(
+        "model", "--prior", "model.safetensors", *OPTIONS, "--limit", 5, "--output", output, data=data
+    )
+    assert result.exit_code == 0, result.output
+    written = pd.read_csv(output / "inspect.csv")
+    model, tokenizer = load_model("model"), load_tokenizer("model")
+    nvreg.convert_(model, nvreg.Prior.load("model.safetensors"), SETTINGS)
+    for domain in ("home", "away"):
+        batches = batches_of_file(model, tokenizer, directory / domain / "test.jsonl", "en", "de", 5)
+        rows = written[written["domain"] == domain].drop(columns="domain").reset_index(drop=True)
+        pd.testing.assert_frame_equal(rows, measure_heads(model, batches), atol=1e-6)
+        assert f"## {domain} (5 examples)" in result.stdout
+    assert "# model with tau_alpha cross=1; tau_sigma encoder=0.3 cross=0.3 decoder=0.3" in result.stdout
+    assert (output / "inspect.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_converted_model_has_its_own_prior_and_setting(inspect):
+    by_hand = inspect("model", "--prior", "model.safetensors", *OPTIONS)
+    assert by_hand.exit_code == 0, by_hand.output
+    converted = inspect("converted")
+    assert converted.stdout == by_hand.stdout.replace("# model with", "# converted with")
+
+
+def test_without_a_setting_it_shows_the_pretrained_attention(inspect):
+    result = inspect("model")
+    assert result.exit_code == 0, result.output
+    assert "# model as pretrained" in result.stdout
+    assert "| 0.0000       | 0.0000          |" in result.stdout
+
+
+def test_a_model_of_one_text_is_measured_on_one_column(inspect):
+    result = inspect("gpt2", "--prior", "gpt2.safetensors", "--tau-alpha", "0", target=None)
+    assert result.exit_code == 0, result.output
+    assert "| decoder | 3     |" in result.stdout
+    assert "encoder" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("model", *OPTIONS), "expected --prior FILE with tau_alpha cross=1"),
+        (("converted", *OPTIONS), "expected neither --prior nor settings with converted"),
+        (("converted", "--prior", "model.safetensors"), "expected neither --prior nor settings"),
+        (("model", "--prior", "gpt2.safetensors"), "expected a prior of this model"),
+        (("model", "--prior", "missing.safetensors"), "missing.safetensors"),
+        (("gpt2", "--prior", "gpt2.safetensors", "--tau-alpha", "cross=1"), "decoder"),
+        (("./missing",), "expected a model directory"),
+        (("model", "--tau-mu", "2"), "tau_mu"),
+        (("gpt2",), "expected --column alone with gpt2"),
+        (("model", "--data", "missing.jsonl"), "missing.jsonl: expected a file, there is none"),
+        (("model", "--data", "home/test.jsonl"), "expected every data file once"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(inspect, tmp_path, arguments, message):
+    result = inspect(*arguments, "--output", tmp_path / "output")
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr.splitlines()[-1]
+    assert result.stderr.count("nvreg:") == 1
+    assert not (tmp_path / "output").exists()
