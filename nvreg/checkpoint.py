@@ -27,10 +27,13 @@ def save_pretrained(model: PreTrainedModel, path: str | Path) -> None:
     `from_pretrained` the converted one.
 
     Raises:
+        UserError: if it has adapters (LoRA) that are not merged: they are no part of a checkpoint.
         ValueError: if the model is not converted.
     """
     if not is_converted(model):
         raise ValueError("expected a converted model; call convert_(model, prior, settings) first")
+    if getattr(model, "peft_config", None):
+        raise UserError("expected a model without adapters, got some; merge them with merge_and_unload()")
     path = Path(path)
     model.save_pretrained(path)
     next(iter(attention_modules(model).values()))[1].nv.prior.save(path / PRIOR_FILE)

@@ -25,10 +25,12 @@ class Adapter(ABC):
     Attributes:
         attention_classes: model type (as in ``config.model_type``) to the name of its attention class, a
             regular expression where it has several.
+        key_value_modules: names of the attention module's children that project keys and values.
         refused_options: option of a config to the reason why a model that sets it cannot be converted.
     """
 
     attention_classes: ClassVar[Mapping[str, str]]
+    key_value_modules: ClassVar[tuple[str, ...]]
     refused_options: ClassVar[Mapping[str, str]] = {}
 
     def refusal(self, config: PreTrainedConfig) -> str | None:
@@ -79,9 +81,14 @@ def projection(linear: Any, heads: int) -> Projection:
     return Projection(weight.unflatten(0, (heads, -1)), bias.unflatten(0, (heads, -1)))
 
 
-def is_plain(linear: Any) -> bool:
-    """Whether a projection is its weight and bias alone: not quantised, without adapters (LoRA)."""
-    return type(linear) in (nn.Linear, Conv1D) and type(linear.weight) is nn.Parameter
+def is_linear(module: Any) -> bool:
+    """Whether a projection is its weight and bias alone, in whatever form: without adapters (LoRA)."""
+    return type(module) in (nn.Linear, Conv1D)
+
+
+def is_plain(module: Any) -> bool:
+    """Whether a projection is its weight and bias alone, and they are numbers: not quantised either."""
+    return is_linear(module) and type(module.weight) is nn.Parameter
 
 
 @torch.no_grad()
@@ -90,15 +97,38 @@ def affine_map(linear: Any, width: int) -> tuple[Tensor, Tensor]:
 
     One that is not plain is asked what it makes of zero and of the unit vectors.
     """
-    dtype = next(p.dtype for p in linear.parameters() if p.is_floating_point())
-    wide = torch.promote_types(dtype, torch.float32)
     if is_plain(linear):
+        wide = torch.promote_types(linear.weight.dtype, torch.float32)
         weight = linear.weight.T if isinstance(linear, Conv1D) else linear.weight
         bias = weight.new_zeros(weight.shape[0]) if linear.bias is None else linear.bias
         return weight.detach().to(wide), bias.detach().to(wide)
-    vectors = torch.eye(width, dtype=dtype, device=next(linear.parameters()).device)
+    vectors = torch.eye(width, **_kind(linear))
+    wide = torch.promote_types(vectors.dtype, torch.float32)
     bias = linear(torch.zeros_like(vectors[:1])).to(wide)
     return (linear(vectors).to(wide) - bias).T, bias[0]
+
+
+@torch.no_grad()
+def revision(linear: Any, width: int) -> tuple[Any, ...]:
+    """Return what changes whenever a projection makes something else of its input.
+
+    One that is not plain is asked what it makes of some vector: low-rank adapters can be switched, rescaled
+    or merged without a trace on their tensors.
+    """
+    if is_plain(linear):
+        return tuple(map(_version, linear.parameters()))
+    return tuple(linear(torch.arange(1, 1 + width, **_kind(linear)).cos()[None])[0].tolist())
+
+
+def _kind(linear: Any) -> dict[str, Any]:
+    """Return dtype and device of what a projection reads; one of integers alone reads float32."""
+    tensors = (*linear.parameters(), *linear.buffers())
+    dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
+    return {"dtype": dtype, "device": tensors[0].device}
+
+
+def _version(weight: Tensor) -> tuple[int, int]:
+    return weight.data_ptr(), 0 if weight.is_inference() else weight._version
 
 
 def project_fused(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 HEADS = ("pooler.", "lm_head.")
@@ -48,9 +49,9 @@ def identify(model: PreTrainedModel) -> ModelIdentity:
         if parameter.startswith(HEADS):
             continue
         for name, dtype in dtypes.items():
-            rounded = tensor.detach().to("cpu", dtype).contiguous()
+            rounded = _numbers(tensor).to("cpu", dtype).contiguous()
             digests[name].update(f"{parameter} {tuple(tensor.shape)}".encode())
-            digests[name].update(rounded.view(torch.int16).numpy())
+            digests[name].update(rounded.view(torch.int16).numpy().data)
     return ModelIdentity(
         model.config.model_type, {name: digest.hexdigest() for name, digest in digests.items()}
     )
@@ -61,5 +62,11 @@ def fingerprint(model: PreTrainedModel) -> str:
     digest = hashlib.sha256(type(model).__name__.encode())
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(_numbers(tensor).cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
+
+
+def _numbers(tensor: Tensor) -> Tensor:
+    """Return a weight, or what a quantised one stands for."""
+    tensor = tensor.detach()
+    return tensor if type(tensor) is Tensor else tensor.dequantize()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from nvreg.attention.fused import Parameters, PriorSlot, attend, prepare, prior_slot
 from nvreg.attention.rotary import Rotation
 from nvreg.attention.settings import SiteSettings
-from nvreg.models.adapter import Adapter
+from nvreg.models.adapter import Adapter, is_linear, revision
 
 if TYPE_CHECKING:
     from nvreg.prior.artefact import Prior
@@ -53,10 +53,19 @@ class SiteState:
         self._slot_made_from: Any = None
         self.scale: float
         self._made_from: Any = None
+        self.is_settled = False
 
+    def unsettle(self) -> None:
+        """Have the next forward make everything anew: the weights may be others."""
+        self._made_from = self._slot_made_from = None
+        self.is_settled = False
+
+    @torch.compiler.disable
     def refresh(self, module: nn.Module, dtype: torch.dtype) -> None:
         """Recompute what the setting needs, if it, the weights, their device or ``dtype`` changed."""
-        weights = (dtype, *map(_version, module.parameters()))
+        linears = [getattr(module, name) for name in self.adapter.key_value_modules]
+        self.is_settled = all(map(is_linear, linears))
+        weights = (dtype, *(revision(linear, self.site.width) for linear in linears))
         if self._made_from == (self.settings, weights):
             return
         moments = self.prior[self.site.name]
@@ -146,7 +155,8 @@ class NVForward(nn.Module):
         """Run the pretrained forward at identity, the adapter's otherwise.
 
         Raises:
-            RuntimeError: in training mode, for which the method is not defined.
+            RuntimeError: in training mode, for which the method is not defined; or when it is exported with
+                adapters that may change.
         """
         state = self.nv
         if state.settings.is_identity:
@@ -155,9 +165,26 @@ class NVForward(nn.Module):
             raise RuntimeError(
                 "NV attention is evaluated, not trained: call model.eval() or nvreg.revert_(model)"
             )
-        if not torch.compiler.is_compiling():
+        if not (state.is_settled and torch.compiler.is_compiling()):
+            if torch.compiler.is_exporting():
+                raise RuntimeError(
+                    "expected settled weights to export: merge adapters, then call nvreg.set_settings_"
+                )
             state.refresh(self, hidden_states.dtype)
         return state.adapter.forward(self, hidden_states, *args, **kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if isinstance(value, nn.Module):  # adapters come, merge into the weights, and go
+            self.nv.unsettle()
+
+    def _apply(self, *args: Any, **kwargs: Any) -> NVForward:  # to another device or dtype
+        self.nv.unsettle()
+        return super()._apply(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.nv.unsettle()
+        super()._load_from_state_dict(*args, **kwargs)
 
     def extra_repr(self) -> str:
         """Name the setting in ``print(model)``."""
@@ -168,7 +195,3 @@ class NVForward(nn.Module):
 def converted_class(plain: type[nn.Module]) -> type[nn.Module]:
     """Return a subclass of an attention class: hooks that go by class still match."""
     return type(f"NV{plain.__name__}", (NVForward, plain), {"__module__": plain.__module__})
-
-
-def _version(weight: Tensor) -> tuple[int, int]:
-    return weight.data_ptr(), 0 if weight.is_inference() else weight._version

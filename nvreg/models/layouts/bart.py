@@ -25,6 +25,7 @@ class BartAdapter(Adapter):
         "m2m_100": "M2M100Attention",
         "plbart": "PLBartAttention",
     }
+    key_value_modules: ClassVar = ("k_proj", "v_proj")
 
     def role(self, module: Any, name: str) -> str:
         if not module.is_decoder:

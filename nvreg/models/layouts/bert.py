@@ -26,6 +26,7 @@ class BertAdapter(Adapter):
         "camembert": "Camembert(Self|Cross)Attention",
         "electra": "Electra(Self|Cross)Attention",
     }
+    key_value_modules: ClassVar = ("key", "value")
 
     def role(self, module: Any, name: str) -> str:
         if name.endswith("crossattention.self"):

@@ -14,6 +14,7 @@ class DistilBertAdapter(Adapter):
     """DistilBERT."""
 
     attention_classes: ClassVar = {"distilbert": "DistilBertSelfAttention"}
+    key_value_modules: ClassVar = ("k_lin", "v_lin")
 
     def role(self, module: Any, name: str) -> str:
         return "encoder"

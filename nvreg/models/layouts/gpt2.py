@@ -17,6 +17,7 @@ class GPT2Adapter(Adapter):
     """GPT-2: all queries, then all keys, then all values."""
 
     attention_classes: ClassVar = {"gpt2": "GPT2Attention"}
+    key_value_modules: ClassVar = ("c_attn",)
 
     def split(self, module: Any, features: Tensor) -> tuple[Tensor, ...]:
         """Split what the projection makes, shape (..., features), into parts of shape (..., heads, e)."""

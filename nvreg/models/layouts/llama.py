@@ -22,6 +22,7 @@ class RotaryAdapter(Adapter):
         output_projection: name of the module that mixes the heads.
     """
 
+    key_value_modules: ClassVar[tuple[str, ...]] = ("k_proj", "v_proj")
     output_projection: ClassVar = "o_proj"
 
     def role(self, module: Any, name: str) -> str:

@@ -15,13 +15,7 @@ from nvreg.models.layouts.llama import LlamaAdapter
 
 
 class FusedRotaryAdapter(LlamaAdapter):
-    """Rotary attention with one projection; a subclass says in what order its features are.
-
-    Attributes:
-        fused: name of the projection.
-    """
-
-    fused: ClassVar[str]
+    """Rotary attention with one projection; a subclass says in what order its features are."""
 
     @abstractmethod
     def split(self, module: Any, features: Tensor) -> tuple[Tensor, ...]:
@@ -31,14 +25,14 @@ class FusedRotaryAdapter(LlamaAdapter):
         return module.config.hidden_size
 
     def projections(self, module: Any) -> tuple[Projection, Projection]:
-        weight, bias = affine_map(getattr(module, self.fused), self.width(module))
+        weight, bias = affine_map(getattr(module, self.key_value_modules[0]), self.width(module))
         weights, biases = self.split(module, weight.T), self.split(module, bias)
         _, key, value = (Projection(w.permute(1, 2, 0), b) for w, b in zip(weights, biases, strict=True))
         return key, value
 
     def project(self, module: Any, hidden_states: Tensor, means: Tensor) -> tuple[Tensor, ...]:
-        split = partial(self.split, module)
-        parts = project_fused(getattr(module, self.fused), hidden_states, means, split)
+        fused, split = getattr(module, self.key_value_modules[0]), partial(self.split, module)
+        parts = project_fused(fused, hidden_states, means, split)
         return tuple(part.transpose(1, 2) for part in parts)
 
 
@@ -46,7 +40,7 @@ class NeoXAdapter(FusedRotaryAdapter):
     """GPT-NeoX and Pythia: each head's query, key and value side by side, part of a head rotated."""
 
     attention_classes: ClassVar = {"gpt_neox": "GPTNeoXAttention"}
-    fused: ClassVar = "query_key_value"
+    key_value_modules: ClassVar = ("query_key_value",)
     output_projection: ClassVar = "dense"
 
     def split(self, module: Any, features: Tensor) -> tuple[Tensor, ...]:
@@ -62,7 +56,7 @@ class Phi3Adapter(FusedRotaryAdapter):
     """Phi-3: all queries, then all keys, then all values."""
 
     attention_classes: ClassVar = {"phi3": "Phi3Attention"}
-    fused: ClassVar = "qkv_proj"
+    key_value_modules: ClassVar = ("qkv_proj",)
 
     def split(self, module: Any, features: Tensor) -> tuple[Tensor, ...]:
         heads, key_heads = module.config.num_attention_heads, module.num_key_value_heads

@@ -17,6 +17,7 @@ class T5Adapter(Adapter):
     """T5 (v1.1, Flan and ByT5 are the same classes) and mT5."""
 
     attention_classes: ClassVar = {"t5": "T5Attention", "mt5": "MT5Attention"}
+    key_value_modules: ClassVar = ("k", "v")
 
     def role(self, module: Any, name: str) -> str:
         if not module.is_decoder:

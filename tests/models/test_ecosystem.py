@@ -1,0 +1,298 @@
+"""Converted models under torch.compile and torch.export, with low-rank adapters, and quantised."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.testing import assert_close
+
+import nvreg
+from nvreg.attention.settings import Settings
+from nvreg.models.registry import adapter_for
+from tests.models.architectures import ARCHITECTURES, random_ids, random_prior, random_settings
+from tests.models.definition import run_definition_
+from tests.models.running import EXACT, converted, generate
+
+pytestmark = pytest.mark.usefixtures("no_gradients")
+FLOAT32 = {"rtol": 1e-3, "atol": 1e-3}
+
+
+def of(*names, slow=()):
+    """Run a test on architectures by name."""
+    named = {architecture.name: architecture for architecture in ARCHITECTURES}
+    quick = [pytest.param(named[name], id=name) for name in names]
+    late = [pytest.param(named[name], id=name, marks=pytest.mark.slow) for name in slow]
+    return pytest.mark.parametrize("architecture", quick + late)
+
+
+of_every_layout = of("bart", "bert", "gpt2", "llama", "gpt_neox")
+
+
+# --- torch.compile, torch.export ------------------------------------------------------------------
+
+
+@pytest.fixture
+def compiled():
+    """Compile without generating code; whole: or fail."""
+    torch._dynamo.reset()
+    return lambda model, *, whole=True: torch.compile(model, backend="eager", fullgraph=whole)
+
+
+@pytest.mark.slow
+@of_every_layout
+def test_a_compiled_model_is_the_same_and_follows_settings(architecture, model, compiled):
+    inputs = architecture.inputs(model)
+    model_compiled = compiled(model)
+    for settings in (random_settings(model), Settings(tau_alpha=2.0), Settings()):
+        nvreg.set_settings_(model, settings)
+        assert_close(model_compiled(**inputs).logits, model(**inputs).logits, **EXACT)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["dtype", "weights"])
+@of("bert")
+def test_a_compiled_model_follows_its_weights(architecture, model, compiled, change):
+    inputs = architecture.inputs(model)
+    model_compiled = compiled(model, whole=False)
+    model_compiled(**inputs)
+    other = architecture.build(seed=1)
+    if change == "dtype":
+        model.float()
+        expected = converted(architecture.build(dtype=torch.float32))
+    else:
+        model.load_state_dict(other.state_dict())
+        expected = converted(other)
+    for _ in range(2):
+        assert_close(model_compiled(**inputs).logits, expected(**inputs).logits)
+
+
+@pytest.mark.slow
+@of("bart", "gpt2", "llama")
+def test_generated_code_is_the_same(architecture):
+    torch._dynamo.reset()
+    model = converted(architecture.build(dtype=torch.float32))
+    inputs = architecture.inputs(model)
+    logits = torch.compile(model, fullgraph=True)(**inputs).logits
+    assert_close(logits, model(**inputs).logits, **FLOAT32)
+
+
+@of("bert", slow=("bart", "gpt2", "llama", "gpt_neox"))
+def test_an_exported_program_is_the_same_for_any_batch(architecture, model):
+    without_cache = {"use_cache": False} if architecture.can_generate else {}
+    inputs = architecture.inputs(model)
+    sizes = {name: {0: torch.export.Dim("batch", min=2, max=8)} for name in inputs}
+    program = torch.export.export(
+        model,
+        (),
+        {**inputs, **without_cache},
+        dynamic_shapes={**sizes, **dict.fromkeys(without_cache)},
+        strict=False,
+    )
+    other = architecture.inputs(model, batch=5)
+    if architecture.is_encoder_decoder:
+        other["decoder_input_ids"] = random_ids(5, 5)
+    assert_close(program.module()(**other, **without_cache).logits, model(**other).logits, **EXACT)
+
+
+# --- low-rank adapters ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def peft():
+    return pytest.importorskip("peft", reason="needs peft")
+
+
+@pytest.fixture
+def adapt(peft, architecture):
+    """Add a random adapter to what projects keys and values, in place."""
+
+    def add(model):
+        config = peft.LoraConfig(
+            r=2,
+            lora_alpha=6,
+            target_modules=list(adapter_for(model.config).key_value_modules),
+            fan_in_fan_out=architecture.model_type == "gpt2",
+            init_lora_weights=False,
+        )
+        torch.manual_seed(0)
+        return peft.get_peft_model(model, config).eval()
+
+    return add
+
+
+def defined(adapted, inputs):
+    """What the definition makes of an adapted model's effective weights."""
+    model = copy.deepcopy(adapted).merge_and_unload()
+    nvreg.revert_(model)
+    return run_definition_(model, random_prior(model), random_settings(model))(**inputs).logits
+
+
+@of_every_layout
+def test_an_adapter_added_before_conversion(architecture, plain, adapt):
+    inputs = architecture.inputs(plain)
+    pretrained = copy.deepcopy(plain)
+    adapted = adapt(plain)
+    expected = defined(adapted, inputs)
+    for either in (copy.deepcopy(adapted), plain):
+        assert_close(converted(either)(**inputs).logits, expected, **EXACT)
+    assert not torch.allclose(expected, converted(pretrained)(**inputs).logits, atol=1e-2)
+
+
+@of_every_layout
+def test_an_adapter_added_after_conversion_comes_changes_and_goes(architecture, model, adapt):
+    inputs = architecture.inputs(model)
+    pretrained = model(**inputs).logits
+    adapted = adapt(model)
+    expected = defined(adapted, inputs)
+    assert_close(model(**inputs).logits, expected, **EXACT)
+    if architecture.can_generate:
+        assert generate(model, inputs) == generate(model, inputs, use_cache=False)
+    with adapted.disable_adapter():
+        assert_close(model(**inputs).logits, pretrained, **EXACT)
+    assert_close(model(**inputs).logits, expected, **EXACT)
+    adapted.merge_adapter()
+    assert_close(model(**inputs).logits, expected, **EXACT)
+    adapted.unmerge_adapter()
+    for module in adapted.modules():
+        if getattr(module, "scaling", None) == {"default": 3.0}:
+            module.set_scale("default", 0.5)
+    assert_close(model(**inputs).logits, defined(adapted, inputs), **EXACT)
+    for name, weight in adapted.named_parameters():
+        if "lora_B" in name:
+            weight.data.mul_(-1)
+    assert_close(model(**inputs).logits, defined(adapted, inputs), **EXACT)
+
+
+@of_every_layout
+def test_an_adapter_merged_for_good(architecture, model, adapt):
+    inputs = architecture.inputs(model)
+    model(**inputs)
+    adapted = adapt(model)
+    expected = defined(adapted, inputs)
+    adapted.merge_and_unload()
+    assert_close(model(**inputs).logits, expected, **EXACT)
+
+
+@pytest.mark.slow
+@of("bert", "gpt2")
+def test_a_compiled_model_follows_its_adapters(architecture, model, adapt, compiled):
+    inputs = architecture.inputs(model)
+    model_compiled = compiled(model, whole=False)
+    pretrained = model_compiled(**inputs).logits
+    adapted = adapt(model)
+    expected = defined(adapted, inputs)
+    assert_close(model_compiled(**inputs).logits, expected, **EXACT)
+    with adapted.disable_adapter():
+        assert_close(model_compiled(**inputs).logits, pretrained, **EXACT)
+    adapted.merge_and_unload()
+    assert_close(model_compiled(**inputs).logits, expected, **EXACT)
+
+
+@of("bert")
+def test_what_an_adapter_would_spoil_is_refused(architecture, model, adapt, tmp_path):
+    inputs = architecture.inputs(model)
+    adapted = adapt(model)
+    with pytest.raises(RuntimeError, match="merge adapters"):
+        torch.export.export(model, (), inputs, strict=False)
+    for either in (model, adapted):
+        with pytest.raises(nvreg.UserError, match=r"without adapters, .* merge"):
+            nvreg.save_pretrained(either, tmp_path)
+    adapted.merge_and_unload()
+    nvreg.save_pretrained(model, tmp_path)
+    loaded = nvreg.from_pretrained(tmp_path, dtype=torch.float64)
+    assert_close(loaded(**inputs).logits, model(**inputs).logits, **EXACT)
+
+
+@of("bert")
+def test_rows_of_a_batch_with_adapters_of_their_own_are_refused(architecture, model, adapt):
+    adapted = adapt(model)
+    inputs = architecture.inputs(model)
+    with pytest.raises(ValueError, match="adapter_names"):
+        adapted(**inputs, adapter_names=["default", "__base__", "default"])
+
+
+@of("bert")
+def test_a_prior_is_that_of_the_adapted_model(architecture, plain, adapt):
+    inputs = architecture.inputs(plain)
+    pretrained = nvreg.estimate_prior(plain, [inputs])
+    adapted = adapt(plain)
+    with pytest.raises(nvreg.UserError, match="prior of this model"):
+        nvreg.convert_(plain, pretrained)
+    prior, settings = nvreg.estimate_prior(plain, [inputs]), Settings(tau_alpha=1.0, tau_sigma=0.3)
+    merged = copy.deepcopy(adapted).merge_and_unload()
+    expected = run_definition_(merged, prior, settings)(**inputs).logits
+    assert_close(nvreg.convert_(plain, prior, settings)(**inputs).logits, expected, **EXACT)
+
+
+# --- quantisation ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quantise():
+    quantization = pytest.importorskip("torchao.quantization", reason="needs torchao")
+    return lambda model: quantization.quantize_(model, quantization.Int8WeightOnlyConfig())
+
+
+def dequantised(model):
+    for module in model.modules():
+        if isinstance(module, nn.Linear) and hasattr(module.weight, "dequantize"):
+            module.weight = nn.Parameter(module.weight.dequantize())
+    return model
+
+
+@pytest.mark.parametrize("is_converted_first", [False, True], ids=["then converted", "after conversion"])
+@of_every_layout
+def test_a_quantised_model(architecture, quantise, is_converted_first):
+    model = architecture.build(dtype=torch.float32)
+    exact = copy.deepcopy(model)
+    quantise(exact)
+    dequantised(exact)
+    prior, settings, inputs = random_prior(model), random_settings(model), architecture.inputs(model)
+    if is_converted_first:
+        nvreg.convert_(model, prior, settings)(**inputs)
+        quantise(model)
+    else:
+        quantise(model)
+        nvreg.convert_(model, prior, settings)
+    expected = run_definition_(exact, prior, settings)(**inputs).logits
+    assert_close(model(**inputs).logits, expected, **FLOAT32)
+
+
+class Packed(nn.Module):
+    """A projection that holds integers alone."""
+
+    in_features, out_features = 16, 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        weight = torch.randint(-8, 8, (8, 16), generator=torch.Generator().manual_seed(0))
+        self.register_buffer("weight", weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ (self.weight.to(x) / 16).T
+
+
+@of("llama")
+def test_a_projection_of_integers(architecture):
+    model = architecture.build(dtype=torch.float32)
+    exact = copy.deepcopy(model)
+    for layer, other in zip(model.model.layers, exact.model.layers, strict=True):
+        layer.self_attn.k_proj = Packed()
+        other.self_attn.k_proj = nn.Linear(16, 8, bias=False)
+        other.self_attn.k_proj.weight.copy_(layer.self_attn.k_proj.weight / 16)
+    inputs = architecture.inputs(model)
+    assert_close(converted(model)(**inputs).logits, converted(exact)(**inputs).logits, **FLOAT32)
+
+
+@of("llama")
+def test_a_prior_of_a_quantised_model(architecture, quantise):
+    model = architecture.build(dtype=torch.float32)
+    quantise(model)
+    exact = dequantised(copy.deepcopy(model))
+    inputs, settings = architecture.inputs(model), Settings(tau_alpha=1.0, tau_sigma=0.3)
+    prior = nvreg.estimate_prior(model, [inputs])
+    nvreg.convert_(model, prior, settings)
+    expected = run_definition_(exact, prior, settings)(**inputs).logits
+    assert_close(model(**inputs).logits, expected, **FLOAT32)
+    assert generate(model, inputs) == generate(model, inputs, use_cache=False)
