@@ -23,7 +23,7 @@ class Recipe:
     feed_forward: int = 256
     layers: int = 2
     heads: int = 4
-    steps: int = 1000
+    steps: int = 800
     warmup_steps: int = 150
     batch_tokens: int = 800
     learning_rate: float = 2e-3

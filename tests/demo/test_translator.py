@@ -1,3 +1,5 @@
+from collections.abc import Callable, Iterator
+
 import pytest
 import torch
 from torch import Tensor
@@ -29,6 +31,14 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> list[Pair]:
     return read_pairs(directory / "village" / "train.jsonl")
 
 
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets PyTorch's number of threads for the test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
 def weights(pairs: list[Pair], seed: int) -> dict[str, Tensor]:
     tokenizer = train_tokenizer(pairs, TINY.vocabulary)
     return train_translator(pairs, tokenizer, TINY, seed, lambda loss: None).state_dict()
@@ -57,13 +67,20 @@ def test_training_lowers_the_loss_and_counts_its_steps(pairs: list[Pair]) -> Non
     assert not model.training
 
 
-def test_same_seed_gives_the_same_weights(pairs: list[Pair]) -> None:
-    first, again, other = weights(pairs, 0), weights(pairs, 0), weights(pairs, 1)
+def test_same_seed_gives_the_same_weights(pairs: list[Pair], threads: Callable[[int], None]) -> None:
+    threads(1)
+    first, other = weights(pairs, 0), weights(pairs, 1)
+    threads(2)
+    again = weights(pairs, 0)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["lm_head.weight"], other["lm_head.weight"])
 
 
-def test_training_leaves_the_random_state_alone(pairs: list[Pair]) -> None:
+def test_training_leaves_random_state_and_threads_alone(
+    pairs: list[Pair], threads: Callable[[int], None]
+) -> None:
+    threads(2)
     state = torch.get_rng_state()
     weights(pairs, 0)
     assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == 2
