@@ -22,10 +22,10 @@ from transformers import (
 from nvreg.data import batches, model_inputs, pad
 from nvreg.demo.corpus import Pair
 from nvreg.demo.recipe import Recipe
+from nvreg.models.tokens import IGNORED
 
 PAD, EOS, UNK = SPECIAL_TOKENS = ("<pad>", "</s>", "<unk>")
 """Their ids are 0, 1 and 2."""
-IGNORED = -100
 LONGEST = 256
 """Tokens in either language: the longest sagas have about a third as many."""
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from nvreg.models.registry import layers_by_role
 
 IGNORED = -100
-"""The label of padding."""
+"""The label of padding, as in Transformers."""
 
 
 def key_masks(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-IGNORED = -100
-"""The label of padding, as in Transformers."""
+from nvreg.models.tokens import IGNORED
 
 _POSITIONS = 256
 

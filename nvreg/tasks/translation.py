@@ -14,9 +14,10 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from nvreg.data import Examples, batches, model_inputs, pad
 from nvreg.errors import UserError
+from nvreg.models.tokens import IGNORED
 from nvreg.tasks.generation import generate
 from nvreg.tasks.languages import set_languages
-from nvreg.tasks.likelihood import IGNORED, negative_log_likelihood
+from nvreg.tasks.likelihood import negative_log_likelihood
 from nvreg.tasks.metrics import GENERATED, METRICS, text_statistics
 
 if TYPE_CHECKING:
