@@ -25,7 +25,7 @@ SOURCES := $(shell find nvreg -name '*.py')
 install: $(INSTALLED)
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
