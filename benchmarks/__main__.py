@@ -63,10 +63,8 @@ def time_shape(name: str, dtype: str, lengths: list[int], rounds: int) -> None:
     changes = [_seconds_to_set(converted, tau_sigma) for tau_sigma in tau_sigmas]
     longest = f"prefill {max(lengths)}"
     peaks = [peak_bytes(name, dtype, longest, setting) for setting in (None, *SETTINGS)]
-    print(
-        f"\nconversion {1000 * conversion:.0f} ms; changing settings {1000 * statistics.median(changes):.0f} ms",
-        end="",
-    )
+    change = statistics.median(changes)
+    print(f"\nconversion {1000 * conversion:.0f} ms; changing settings {1000 * change:.0f} ms", end="")
     print(f" [{1000 * min(changes):.0f}, {1000 * max(changes):.0f}]; peak memory of {longest}:", end=" ")
     print(
         f"{peaks[0] / 1e6:.0f} MB, ratios",
