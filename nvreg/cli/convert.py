@@ -33,9 +33,12 @@ PriorData = Annotated[
     Path | None,
     typer.Option("--prior-data", help="In-domain training text to estimate the prior on instead."),
 ]
-Column = Annotated[str | None, typer.Option("--column", help="Column of sources in --prior-data.")]
+Column = Annotated[
+    str | None, typer.Option("--column", help="Column of texts, or of sources, in --prior-data.")
+]
 TargetColumn = Annotated[
-    str | None, typer.Option("--target-column", help="Column of targets in --prior-data.")
+    str | None,
+    typer.Option("--target-column", help="Column of targets in --prior-data, for an encoder-decoder model."),
 ]
 List = Annotated[
     bool,
@@ -85,10 +88,10 @@ def _prior(
         from nvreg.prior.artefact import Prior
 
         return Prior.load(prior)
-    if data and not prior and column and target_column:
+    if data and not prior and column:
         from nvreg.sweep.priors import prior_of_file
         from nvreg.sweep.progress import Progress
 
         with Progress() as progress:
             return prior_of_file(model, data, column, target_column, progress)
-    raise UserError("expected --prior FILE, or --prior-data FILE with --column and --target-column")
+    raise UserError("expected --prior FILE, or --prior-data FILE with --column")

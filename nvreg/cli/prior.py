@@ -8,11 +8,13 @@ import typer
 Model = Annotated[str, typer.Argument(help="Directory of a checkpoint, or its name on the hub.")]
 Out = Annotated[Path, typer.Argument(help="The prior's file (safetensors).")]
 Data = Annotated[Path, typer.Option("--data", help="In-domain training text: a file or glob.")]
-Column = Annotated[str, typer.Option("--column", help="Its column of sources.")]
-TargetColumn = Annotated[str, typer.Option("--target-column", help="Its column of targets.")]
+Column = Annotated[str, typer.Option("--column", help="Its column of texts, or of sources.")]
+TargetColumn = Annotated[
+    str | None, typer.Option("--target-column", help="Its column of targets, for an encoder-decoder model.")
+]
 
 
-def prior(model: Model, out: Out, data: Data, column: Column, target_column: TargetColumn) -> None:
+def prior(model: Model, out: Out, data: Data, column: Column, target_column: TargetColumn = None) -> None:
     """Estimate the empirical prior of a model and save it."""
     from nvreg.sweep.priors import prior_of_file
     from nvreg.sweep.progress import Progress

@@ -1,19 +1,11 @@
-"""Files of text as domains: their names, and the batches that a model reads."""
+"""Names of domains that are given as files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-from nvreg.config import Evaluation, Reading, Source
-from nvreg.data import batches, load_examples, model_inputs
 from nvreg.errors import UserError
-from nvreg.models.registry import layers_by_role
-from nvreg.tasks import make_task
-from nvreg.tasks.translation import BATCH_TOKENS
 
 _NAMES: Sequence[Callable[[Path], str]] = (
     lambda path: path.name.split(".")[0],
@@ -33,57 +25,3 @@ def domain_names(files: Sequence[Path]) -> list[str]:
         if len(set(names)) == len(names):
             return names
     raise UserError(f"expected every data file once, received {', '.join(map(str, files))}")
-
-
-def batches_of_file(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    path: Path,
-    column: str,
-    target_column: str | None,
-    limit: int,
-) -> list[dict[str, Tensor]]:
-    """Read the first examples of a file as padded batches.
-
-    An encoder-decoder model reads sources and, teacher-forced, targets; any other model the texts of one
-    column. What is longer than the model's limit is cut.
-
-    Args:
-        model: decides which.
-        tokenizer: the model's.
-        path: as ``files`` in `nvreg.config.Source`.
-        column: of sources, or of texts.
-        target_column: of targets, for an encoder-decoder model alone.
-        limit: examples at most.
-
-    Raises:
-        UserError: if the text cannot be had, or the columns are not those of such a model.
-    """
-    source = Source(files=str(path), limit=limit)
-    if "cross" in layers_by_role(model):
-        if target_column is None:
-            raise UserError(
-                "expected --target-column with an encoder-decoder model, whose decoder reads the targets"
-            )
-        reading = Reading(columns={"source": column, "target": target_column})
-        evaluation = Evaluation(metrics=["nll"])
-        task = make_task("translation", tokenizer, model.config, data=reading, evaluation=evaluation)
-        return list(task.teacher_forced(task.encode(load_examples(source, reading.columns, task.required))))
-    if target_column is not None:
-        raise UserError(
-            f"expected --column alone with {model.config.model_type}, which reads one text, "
-            f"received --target-column {target_column}"
-        )
-    texts = [record["text"] for record in load_examples(source, {"text": column}, ["text"]).records]
-    tokens = [ids for ids in _tokenise(model, tokenizer, texts) if ids]
-    groups = batches(list(map(len, tokens)), BATCH_TOKENS)
-    return [model_inputs([tokens[index] for index in group], tokenizer.pad_token_id) for group in groups]
-
-
-def _tokenise(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]
-) -> list[list[int]]:
-    positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
-    limit = min(positions, tokenizer.model_max_length)
-    known = limit < 10**9  # a tokenizer's word for no limit is about 10^30
-    return tokenizer(texts, truncation=known, max_length=limit if known else None).input_ids

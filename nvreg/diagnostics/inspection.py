@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from nvreg.attention.settings import Settings
 from nvreg.checkpoint import SETTINGS_FILE, from_pretrained
-from nvreg.diagnostics.domains import batches_of_file, domain_names
+from nvreg.diagnostics.domains import domain_names
 from nvreg.diagnostics.heads import measure_heads
 from nvreg.diagnostics.presentation import heatmap, page
 from nvreg.errors import UserError
@@ -21,6 +21,7 @@ from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.prior.artefact import Prior
 from nvreg.report.figures import png
 from nvreg.sweep.progress import Progress
+from nvreg.tasks.files import batches_of_file
 
 
 def inspect_model(

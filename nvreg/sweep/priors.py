@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from nvreg.config import Evaluation, Reading, Source
-from nvreg.data import Examples, load_examples
+from nvreg.data import load_examples
 from nvreg.errors import UserError
 from nvreg.models.identity import identify
 from nvreg.models.loading import load_model, load_tokenizer
@@ -20,7 +17,7 @@ from nvreg.prior.estimate import estimate_prior
 from nvreg.sweep.progress import Progress
 from nvreg.sweep.store import digest
 from nvreg.sweep.workbench import Workbench
-from nvreg.tasks import Task, make_task
+from nvreg.tasks.files import batches_of_file
 
 
 def prior_of(workbench: Workbench, kept: Path, progress: Progress) -> Prior:
@@ -48,48 +45,38 @@ def prior_of(workbench: Workbench, kept: Path, progress: Progress) -> Prior:
         prior = Prior.load(kept)
         if prior.data == text and prior.model == identify(workbench.model):
             return prior
-    return _estimate(workbench.model, workbench.task, examples, progress, text, source.max_tokens)
+    progress.phase("estimating the prior", len(examples))
+
+    def counted() -> Iterator[dict[str, Tensor]]:
+        for batch in workbench.task.teacher_forced(workbench.task.encode(examples)):
+            yield batch
+            progress.step(len(batch["input_ids"]))
+
+    return estimate_prior(workbench.model, counted(), max_tokens=source.max_tokens, data_fingerprint=text)
 
 
-def prior_of_file(model_path: str, files: Path, column: str, target_column: str, progress: Progress) -> Prior:
-    """Return the empirical prior of a sequence-to-sequence model over a file of sources and targets.
+def prior_of_file(
+    model_path: str, files: Path, column: str, target_column: str | None, progress: Progress
+) -> Prior:
+    """Return the empirical prior of a model over a file of text.
 
     Args:
         model_path: a directory, or a name on the hub.
         files: a file or glob, as in `nvreg.config.Source`.
-        column: the file's column of sources.
-        target_column: the file's column of targets.
-        progress: counts examples.
+        column: the file's column of texts, or of sources.
+        target_column: its column of targets, for an encoder-decoder model alone.
+        progress: counts batches.
 
     Raises:
         UserError: if the model or the text cannot be had.
     """
-    model = load_model(model_path, "translation")
-    reading = Reading(columns={"source": column, "target": target_column})
-    task = make_task(
-        "translation",
-        load_tokenizer(model_path),
-        model.config,
-        data=reading,
-        evaluation=Evaluation(metrics=["nll"]),
-    )
-    examples = load_examples(Source(files=str(files)), reading.columns, task.required)
-    return _estimate(model, task, examples, progress, examples.fingerprint)
-
-
-def _estimate(
-    model: PreTrainedModel,
-    task: Task[Any],
-    examples: Examples,
-    progress: Progress,
-    fingerprint: str,
-    max_tokens: int | None = None,
-) -> Prior:
-    progress.phase("estimating the prior", len(examples))
+    model = load_model(model_path)
+    batches = batches_of_file(model, load_tokenizer(model_path), files, column, target_column)
+    progress.phase("estimating the prior", len(batches))
 
     def counted() -> Iterator[dict[str, Tensor]]:
-        for batch in task.teacher_forced(task.encode(examples)):
+        for batch in batches:
             yield batch
-            progress.step(len(batch["input_ids"]))
+            progress.step()
 
-    return estimate_prior(model, counted(), max_tokens=max_tokens, data_fingerprint=fingerprint)
+    return estimate_prior(model, counted())

@@ -1,0 +1,70 @@
+"""The batches that each kind of model reads from a file."""
+
+import json
+
+import pytest
+
+import nvreg
+from nvreg.tasks.files import batches_of_file
+from tests.models.architectures import ARCHITECTURES
+from tests.tiny import tiny_marian
+
+
+def build(name):
+    return next(each for each in ARCHITECTURES if each.name == name).build()
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tiny_marian()[1]
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "text.jsonl"
+    pairs = [("a cat", "ein Kater"), ("the", ""), ("a small red dog .", "ein Hund"), ("a", "ein")]
+    path.write_text("".join(json.dumps({"en": en, "de": de}) + "\n" for en, de in pairs))
+    return path
+
+
+def real_tokens(batch):
+    return [ids[mask.bool()].tolist() for ids, mask in zip(*map(batch.get, INPUTS), strict=True)]
+
+
+INPUTS = ("input_ids", "attention_mask")
+
+
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_a_model_of_one_text_reads_the_first_texts_padded(file, tokenizer, name):
+    (batch,) = batches_of_file(build(name), tokenizer, file, "en", None, 3)
+    expected = [tokenizer(text).input_ids for text in ("a small red dog .", "a cat", "the")]
+    assert sorted(real_tokens(batch)) == sorted(expected)
+    assert set(batch) == set(INPUTS)
+
+
+def test_an_empty_text_is_left_out_where_it_has_no_token(file, tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizer.backend_tokenizer, "post_processor", None)
+    (batch,) = batches_of_file(build("gpt2"), tokenizer, file, "de", None, 4)
+    assert len(batch["input_ids"]) == 3
+
+
+def test_a_long_text_is_cut_to_the_positions_of_the_model(tmp_path, tokenizer):
+    path = tmp_path / "long.txt"
+    path.write_text("cat " * 100 + "\n")
+    (batch,) = batches_of_file(build("bert"), tokenizer, path, "text", None, 1)
+    assert batch["input_ids"].shape == (1, 64)
+
+
+def test_an_encoder_decoder_reads_pairs(file, tokenizer):
+    (batch,) = batches_of_file(build("marian"), tokenizer, file, "en", "de", 4)
+    assert set(batch) == {*INPUTS, "labels"}
+    assert len(batch["labels"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "message"),
+    [("marian", None, "expected --target-column"), ("bert", "de", "expected --column alone with bert")],
+)
+def test_columns_that_do_not_fit_the_model_are_a_mistake(file, tokenizer, name, target, message):
+    with pytest.raises(nvreg.UserError, match=message):
+        batches_of_file(build(name), tokenizer, file, "en", target, 4)
