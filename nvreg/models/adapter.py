@@ -131,9 +131,20 @@ def _version(weight: Tensor) -> tuple[int, int]:
     return weight.data_ptr(), 0 if weight.is_inference() else weight._version
 
 
-def project_fused(
-    fused: Any, hidden_states: Tensor, means: Tensor, split: Callable[[Tensor], tuple[Tensor, ...]]
-) -> tuple[Tensor, ...]:
+Split = Callable[[Tensor], tuple[Tensor, ...]]
+"""Takes what a projection makes of a token, in the last dimension, to its parts, each as (..., heads, e)."""
+
+
+def fused_projections(fused: Any, width: int, split: Split) -> tuple[Projection, Projection]:
+    """Return by head the last two parts of a projection, keys and values, in float32 at least."""
+    weight, bias = affine_map(fused, width)
+    *_, key, value = (
+        Projection(w.permute(1, 2, 0), b) for w, b in zip(split(weight.T), split(bias), strict=True)
+    )
+    return key, value
+
+
+def project_fused(fused: Any, hidden_states: Tensor, means: Tensor, split: Split) -> tuple[Tensor, ...]:
     """Return queries of ``hidden_states``, keys and values of ``means``, shape (batch, tokens, heads, e).
 
     Where the two differ, only a plain weight can be split: anything else projects both whole.
@@ -142,7 +153,7 @@ def project_fused(
         fused: the projection of all three.
         hidden_states: shape (batch, tokens, d).
         means: the same shape.
-        split: takes projected features, in the last dimension, to the three, each as (..., heads, e).
+        split: into the three.
     """
     if means is hidden_states:
         return split(fused(hidden_states))

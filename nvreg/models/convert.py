@@ -24,7 +24,9 @@ def convert_(model: PreTrainedModel, prior: Prior, settings: Settings | None = N
     """Turn every attention module of a model into its NV form, in place.
 
     Weights are neither changed nor copied: each module becomes an instance of a subclass of its own class
-    that scales what the key and value projections read (docs/method.md, section 4).
+    that scales what the key and value projections read (docs/method.md, section 4). What follows from the
+    weights follows them: when they are loaded or moved, when adapters (LoRA) come, change, merge or go, and
+    when they are written to in place, which compiled code alone notices no sooner than `set_settings_`.
 
     Args:
         model: an unconverted model in evaluation mode.
@@ -73,7 +75,7 @@ def set_settings_(model: PreTrainedModel, settings: Settings) -> PreTrainedModel
     settings.check(layers_by_role(model))
     for site, (_, module) in attention_modules(model).items():
         module.nv.settings = settings.at(site.role, site.layer)
-        if not module.nv.settings.is_identity:
+        if not module.nv.is_identity:
             module.nv.refresh(module, model.dtype)
     return model
 

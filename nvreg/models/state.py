@@ -55,6 +55,16 @@ class SiteState:
         self._made_from: Any = None
         self.is_settled = False
 
+    @property
+    def settings(self) -> SiteSettings:
+        """The site's parameters."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: SiteSettings) -> None:
+        self._settings = settings
+        self.is_identity = settings.is_identity  # compiled code takes a float never to become infinite
+
     def unsettle(self) -> None:
         """Have the next forward make everything anew: the weights may be others."""
         self._made_from = self._slot_made_from = None
@@ -159,7 +169,7 @@ class NVForward(nn.Module):
                 adapters that may change.
         """
         state = self.nv
-        if state.settings.is_identity:
+        if state.is_identity:
             return super().forward(hidden_states, *args, **kwargs)
         if self.training:
             raise RuntimeError(

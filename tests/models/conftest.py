@@ -33,3 +33,10 @@ def plain(architecture):
 def model(architecture):
     """The same model, converted, with settings that use every branch."""
     return converted(architecture.build())
+
+
+@pytest.fixture
+def compiled():
+    """How to compile a model, without generating code; as a whole, or fail."""
+    torch._dynamo.reset()
+    return lambda model, *, whole=True: torch.compile(model, backend="eager", fullgraph=whole)

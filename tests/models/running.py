@@ -1,11 +1,13 @@
-"""How tests convert a model, pad its inputs and generate with it."""
+"""How tests choose and convert a model, pad its inputs and generate with it."""
 
+import pytest
 import torch
 
 import nvreg
-from tests.models.architectures import PAD, random_ids, random_prior, random_settings
+from tests.models.architectures import ARCHITECTURES, PAD, random_ids, random_prior, random_settings
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
+FLOAT32 = {"rtol": 1e-3, "atol": 1e-3}
 
 
 def converted(model, settings=None):
@@ -37,3 +39,14 @@ def padded(architecture, side):
         for row, single in enumerate(alone):
             single["decoder_input_ids"] = decoder_ids[row : row + 1]
     return batch, alone
+
+
+def of(*names, slow=()):
+    """Run a test on architectures by name."""
+    named = {architecture.name: architecture for architecture in ARCHITECTURES}
+    quick = [pytest.param(named[name], id=name) for name in names]
+    late = [pytest.param(named[name], id=name, marks=pytest.mark.slow) for name in slow]
+    return pytest.mark.parametrize("architecture", quick + late)
+
+
+of_every_layout = of("bart", "bert", "gpt2", "llama", "gpt_neox")

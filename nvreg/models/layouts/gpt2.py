@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import Cache
 
 from nvreg.attention.fused import Projection
-from nvreg.models.adapter import Adapter, affine_map, is_eager, project_fused, split_heads
+from nvreg.models.adapter import Adapter, fused_projections, is_eager, project_fused, split_heads
 from nvreg.models.cache import Components, cached
 
 
@@ -33,10 +33,7 @@ class GPT2Adapter(Adapter):
         return module.embed_dim
 
     def projections(self, module: Any) -> tuple[Projection, Projection]:
-        weight, bias = affine_map(module.c_attn, module.embed_dim)
-        weights, biases = self.split(module, weight.T), self.split(module, bias)
-        *_, key, value = (Projection(w.permute(1, 2, 0), b) for w, b in zip(weights, biases, strict=True))
-        return key, value
+        return fused_projections(module.c_attn, module.embed_dim, partial(self.split, module))
 
     def key_input(
         self, hidden_states: Tensor, encoder_hidden_states: Tensor | None = None, **_: Any

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import Cache
 
 from nvreg.attention.fused import Projection
-from nvreg.models.adapter import affine_map, project_fused
+from nvreg.models.adapter import fused_projections, project_fused
 from nvreg.models.layouts.llama import LlamaAdapter
 
 
@@ -21,18 +21,18 @@ class FusedRotaryAdapter(LlamaAdapter):
     def split(self, module: Any, features: Tensor) -> tuple[Tensor, ...]:
         """Return query, key and value features, shape (..., heads, e), of projected ones, (..., features)."""
 
+    def fused(self, module: Any) -> Any:
+        """Return the projection."""
+        return getattr(module, self.key_value_modules[0])
+
     def width(self, module: Any) -> int:
         return module.config.hidden_size
 
     def projections(self, module: Any) -> tuple[Projection, Projection]:
-        weight, bias = affine_map(getattr(module, self.key_value_modules[0]), self.width(module))
-        weights, biases = self.split(module, weight.T), self.split(module, bias)
-        _, key, value = (Projection(w.permute(1, 2, 0), b) for w, b in zip(weights, biases, strict=True))
-        return key, value
+        return fused_projections(self.fused(module), self.width(module), partial(self.split, module))
 
     def project(self, module: Any, hidden_states: Tensor, means: Tensor) -> tuple[Tensor, ...]:
-        fused, split = getattr(module, self.key_value_modules[0]), partial(self.split, module)
-        parts = project_fused(fused, hidden_states, means, split)
+        parts = project_fused(self.fused(module), hidden_states, means, partial(self.split, module))
         return tuple(part.transpose(1, 2) for part in parts)
 
 
