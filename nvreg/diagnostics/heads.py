@@ -30,9 +30,11 @@ def measure_heads(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]
     - ``divergence``: Jensen-Shannon, in nats and so at most ln 2, between these weights and those that the
       pretrained module has for the same inputs, where the prior's is 0.
 
-    A site at identity, or not converted, has the entropy of its pretrained weights, and 0 in all else. The
-    model runs eager attention meanwhile, and the weights of a site are let go before the next one runs. In
+    A site at identity, or not converted, has the entropy of its pretrained weights, and 0 in all else. In
     float32, entropy and divergence are exact to about 1e-6.
+
+    The model runs eager attention meanwhile, and the weights of a site are let go before the next one runs:
+    on a CPU, that takes 1.5 to 3 times a plain forward at up to 512 tokens, and more beyond.
 
     Args:
         model: in evaluation mode, converted or not.

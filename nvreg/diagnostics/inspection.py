@@ -41,7 +41,7 @@ def inspect_model(
         path: directory of a checkpoint or of a converted model, or a name on the hub.
         prior: file of the checkpoint's prior; a converted model has its own, and its own settings.
         settings: of the checkpoint; by default as pretrained.
-        files: of text, as `nvreg.diagnostics.domains` reads and names them.
+        files: of text, named as in `nvreg.diagnostics.domains` and read as in `nvreg.tasks.files`.
         column: of sources, or of texts.
         target_column: of targets, for an encoder-decoder model alone.
         limit: examples a file at most.

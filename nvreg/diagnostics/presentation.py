@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from nvreg.attention.settings import ROLES
+from nvreg.diagnostics.heads import QUANTITIES
 from nvreg.report.markdown import table
 
 if TYPE_CHECKING:
@@ -29,12 +30,12 @@ def page(title: str, heads: pd.DataFrame, examples: Mapping[str, int]) -> str:
         heads: the rows of `nvreg.diagnostics.measure_heads`, with a column ``domain``.
         examples: how many each domain has.
     """
-    sections = [f"# {title}", "Means over heads and real tokens."]
-    header = ["role", "layer", *LABELS.values()]
+    sections = [f"# {title}", "Means over heads and real tokens; entropy and divergence in nats."]
+    header = ["role", "layer", *(quantity.replace("_", " ") for quantity in QUANTITIES)]
     for domain, count in examples.items():
         layers = _by_layer(heads[heads["domain"] == domain], "quantity").reset_index()
         body = [
-            [row["role"], str(row["layer"]), *(f"{row[quantity]:.4f}" for quantity in LABELS)]
+            [row["role"], str(row["layer"]), *(f"{row[quantity]:.4f}" for quantity in QUANTITIES)]
             for row in layers.to_dict("records")
         ]
         sections += [f"## {domain} ({count} examples)", table(header, body)]
