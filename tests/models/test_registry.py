@@ -73,9 +73,10 @@ def test_every_refusal_is_listed():
     assert listed == REFUSED.keys() | options
 
 
-def test_the_list_is_printed_and_documented():
+@pytest.mark.parametrize("page", ["README.md", "docs/architectures.md"])
+def test_the_list_is_printed_and_documented(page):
     printed = CliRunner().invoke(app, ["convert", "--list"])
-    documentation = Path(__file__).parents[2] / "docs" / "architectures.md"
+    documentation = Path(__file__).parents[2] / page
     tables = printed.output.strip().split("\n\n")
     assert printed.exit_code == 0
     assert len(tables) == 2
