@@ -68,12 +68,12 @@ def _plain(
     groups = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     wide = torch.promote_types(query.dtype, torch.float32)  # float16 does not hold every product
-    logits = query.to(wide) @ key.to(wide).transpose(-1, -2) * scale
+    logits = scale * query.to(wide) @ key.to(wide).transpose(-1, -2)
     if added is not None:
         logits = logits + added
     if is_causal:
         future = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).triu(1)
         logits = logits.masked_fill(future, -torch.inf)
-    lse = logits.logsumexp(-1)
-    weights = (logits - lse.unsqueeze(-1)).exp()
+    weights = logits.softmax(-1)
+    lse = logits.amax(-1) - weights.amax(-1).log()  # without another map of all queries and keys
     return weights.to(value.dtype) @ value, lse, weights.to(value.dtype)
