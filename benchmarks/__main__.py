@@ -14,6 +14,7 @@ from benchmarks.memory import peak_bytes
 from benchmarks.shapes import SETTINGS, SHAPES, build
 from benchmarks.timing import interleaved, ratio
 from benchmarks.workloads import workloads_of
+from nvreg.models.identity import identify
 
 
 def main() -> None:
@@ -30,13 +31,15 @@ def main() -> None:
     for dtype in options.dtypes:
         for name in options.models:
             time_shape(name, dtype, options.lengths, options.rounds)
+        if "bart" in options.models:
+            time_definition(dtype, options.rounds)
 
 
 def time_shape(name: str, dtype: str, lengths: list[int], rounds: int) -> None:
     """Print one model's table, what conversion costs, and its peak memory."""
     plain = build(name, getattr(torch, dtype))
     converted = copy.deepcopy(plain)
-    prior = nvreg.Prior.gaussian(converted)
+    prior = nvreg.Prior(nvreg.Prior.gaussian(plain), model=identify(plain))
     print(f"### {name}, {plain.num_parameters() / 1e6:.0f} M parameters, {dtype}\n")
     print("| workload | unconverted, ms | " + " | ".join(SETTINGS) + " |")
     print("|---|---|" + "---|" * len(SETTINGS))
@@ -72,6 +75,19 @@ def time_shape(name: str, dtype: str, lengths: list[int], rounds: int) -> None:
         "\n",
         flush=True,
     )
+
+
+def time_definition(dtype: str, rounds: int) -> None:
+    """Print how long BART takes with the method computed as it is defined, the scale to compare with."""
+    from tests.models.definition import run_definition_
+
+    plain = build("bart", getattr(torch, dtype))
+    prior = nvreg.Prior.gaussian(plain)
+    defined = run_definition_(copy.deepcopy(plain), prior, SETTINGS["tau_sigma > 0"])
+    run = workloads_of(plain, [512])["prefill 512"]
+    with torch.inference_mode():
+        seconds = interleaved({"plain": lambda: run(plain), "defined": lambda: run(defined)}, rounds)
+    print(f"bart, {dtype}, prefill 512, the definition: {ratio(seconds['defined'], seconds['plain'])}")
 
 
 def _seconds_to_set(model: torch.nn.Module, tau_sigma: float) -> float:
