@@ -16,6 +16,9 @@ from nvreg.models.registry import adapters_by_class
 AUTO_CLASSES: Mapping[str, str] = {"translation": "AutoModelForSeq2SeqLM"}
 """Task to the Transformers class that loads its models."""
 
+SEQUENCE_TO_SEQUENCE = ("translation",)
+"""Tasks of encoder-decoder models."""
+
 DTYPES = {
     "float32": torch.float32,
     "float16": torch.float16,
@@ -51,6 +54,8 @@ def load_model(
         raise UserError(f"model.dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
     config = _load(AutoConfig, path, **hub)
     adapters_by_class(config)
+    if task in SEQUENCE_TO_SEQUENCE and not config.is_encoder_decoder:
+        raise UserError(f"{task}: expected an encoder-decoder model, got {config.model_type!r}")
     auto_class = AUTO_CLASSES[task] if task else (config.architectures or ["AutoModel"])[0]
     model = _load(getattr(transformers, auto_class), path, dtype=DTYPES[dtype], **hub)
     try:

@@ -106,12 +106,11 @@ def adapter_for(config: PreTrainedConfig) -> Adapter:
         UserError: if nvreg does not convert it; the message says why, or lists what it converts.
     """
     model_type = config.model_type
-    if model_type in REFUSED:
-        raise UserError(f"{model_type} cannot be converted: {REFUSED[model_type]}")
     if model_type not in _BY_MODEL_TYPE:
+        reason = f", which cannot be converted: {REFUSED[model_type]}" if model_type in REFUSED else ""
         raise UserError(
             f"expected an architecture that nvreg converts ({', '.join(supported_model_types())}), "
-            f"got {model_type!r}"
+            f"got {model_type!r}{reason}"
         )
     adapter = _BY_MODEL_TYPE[model_type]
     if reason := adapter.refusal(config):

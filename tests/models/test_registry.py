@@ -20,7 +20,9 @@ from tests.models.architectures import ARCHITECTURES
 
 @pytest.mark.parametrize("model_type", REFUSED)
 def test_what_the_method_does_not_express_is_refused_with_the_reason(model_type):
-    with pytest.raises(nvreg.UserError, match=f"{model_type} cannot be converted: .* ") as refusal:
+    with pytest.raises(
+        nvreg.UserError, match=f"got '{model_type}', which cannot be converted: .* "
+    ) as refusal:
         adapter_for(AutoConfig.for_model(model_type))
     assert REFUSED[model_type] in str(refusal.value)
 
