@@ -107,10 +107,10 @@ def adapter_for(config: PreTrainedConfig) -> Adapter:
     """
     model_type = config.model_type
     if model_type not in _BY_MODEL_TYPE:
-        reason = f", which cannot be converted: {REFUSED[model_type]}" if model_type in REFUSED else ""
+        why = f", which cannot be converted: {REFUSED[model_type]}" if model_type in REFUSED else ""
         raise UserError(
             f"expected an architecture that nvreg converts ({', '.join(supported_model_types())}), "
-            f"got {model_type!r}{reason}"
+            f"got {model_type!r}{why}"
         )
     adapter = _BY_MODEL_TYPE[model_type]
     if reason := adapter.refusal(config):
