@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 _CPU_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -38,6 +39,12 @@ def attention_with_lse(
         Output in the shape of query; log-sum-exp, shape (batch, heads, queries), in float32 at least: about
         the lowest float where a query sees no key; weights, shape (batch, heads, queries, keys), or None.
     """
+    if bias is not None and _is_shared(query, mask):
+        query, key, value = _with_bias_channel(query, key, value, scale, bias)
+        output, lse, weights = attention_with_lse(
+            query, key, value, scale, mask=mask, is_causal=is_causal, need_weights=need_weights
+        )
+        return output[..., :-1], lse, weights
     added = _added_to_logits(query, mask, bias)
     differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
     if query.device.type == "cpu" and query.dtype in _CPU_DTYPES and not (need_weights or differentiated):
@@ -46,6 +53,21 @@ def attention_with_lse(
         )
         return output, lse, None
     return _plain(query, key, value, scale, added, is_causal)
+
+
+def _is_shared(query: Tensor, mask: Tensor | None) -> bool:
+    """Whether a map of queries and keys serves every row of the batch, until a bias is added to it."""
+    if mask is None or mask.dtype == torch.bool or query.dtype not in _CPU_DTYPES[:2]:
+        return False
+    return mask.shape[-2] > 1 and (mask.ndim < 4 or mask.shape[0] < query.shape[0])
+
+
+def _with_bias_channel(
+    query: Tensor, key: Tensor, value: Tensor, scale: float, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Carry the bias as one more channel of the keys."""
+    channel = bias.transpose(-1, -2).to(key.dtype).expand(-1, key.shape[1], -1, -1)
+    return F.pad(query, (0, 1), value=1 / scale), torch.cat([key, channel], dim=-1), F.pad(value, (0, 1))
 
 
 def _added_to_logits(query: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor | None:

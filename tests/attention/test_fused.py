@@ -75,21 +75,22 @@ def defined(case: Case, site: SiteSettings, scale: float, mask=None):
     size=sizes,
     site=site_settings,
     scale=st.sampled_from([1.0, 0.5, 0.125]),
-    masked=st.sampled_from(["none", "bool", "additive", "causal"]),
+    masked=st.sampled_from(["none", "bool", "additive", "shared", "causal"]),
     need_weights=st.booleans(),
 )
 def test_the_fast_form_is_the_definition(seed, size, site, scale, masked, need_weights):
     if masked == "causal":
         size = {**size, "queries": size["keys"]}
     case = random_case(seed, **size)
-    shape = (size["batch"], 1, size["queries"], size["keys"])
+    rows = 1 if masked == "shared" else size["batch"]
+    shape = (rows, 1, size["queries"], size["keys"])
     seen = torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < 0.6
     seen[..., 0] |= not site.has_prior  # without a prior a query must see something
     additive = torch.zeros(shape, dtype=torch.float64).masked_fill(~seen, -torch.inf)
     options = {}
     if masked == "bool":
         options["mask"] = seen
-    elif masked == "additive":
+    elif masked in ("additive", "shared"):
         finite = additive.masked_fill(~seen, torch.finfo(torch.float64).min) + 0.3 * seen
         options["mask"], additive = finite, additive + 0.3 * seen
     elif masked == "causal":

@@ -64,7 +64,7 @@ class T5Adapter(Adapter):
         if position_bias is None:
             position_bias = _position_bias(module, query, key, past)
         if key_value_states is None:
-            mask, bias = _position_mask(position_bias, mask, bias, is_causal=module.is_causal), None
+            mask = _position_mask(position_bias, mask, is_causal=module.is_causal)
         output, weights = module.nv.attend(
             module, query, key, value, bias, mask, is_causal=False, need_weights=is_eager(module.config)
         )
@@ -109,15 +109,12 @@ def _position_bias(module: Any, query: Tensor, key: Tensor, past: int | Tensor) 
     return query.new_zeros(1).expand(1, module.n_heads, queries, keys)
 
 
-def _position_mask(
-    position_bias: Tensor, mask: Tensor | None, bias: Tensor | None, *, is_causal: bool
-) -> Tensor:
-    """Merge what is added to the logits; finite and in float32 at least, as float16 holds no such sum.
+def _position_mask(position_bias: Tensor, mask: Tensor | None, *, is_causal: bool) -> Tensor:
+    """Merge position bias and mask; finite and in float32 at least, as float16 holds no such sum.
 
     Args:
         position_bias: shape (1, heads, queries, keys).
         mask: what Transformers passes: bool or additive, shape (batch, 1, queries, keys), or None.
-        bias: beta_i, shape (batch, 1, 1, keys), or None.
         is_causal: whether the module hides later keys where there is no mask.
     """
     queries, keys = position_bias.shape[-2:]
@@ -127,5 +124,4 @@ def _position_mask(
     if mask is not None and mask.dtype == torch.bool:
         seen = position_bias.new_zeros((), dtype=wide)
         mask = torch.where(mask, seen, torch.finfo(wide).min / 2)
-    terms = [term for term in (bias, mask) if term is not None]
-    return position_bias.to(wide) + sum(terms) if terms else position_bias.to(wide)
+    return position_bias.to(wide) if mask is None else position_bias.to(wide) + mask
