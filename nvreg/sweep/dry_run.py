@@ -18,7 +18,7 @@ from nvreg.sweep.priors import prior_of
 from nvreg.sweep.progress import Progress
 from nvreg.sweep.workbench import Workbench, open_workbench
 
-SAMPLE_EXAMPLES = 64
+SAMPLE_EXAMPLES = 200
 """What a setting is timed on, spread over all splits."""
 SAMPLE_TOKENS = 1000
 """What the prior of the timed setting is estimated on."""
