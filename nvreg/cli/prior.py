@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from nvreg.errors import UserError
+
 Model = Annotated[str, typer.Argument(help="Directory of a checkpoint, or its name on the hub.")]
 Out = Annotated[Path, typer.Argument(help="The prior's file (safetensors).")]
 Data = Annotated[Path, typer.Option("--data", help="In-domain training text: a file or glob.")]
@@ -16,6 +18,8 @@ TargetColumn = Annotated[
 
 def prior(model: Model, out: Out, data: Data, column: Column, target_column: TargetColumn = None) -> None:
     """Estimate the empirical prior of a model and save it."""
+    if not out.parent.is_dir() or out.is_dir():
+        raise UserError(f"expected a file to write in a directory that exists, received {out}")
     from nvreg.sweep.priors import prior_of_file
     from nvreg.sweep.progress import Progress
 

@@ -209,6 +209,10 @@ MISTAKES = {
         lambda files: ["convert", files["model"], files["output"], "--prior", files["other"]],
         "expected a prior of this model",
     ),
+    "prior into no directory": (
+        lambda files: ["prior", files["model"], "no/such/p", "--data", "x", "--column", "en"],
+        "expected a file to write in a directory that exists",
+    ),
     "prior without the column": (
         lambda files: [
             "prior",
