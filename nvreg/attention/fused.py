@@ -7,6 +7,7 @@ mixed in afterwards, so that masks, caches and kernels see the lengths of the pr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -196,6 +197,7 @@ def attend(
     is_causal: bool = False,
     need_weights: bool = False,
     rotation: Rotation | None = None,
+    solve: Callable[[Tensor], float] | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Run NV attention on projected queries, keys and values (docs/method.md, sections 4 and 5).
 
@@ -211,6 +213,8 @@ def attend(
         is_causal: query m sees keys 0..m only; not together with a mask.
         need_weights: return the weights too.
         rotation: of the queries, where positions are rotary; keys are rotated already.
+        solve: takes ``g_m = l_m0 - L_m``, shape (batch, heads, queries), to the shift t of the tokens' log
+            pseudo-counts, where the prior's weight is to be solved for (section 3).
 
     Returns:
         Head outputs, shape of query; weights with the prior in column 0, shape
@@ -235,7 +239,8 @@ def attend(
         output = output + _map_queries(relative, parameters.query_map)
     if prior is not None:
         logit = (query.to(prior.key.dtype) * prior.key[:, None]).sum(-1) + parameters.log_mass
-        gate = torch.sigmoid(logit - lse)
+        odds = logit - lse
+        gate = torch.sigmoid(odds if solve is None else odds - solve(odds))
         prior_output = _map_queries(query, prior.query_map) + prior.value[:, None]
         output = torch.lerp(output, prior_output, gate.to(output.dtype).unsqueeze(-1))
     if weights is not None:

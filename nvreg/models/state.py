@@ -38,6 +38,10 @@ Observer = Callable[[Site, "Tensor | None", float], None]
 """Called at every forward with the site, ``A_m0`` of shape (batch, heads, queries), and the token share."""
 
 
+Solver = Callable[[Site, Tensor], float]
+"""Called at every forward with the site and ``g_m`` of shape (batch, heads, queries); returns the shift t."""
+
+
 class SiteState:
     """The NV side of one converted module; the pretrained weights stay where they are, untouched."""
 
@@ -48,6 +52,7 @@ class SiteState:
         self.prior = prior
         self.settings = SiteSettings()
         self.observer: Observer | None = None
+        self.solver: Solver | None = None
         self._parameters: Parameters
         self._slot: PriorSlot
         self._slot_made_from: Any = None
@@ -150,6 +155,7 @@ class SiteState:
             is_causal=is_causal,
             need_weights=need_weights,
             rotation=rotation,
+            solve=None if self.solver is None else functools.partial(self.solver, self.site),
         )
         if self.observer is not None:
             self.observer(self.site, gate, self._parameters.token_share)
