@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -34,8 +34,14 @@ class Task(Protocol[E]):
     def encode(self, examples: Examples) -> E:
         """Tokenise a data set, once for all that is done with it."""
 
+    def batch(self, encoded: E, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Return the examples at these positions as one padded batch that the model accepts, with labels.
+
+        Padding is -100 where labels are tokens.
+        """
+
     def teacher_forced(self, encoded: E) -> Iterator[dict[str, Tensor]]:
-        """Yield padded batches that the model accepts, with labels where padding is -100.
+        """Yield every example in batches as `batch` returns them.
 
         Long and short batches are mixed, the same way each time, so that the first ones speak for all.
         """

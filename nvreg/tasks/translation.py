@@ -87,12 +87,17 @@ class Translation:
             characters[index] = len(self._tokenizer.decode(targets[index], skip_special_tokens=True))
         return EncodedPairs(sources, targets, references, characters, len(cut_sources | cut_targets))
 
+    def batch(self, encoded: EncodedPairs, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Return ``input_ids``, ``attention_mask`` and ``labels`` of the examples of these positions."""
+        inputs = model_inputs([encoded.sources[index] for index in indices], self._tokenizer.pad_token_id)
+        return {**inputs, "labels": pad([encoded.targets[index] for index in indices], IGNORED)}
+
     def teacher_forced(self, encoded: EncodedPairs) -> Iterator[dict[str, Tensor]]:
         """Yield ``input_ids``, ``attention_mask`` and ``labels``, long and short batches mixed."""
         mixed = self._batches(encoded)
         random.Random(0).shuffle(mixed)
         for indices in mixed:
-            yield self._padded(encoded, indices)
+            yield self.batch(encoded, indices)
 
     def score(self, model: PreTrainedModel, encoded: EncodedPairs) -> pd.DataFrame:
         """Score every example; a row each, in their order (see `nvreg.tasks.Task`).
@@ -116,7 +121,7 @@ class Translation:
     def _likelihood(self, model: PreTrainedModel, encoded: EncodedPairs) -> list[list[float]]:
         totals = torch.empty(len(encoded.targets), dtype=torch.float64)
         for indices in self._batches(encoded):
-            batch = {name: ids.to(model.device) for name, ids in self._padded(encoded, indices).items()}
+            batch = {name: ids.to(model.device) for name, ids in self.batch(encoded, indices).items()}
             totals[indices] = negative_log_likelihood(model(**batch).logits, batch["labels"])
         tokens = map(len, encoded.targets)
         return [list(row) for row in zip(totals.tolist(), tokens, encoded.characters, strict=True)]
@@ -124,10 +129,6 @@ class Translation:
     def _batches(self, encoded: EncodedPairs) -> list[list[int]]:
         pairs = zip(encoded.sources, encoded.targets, strict=True)
         return batches([max(len(source), len(target)) for source, target in pairs], self._budget)
-
-    def _padded(self, encoded: EncodedPairs, indices: Sequence[int]) -> dict[str, Tensor]:
-        inputs = model_inputs([encoded.sources[index] for index in indices], self._tokenizer.pad_token_id)
-        return {**inputs, "labels": pad([encoded.targets[index] for index in indices], IGNORED)}
 
     def _tokenise(self, side: str, texts: list[str], limit: int | None) -> tuple[list[list[int]], set[int]]:
         """Return token ids, cut to the limit, and which are cut; ``side`` is the tokenizer's argument."""
