@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nvreg.attention.moments import Moments
     from nvreg.attention.settings import Settings
+    from nvreg.calibration import calibrate
     from nvreg.checkpoint import from_pretrained, save_pretrained
     from nvreg.errors import UserError
     from nvreg.models.convert import convert_, revert_, set_settings_
@@ -24,6 +25,7 @@ _HOMES = {
     "Settings": "attention.settings",
     "Site": "models.state",
     "UserError": "errors",
+    "calibrate": "calibration",
     "convert_": "models.convert",
     "estimate_prior": "prior.estimate",
     "from_pretrained": "checkpoint",
@@ -40,6 +42,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "Prior",
     "Moments",
     "Settings",
+    "calibrate",
     "convert_",
     "set_settings_",
     "revert_",
