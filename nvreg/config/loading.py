@@ -79,14 +79,17 @@ def _one_line(error: ValidationError, document: Any) -> str:
 
 
 def _key(details: ErrorDetails, document: Any) -> str:
-    """Return the dotted path of the mistake, without what pydantic adds for the members of a union."""
+    """Return the dotted path of the mistake in the document.
+
+    Left out is what the file does not write: the members of a union, and ``methods`` around a single one.
+    """
     keys = []
     for part in details["loc"]:
         inside = part in document if isinstance(document, dict) else isinstance(document, list)
-        if not inside and details["type"] != "missing":
-            break
-        keys.append(str(part))
-        document = document[part] if inside else None
+        if inside:
+            document = document[part]
+        if inside or (details["type"] == "missing" and part == details["loc"][-1]):
+            keys.append(str(part))
     if details["type"] == "unknown_key":
         keys.append(details["ctx"]["key"])
     return ".".join(keys)

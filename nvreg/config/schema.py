@@ -20,8 +20,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from nvreg.attention.settings import Settings
-from nvreg.sweep.space import Range, parse_dimension, parse_space
+from nvreg.methods import METHODS
+from nvreg.sweep.space import Range, Space, parse_space
 from nvreg.tasks.metrics import METRICS
 
 Protocol = Literal[
@@ -46,6 +46,7 @@ def _directory(info: ValidationInfo) -> Path:
 
 InputPath = Annotated[str, AfterValidator(_absolute)]
 ModelPath = Annotated[str, AfterValidator(_absolute_if_local)]
+TaskName = Literal["translation", "summarisation", "language-modelling", "classification", "multiple-choice"]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 """A name that files are called by."""
 
@@ -56,7 +57,10 @@ class _Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _name_nearest_key(cls, given: Any) -> Any:
-        for key in given if isinstance(given, dict) else ():
+        if not isinstance(given, dict):
+            return given
+        given = cls._written_out(dict(given))
+        for key in given:
             if key not in cls.model_fields:
                 near = get_close_matches(str(key), cls.model_fields, n=1)
                 raise PydanticCustomError(
@@ -68,6 +72,11 @@ class _Section(BaseModel):
                         "known": ", ".join(cls.model_fields),
                     },
                 )
+        return given
+
+    @classmethod
+    def _written_out(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Return what a shorter form stands for."""
         return given
 
 
@@ -131,13 +140,18 @@ class OutOfDomain(_Section):
 
 
 class Reading(_Section):
-    """How the model reads text: ``max_length`` in source tokens, by default the model's limit."""
+    """How the model reads text.
+
+    ``max_length`` is in source tokens, by default the model's limit; ``labels`` maps labels of the data to
+    those of the model, where they differ.
+    """
 
     columns: dict[str, str] = {}
     max_length: PositiveInt | None = None
     source_prefix: str | None = None
     source_language: str | None = None
     target_language: str | None = None
+    labels: dict[str, str] | None = None
 
 
 class Data(Reading):
@@ -175,55 +189,95 @@ class PriorSource(_Section):
         return self
 
 
-class Space(_Section):
-    """Dimensions by role, in the syntax of `nvreg.sweep.space`; what is not named is at identity."""
+class MethodSpace(_Section):
+    """What is tried of a method: ``enqueue`` first, then what the sampler draws from ``space``.
 
-    tau_alpha: dict[str, Any] = {}
-    tau_sigma: dict[str, Any] = {}
-    tau_mu: dict[str, Any] = {}
+    ``space`` has dimensions by parameter and role, in the syntax of `nvreg.sweep.space`; what it does not
+    name is at identity. ``pretrained`` is the checkpoint that wise-ft mixes with.
+    """
 
-    @field_validator("*")
-    @classmethod
-    def _dimensions(cls, roles: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        for role, written in roles.items():
-            try:
-                parse_dimension(str(info.field_name), written)
-            except ValueError as error:
-                raise ValueError(f"{role}: {error}") from None
-        return roles
+    space: dict[str, Any]
+    enqueue: list[dict[str, Any]] = []
+    pretrained: ModelPath | None = None
+
+    @property
+    def parameters(self) -> set[str]:
+        """The parameters that some setting may move from identity."""
+        return set(self.space).union(*self.enqueue)
+
+
+class Racing(_Section):
+    """Settings that are clearly worse after so many examples of every validation set are stopped."""
+
+    after: PositiveInt
 
 
 class Sweep(_Section):
-    """Which settings are tried: ``enqueue`` first, then the sampler's, ``trials`` in all."""
+    """Which settings are tried: ``trials`` of each method and seed, the enqueued ones included.
 
-    method: Literal["nv"] = "nv"
-    sampler: Literal["grid", "random"]
+    ``method``, ``space`` and ``enqueue`` may stand for ``methods`` with one method, ``seed`` for one of
+    ``seeds``.
+    """
+
+    methods: Annotated[dict[str, MethodSpace], Field(min_length=1)]
+    sampler: Literal["grid", "random", "tpe"]
     trials: PositiveInt | None = None
-    seed: NonNegativeInt = 0
-    enqueue: list[dict[str, Any]] = []
-    space: Space
+    seeds: Annotated[list[NonNegativeInt], Field(min_length=1)] = [0]
+    racing: Racing | None = None
 
-    @field_validator("enqueue")
     @classmethod
-    def _settings(cls, enqueue: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        for given in enqueue:
-            Settings.from_dict(given)
-        return enqueue
+    def _written_out(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if "seed" in given:
+            if "seeds" in given:
+                raise ValueError("expected seed or seeds, received both")
+            given["seeds"] = [given.pop("seed")]
+        single = {key: given.pop(key) for key in ("method", *MethodSpace.model_fields) if key in given}
+        if single and "methods" in given:
+            raise ValueError(f"expected methods or {next(iter(single))}, received both")
+        return {"methods": {single.pop("method", "nv"): single}, **given} if single else given
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"expected different seeds, received {seeds}")
+        return seeds
 
     @model_validator(mode="after")
-    def _sampler_suits_space(self) -> Self:
-        space = parse_space(self.space.model_dump())
+    def _methods_read_their_spaces(self) -> Self:
+        if self.sampler != "grid" and self.trials is None:
+            raise ValueError(f"expected trials, the number of settings that sampler: {self.sampler} draws")
+        for name, written in self.methods.items():
+            if name not in METHODS:
+                raise ValueError(f"method: expected one of {', '.join(METHODS)}, received {name!r}")
+            where = f"methods.{name}." if len(self.methods) > 1 else ""
+            wanted = "pretrained" in METHODS[name].options
+            if wanted != (written.pretrained is not None):
+                expected = "a checkpoint" if wanted else "none"
+                raise ValueError(
+                    f"{where}pretrained: expected {expected} with {name}, received {written.pretrained}"
+                )
+            try:
+                self._check_space(parse_space(METHODS[name].setting.parameters, written.space))
+            except ValueError as error:
+                separator = ": " if str(error).startswith("expected") else "."
+                raise ValueError(f"{where}space{separator}{error}") from None
+            for setting in written.enqueue:
+                try:
+                    METHODS[name].setting.from_dict(setting)
+                except ValueError as error:
+                    raise ValueError(f"{where}enqueue: {error}") from None
+        return self
+
+    def _check_space(self, space: Space) -> None:
         if not space:
-            raise ValueError("expected at least one dimension in space, received none")
-        if self.sampler == "random" and self.trials is None:
-            raise ValueError("expected trials, the number of settings that the random sampler draws")
+            raise ValueError("expected at least one dimension, received none")
         for (parameter, role), dimension in space.items():
             if self.sampler == "grid" and isinstance(dimension, Range):
                 raise ValueError(
-                    f"space.{parameter}.{role}: expected {{values: [...]}} or a fixed value, "
+                    f"{parameter}{f'.{role}' if role else ''}: expected {{values: [...]}} or a fixed value, "
                     "which sampler: grid needs, received a range"
                 )
-        return self
 
 
 class Generation(_Section):
@@ -234,11 +288,18 @@ class Generation(_Section):
 
 
 class Evaluation(_Section):
-    """What is measured; ``batch_tokens`` bounds the padded tokens of a batch."""
+    """What is measured.
+
+    ``batch_tokens`` bounds the padded tokens of a batch. ``window`` and ``stride``, in tokens, are language
+    modelling's: each window is scored where the one before it has not been, by default the model's positions
+    and half a window.
+    """
 
     metrics: Annotated[list[str], Field(min_length=1)]
     batch_tokens: PositiveInt | Literal["auto"] = "auto"
     generation: Generation = Generation()
+    window: PositiveInt | None = None
+    stride: PositiveInt | None = None
 
     @field_validator("metrics")
     @classmethod
@@ -247,6 +308,12 @@ class Evaluation(_Section):
             if name not in METRICS:
                 raise ValueError(f"expected some of {', '.join(METRICS)}, received {name!r}")
         return metrics
+
+    @model_validator(mode="after")
+    def _stride_within_window(self) -> Self:
+        if self.stride and self.window and self.stride > self.window:
+            raise ValueError(f"stride: expected at most the window of {self.window}, received {self.stride}")
+        return self
 
 
 class Selection(_Section):
@@ -260,7 +327,7 @@ class Experiment(_Section):
     """One experiment file. ``output`` is relative to the working directory."""
 
     name: str
-    task: Literal["translation"]
+    task: TaskName
     model: ModelSource
     data: Data
     prior: PriorSource = PriorSource(kind="empirical")
@@ -273,6 +340,9 @@ class Experiment(_Section):
     def _sections_agree(self) -> Self:
         if self.prior.kind == "empirical" and self.data.in_domain.train is None:
             raise ValueError("expected data.in_domain.train, which the empirical prior is estimated on")
+        calibrated = any("prior_weight" in method.parameters for method in self.sweep.methods.values())
+        if calibrated and self.data.in_domain.train is None:
+            raise ValueError("expected data.in_domain.train, which prior_weight is calibrated on")
         metric, metrics = self.selection.metric, self.evaluation.metrics
         if metric not in metrics or METRICS[metric].higher_is_better is None:
             better = [name for name in metrics if METRICS[name].higher_is_better is not None]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from nvreg.attention.settings import ROLES
+from nvreg.parameters import ROLES
 from nvreg.diagnostics.heads import QUANTITIES
 from nvreg.report.markdown import table
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 
-from nvreg.attention.settings import ROLES
+from nvreg.parameters import ROLES
 from nvreg.errors import UserError
 from nvreg.models.adapter import Adapter
 from nvreg.models.layouts.bart import BartAdapter

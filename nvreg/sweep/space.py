@@ -10,11 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from nvreg.attention.settings import Settings, check_value
 from nvreg.errors import UserError
-
-Value = float | tuple[float, ...]
-"""One value for every layer of a role, or one a layer."""
+from nvreg.parameters import ROLES, Parameter, Value
 
 SYNTAX = "[low, high], {values: [...]}, a number or inf, {layers: [...]} or {each_layer: [low, high]}"
 
@@ -32,116 +29,146 @@ class Choices:
 
 @dataclass(frozen=True)
 class Range:
-    """The uniform distribution over [low, high], drawn once a role or, with ``each_layer``, once a layer."""
+    """The uniform or log-uniform distribution over [low, high].
+
+    It is drawn once a role or, with ``each_layer``, once a layer.
+    """
 
     low: float
     high: float
     each_layer: bool = False
+    logarithmic: bool = False
 
     def draw(self, generator: np.random.Generator, layers: int) -> Value:
         """Return a value, or one a layer."""
-        if self.each_layer:
-            return tuple(generator.uniform(self.low, self.high, layers).tolist())
-        return float(generator.uniform(self.low, self.high))
+        low, high = (math.log(self.low), math.log(self.high)) if self.logarithmic else (self.low, self.high)
+        drawn = generator.uniform(low, high, layers if self.each_layer else 1)
+        values = np.clip(np.exp(drawn), self.low, self.high) if self.logarithmic else drawn
+        return tuple(values.tolist()) if self.each_layer else float(values[0])
 
 
 Dimension = Choices | Range
-Space = Mapping[tuple[str, str], Dimension]
-"""Dimension by parameter and role; what is not named is at identity."""
+Space = Mapping[tuple[str, str | None], Dimension]
+"""Dimension by parameter and role, None for all roles at once; what is not named is at identity."""
 
 
-def parse_dimension(parameter: str, written: Any) -> Dimension:
+def parse_dimension(name: str, parameter: Parameter, written: Any) -> Dimension:
     """Read one dimension as the experiment file writes it.
 
     Raises:
-        ValueError: if the syntax is unknown or a value is not allowed for ``parameter``.
+        ValueError: if the syntax is unknown or a value is not allowed for the parameter of this name.
     """
+
+    def numbers(values: Sequence[Any]) -> tuple[float, ...]:
+        try:
+            return tuple(parameter.check(name, value) for value in values)
+        except ValueError as error:
+            raise ValueError(str(error).removeprefix(f"{name}: ")) from None
+
+    def bounds(low: Any, high: Any, *, each_layer: bool = False) -> Range:
+        low, high = numbers((low, high))
+        if not -math.inf < low < high < math.inf:
+            raise ValueError(
+                f"expected a range [low, high] of finite numbers with low < high, received {[low, high]}"
+            )
+        return Range(low, high, each_layer, logarithmic=parameter.logarithmic and low > 0)
+
     match written:
         case {"values": [_, *_] as values} if len(written) == 1:
-            return Choices(_numbers(parameter, values))
+            return Choices(numbers(values))
         case {"layers": [_, *_] as values} if len(written) == 1:
-            return Choices((_numbers(parameter, values),))
+            return Choices((numbers(values),))
         case {"each_layer": [low, high]} if len(written) == 1:
-            return _range(parameter, low, high, each_layer=True)
+            return bounds(low, high, each_layer=True)
         case [low, high]:
-            return _range(parameter, low, high)
+            return bounds(low, high)
         case bool() | list() | dict() | None:
             raise ValueError(f"expected {SYNTAX}, received {written!r}")
         case _:
-            return Choices(_numbers(parameter, [written]))
+            return Choices(numbers([written]))
 
 
-def parse_space(written: Mapping[str, Mapping[str, Any]]) -> Space:
-    """Read a whole space: dimensions by parameter and role.
+def parse_space(parameters: Mapping[str, Parameter], written: Mapping[str, Any]) -> Space:
+    """Read a whole space: for each parameter one dimension for all roles, or dimensions by role.
+
+    The encoder's dimensions come first, so that a grid changes them last: what the encoder computes serves
+    all settings that share its values.
 
     Raises:
-        ValueError: as `parse_dimension`.
+        ValueError: as `parse_dimension`, and if there is no such parameter or role.
     """
-    return {
-        (parameter, role): parse_dimension(parameter, dimension)
-        for parameter, roles in sorted(written.items())
-        for role, dimension in sorted(roles.items())
-    }
+    space: dict[tuple[str, str | None], Dimension] = {}
+    for name, dimensions in written.items():
+        if name not in parameters:
+            raise ValueError(f"{name}: expected one of {', '.join(parameters)}")
+        for role, dimension in _by_role(dimensions).items():
+            if role not in (None, *ROLES):
+                raise ValueError(f"{name}: expected roles among {', '.join(ROLES)}, received {role!r}")
+            try:
+                space[name, role] = parse_dimension(name, parameters[name], dimension)
+            except ValueError as error:
+                raise ValueError(f"{_key(name, role)}: {error}") from None
+    order: list[str | None] = [None, *ROLES]
+    return dict(sorted(space.items(), key=lambda item: (order.index(item[0][1]), item[0][0])))
 
 
-def check_space(space: Space, layers: Mapping[str, int]) -> None:
+def check_space(space: Space, layers: Mapping[str, int], where: str = "sweep.space") -> None:
     """Check that a model has what the space names.
 
     Args:
         space: the dimensions.
         layers: number of layers by role of the model.
+        where: the space's key in the experiment file.
 
     Raises:
         UserError: if the model has not a role, or has another number of layers in it.
     """
     for (parameter, role), dimension in space.items():
-        where = f"sweep.space.{parameter}.{role}"
-        if role not in layers:
-            raise UserError(
-                f"{where}: expected a role of this model ({', '.join(layers)}), received {role!r}"
-            )
-        for value in dimension.values if isinstance(dimension, Choices) else ():
-            if isinstance(value, tuple) and len(value) != layers[role]:
-                raise UserError(
-                    f"{where}: expected {layers[role]} values, one a layer, received {len(value)}"
-                )
+        key = f"{where}.{_key(parameter, role)}"
+        if role is not None and role not in layers:
+            raise UserError(f"{key}: expected a role of this model ({', '.join(layers)}), received {role!r}")
+        values = dimension.values if isinstance(dimension, Choices) else ()
+        by_layer = any(isinstance(value, tuple) for value in values) or (
+            isinstance(dimension, Range) and dimension.each_layer
+        )
+        if by_layer and role is None:
+            raise UserError(f"{key}: expected values by layer under a role ({', '.join(layers)})")
+        for value in values:
+            if isinstance(value, tuple) and role is not None and len(value) != layers[role]:
+                raise UserError(f"{key}: expected {layers[role]} values, one a layer, received {len(value)}")
 
 
-def draw(space: Space, layers: Mapping[str, int], generator: np.random.Generator) -> Settings:
-    """Return settings drawn from every dimension independently."""
-    return _settings(
-        space, [dimension.draw(generator, layers[role]) for (_, role), dimension in space.items()]
+def draw(space: Space, layers: Mapping[str, int], generator: np.random.Generator) -> dict[str, Any]:
+    """Return the values of a setting, drawn from every dimension independently."""
+    return setting_values(
+        space,
+        [dimension.draw(generator, layers[role] if role else 1) for (_, role), dimension in space.items()],
     )
 
 
-def product(space: Space) -> Iterator[Settings]:
-    """Yield every combination of a space of `Choices` alone, the last dimension varying fastest."""
+def product(space: Space) -> Iterator[dict[str, Any]]:
+    """Yield the values of every combination of a space of `Choices`, the last dimension varying fastest."""
     choices = [dimension.values for dimension in space.values() if isinstance(dimension, Choices)]
-    return (_settings(space, values) for values in itertools.product(*choices))
+    return (setting_values(space, values) for values in itertools.product(*choices))
 
 
-def _settings(space: Space, values: Sequence[Value]) -> Settings:
-    by_parameter: dict[str, dict[str, Value]] = {}
+def setting_values(space: Space, values: Sequence[Value]) -> dict[str, Any]:
+    """Return one value a dimension as a method's setting reads them."""
+    written: dict[str, Any] = {}
     for (parameter, role), value in zip(space, values, strict=True):
-        by_parameter.setdefault(parameter, {})[role] = value
-    return Settings.from_dict(by_parameter)
+        if role is None:
+            written[parameter] = value
+        else:
+            written.setdefault(parameter, {})[role] = value
+    return written
 
 
-def _numbers(parameter: str, values: Sequence[Any]) -> tuple[float, ...]:
-    return tuple(_number(parameter, value) for value in values)
+def _by_role(written: Any) -> Mapping[str | None, Any]:
+    """Return dimensions by role: the one dimension, or what a mapping of roles writes."""
+    if isinstance(written, Mapping) and not written.keys() & {"values", "layers", "each_layer"}:
+        return written
+    return {None: written}
 
 
-def _number(parameter: str, value: Any) -> float:
-    try:
-        return check_value(parameter, value)
-    except ValueError as error:
-        raise ValueError(str(error).removeprefix(f"{parameter}: ")) from None
-
-
-def _range(parameter: str, low: Any, high: Any, *, each_layer: bool = False) -> Range:
-    low, high = _numbers(parameter, (low, high))
-    if not low < high < math.inf:
-        raise ValueError(
-            f"expected a range [low, high] of finite numbers with low < high, received {[low, high]}"
-        )
-    return Range(low, high, each_layer)
+def _key(parameter: str, role: str | None) -> str:
+    return f"{parameter}.{role}" if role else parameter

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvreg.attention.settings import PARAMETERS, ROLES, Settings, SiteSettings
+from nvreg.attention.settings import PARAMETERS, Settings, SiteSettings
+from nvreg.parameters import ROLES
 
 VALUES = {
     "tau_alpha": st.one_of(st.floats(-50, 50), st.just(math.inf)),

@@ -96,21 +96,43 @@ def test_overrides_are_yaml_values_at_dotted_paths(path):
     assert experiment.data.out_of_domain[0].test.limit == 5
     assert experiment.data.out_of_domain[0].validation.files == str(path.parent / "v.jsonl")
     assert experiment.evaluation.generation.num_beams == 2
-    assert experiment.sweep.space.tau_sigma == {"encoder": [0, 0.5]}
+    assert experiment.sweep.methods["nv"].space["tau_sigma"] == {"encoder": [0, 0.5]}
+
+
+def test_one_method_and_seed_are_short_for_methods_and_seeds(path):
+    short = load_experiment(path, ["sweep.seed=5", "sweep.enqueue=[{tau_sigma: 0.1}]"]).sweep
+    long = load_experiment(
+        path,
+        [
+            "sweep={sampler: random, trials: 3, seeds: [5], methods: {nv: {enqueue: [{tau_sigma: 0.1}], "
+            "space: {tau_alpha: {encoder: [-2, 5], cross: inf}, tau_mu: {encoder: {layers: [1, 0.5]}}, "
+            "tau_sigma: {decoder: {each_layer: [0, 0.2]}, encoder: {values: [0, 0.1]}}}}}}"
+        ],
+    ).sweep
+    assert short == long
+    assert short.methods["nv"].parameters == {"tau_alpha", "tau_sigma", "tau_mu"}
 
 
 MISTAKES = {
     "sweep.trails=3": "sweep.trails: unknown key, did you mean 'trials'?",
     "data.out_of_domain.0.test.fils=x": "data.out_of_domain.0.test.fils: unknown key, did you mean 'files'?",
-    "sweep.space.tau_gamma.encoder=1": "sweep.space.tau_gamma: unknown key, did you mean 'tau_sigma'?",
-    "sweep.racing={after: 100}": "sweep.racing: unknown key; known keys: method, sampler,",
-    "task=summarization": "task: expected 'translation', received 'summarization'",
-    "sweep.sampler=tpe": "sweep.sampler: expected 'grid' or 'random', received 'tpe'",
+    "sweep.space.tau_gamma.encoder=1": "space.tau_gamma: expected one of prior_weight, tau_alpha,",
+    "sweep.racing={afte: 100}": "sweep.racing.afte: unknown key, did you mean 'after'?",
+    "sweep.method=dropout": "sweep: method: expected one of nv, ",
+    "sweep.methods={}": "sweep: expected methods or space, received both",
+    "sweep.seeds=[1, 2, 1]": "sweep.seeds: expected different seeds, received [1, 2, 1]",
+    "sweep.pretrained=elsewhere": "sweep: pretrained: expected none with nv",
+    "sweep.space.tau_alpha.head=1": "space.tau_alpha: expected roles among encoder, cross, decoder",
+    "sweep.space.prior_weight.cross=[0.5, 1]": "prior_weight.cross: expected a number from 0 to below 1",
+    "sweep.enqueue=[{tau_alpha: 1, prior_weight: 0.1}]": "enqueue: expected prior_weight or tau_alpha",
+    "evaluation={metrics: [perplexity], window: 10, stride: 20}": "stride: expected at most the window",
+    "task=summarization": "task: expected 'translation', 'summarisation', 'language-modelling', ",
+    "sweep.sampler=bayes": "sweep.sampler: expected 'grid', 'random' or 'tpe', received 'bayes'",
     "sweep.trials=many": "sweep.trials: expected a valid integer, received 'many'",
     "sweep.trials=0": "sweep.trials: expected greater than 0, received 0",
     "sweep.trials=null": "expected trials, the number of settings",
     "sweep.sampler=grid": "space.tau_alpha.encoder: expected {values: [...]} or a fixed value",
-    "sweep.space={}": "expected at least one dimension in space",
+    "sweep.space={}": "sweep: space: expected at least one dimension, received none",
     "sweep.space.tau_sigma.cross=-0.1": "cross: expected a finite number >= 0, got -0.1",
     "sweep.space.tau_mu.cross=[0, 2]": "cross: expected a number from 0 to 1, got 2",
     "sweep.space.tau_alpha.cross=.nan": "cross: expected any real number, or inf, got nan",

@@ -1,0 +1,78 @@
+"""Nonparametric variational regularisation (docs/method.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nvreg.attention.settings import PARAMETERS, PRIOR_WEIGHT, Settings
+from nvreg.methods.protocol import Batch, Method
+from nvreg.parameters import Setting
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from nvreg.diagnostics import Record
+    from nvreg.prior.artefact import Prior
+
+
+class NVSetting(Setting):
+    """A setting of `nvreg.Settings`, or one that names the wanted mean prior weight in place of tau_alpha.
+
+    Raises:
+        ValueError: if a value is not allowed, or both are given.
+    """
+
+    parameters: ClassVar = {"prior_weight": PRIOR_WEIGHT, **PARAMETERS}
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        if self.is_calibrated and "tau_alpha" in self.to_dict():
+            raise ValueError("expected prior_weight or tau_alpha, got both")
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether some tau_alpha is to be solved for."""
+        return "prior_weight" in self.to_dict()
+
+
+class NV(Method):
+    """NV regularisation with the experiment's prior."""
+
+    name = "nv"
+    setting = NVSetting
+
+    def attach_(self, model: PreTrainedModel, prior: Prior, sample: Sequence[Batch]) -> None:
+        """Convert a model (see `Method.attach_`)."""
+        from nvreg.models.convert import convert_
+
+        self._prior, self._sample = prior, sample
+        convert_(model, prior)
+
+    def set_(self, model: PreTrainedModel, setting: Setting) -> Settings:
+        """Solve for the tau_alpha that the setting leaves open, and set the model to the result."""
+        from nvreg.models.convert import set_settings_
+
+        assert isinstance(setting, NVSetting)
+        settings = self._calibrated(model, setting) if setting.is_calibrated else _settings(setting)
+        set_settings_(model, settings)
+        return settings
+
+    def detach_(self, model: PreTrainedModel) -> None:
+        """Revert the conversion."""
+        from nvreg.models.convert import revert_
+
+        revert_(model)
+
+    def strength(self, setting: Setting, record: Record) -> float:
+        """Return the mean discarded share (docs/method.md, section 6)."""
+        return record.strength
+
+    def _calibrated(self, model: PreTrainedModel, setting: NVSetting) -> Settings:
+        from nvreg.calibration import calibrate
+
+        return calibrate(model, self._prior, self._sample, **setting.to_dict())
+
+
+def _settings(setting: NVSetting) -> Settings:
+    return Settings.from_dict(setting.to_dict())

@@ -1,0 +1,78 @@
+"""The interface of a method: what a sweep needs to try its settings on a model."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from nvreg.parameters import Setting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from nvreg.attention.settings import Settings
+    from nvreg.diagnostics import Record
+    from nvreg.prior.artefact import Prior
+
+Batch = Mapping[str, "Tensor"]
+
+
+class Method(ABC):
+    """A way to change a pretrained model, in place, without training.
+
+    Importing a method imports no torch. Attached at identity, and after `detach_`, the model's outputs are
+    those of the pretrained model bit for bit.
+
+    Attributes:
+        name: as in experiment files.
+        setting: the type of its settings.
+        options: keys of the experiment file that it is made with, beside its space.
+    """
+
+    name: ClassVar[str]
+    setting: ClassVar[type[Setting]]
+    options: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        """What decides, beside the setting and the data, what the method does: part of a trial's key."""
+        return self.name
+
+    @abstractmethod
+    def attach_(self, model: PreTrainedModel, prior: Prior, sample: Sequence[Batch]) -> None:
+        """Prepare a model, and leave it at identity.
+
+        Args:
+            model: as pretrained, in evaluation mode.
+            prior: the experiment's.
+            sample: teacher-forced batches of in-domain training text; empty where no setting needs them.
+
+        Raises:
+            UserError: if the method does not support the architecture.
+        """
+
+    @abstractmethod
+    def set_(self, model: PreTrainedModel, setting: Setting) -> Settings | None:
+        """Set an attached model to a setting, exactly, whatever it was at before.
+
+        Returns:
+            The NV settings that the setting stands for on this model, for methods that have such.
+
+        Raises:
+            ValueError: if the setting does not fit the model.
+        """
+
+    @abstractmethod
+    def detach_(self, model: PreTrainedModel) -> None:
+        """Undo `attach_`: the pretrained model again."""
+
+    @abstractmethod
+    def strength(self, setting: Setting, record: Record) -> float:
+        """Return how strongly a setting regularises: 0 at identity.
+
+        Args:
+            setting: which.
+            record: of the in-domain validation set, run teacher-forced at this setting.
+        """
