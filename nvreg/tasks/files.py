@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from pathlib import Path
 from random import Random
 
@@ -13,6 +14,7 @@ from nvreg.data import batches, load_examples, model_inputs
 from nvreg.errors import UserError
 from nvreg.models.registry import layers_by_role
 from nvreg.tasks import make_task
+from nvreg.tasks.sampling import random_batches
 from nvreg.tasks.translation import BATCH_TOKENS
 
 
@@ -23,6 +25,7 @@ def batches_of_file(
     column: str,
     target_column: str | None,
     limit: int | None = None,
+    tokens: int | None = None,
 ) -> list[dict[str, Tensor]]:
     """Read a file of text as padded, teacher-forced batches, long and short ones mixed.
 
@@ -36,6 +39,7 @@ def batches_of_file(
         column: of sources, or of texts.
         target_column: of targets, for an encoder-decoder model alone.
         limit: examples at most, the first ones.
+        tokens: of encoder and decoder each, in random examples of these; by default all examples.
 
     Raises:
         UserError: if the text cannot be had, or the columns are not those of such a model.
@@ -49,17 +53,22 @@ def batches_of_file(
         reading = Reading(columns={"source": column, "target": target_column})
         evaluation = Evaluation(metrics=["nll"])
         task = make_task("translation", tokenizer, model.config, data=reading, evaluation=evaluation)
-        return list(task.teacher_forced(task.encode(load_examples(source, reading.columns, task.required))))
+        examples = load_examples(source, reading.columns, task.required)
+        if tokens is not None:
+            return random_batches(task, examples, tokens)
+        return list(task.teacher_forced(task.encode(examples)))
     if target_column is not None:
         raise UserError(
             f"expected --column alone with {model.config.model_type}, which reads one text, "
             f"received --target-column {target_column}"
         )
     texts = [record["text"] for record in load_examples(source, {"text": column}, ["text"]).records]
-    tokens = [ids for ids in _tokenise(model, tokenizer, texts) if ids]
-    groups = batches(list(map(len, tokens)), BATCH_TOKENS)
+    sequences = [ids for ids in _tokenise(model, tokenizer, texts) if ids]
+    if tokens is not None:
+        sequences = _random(sequences, tokens)
+    groups = batches(list(map(len, sequences)), BATCH_TOKENS)
     Random(0).shuffle(groups)
-    return [model_inputs([tokens[index] for index in group], tokenizer.pad_token_id) for group in groups]
+    return [model_inputs([sequences[index] for index in group], tokenizer.pad_token_id) for group in groups]
 
 
 def _tokenise(
@@ -69,3 +78,9 @@ def _tokenise(
     limit = min(positions, tokenizer.model_max_length)
     known = limit < 10**9  # a tokenizer's word for no limit is about 10^30
     return tokenizer(texts, truncation=known, max_length=limit if known else None).input_ids
+
+
+def _random(sequences: list[list[int]], tokens: int) -> list[list[int]]:
+    shuffled = Random(0).sample(sequences, len(sequences))
+    before = accumulate(map(len, shuffled), initial=0)
+    return [ids for ids, count in zip(shuffled, before, strict=False) if count < tokens]

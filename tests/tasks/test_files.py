@@ -68,3 +68,12 @@ def test_an_encoder_decoder_reads_pairs(file, tokenizer):
 def test_columns_that_do_not_fit_the_model_are_a_mistake(file, tokenizer, name, target, message):
     with pytest.raises(nvreg.UserError, match=message):
         batches_of_file(build(name), tokenizer, file, "en", target, 4)
+
+
+@pytest.mark.parametrize(("name", "target"), [("llama", None), ("marian", "de")])
+def test_random_examples_of_so_many_tokens(file, tokenizer, name, target):
+    batches = batches_of_file(build(name), tokenizer, file, "en", target, tokens=4)
+    tokens = sum(map(len, (ids for batch in batches for ids in real_tokens(batch))))
+    assert 4 <= tokens <= 9
+    whole = batches_of_file(build(name), tokenizer, file, "en", target, tokens=100)
+    assert sum(len(batch["input_ids"]) for batch in whole) == 4

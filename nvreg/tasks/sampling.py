@@ -1,0 +1,40 @@
+"""A few thousand tokens of a data set, for what is measured on a sample (docs/method.md, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from random import Random
+
+from torch import Tensor
+
+from nvreg.data import Examples
+from nvreg.models.tokens import IGNORED
+from nvreg.tasks.protocol import Task
+
+CALIBRATION_TOKENS = 4096
+
+
+def random_batches(
+    task: Task, examples: Examples, tokens: int = CALIBRATION_TOKENS
+) -> list[dict[str, Tensor]]:
+    """Return random examples as teacher-forced batches, the same ones each time.
+
+    Args:
+        task: of the examples.
+        examples: at least one.
+        tokens: of encoder and decoder each; all examples where they have fewer.
+    """
+    records = Random(0).sample(examples.records, min(len(examples), tokens))
+    encoded = task.encode(Examples(records))
+    taken = count = 0
+    while taken < len(records) and count < tokens:
+        count += _tokens(task.batch(encoded, [taken]))
+        taken += 1
+    return list(task.teacher_forced(task.encode(Examples(records[:taken]))))
+
+
+def _tokens(batch: Mapping[str, Tensor]) -> int:
+    counts = [batch["attention_mask"].sum()]
+    if "labels" in batch and batch["labels"].ndim > 1:
+        counts.append((batch["labels"] != IGNORED).sum())
+    return int(min(counts))
