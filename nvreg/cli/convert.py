@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nvreg.cli.settings import TauAlpha, TauMu, TauSigma, read_settings
+from nvreg.cli.settings import PriorWeight, TauAlpha, TauMu, TauSigma, read_nv_setting
 from nvreg.errors import UserError
 
 if TYPE_CHECKING:
-    from nvreg.prior.artefact import Prior
+    from torch import Tensor
 
 
 def _print_architectures(wanted: bool) -> None:
@@ -31,7 +31,9 @@ Out = Annotated[Path, typer.Argument(help="Directory of the converted checkpoint
 PriorFile = Annotated[Path | None, typer.Option("--prior", help="The prior, as nvreg prior wrote it.")]
 PriorData = Annotated[
     Path | None,
-    typer.Option("--prior-data", help="In-domain training text to estimate the prior on instead."),
+    typer.Option(
+        "--prior-data", help="In-domain training text, for the prior where none is given, and --prior-weight."
+    ),
 ]
 Column = Annotated[
     str | None, typer.Option("--column", help="Column of texts, or of sources, in --prior-data.")
@@ -58,40 +60,57 @@ def convert(
     tau_alpha: TauAlpha = None,
     tau_sigma: TauSigma = None,
     tau_mu: TauMu = None,
+    prior_weight: PriorWeight = None,
     listed: List = False,
 ) -> None:
     """Save a checkpoint with its attention regularised; a role not named is as pretrained."""
     if out.exists() and any(out.iterdir()):
         raise UserError(f"expected a new or empty directory, received {out}, which has files")
-    settings = read_settings(tau_alpha, tau_sigma, tau_mu)
+    setting = read_nv_setting(prior_weight, tau_alpha, tau_sigma, tau_mu)
+    _check_text(prior, prior_data, column, setting.is_calibrated)
 
+    from nvreg.attention.settings import Settings
+    from nvreg.calibration import calibrate
     from nvreg.checkpoint import save_pretrained
     from nvreg.models.convert import convert_
     from nvreg.models.loading import load_model, load_tokenizer
     from nvreg.models.registry import layers_by_role
+    from nvreg.prior.artefact import Prior
+    from nvreg.prior.estimate import estimate_prior
+    from nvreg.sweep.progress import Progress
+    from nvreg.tasks.files import batches_of_file
+    from nvreg.tasks.sampling import CALIBRATION_TOKENS
 
-    loaded = load_model(model)
+    loaded, tokenizer = load_model(model), load_tokenizer(model)
     try:
-        settings.check(layers_by_role(loaded))
+        setting.check(layers_by_role(loaded))
     except ValueError as error:
         raise UserError(str(error)) from error
-    convert_(loaded, _prior(model, prior, prior_data, column, target_column), settings)
-    save_pretrained(loaded, out)
-    load_tokenizer(model).save_pretrained(out)
+
+    def text(tokens: int | None = None) -> list[dict[str, Tensor]]:
+        assert prior_data
+        assert column
+        return batches_of_file(loaded, tokenizer, prior_data, column, target_column, tokens=tokens)
+
+    with Progress() as progress:
+        if prior:
+            moments = Prior.load(prior)
+        else:
+            moments = estimate_prior(loaded, progress.over("estimating the prior", text()))
+        if setting.is_calibrated:
+            progress.phase("solving for tau_alpha")
+            settings = calibrate(loaded, moments, text(CALIBRATION_TOKENS), **setting.to_dict())
+        else:
+            settings = Settings.from_dict(setting.to_dict())
+    save_pretrained(convert_(loaded, moments, settings), out)
+    tokenizer.save_pretrained(out)
     typer.echo(f"{model} with {settings} written to {out}")
 
 
-def _prior(
-    model: str, prior: Path | None, data: Path | None, column: str | None, target_column: str | None
-) -> Prior:
-    if prior and not data:
-        from nvreg.prior.artefact import Prior
-
-        return Prior.load(prior)
-    if data and not prior and column:
-        from nvreg.sweep.priors import prior_of_file
-        from nvreg.sweep.progress import Progress
-
-        with Progress() as progress:
-            return prior_of_file(model, data, column, target_column, progress)
-    raise UserError("expected --prior FILE, or --prior-data FILE with --column")
+def _check_text(prior: Path | None, data: Path | None, column: str | None, is_calibrated: bool) -> None:
+    if is_calibrated and not (data and column):
+        raise UserError(
+            "expected --prior-data FILE with --column, the text on which --prior-weight is solved for"
+        )
+    if not is_calibrated and (bool(prior) == bool(data) or not (prior or column)):
+        raise UserError("expected --prior FILE, or --prior-data FILE with --column")

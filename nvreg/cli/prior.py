@@ -20,9 +20,13 @@ def prior(model: Model, out: Out, data: Data, column: Column, target_column: Tar
     """Estimate the empirical prior of a model and save it."""
     if not out.parent.is_dir() or out.is_dir():
         raise UserError(f"expected a file to write in a directory that exists, received {out}")
-    from nvreg.sweep.priors import prior_of_file
+    from nvreg.models.loading import load_model, load_tokenizer
+    from nvreg.prior.estimate import estimate_prior
     from nvreg.sweep.progress import Progress
+    from nvreg.tasks.files import batches_of_file
 
+    loaded = load_model(model)
+    batches = batches_of_file(loaded, load_tokenizer(model), data, column, target_column)
     with Progress() as progress:
-        prior_of_file(model, data, column, target_column, progress).save(out)
+        estimate_prior(loaded, progress.over("estimating the prior", batches)).save(out)
     typer.echo(f"prior of {model} over {data} written to {out}")

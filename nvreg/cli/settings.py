@@ -1,15 +1,19 @@
-"""Settings as options: ``--tau-alpha``, ``--tau-sigma`` and ``--tau-mu``."""
+"""Settings as options: ``--tau-alpha``, ``--tau-sigma``, ``--tau-mu`` and ``--prior-weight``."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from nvreg.errors import UserError
+from nvreg.parameters import Setting
 
 if TYPE_CHECKING:
     from nvreg.attention.settings import Settings
+    from nvreg.methods.nv import NVSetting
+
+S = TypeVar("S", bound=Setting)
 
 BY_ROLE = "NUMBER|ROLE=NUMBER,..."
 
@@ -25,6 +29,14 @@ TauMu = Annotated[
     str | None,
     typer.Option(metavar=BY_ROLE, help="Weight of a token's vector in its mean.", show_default="1"),
 ]
+PriorWeight = Annotated[
+    str | None,
+    typer.Option(
+        metavar=BY_ROLE,
+        help="Mean weight of the prior, from which --tau-alpha is solved for on a sample of --prior-data.",
+        show_default="0",
+    ),
+]
 
 
 def read_settings(tau_alpha: str | None, tau_sigma: str | None, tau_mu: str | None) -> Settings:
@@ -35,9 +47,27 @@ def read_settings(tau_alpha: str | None, tau_sigma: str | None, tau_mu: str | No
     """
     from nvreg.attention.settings import Settings
 
-    written = {"tau_alpha": tau_alpha, "tau_sigma": tau_sigma, "tau_mu": tau_mu}
+    return _read(Settings, tau_alpha=tau_alpha, tau_sigma=tau_sigma, tau_mu=tau_mu)
+
+
+def read_nv_setting(
+    prior_weight: str | None, tau_alpha: str | None, tau_sigma: str | None, tau_mu: str | None
+) -> NVSetting:
+    """Return the same with a prior weight, which may stand for tau_alpha.
+
+    Raises:
+        UserError: as `read_settings`, and if both are given.
+    """
+    from nvreg.methods.nv import NVSetting
+
+    return _read(
+        NVSetting, prior_weight=prior_weight, tau_alpha=tau_alpha, tau_sigma=tau_sigma, tau_mu=tau_mu
+    )
+
+
+def _read(kind: type[S], **written: str | None) -> S:
     try:
-        return Settings(**{name: _by_role(name, text) for name, text in written.items() if text is not None})
+        return kind(**{name: _by_role(name, text) for name, text in written.items() if text is not None})
     except ValueError as error:
         raise UserError(str(error)) from error
 

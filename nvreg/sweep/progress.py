@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Self
+from typing import Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
+
+T = TypeVar("T")
 
 SPEED_PERIOD = 3600.0
 """Seconds of steps that the time left is estimated from: single trials differ in length."""
@@ -50,6 +53,13 @@ class Progress:
         self._bar.reset(self._task, total=steps, description=name)
         if not self._console.is_terminal:
             self.say(name)
+
+    def over(self, name: str, items: Sequence[T]) -> Iterator[T]:
+        """Yield the items of a phase, a step each."""
+        self.phase(name, len(items))
+        for item in items:
+            yield item
+            self.step()
 
     def start(self, total: int, left: int, steps: int) -> None:
         """Show that ``left`` of ``total`` trials are to be measured, in ``steps`` steps each."""

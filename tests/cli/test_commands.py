@@ -79,6 +79,22 @@ def test_convert_saves_a_checkpoint_that_loads_converted(directory, prior, tmp_p
         assert site.tau_mu == (0.9 if role == "decoder" else 1)
 
 
+@pytest.mark.parametrize("prior_given", [True, False])
+def test_convert_solves_for_tau_alpha(directory, prior, tmp_path, prior_given):
+    out = tmp_path / "converted"
+    text = ["--prior-data", directory / "home/train.jsonl", "--column", "en", "--target-column", "de"]
+    given = ["--prior", prior] if prior_given else []
+    wanted = ["--prior-weight", "cross=0.1,decoder=0", "--tau-sigma", "0.2"]
+    result = run("convert", directory / "model", out, *given, *text, *wanted)
+    assert result.exit_code == 0, result.output
+    assert "tau_alpha cross=[" in result.stdout
+    saved = current_settings(nvreg.from_pretrained(out))
+    assert all(math.isfinite(saved.at("cross", layer).tau_alpha) for layer in (0, 1))
+    assert saved.at("cross", 0).tau_alpha != saved.at("cross", 1).tau_alpha
+    assert saved.at("decoder", 0).tau_alpha == math.inf
+    assert saved.at("encoder", 0).tau_sigma == 0.2
+
+
 def test_sweep_and_report_run_from_file_to_table(tiny_experiment, tmp_path):
     output = tmp_path / "output"
     swept = run("sweep", "--config", tiny_experiment, "--output", output, "--trials", 2)
@@ -200,6 +216,18 @@ MISTAKES = {
     "convert with two priors": (
         convert("--prior-data=x.jsonl"),
         "expected --prior FILE, or --prior-data FILE",
+    ),
+    "convert with a weight and no text": (
+        convert("--prior-weight=0.1"),
+        "expected --prior-data FILE with --column",
+    ),
+    "convert with a weight and its solution": (
+        convert("--prior-weight=0.1", "--tau-alpha=cross=2"),
+        "expected prior_weight or tau_alpha, got both",
+    ),
+    "convert with all weight on the prior": (
+        convert("--prior-weight=1"),
+        "prior_weight: expected a number from 0 to below 1",
     ),
     "convert over files": (
         lambda files: ["convert", files["model"], files["finished"], "--prior", files["prior"]],
