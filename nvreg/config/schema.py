@@ -20,9 +20,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from nvreg.errors import UserError
 from nvreg.methods import METHODS
 from nvreg.sweep.space import Range, Space, parse_space
-from nvreg.tasks.metrics import METRICS
+from nvreg.tasks.metrics import METRICS, check_metrics
 
 Protocol = Literal[
     "in-domain", "in-domain-tolerance", "leave-one-domain-out", "out-of-domain-validation", "oracle"
@@ -344,6 +345,10 @@ class Experiment(_Section):
         if calibrated and self.data.in_domain.train is None:
             raise ValueError("expected data.in_domain.train, which prior_weight is calibrated on")
         metric, metrics = self.selection.metric, self.evaluation.metrics
+        try:
+            check_metrics(self.task, metrics)
+        except UserError as error:
+            raise ValueError(str(error)) from None
         if metric not in metrics or METRICS[metric].higher_is_better is None:
             better = [name for name in metrics if METRICS[name].higher_is_better is not None]
             raise ValueError(
