@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from nvreg.config.schema import Experiment
+from nvreg.config.schema import Experiment, Section
 from nvreg.errors import UserError
+
+S = TypeVar("S", bound=Section)
 
 
 def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
@@ -26,12 +28,17 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Experime
     Raises:
         UserError: if the file cannot be read, or a key or value is not what the schema expects.
     """
+    return load_checked(Experiment, path, overrides)
+
+
+def load_checked(schema: type[S], path: Path | str, overrides: Sequence[str] = ()) -> S:
+    """Read a file and check it against any schema, as `load_experiment` does."""
     path = Path(path)
     document = _read(path)
     for override in overrides:
         _set(document, override)
     try:
-        return Experiment.model_validate(document, context={"directory": path.resolve().parent})
+        return schema.model_validate(document, context={"directory": path.resolve().parent})
     except ValidationError as error:
         raise UserError(f"{path}: {_one_line(error, document)}") from None
 

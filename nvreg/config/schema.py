@@ -52,7 +52,9 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 """A name that files are called by."""
 
 
-class _Section(BaseModel):
+class Section(BaseModel):
+    """Keys with values, where an unknown key is an error that names the nearest known one."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @model_validator(mode="before")
@@ -81,7 +83,7 @@ class _Section(BaseModel):
         return given
 
 
-class ModelSource(_Section):
+class ModelSource(Section):
     """A checkpoint: a local directory or a name on the hub."""
 
     path: ModelPath
@@ -91,7 +93,7 @@ class ModelSource(_Section):
     trust_remote_code: bool = False
 
 
-class Source(_Section):
+class Source(Section):
     """Where records come from: ``files``, ``source_file`` with ``target_file``, or ``hub``.
 
     ``limit`` takes the first records, or random ones where a ``seed`` is given.
@@ -123,7 +125,7 @@ class Source(_Section):
         return self
 
 
-class InDomain(_Section):
+class InDomain(Section):
     """The domain the model was tuned on; ``train`` feeds the prior and is never scored."""
 
     name: FileName
@@ -132,7 +134,7 @@ class InDomain(_Section):
     test: Source
 
 
-class OutOfDomain(_Section):
+class OutOfDomain(Section):
     """Another domain; ``validation`` is needed by two selection protocols."""
 
     name: FileName
@@ -140,7 +142,7 @@ class OutOfDomain(_Section):
     test: Source
 
 
-class Reading(_Section):
+class Reading(Section):
     """How the model reads text.
 
     ``max_length`` is in source tokens, by default the model's limit; ``labels`` maps labels of the data to
@@ -169,7 +171,7 @@ class Data(Reading):
         return self
 
 
-class PriorSource(_Section):
+class PriorSource(Section):
     """How the prior is made, or the file of a saved one."""
 
     kind: Literal["empirical", "gaussian"] | None = None
@@ -190,7 +192,7 @@ class PriorSource(_Section):
         return self
 
 
-class MethodSpace(_Section):
+class MethodSpace(Section):
     """What is tried of a method: ``enqueue`` first, then what the sampler draws from ``space``.
 
     ``space`` has dimensions by parameter and role, in the syntax of `nvreg.sweep.space`; what it does not
@@ -207,24 +209,16 @@ class MethodSpace(_Section):
         return set(self.space).union(*self.enqueue)
 
 
-class Racing(_Section):
+class Racing(Section):
     """Settings that are clearly worse after so many examples of every validation set are stopped."""
 
     after: PositiveInt
 
 
-class Sweep(_Section):
-    """Which settings are tried: ``trials`` of each method and seed, the enqueued ones included.
+class Seeded(Section):
+    """What is done once a seed; ``seed`` may stand for one of ``seeds``."""
 
-    ``method``, ``space`` and ``enqueue`` may stand for ``methods`` with one method, ``seed`` for one of
-    ``seeds``.
-    """
-
-    methods: Annotated[dict[str, MethodSpace], Field(min_length=1)]
-    sampler: Literal["grid", "random", "tpe"]
-    trials: PositiveInt | None = None
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1)] = [0]
-    racing: Racing | None = None
 
     @classmethod
     def _written_out(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -232,10 +226,7 @@ class Sweep(_Section):
             if "seeds" in given:
                 raise ValueError("expected seed or seeds, received both")
             given["seeds"] = [given.pop("seed")]
-        single = {key: given.pop(key) for key in ("method", *MethodSpace.model_fields) if key in given}
-        if single and "methods" in given:
-            raise ValueError(f"expected methods or {next(iter(single))}, received both")
-        return {"methods": {single.pop("method", "nv"): single}, **given} if single else given
+        return given
 
     @field_validator("seeds")
     @classmethod
@@ -243,6 +234,26 @@ class Sweep(_Section):
         if len(set(seeds)) < len(seeds):
             raise ValueError(f"expected different seeds, received {seeds}")
         return seeds
+
+
+class Sweep(Seeded):
+    """Which settings are tried: ``trials`` of each method and seed, the enqueued ones included.
+
+    ``method``, ``space`` and ``enqueue`` may stand for ``methods`` with one method.
+    """
+
+    methods: Annotated[dict[str, MethodSpace], Field(min_length=1)]
+    sampler: Literal["grid", "random", "tpe"]
+    trials: PositiveInt | None = None
+    racing: Racing | None = None
+
+    @classmethod
+    def _written_out(cls, given: dict[str, Any]) -> dict[str, Any]:
+        given = super()._written_out(given)
+        single = {key: given.pop(key) for key in ("method", *MethodSpace.model_fields) if key in given}
+        if single and "methods" in given:
+            raise ValueError(f"expected methods or {next(iter(single))}, received both")
+        return {"methods": {single.pop("method", "nv"): single}, **given} if single else given
 
     @model_validator(mode="after")
     def _methods_read_their_spaces(self) -> Self:
@@ -281,14 +292,14 @@ class Sweep(_Section):
                 )
 
 
-class Generation(_Section):
+class Generation(Section):
     """Decoding of predictions: ``max_new_tokens`` in target tokens."""
 
     num_beams: PositiveInt = 4
     max_new_tokens: PositiveInt = 128
 
 
-class Evaluation(_Section):
+class Evaluation(Section):
     """What is measured.
 
     ``batch_tokens`` bounds the padded tokens of a batch. ``window`` and ``stride``, in tokens, are language
@@ -317,14 +328,14 @@ class Evaluation(_Section):
         return self
 
 
-class Selection(_Section):
+class Selection(Section):
     """How a setting is chosen from the trials."""
 
     metric: str
     protocols: Annotated[list[Protocol], Field(min_length=1)]
 
 
-class Experiment(_Section):
+class Experiment(Section):
     """One experiment file. ``output`` is relative to the working directory."""
 
     name: str
