@@ -1,7 +1,7 @@
 """From sources of text to examples, and from examples to padded batches."""
 
 from nvreg.data.batching import batches, model_inputs, pad
-from nvreg.data.examples import Examples
+from nvreg.data.examples import Examples, Record
 from nvreg.data.sources import load_examples
 
-__all__ = ["Examples", "batches", "load_examples", "model_inputs", "pad"]
+__all__ = ["Examples", "Record", "batches", "load_examples", "model_inputs", "pad"]

@@ -6,13 +6,17 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
+
+Record = dict[str, Any]
+"""Texts by column name; in the column "label" a whole number or a text, in "choices" a list of texts."""
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Texts by column name, one record an example, in the order of their source."""
+    """Records, one an example, in the order of their source."""
 
-    records: list[dict[str, str]]
+    records: list[Record]
 
     def __len__(self) -> int:
         return len(self.records)

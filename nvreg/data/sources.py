@@ -1,4 +1,4 @@
-"""Text from files and the hub as the records a task asks for."""
+"""Text and labels from files and the hub as the records a task asks for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from nvreg.data.examples import Examples
+from nvreg.data.columns import Columns, values_of
+from nvreg.data.examples import Examples, Record
 from nvreg.errors import UserError
 
 if TYPE_CHECKING:
@@ -37,7 +38,10 @@ def load_examples(source: Source, columns: Mapping[str, str], required: Sequence
 
     ``files`` is one file or a glob, read in the order of their names: parquet, or, also with .gz, jsonl, json
     (a list of records), csv (quoted as usual), tsv (never quoted) and txt (one record a line, column "text").
-    An empty cell of csv or tsv is a missing text.
+    An empty cell of csv or tsv is a missing text, every other one a text, "1" too.
+
+    The column "label" holds a whole number or a text, "choices" a list of texts, any other text. Numbers that
+    the data set has names for become the names.
 
     ``source_file`` and ``target_file`` hold one text a line, which become the columns "source" and "target".
     Files are read anew each time; a hub data set stays in the cache of `datasets`.
@@ -50,21 +54,21 @@ def load_examples(source: Source, columns: Mapping[str, str], required: Sequence
 
     Raises:
         UserError: if a file or data set is missing, empty or malformed, or has not these columns; if a value
-            is not text; if parallel files differ in their number of lines.
+            is not what its column holds; if parallel files differ in their number of lines.
     """
     mapping = {**columns, **source.columns}
-    names = [mapping.get(column, column) for column in required]
+    wanted = {column: mapping.get(column, column) for column in required}
     if source.hub:
-        texts = _from_hub(source.hub, source.config, source.split, names)
+        values = _from_hub(source.hub, source.config, source.split, wanted)
     elif source.source_file and source.target_file:
-        texts = _parallel({"source": source.source_file, "target": source.target_file}, required)
+        values = _parallel({"source": source.source_file, "target": source.target_file}, required)
     else:
-        texts = _from_files(source.files or "", names)
-    records = [dict(zip(required, row, strict=True)) for row in zip(*texts, strict=True)]
+        values = _from_files(source.files or "", wanted)
+    records: list[Record] = [dict(zip(required, row, strict=True)) for row in zip(*values, strict=True)]
     return Examples(_limited(records, source.limit, source.seed))
 
 
-def _limited(records: list[dict[str, str]], limit: int | None, seed: int | None) -> list[dict[str, str]]:
+def _limited(records: list[Record], limit: int | None, seed: int | None) -> list[Record]:
     if limit is None or limit >= len(records):
         return records
     if seed is None:
@@ -72,8 +76,13 @@ def _limited(records: list[dict[str, str]], limit: int | None, seed: int | None)
     return [records[index] for index in sorted(random.Random(seed).sample(range(len(records)), limit))]
 
 
-def _parallel(files: Mapping[str, str], required: Sequence[str]) -> list[list[str]]:
-    texts = {column: _from_files(files[column], ["text"], as_lines=True)[0] for column in required}
+def _parallel(files: Mapping[str, str], required: Sequence[str]) -> list[list[Any]]:
+    if unknown := [column for column in required if column not in files]:
+        raise UserError(
+            f"expected files or hub for the column {unknown[0]!r}, received source_file and target_file, "
+            "which hold source and target"
+        )
+    texts = {column: _from_files(files[column], {"text": "text"}, as_lines=True)[0] for column in required}
     counts = {files[column]: len(lines) for column, lines in texts.items()}
     if len(set(counts.values())) > 1:
         received = " and ".join(f"{count} in {path}" for path, count in counts.items())
@@ -81,12 +90,12 @@ def _parallel(files: Mapping[str, str], required: Sequence[str]) -> list[list[st
     return list(texts.values())
 
 
-def _from_files(pattern: str, names: Sequence[str], as_lines: bool = False) -> list[list[str]]:
-    texts: list[list[str]] = [[] for _ in names]
+def _from_files(pattern: str, columns: Columns, as_lines: bool = False) -> list[list[Any]]:
+    joined: list[list[Any]] = [[] for _ in columns]
     for path in _paths(pattern):
-        for column, values in zip(texts, _from_file(path, names, as_lines), strict=True):
+        for column, values in zip(joined, _from_file(path, columns, as_lines), strict=True):
             column.extend(values)
-    return texts
+    return joined
 
 
 def _paths(pattern: str) -> list[str]:
@@ -102,7 +111,7 @@ def _paths(pattern: str) -> list[str]:
     return paths
 
 
-def _from_file(path: str, names: Sequence[str], as_lines: bool) -> list[list[str]]:
+def _from_file(path: str, columns: Columns, as_lines: bool) -> list[list[Any]]:
     suffix = ".txt" if as_lines else os.path.splitext(path.removesuffix(".gz"))[1].lower()
     if suffix not in _READERS:
         raise UserError(f"{path}: expected one of {', '.join(_READERS)} (or .gz of it), received {suffix!r}")
@@ -117,7 +126,7 @@ def _from_file(path: str, names: Sequence[str], as_lines: bool) -> list[list[str
                 raise UserError(f"{path}: expected at least one record, the file is empty") from error
             mistake = (suffix == ".jsonl" and _malformed_line(path)) or _one_line(reason)
             raise UserError(f"{path}: expected {suffix[1:]}, received: {mistake}") from error
-        return _texts(dataset, names, path)
+        return values_of(dataset, columns, path)
 
 
 def _load(builder: str, path: str, cache: str, options: dict[str, Any]) -> Dataset:
@@ -154,7 +163,7 @@ def _finds_nothing(error: BaseException) -> bool:
     return nothing or "corresponds to no data" in str(error)
 
 
-def _from_hub(name: str, config: str | None, split: str | None, names: Sequence[str]) -> list[list[str]]:
+def _from_hub(name: str, config: str | None, split: str | None, columns: Columns) -> list[list[Any]]:
     import datasets
 
     with _quiet():
@@ -174,26 +183,7 @@ def _from_hub(name: str, config: str | None, split: str | None, names: Sequence[
             raise UserError(f"{name}: expected a split, one of {', '.join(dataset)}, received none")
         if not len(dataset):
             raise UserError(f"{name}: expected at least one record, split {split} is empty")
-        return _texts(dataset, names, name)
-
-
-def _texts(dataset: Dataset, names: Sequence[str], origin: str) -> list[list[str]]:
-    dataset = dataset.flatten()
-    for name in names:
-        if name not in dataset.column_names:
-            raise UserError(
-                f"{origin}: expected a column {name!r}, received {', '.join(dataset.column_names)}; "
-                "name the right one under columns"
-            )
-    table = dataset.select_columns(list(dict.fromkeys(names)))[:]
-    for name, values in table.items():
-        for number, value in enumerate(values, start=1):
-            if not isinstance(value, str):
-                received = "nothing" if value is None else f"{value!r:.80} ({type(value).__name__})"
-                raise UserError(
-                    f"{origin}, record {number}, column {name!r}: expected text, received {received}"
-                )
-    return [table[name] for name in names]
+        return values_of(dataset, columns, name)
 
 
 @contextmanager

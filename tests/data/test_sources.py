@@ -195,6 +195,63 @@ def test_bad_file_gives_one_line_that_names_it(tmp_path, name, content, message)
     assert "\n" not in str(caught.value)
 
 
+def labelled(path, *labels, required=("text", "label")):
+    write(path, "".join(json.dumps({"text": "a", "label": label}) + "\n" for label in labels))
+    return [record["label"] for record in load(required, {}, files=path).records]
+
+
+def test_labels_are_numbers_or_text_as_the_format_has_them(tmp_path):
+    assert labelled(tmp_path / "a.jsonl", 1, 0) == [1, 0]
+    assert labelled(tmp_path / "a.jsonl", "good", "bad") == ["good", "bad"]
+    path = write(tmp_path / "a.csv", "text,label\na,1\n")
+    assert load(("text", "label"), {}, files=path).records == [{"text": "a", "label": "1"}]
+
+
+@pytest.mark.parametrize(
+    ("label", "received"),
+    [(None, "nothing"), (1.5, r"1.5 \(float\)"), (True, r"True \(bool\)"), ([1], r"\[1\] \(list\)")],
+)
+def test_what_is_no_label_is_refused(tmp_path, label, received):
+    message = rf"record 1, column 'label': expected a label, .* number or text, received {received}"
+    with pytest.raises(UserError, match=message):
+        labelled(tmp_path / "a.jsonl", label, label)
+
+
+def test_numbered_labels_become_their_names_and_below_0_are_missing(tmp_path, hub_cache):
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])}
+    )
+    for split, labels in {"train": [1, 0], "test": [1, -1]}.items():
+        table = datasets.Dataset.from_dict({"text": ["a", "b"], "label": labels}, features=features)
+        table.to_parquet(tmp_path / "set" / f"{split}.parquet")
+    records = load(("label",), {}, hub=tmp_path / "set", split="train").records
+    assert [record["label"] for record in records] == ["pos", "neg"]
+    with pytest.raises(UserError, match=r"record 2, column 'label': expected a label.*received nothing"):
+        load(("label",), {}, hub=tmp_path / "set", split="test")
+
+
+def test_choices_are_a_list_of_texts(tmp_path):
+    path = write(
+        tmp_path / "a.jsonl",
+        '{"question": {"choices": ["a", "b", "c"]}}\n{"question": {"choices": ["d", "e"]}}\n',
+    )
+    records = load(("choices",), {"choices": "question.choices"}, files=path).records
+    assert [record["choices"] for record in records] == lists
+
+
+@pytest.mark.parametrize("choices", ["a", ["a"], [1, 2], ["a", None]])
+def test_what_are_no_choices_is_refused(tmp_path, choices):
+    path = write(tmp_path / "a.jsonl", json.dumps({"choices": choices}) + "\n")
+    with pytest.raises(UserError, match="column 'choices': expected a list of two or more texts, received"):
+        load(("choices",), {}, files=path)
+
+
+def test_parallel_files_are_those_of_translation(tmp_path):
+    source, target = write(tmp_path / "a.en", "one\n"), write(tmp_path / "a.de", "eins\n")
+    with pytest.raises(UserError, match="expected files or hub for the column 'document'"):
+        load(("document", "summary"), {}, source_file=source, target_file=target)
+
+
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [

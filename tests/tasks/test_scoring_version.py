@@ -31,7 +31,9 @@ FROZEN = {
 def test_scores_are_those_of_this_scoring_version(tmp_path, beams):
     model, tokenizer = tiny_marian()
     path = write_corpus(tmp_path) / "home" / "test.jsonl"
-    evaluation = Evaluation(metrics=list(FROZEN[beams]), generation={"num_beams": beams, "max_new_tokens": 12})
+    evaluation = Evaluation(
+        metrics=list(FROZEN[beams]), generation={"num_beams": beams, "max_new_tokens": 12}
+    )
     task = make_task("translation", tokenizer, model.config, data=Reading(), evaluation=evaluation)
     examples = load_examples(Source(files=str(path)), {"source": "en", "target": "de"}, task.required)
     frame = task.score(model, task.encode(examples))
