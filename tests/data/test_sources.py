@@ -231,10 +231,9 @@ def test_numbered_labels_become_their_names_and_below_0_are_missing(tmp_path, hu
 
 
 def test_choices_are_a_list_of_texts(tmp_path):
-    path = write(
-        tmp_path / "a.jsonl",
-        '{"question": {"choices": ["a", "b", "c"]}}\n{"question": {"choices": ["d", "e"]}}\n',
-    )
+    lists = [["a", "b", "c"], ["d", "e"]]
+    lines = [json.dumps({"question": {"choices": choices}}) + "\n" for choices in lists]
+    path = write(tmp_path / "a.jsonl", "".join(lines))
     records = load(("choices",), {"choices": "question.choices"}, files=path).records
     assert [record["choices"] for record in records] == lists
 
