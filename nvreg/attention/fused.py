@@ -73,12 +73,12 @@ class PriorSlot(NamedTuple):
     Attributes:
         key: ``c k_0``, shape (heads, e), in float32 at least.
         value: ``v_0``, shape (heads, e).
-        query_map: transposed M0, shape (heads, e, e).
+        query_map: transposed M0, shape (heads, e, e), or None for 0.
     """
 
     key: Tensor
     value: Tensor
-    query_map: Tensor
+    query_map: Tensor | None
 
 
 class Parameters(NamedTuple):
@@ -90,13 +90,15 @@ class Parameters(NamedTuple):
         log_mass: beta_0, the prior's bias.
         query_map: transposed M1, shape (heads, e, e), or None at tau_sigma = 0.
         token_share: mean over input coordinates of ``tau_mu v_u / b1``, for the discarded share (section 6).
+        temperature: what logits of tokens are divided by.
     """
 
-    tokens: TokenMap | None
-    prior: PriorSlot | None
-    log_mass: float
-    query_map: Tensor | None
-    token_share: float
+    tokens: TokenMap | None = None
+    prior: PriorSlot | None = None
+    log_mass: float = 0.0
+    query_map: Tensor | None = None
+    token_share: float = 1.0
+    temperature: float = 1.0
 
 
 def interpolation_map(ratio: Tensor, key: Projection, value: Projection, groups: int) -> Tensor:
@@ -121,6 +123,7 @@ def prepare(
     groups: int = 1,
     dtype: torch.dtype | None = None,
     slot: PriorSlot | None = None,
+    interpolates: bool = True,
 ) -> Parameters:
     """Precompute a setting: vectors in float64, maps in the projections' dtype, cast last to ``dtype``.
 
@@ -133,6 +136,7 @@ def prepare(
         groups: query heads per key head (section 5).
         dtype: of the model's activations; by default the projections'.
         slot: the prior component, where `prior_slot` made it for an earlier setting.
+        interpolates: False leaves out M0, M1 and the ``log s`` terms: an ablation of the method.
     """
     dtype = dtype or key.weight.dtype
     wide = key.weight.dtype
@@ -155,12 +159,13 @@ def prepare(
             linear=cast(-tau_mu * (1 - tau_mu) * mu_0 / b1, wide) if mixed else None,
             constant=cast(-((1 - tau_mu) ** 2) * (mu_0.square() / b1).sum() / 2, wide),
         )
-    if tau_sigma > 0:
+    if tau_sigma > 0 and interpolates:
         query_map = interpolation_map(cast(1 - query_variance / b1, wide), key, value, groups).to(dtype)
     log_mass = moments.log_alpha_mean - (tau_alpha * moments.log_alpha_std if settings.has_prior else 0.0)
-    log_mass -= float((mu_0.square() / b0 + b0.log() - b1.log()).sum()) / 2
+    log_spread = b0.log() - b1.log() if interpolates else 0.0
+    log_mass -= float((mu_0.square() / b0 + log_spread).sum()) / 2
     if settings.has_prior and slot is None:
-        slot = prior_slot(moments, scale, key, value, groups=groups, dtype=dtype)
+        slot = prior_slot(moments, scale, key, value, groups=groups, dtype=dtype, interpolates=interpolates)
     return Parameters(
         tokens,
         slot if settings.has_prior else None,
@@ -171,7 +176,14 @@ def prepare(
 
 
 def prior_slot(
-    moments: Moments, scale: float, key: Projection, value: Projection, *, groups: int, dtype: torch.dtype
+    moments: Moments,
+    scale: float,
+    key: Projection,
+    value: Projection,
+    *,
+    groups: int,
+    dtype: torch.dtype,
+    interpolates: bool = True,
 ) -> PriorSlot:
     """Return the prior component, which no setting changes; arguments as in `prepare`."""
     wide, device = key.weight.dtype, key.weight.device
@@ -181,7 +193,7 @@ def prior_slot(
     return PriorSlot(
         key=(scale * key(seen)).repeat_interleave(groups, 0),
         value=value(seen).repeat_interleave(groups, 0).to(dtype),
-        query_map=interpolation_map(ratio, key, value, groups).to(dtype),
+        query_map=interpolation_map(ratio, key, value, groups).to(dtype) if interpolates else None,
     )
 
 
@@ -223,6 +235,8 @@ def attend(
     """
     value, columns = split_columns(value, query.shape[-1])
     turned = query if rotation is None else rotation(query)
+    if parameters.temperature != 1:
+        scale, mask = scale / parameters.temperature, _tempered(mask, parameters.temperature)
 
     def attended(value: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         return attention_with_lse(
@@ -241,7 +255,9 @@ def attend(
         logit = (query.to(prior.key.dtype) * prior.key[:, None]).sum(-1) + parameters.log_mass
         odds = logit - lse
         gate = torch.sigmoid(odds if solve is None else odds - solve(odds))
-        prior_output = _map_queries(query, prior.query_map) + prior.value[:, None]
+        prior_output = prior.value[:, None]
+        if prior.query_map is not None:
+            prior_output = _map_queries(query, prior.query_map) + prior_output
         output = torch.lerp(output, prior_output, gate.to(output.dtype).unsqueeze(-1))
     if weights is not None:
         first = torch.zeros_like(lse) if gate is None else gate
@@ -256,3 +272,10 @@ def _map_queries(query: Tensor, query_map: Tensor) -> Tensor:
     batch, heads, queries, width = query.shape
     flat = query.transpose(0, 1).reshape(heads, batch * queries, width)
     return torch.bmm(flat, query_map.to(query.dtype)).view(heads, batch, queries, -1).transpose(0, 1)
+
+
+def _tempered(mask: Tensor | None, temperature: float) -> Tensor | None:
+    """Divide position biases by the temperature, and leave what hides a key as it is."""
+    if mask is None or mask.dtype == torch.bool:
+        return mask
+    return torch.where(mask < torch.finfo(mask.dtype).min / 4, mask, mask / temperature)

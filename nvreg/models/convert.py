@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel
 
 from nvreg.attention.settings import PARAMETERS, Settings
 from nvreg.errors import UserError
+from nvreg.models.adapter import Adapter
 from nvreg.models.registry import attention_modules, layers_by_role
-from nvreg.models.state import NVForward, SiteState, converted_class
+from nvreg.models.state import NVForward, NVState, Site, SiteState, converted_class
 
 if TYPE_CHECKING:
     from nvreg.prior.artefact import Prior
@@ -41,6 +44,19 @@ def convert_(model: PreTrainedModel, prior: Prior, settings: Settings | None = N
             attention implementation that reports no log-sum-exp.
         ValueError: if the settings do not fit the model, or it is converted already.
     """
+    settings = settings or Settings.identity()
+    settings.check(layers_by_role(model))
+    prior.check(model)
+    attach_(model, partial(NVState, prior=prior))
+    return set_settings_(model, settings)
+
+
+def attach_(model: PreTrainedModel, make: Callable[[Site, Adapter], SiteState]) -> None:
+    """Convert every attention module, in place, to one that is at identity as ``make`` says.
+
+    Raises:
+        UserError, ValueError: as `convert_`.
+    """
     if is_converted(model):
         raise ValueError(
             "expected an unconverted model; change its settings with set_settings_, or revert_ it first"
@@ -51,14 +67,9 @@ def convert_(model: PreTrainedModel, prior: Prior, settings: Settings | None = N
             f"expected attn_implementation 'sdpa' or 'eager', got {implementation!r}; "
             "load the model with attn_implementation='sdpa'"
         )
-    settings = settings or Settings.identity()
-    settings.check(layers_by_role(model))
-    modules = attention_modules(model)
-    prior.check(model)
-    for site, (adapter, module) in modules.items():
-        module.nv = SiteState(site, adapter, prior)
+    for site, (adapter, module) in attention_modules(model).items():
+        module.nv = make(site, adapter)
         module.__class__ = converted_class(module.__class__)
-    return set_settings_(model, settings)
 
 
 def set_settings_(model: PreTrainedModel, settings: Settings) -> PreTrainedModel:
@@ -73,11 +84,16 @@ def set_settings_(model: PreTrainedModel, settings: Settings) -> PreTrainedModel
     if not is_converted(model):
         raise ValueError("expected a converted model; call convert_(model, prior, settings) first")
     settings.check(layers_by_role(model))
+    set_sites_(model, lambda site: settings.at(site.role, site.layer))
+    return model
+
+
+def set_sites_(model: PreTrainedModel, at: Callable[[Site], Any]) -> None:
+    """Change the setting of every site, in place, to what ``at`` says."""
     for site, (_, module) in attention_modules(model).items():
-        module.nv.settings = settings.at(site.role, site.layer)
+        module.nv.settings = at(site)
         if not module.nv.is_identity:
             module.nv.refresh(module, model.dtype)
-    return model
 
 
 def revert_(model: PreTrainedModel) -> PreTrainedModel:

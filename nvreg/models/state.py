@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from nvreg.attention.fused import Parameters, PriorSlot, attend, prepare, prior_slot
+from nvreg.attention.fused import Parameters, PriorSlot, Projection, attend, prepare, prior_slot
 from nvreg.attention.rotary import Rotation
 from nvreg.attention.settings import SiteSettings
 from nvreg.models.adapter import Adapter, is_linear, revision
@@ -42,37 +43,62 @@ Solver = Callable[[Site, Tensor], float]
 """Called at every forward with the site and ``g_m`` of shape (batch, heads, queries); returns the shift t."""
 
 
-class SiteState:
-    """The NV side of one converted module; the pretrained weights stay where they are, untouched."""
+class Weights(NamedTuple):
+    """What of a module's weights its parameters follow from.
 
-    def __init__(self, site: Site, adapter: Adapter, prior: Prior) -> None:
+    Attributes:
+        key: the key projection by head, in float32 at least, like the next.
+        value: the value projection.
+        groups: query heads per key head.
+        scale: c.
+        dtype: of the model's activations.
+        are_new: whether they are others than at the last setting.
+    """
+
+    key: Projection
+    value: Projection
+    groups: int
+    scale: float
+    dtype: torch.dtype
+    are_new: bool
+
+
+class SiteState(ABC):
+    """What is beside a converted module; the pretrained weights stay where they are, untouched.
+
+    ``settings`` is a named tuple of the subclass's own whose defaults are the identity.
+    """
+
+    def __init__(self, site: Site, adapter: Adapter, identity: Any) -> None:
         """Start at identity."""
         self.site = site
         self.adapter = adapter
-        self.prior = prior
-        self.settings = SiteSettings()
+        self.settings = identity
         self.observer: Observer | None = None
         self.solver: Solver | None = None
         self._parameters: Parameters
-        self._slot: PriorSlot
-        self._slot_made_from: Any = None
         self.scale: float
         self._made_from: Any = None
         self.is_settled = False
 
+    @abstractmethod
+    def prepare(self, weights: Weights) -> Parameters:
+        """Return what the current setting needs."""
+
     @property
-    def settings(self) -> SiteSettings:
+    def settings(self) -> Any:
         """The site's parameters."""
         return self._settings
 
     @settings.setter
-    def settings(self, settings: SiteSettings) -> None:
+    def settings(self, settings: Any) -> None:
         self._settings = settings
-        self.is_identity = settings.is_identity  # compiled code takes a float never to become infinite
+        # Compiled code takes a float never to become infinite.
+        self.is_identity = settings == type(settings)()
 
     def unsettle(self) -> None:
         """Have the next forward make everything anew: the weights may be others."""
-        self._made_from = self._slot_made_from = None
+        self._made_from = None
         self.is_settled = False
 
     @torch.compiler.disable
@@ -80,21 +106,17 @@ class SiteState:
         """Recompute what the setting needs, if it, the weights, their device or ``dtype`` changed."""
         linears = [getattr(module, name) for name in self.adapter.key_value_modules]
         self.is_settled = all(map(is_linear, linears))
-        weights = (dtype, *(revision(linear, self.site.width) for linear in linears))
-        if self._made_from == (self.settings, weights):
+        revisions = (dtype, *(revision(linear, self.site.width) for linear in linears))
+        if self._made_from == (self.settings, revisions):
             return
-        moments = self.prior[self.site.name]
-        key, value = self.adapter.projections(module)
-        groups = getattr(module, "num_key_value_groups", 1)
         self.scale = self.adapter.scale(module)
+        groups = getattr(module, "num_key_value_groups", 1)
+        are_new = self._made_from is None or self._made_from[1] != revisions
         with torch.no_grad():
-            if self._slot_made_from != weights:
-                self._slot = prior_slot(moments, self.scale, key, value, groups=groups, dtype=dtype)
-                self._slot_made_from = weights
-            self._parameters = prepare(
-                moments, self.settings, self.scale, key, value, groups=groups, dtype=dtype, slot=self._slot
+            self._parameters = self.prepare(
+                Weights(*self.adapter.projections(module), groups, self.scale, dtype, are_new)
             )
-        self._made_from = (self.settings, weights)
+        self._made_from = (self.settings, revisions)
 
     def token_components(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the input of the key and value projections, and beta_i of shape (batch, 1, 1, keys)."""
@@ -160,6 +182,38 @@ class SiteState:
         if self.observer is not None:
             self.observer(self.site, gate, self._parameters.token_share)
         return output.transpose(1, 2).flatten(2), weights
+
+
+class NVState(SiteState):
+    """A site under NV regularisation.
+
+    Args:
+        site: which.
+        adapter: of its layout.
+        prior: with the moments of the site.
+        interpolates: as in `nvreg.attention.fused.prepare`.
+    """
+
+    settings: SiteSettings
+
+    def __init__(self, site: Site, adapter: Adapter, prior: Prior, *, interpolates: bool = True) -> None:
+        super().__init__(site, adapter, SiteSettings())
+        self.prior = prior
+        self._interpolates = interpolates
+        self._slot: PriorSlot
+
+    def prepare(self, weights: Weights) -> Parameters:
+        """Return what the current setting needs; the prior's component is kept from one to the next."""
+        moments = self.prior[self.site.name]
+        common: dict[str, Any] = {
+            "groups": weights.groups,
+            "dtype": weights.dtype,
+            "interpolates": self._interpolates,
+        }
+        projections = (weights.scale, weights.key, weights.value)
+        if weights.are_new:
+            self._slot = prior_slot(moments, *projections, **common)
+        return prepare(moments, self.settings, *projections, **common, slot=self._slot)
 
 
 class NVForward(nn.Module):
