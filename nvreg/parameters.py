@@ -79,12 +79,24 @@ class Setting:
         """Whether every site is at identity."""
         return not self.to_dict()
 
+    def values(self, parameter: str, role: str) -> Value:
+        """Return the value of a parameter for every layer of ``role``, or the values, one a layer."""
+        value: Any = self._values[parameter]
+        return value.get(role, self.parameters[parameter].identity) if isinstance(value, Mapping) else value
+
     def value(self, parameter: str, role: str, layer: int = 0) -> float:
         """Return the value of a parameter in layer ``layer`` (from 0) of ``role``."""
-        value: Any = self._values[parameter]
-        if isinstance(value, Mapping):
-            value = value.get(role, self.parameters[parameter].identity)
-        return value[layer] if isinstance(value, tuple) else value
+        values = self.values(parameter, role)
+        return values[layer] if isinstance(values, tuple) else values
+
+    def of_role(self, role: str) -> dict[str, Any]:
+        """Return, as JSON-safe data, what differs from identity in a role."""
+        values = {name: self.values(name, role) for name in self.parameters}
+        return {
+            name: _plain(value)
+            for name, value in values.items()
+            if value != self.parameters[name].identity
+        }
 
     def check(self, layers: Mapping[str, int]) -> None:
         """Check the setting against the number of layers of each role of a model.

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import torch
 
-from nvreg.config import Experiment
+from nvreg.config import Experiment, Sweep
 from nvreg.data import Examples
-from nvreg.models.convert import convert_
 from nvreg.sweep.manifest import check_directory
-from nvreg.sweep.priors import prior_of
+from nvreg.sweep.priors import calibration_sample, prior_of
 from nvreg.sweep.progress import Progress
+from nvreg.sweep.search import any_setting, planned
 from nvreg.sweep.workbench import Workbench, open_workbench
+from nvreg.sweep.worker import made_methods
 
 SAMPLE_EXAMPLES = 200
 """What a setting is timed on, spread over all splits."""
@@ -25,7 +26,7 @@ SAMPLE_TOKENS = 1000
 
 
 def describe_plan(experiment: Experiment, *, quiet: bool = False) -> str:
-    """Check everything as a sweep does, time its last setting on a sample, and return the plan.
+    """Check everything as a sweep does, time a setting on a sample, and return the plan.
 
     Args:
         experiment: the experiment.
@@ -42,8 +43,10 @@ def describe_plan(experiment: Experiment, *, quiet: bool = False) -> str:
         check_directory(output, workbench)
         prior = prior_of(workbench, output / "prior.safetensors", progress)
         progress.phase("timing a setting")
-        model, trials = workbench.model, len(workbench.settings)
-        convert_(model, prior, workbench.settings[-1])
+        model, trials = workbench.model, 1 + planned(experiment.sweep, workbench.layers)
+        name, method = next(iter(made_methods(experiment).items()))
+        method.attach_(model, prior, calibration_sample(workbench))
+        method.set_(model, any_setting(experiment.sweep, name, workbench.layers))
         seconds = _seconds_a_trial(workbench)
     rows = {
         "experiment": f"{experiment.name}, {experiment.task}",
@@ -53,12 +56,18 @@ def describe_plan(experiment: Experiment, *, quiet: bool = False) -> str:
             for domain, splits in workbench.scored.items()
             for split, scored in splits.items()
         ),
-        "trials": f"{trials}, the pretrained model's first, sampler: {experiment.sweep.sampler}",
+        "trials": f"{trials}, the pretrained model's first, {_describe_sweep(experiment.sweep)}",
         "time": f"about {_duration(seconds)} a trial, {_duration(seconds * trials)} for all, and the prior",
         "memory": f"about {_peak_bytes(model.device) / 1e9:.1f} GB",
         "output": f"{output}{', which has trials already' if output.exists() else ''}",
     }
     return "\n".join(f"{name:<12}{text}" for name, text in rows.items())
+
+
+def _describe_sweep(sweep: Sweep) -> str:
+    searched = f"methods: {', '.join(sweep.methods)}; seeds: {', '.join(map(str, sweep.seeds))}"
+    racing = f"; racing after {sweep.racing.after} examples" if sweep.racing else ""
+    return f"{searched}; sampler: {sweep.sampler}{racing}"
 
 
 def _seconds_a_trial(workbench: Workbench) -> float:

@@ -16,9 +16,13 @@ import torch
 
 import nvreg
 from nvreg.errors import UserError
+from nvreg.sweep.priors import calibrates
+from nvreg.sweep.search import planned
 from nvreg.sweep.store import digest
+from nvreg.sweep.worker import made_methods
 from nvreg.tasks import SCORING_VERSION
 from nvreg.tasks.metrics import METRICS
+from nvreg.tasks.sampling import CALIBRATION_TOKENS
 
 if TYPE_CHECKING:
     from nvreg.prior.artefact import Prior
@@ -45,8 +49,16 @@ def context_of(workbench: Workbench, prior: Prior) -> str:
             "generation": {key: value for key, value in defaults.items() if key != "transformers_version"},
             "scoring": SCORING_VERSION,
             "versions": {name: version(name).split(".")[:2] for name in ("torch", "transformers")},
+            **_calibration(workbench),
         }
     )
+
+
+def _calibration(workbench: Workbench) -> dict[str, Any]:
+    """Return what prior weights are solved on, where some setting names them."""
+    if not calibrates(workbench.experiment):
+        return {}
+    return {"calibration": [workbench.training.fingerprint, CALIBRATION_TOKENS]}
 
 
 def manifest_of(workbench: Workbench, prior: Prior) -> dict[str, Any]:
@@ -60,7 +72,9 @@ def manifest_of(workbench: Workbench, prior: Prior) -> dict[str, Any]:
         "prior": {"kind": prior.kind, "fingerprint": prior.fingerprint},
         "context": context_of(workbench, prior),
         "metrics": {name: METRICS[name].signature() for name in experiment.evaluation.metrics},
-        "seed": experiment.sweep.seed,
+        "methods": {name: method.fingerprint for name, method in made_methods(experiment).items()},
+        "seeds": experiment.sweep.seeds,
+        "planned": planned(experiment.sweep, workbench.layers),
         "nvreg": nvreg.__version__,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "git_commit": _git_commit(Path(nvreg.__file__).parents[1]),

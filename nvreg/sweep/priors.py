@@ -1,4 +1,4 @@
-"""The prior of a sweep or of a file of text."""
+"""What a sweep takes from training text: the prior, and the sample that prior weights are calibrated on."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nvreg.data import load_examples
+from nvreg.config import Experiment
 from nvreg.errors import UserError
 from nvreg.models.identity import identify
-from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.prior.artefact import Prior
 from nvreg.prior.estimate import estimate_prior
 from nvreg.sweep.progress import Progress
 from nvreg.sweep.store import digest
 from nvreg.sweep.workbench import Workbench
-from nvreg.tasks.files import batches_of_file
+from nvreg.tasks.sampling import random_batches
 
 
 def prior_of(workbench: Workbench, kept: Path, progress: Progress) -> Prior:
@@ -31,15 +30,14 @@ def prior_of(workbench: Workbench, kept: Path, progress: Progress) -> Prior:
     Raises:
         UserError: if the training text or the prior's file cannot be had, or the prior is of another model.
     """
-    source, data = workbench.experiment.prior, workbench.experiment.data
+    source = workbench.experiment.prior
     if source.path is not None:
         prior = Prior.load(source.path)
         prior.check(workbench.model)
         return prior
     if source.kind == "gaussian":
         return Prior.gaussian(workbench.model)
-    assert data.in_domain.train is not None
-    examples = load_examples(data.in_domain.train, data.columns, workbench.task.required)
+    examples = workbench.training
     text = digest([examples.fingerprint, workbench.reading, source.max_tokens])
     with suppress(UserError):
         prior = Prior.load(kept)
@@ -55,28 +53,17 @@ def prior_of(workbench: Workbench, kept: Path, progress: Progress) -> Prior:
     return estimate_prior(workbench.model, counted(), max_tokens=source.max_tokens, data_fingerprint=text)
 
 
-def prior_of_file(
-    model_path: str, files: Path, column: str, target_column: str | None, progress: Progress
-) -> Prior:
-    """Return the empirical prior of a model over a file of text.
-
-    Args:
-        model_path: a directory, or a name on the hub.
-        files: a file or glob, as in `nvreg.config.Source`.
-        column: the file's column of texts, or of sources.
-        target_column: its column of targets, for an encoder-decoder model alone.
-        progress: counts batches.
+def calibration_sample(workbench: Workbench) -> list[dict[str, Tensor]]:
+    """Return a sample of the training text, teacher-forced; nothing where no setting of a sweep needs it.
 
     Raises:
-        UserError: if the model or the text cannot be had.
+        UserError: if the training text cannot be had.
     """
-    model = load_model(model_path)
-    batches = batches_of_file(model, load_tokenizer(model_path), files, column, target_column)
-    progress.phase("estimating the prior", len(batches))
+    if not calibrates(workbench.experiment):
+        return []
+    return random_batches(workbench.task, workbench.training)
 
-    def counted() -> Iterator[dict[str, Tensor]]:
-        for batch in batches:
-            yield batch
-            progress.step()
 
-    return estimate_prior(model, counted())
+def calibrates(experiment: Experiment) -> bool:
+    """Return whether some setting of an experiment names a prior weight to solve for."""
+    return any("prior_weight" in method.parameters for method in experiment.sweep.methods.values())

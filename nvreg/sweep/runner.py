@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pandas as pd
 import yaml
 
-from nvreg.attention.settings import Settings
 from nvreg.config import Experiment
 from nvreg.files import write_text
-from nvreg.models.convert import convert_
+from nvreg.methods import METHODS
 from nvreg.prior.artefact import Prior
+from nvreg.sweep.executors import Executor, Local
+from nvreg.sweep.ledger import Ledger
 from nvreg.sweep.manifest import check_directory, manifest_of
-from nvreg.sweep.measure import measure
-from nvreg.sweep.priors import prior_of
+from nvreg.sweep.priors import calibration_sample, prior_of
 from nvreg.sweep.progress import Progress
-from nvreg.sweep.store import Trial, TrialStore, exclusive, trial_key
-from nvreg.sweep.workbench import Workbench, open_workbench
-from nvreg.tasks.metrics import METRICS
+from nvreg.sweep.search import Search, searches
+from nvreg.sweep.store import PRETRAINED, Trial, TrialStore, exclusive
+from nvreg.sweep.workbench import open_workbench
+from nvreg.sweep.worker import Job, Measured, Worker
 
 
 class Outcome(NamedTuple):
     """How the trials of a sweep ended, those measured before included."""
 
     completed: int
+    stopped: int
     failed: int
 
 
@@ -54,13 +55,18 @@ def run_sweep(
         workbench = open_workbench(experiment)
         check_directory(output, workbench)
         prior = prior_of(workbench, output / "prior.safetensors", progress)
+        sample = calibration_sample(workbench)
         output.mkdir(parents=True, exist_ok=True)
         with exclusive(output):
             manifest = manifest_of(workbench, prior)
             _write(output, manifest, experiment, prior)
-            convert_(workbench.model, prior)
-            run = _Run(workbench, TrialStore(output), manifest["context"], progress)
-            return run.measure(fail_fast, retry_failed)
+            ledger = Ledger(
+                experiment, TrialStore(output), manifest["context"], manifest["methods"], retry_failed
+            )
+            planned = list(searches(experiment, workbench.layers, output))
+            with closing(Local(Worker(workbench, prior, sample), progress.step)) as executor:
+                run = _Run(experiment, ledger, planned, executor, progress, fail_fast)
+                return run.measure(steps=sum(map(len, workbench.scored.values())))
 
 
 def _write(output: Path, manifest: Mapping[str, Any], experiment: Experiment, prior: Prior) -> None:
@@ -71,90 +77,123 @@ def _write(output: Path, manifest: Mapping[str, Any], experiment: Experiment, pr
 
 
 class _Run:
-    """The trials of one sweep in one context."""
+    """One sweep under way."""
 
-    def __init__(self, workbench: Workbench, store: TrialStore, context: str, progress: Progress) -> None:
-        self._workbench = workbench
-        self._experiment = workbench.experiment
-        self._store = store
-        self._context = context
-        self._progress = progress
-        self._planned = {
-            trial_key(context, self._experiment.sweep.method, settings): settings
-            for settings in workbench.settings
-        }
+    def __init__(
+        self,
+        experiment: Experiment,
+        ledger: Ledger,
+        planned: Sequence[Search],
+        executor: Executor,
+        progress: Progress,
+        fail_fast: bool,
+    ) -> None:
+        self._experiment, self._ledger, self._searches = experiment, ledger, planned
+        self._executor, self._progress, self._fail_fast = executor, progress, fail_fast
+        self._total = 1 + sum(search.planned for search in planned)
 
-    def measure(self, fail_fast: bool, retry_failed: bool) -> Outcome:
-        """Measure what is left and return how all planned trials ended."""
-        kept = self._kept()
-        left = [
-            key for key in self._planned if key not in kept or (retry_failed and kept[key].status == "failed")
-        ]
-        self._progress.start(len(self._planned), len(left), sum(map(len, self._workbench.scored.values())))
+    def measure(self, steps: int) -> Outcome:
+        """Measure what is left, in ``steps`` steps a trial, and return how all planned trials ended."""
+        self._progress.start(self._total, self._total - len(self._measured()), steps)
         try:
-            for key in left:
-                trial = self._trial(key, fail_fast)
-                self._store.append(trial)
-                self._progress.finish_trial(self._describe(trial), f"best {self._describe(self._best())}")
+            if self._ledger.pretrained() is None:
+                self._executor.submit(Job(self._ledger.pretrained_key, 0))
+                self._finish(*self._executor.next())
+            for search in self._searches:
+                self._measure_search(search)
         finally:
-            statuses = [trial.status for trial in self._kept().values()]
-            outcome = Outcome(statuses.count("completed"), statuses.count("failed"))
+            statuses = [trial.status for trial in self._measured()]
+            outcome = Outcome(*(statuses.count(status) for status in ("completed", "stopped", "failed")))
+            stopped = f"{outcome.stopped} stopped, " if outcome.stopped else ""
             self._progress.say(
-                f"{outcome.completed} of {len(self._planned)} trials completed, {outcome.failed} failed, "
+                f"{outcome.completed} of {self._total} trials completed, {stopped}{outcome.failed} failed, "
                 f"in {self._experiment.output}"
             )
         return outcome
 
-    def _kept(self) -> dict[str, Trial]:
-        """Return the planned trials that have been measured."""
-        kept = self._store.trials(self._context)
-        return {key: kept[key] for key in self._planned if key in kept}
+    def _measured(self) -> list[Trial]:
+        """Return the planned trials that need not be measured again."""
+        pretrained = self._ledger.pretrained()
+        trials = [trial for search in self._searches for trial in self._ledger.trials_of(search)]
+        return trials if pretrained is None else [pretrained, *trials]
 
-    def _trial(self, key: str, fail_fast: bool) -> Trial:
-        settings, number, started = self._planned[key], self._number(key), time.monotonic()
+    def _measure_search(self, search: Search) -> None:
+        kind = METHODS[search.method].setting
+        for trial in self._ledger.trials_of(search):
+            search.remember(kind.from_dict(trial.settings), self._ledger.scores(trial))
+        under_way = 0
+        while True:
+            while under_way < self._executor.capacity and (job := self._next(search)):
+                self._executor.submit(job)
+                under_way += 1
+            if not under_way:
+                return
+            job, measured = self._executor.next()
+            under_way -= 1
+            trial = self._finish(job, measured)
+            assert job.setting is not None
+            search.tell(job.setting, self._ledger.scores(trial))
 
-        def keep(domain: str, split: str, frame: pd.DataFrame) -> None:
-            self._store.save_examples(key, domain, split, frame)
-            self._progress.step()
+    def _next(self, search: Search) -> Job | None:
+        """Return the next job of a search; what has been measured before is only taken note of."""
+        while (setting := search.ask()) is not None:
+            key = self._ledger.key(search, setting)
+            trial = self._ledger.find(key, search.seed)
+            if trial is None:
+                return Job(
+                    key=key,
+                    number=self._ledger.number(key),
+                    method=search.method,
+                    setting=setting,
+                    seed=search.seed,
+                    incumbent=self._ledger.incumbent(search),
+                    pretrained=self._ledger.pretrained_predictions(),
+                )
+            search.tell(setting, self._ledger.scores(trial))
+        return None
 
-        measured, error = None, None
-        try:
-            measured = measure(self._workbench, settings, keep)
-        except Exception as raised:
-            if fail_fast or settings.is_identity:
-                raise
-            error = f"{type(raised).__name__}: {' '.join(str(raised).split())}"
-        return Trial(
-            key=key,
-            context=self._context,
-            number=number,
-            method=self._experiment.sweep.method,
-            settings=settings.to_dict(),
-            status="completed" if measured else "failed",
-            metrics=measured.metrics if measured else {},
-            prior_weight=measured.prior_weight if measured else None,
-            strength=measured.strength if measured else None,
-            seconds=round(time.monotonic() - started, 3),
-            error=error,
+    def _finish(self, job: Job, measured: Measured) -> Trial:
+        """Keep what came of a job.
+
+        Raises:
+            Exception: what it failed with, where that ends the sweep.
+        """
+        if measured.exception and (self._fail_fast or job.setting is None):
+            raise measured.exception
+        if measured.halved:
+            self._progress.say(
+                f"{measured.halved} batches did not fit in memory and were halved; "
+                "a smaller evaluation.batch_tokens saves the attempt"
+            )
+        for (domain, split), frame in measured.frames.items():
+            self._ledger.store.save_examples(job.key, domain, split, frame)
+        trial = Trial(
+            key=job.key,
+            context=self._ledger.context,
+            number=job.number,
+            method=job.method or PRETRAINED,
+            seed=job.seed,
+            settings=job.setting.to_dict() if job.setting else {},
+            resolved=measured.resolved,
+            status="failed" if measured.error else "stopped" if measured.is_stopped else "completed",
+            metrics=measured.metrics,
+            prior_weight=measured.prior_weight,
+            strength=measured.strength,
+            seconds=measured.seconds,
+            error=measured.error,
         )
-
-    def _number(self, key: str) -> int:
-        """Return the number a trial had, or the next: 0 for the pretrained model, which is measured first."""
-        known = self._store.trials(self._context)
-        return known[key].number if key in known else max((t.number + 1 for t in known.values()), default=0)
-
-    def _best(self) -> Trial:
-        """Return the best completed trial on in-domain validation, the first of equals."""
-        completed = [trial for trial in self._kept().values() if trial.status == "completed"]
-        sign = 1 if METRICS[self._experiment.selection.metric].higher_is_better else -1
-        return max(completed, key=lambda trial: sign * self._validation(trial))
-
-    def _validation(self, trial: Trial) -> float:
-        """Return a completed trial's in-domain validation score by the selection metric."""
-        domain, metric = self._experiment.data.in_domain.name, self._experiment.selection.metric
-        return float(trial.metrics[domain]["validation"][metric])
+        self._ledger.store.append(trial)
+        self._progress.finish_trial(self._describe(trial), f"best {self._describe(self._ledger.best())}")
+        return trial
 
     def _describe(self, trial: Trial) -> str:
-        settings = str(Settings.from_dict(trial.settings)) if trial.number else "pretrained"
-        metric = self._experiment.selection.metric
-        return f"{trial.error or f'{metric} {self._validation(trial):.4g}'} ({settings})"
+        """Say in a few words what a trial was, and what it scores."""
+        if trial.method == PRETRAINED:
+            name = PRETRAINED
+        else:
+            setting = METHODS[trial.method].setting.from_dict(trial.settings)
+            name = str(setting) if len(self._experiment.sweep.methods) == 1 else f"{trial.method} {setting}"
+        if trial.status == "completed":
+            metric = self._experiment.selection.metric
+            return f"{metric} {self._ledger.validation_score(trial):.4g} ({name})"
+        return f"{trial.error or 'stopped, clearly worse'} ({name})"

@@ -16,9 +16,11 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from nvreg.attention.settings import Settings
 from nvreg.errors import UserError
 from nvreg.files import write_bytes
+
+PRETRAINED = "pretrained"
+"""The method of the trial of the pretrained model."""
 
 Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Domain, then split, then metric."""
@@ -32,12 +34,17 @@ class Trial:
         key: digest of everything that can change the numbers.
         context: digest of all of it but method and settings; trials of one context compare.
         number: 0 for the pretrained model, then in the order of measuring.
-        method: the method of regularisation.
-        settings: what `nvreg.Settings.to_dict` returns.
-        status: failed trials have an ``error`` and no metrics.
+        method: the method of regularisation, `PRETRAINED` for the pretrained model.
+        seed: of the search that drew the setting; None for the pretrained model. A setting that searches of
+            several seeds draw has a line for each, with the same key and number, and is measured once.
+        settings: as they were asked for.
+        resolved: the NV settings they stood for, with every tau_alpha that was solved for, one a layer; None
+            for methods that have none.
+        status: failed trials have an ``error`` and no metrics. Stopped ones lost a race: their metrics are
+            of the first examples of the validation sets alone, and nothing ever selects them.
         metrics: value by domain, split and metric.
         prior_weight: mean weight of the prior on the in-domain validation set, teacher-forced.
-        strength: mean discarded share on the same (docs/method.md, section 6).
+        strength: how strongly the setting regularises, on the same; 0 at identity.
         seconds: wall-clock time of the measurement.
         error: one line.
     """
@@ -46,8 +53,10 @@ class Trial:
     context: str
     number: int
     method: str
+    seed: int | None
     settings: Mapping[str, Any]
-    status: Literal["completed", "failed"]
+    resolved: Mapping[str, Any] | None
+    status: Literal["completed", "stopped", "failed"]
     metrics: Metrics
     prior_weight: float | None
     strength: float | None
@@ -60,9 +69,15 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def trial_key(context: str, method: str, settings: Settings) -> str:
-    """Return the key of a trial: a digest of everything that can change its numbers."""
-    return digest([context, method, settings.to_dict()])
+def trial_key(context: str, method: str, settings: Mapping[str, Any]) -> str:
+    """Return the key of a trial: a digest of everything that can change its numbers.
+
+    Args:
+        context: digest of everything but method and settings.
+        method: what identifies the method (`nvreg.methods.Method.fingerprint`).
+        settings: what `nvreg.parameters.Setting.to_dict` returns.
+    """
+    return digest([context, method, settings])
 
 
 def read_trials(path: Path) -> Iterator[Trial]:
@@ -98,11 +113,11 @@ class TrialStore:
         self._examples = directory / "examples"
         self._path.touch()
         os.truncate(self._path, self._path.read_bytes().rfind(b"\n") + 1)
-        self._trials = {trial.key: trial for trial in read_trials(self._path)}
+        self._trials = {(trial.key, trial.seed): trial for trial in read_trials(self._path)}
 
-    def trials(self, context: str) -> dict[str, Trial]:
-        """Return the latest trial of each key in a context."""
-        return {key: trial for key, trial in self._trials.items() if trial.context == context}
+    def trials(self, context: str) -> list[Trial]:
+        """Return the latest trial of each key and seed in a context."""
+        return [trial for trial in self._trials.values() if trial.context == context]
 
     def append(self, trial: Trial) -> None:
         """Add a trial; it is on disk when this returns."""
@@ -111,7 +126,7 @@ class TrialStore:
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
-        self._trials[trial.key] = trial
+        self._trials[trial.key, trial.seed] = trial
 
     def save_examples(self, key: str, domain: str, split: str, frame: pd.DataFrame) -> None:
         """Write the statistics of a trial's examples, all of them before the trial is appended."""
@@ -120,6 +135,10 @@ class TrialStore:
         content = BytesIO()
         frame.to_parquet(content, index=False)
         write_bytes(path, content.getvalue())
+
+    def load_examples(self, key: str, domain: str, split: str) -> pd.DataFrame:
+        """Read what `save_examples` wrote."""
+        return pd.read_parquet(self._examples / key / f"{domain}.{split}.parquet")
 
 
 @contextmanager

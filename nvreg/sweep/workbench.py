@@ -1,29 +1,38 @@
-"""What a sweep works on, loaded once: the model, the settings to try, the task and the encoded data."""
+"""What a sweep works on, loaded once: the model, the task and the encoded data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from transformers import PreTrainedModel
 
-from nvreg.attention.settings import Settings
 from nvreg.config import Experiment, InDomain, OutOfDomain, Reading, Source
 from nvreg.data import Examples, load_examples
+from nvreg.errors import UserError
 from nvreg.models.identity import fingerprint
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.models.registry import layers_by_role
-from nvreg.sweep.samplers import settings_to_try
+from nvreg.sweep.search import planned
 from nvreg.tasks import Encoded, Task, make_task
 
 
 @dataclass(frozen=True)
 class Scored:
-    """A split that every trial is scored on."""
+    """A split that every trial is scored on.
+
+    Attributes:
+        examples: what the data has.
+        encoded: the same as tokens.
+        parts: ``encoded`` in the order of scoring: with racing, the examples of a validation set that decide
+            the race, and the rest.
+    """
 
     examples: Examples
     encoded: Encoded
+    parts: tuple[Encoded, ...]
 
 
 @dataclass(frozen=True)
@@ -32,7 +41,6 @@ class Workbench:
 
     Attributes:
         experiment: what was asked for.
-        settings: what will be tried, the pretrained model's first.
         model: not converted yet.
         fingerprint: the model's.
         task: encodes and scores.
@@ -40,11 +48,27 @@ class Workbench:
     """
 
     experiment: Experiment
-    settings: list[Settings]
     model: PreTrainedModel
     fingerprint: str
     task: Task
     scored: Mapping[str, Mapping[str, Scored]]
+
+    @property
+    def layers(self) -> Mapping[str, int]:
+        """Number of layers by role of the model."""
+        return layers_by_role(self.model)
+
+    @cached_property
+    def training(self) -> Examples:
+        """The in-domain training text, which is never scored.
+
+        Raises:
+            UserError: if it cannot be had.
+        """
+        source = self.experiment.data.in_domain.train
+        if source is None:
+            raise UserError("expected data.in_domain.train, received none")
+        return load_examples(source, self.experiment.data.columns, self.task.required)
 
     @property
     def in_domain_validation(self) -> Scored:
@@ -73,21 +97,28 @@ def open_workbench(experiment: Experiment) -> Workbench:
         device=source.device,
         trust_remote_code=trust,
     )
-    settings = settings_to_try(experiment.sweep, layers_by_role(model))
+    planned(experiment.sweep, layers_by_role(model))
     tokenizer = load_tokenizer(source.path, revision=source.revision, trust_remote_code=trust)
     task = make_task(experiment.task, tokenizer, model.config, data=data, evaluation=experiment.evaluation)
 
-    def load(split: Source) -> Scored:
-        examples = load_examples(split, data.columns, task.required)
-        return Scored(examples, task.encode(examples))
+    racing = experiment.sweep.racing
+
+    def load(source: Source, split: str) -> Scored:
+        examples = load_examples(source, data.columns, task.required)
+        encoded, parts = task.encode(examples), [examples.records]
+        if racing and split == "validation":
+            parts = [examples.records[: racing.after], examples.records[racing.after :]]
+        if not parts[-1] or len(parts) == 1:
+            return Scored(examples, encoded, (encoded,))
+        return Scored(examples, encoded, tuple(task.encode(Examples(part)) for part in parts))
 
     domains: list[InDomain | OutOfDomain] = [data.in_domain, *data.out_of_domain]
     scored = {
         domain.name: {
-            split: load(text)
+            split: load(text, split)
             for split, text in (("validation", domain.validation), ("test", domain.test))
             if text is not None
         }
         for domain in domains
     }
-    return Workbench(experiment, settings, model, fingerprint(model), task, scored)
+    return Workbench(experiment, model, fingerprint(model), task, scored)

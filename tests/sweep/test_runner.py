@@ -7,16 +7,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from nvreg import Prior, Settings, UserError
+from nvreg import Prior, UserError
 from nvreg.config import Experiment, load_experiment
-from nvreg.sweep import priors, runner
+from nvreg.methods.nv import NVSetting
+from nvreg.parameters import Setting
+from nvreg.sweep import priors, worker
 from nvreg.sweep.dry_run import describe_plan
 from nvreg.sweep.runner import run_sweep
-from nvreg.sweep.samplers import settings_to_try
+from nvreg.sweep.search import listed_settings
 from nvreg.sweep.store import Trial, exclusive, read_trials
+from nvreg.sweep.worker import Worker
 from nvreg.tasks.metrics import score
 
 LAYERS = {"encoder": 2, "cross": 2, "decoder": 2}
@@ -31,7 +35,7 @@ def trials_in(output: Path) -> list[Trial]:
 def finished(tiny_experiment, tmp_path_factory) -> Path:
     """The output of a whole sweep, to look at."""
     output = tmp_path_factory.mktemp("finished") / "output"
-    assert run_sweep(load_experiment(tiny_experiment, [f"output={output}"]), quiet=True) == (4, 0)
+    assert run_sweep(load_experiment(tiny_experiment, [f"output={output}"]), quiet=True) == (4, 0, 0)
     return output
 
 
@@ -52,38 +56,40 @@ def experiment(tiny_experiment, tmp_path) -> Callable[..., Experiment]:
 
 
 @pytest.fixture
-def measured(monkeypatch) -> list[Settings]:
+def measured(monkeypatch) -> list[Setting | None]:
     """The settings that are measured from here on."""
     seen = []
-    measure = runner.measure
+    measure = Worker._measured
 
-    def spy(workbench, settings, keep):
-        seen.append(settings)
-        return measure(workbench, settings, keep)
+    def spy(self, job, step):
+        seen.append(job.setting)
+        return measure(self, job, step)
 
-    monkeypatch.setattr(runner, "measure", spy)
+    monkeypatch.setattr(Worker, "_measured", spy)
     return seen
 
 
 def fail_at(monkeypatch, number: int, error: BaseException) -> None:
     """Let the measuring of the number-th settings from here on fail."""
-    measure, calls = runner.measure, []
+    measure, calls = Worker._measured, []
 
-    def failing(workbench, settings, keep):
-        calls.append(settings)
+    def failing(self, job, step):
+        calls.append(job)
         if len(calls) == number:
             raise error
-        return measure(workbench, settings, keep)
+        return measure(self, job, step)
 
-    monkeypatch.setattr(runner, "measure", failing)
+    monkeypatch.setattr(Worker, "_measured", failing)
 
 
 def test_the_pretrained_model_and_every_setting_are_measured_in_order(finished, experiment):
     trials = trials_in(finished)
-    planned = settings_to_try(experiment().sweep, LAYERS)
+    planned = listed_settings(experiment().sweep, "nv", 0, LAYERS)
     assert [trial.number for trial in trials] == [0, 1, 2, 3]
-    assert [Settings.from_dict(trial.settings) for trial in trials] == planned
+    assert [NVSetting.from_dict(trial.settings) for trial in trials[1:]] == planned
+    assert [(trial.method, trial.seed) for trial in trials] == [("pretrained", None)] + [("nv", 0)] * 3
     assert trials[0].settings == {}
+    assert all(trial.resolved == trial.settings for trial in trials[1:])
     assert (trials[0].prior_weight, trials[0].strength) == (0, 0)
     for trial in trials:
         assert {domain: set(splits) for domain, splits in trial.metrics.items()} == {
@@ -118,20 +124,20 @@ def test_the_directory_says_what_it_was_made_from(finished, experiment):
 def test_a_finished_sweep_measures_and_estimates_nothing_again(output, experiment, measured, monkeypatch):
     monkeypatch.setattr(priors, "estimate_prior", None)
     before = (output / "trials.jsonl").read_bytes()
-    assert run_sweep(experiment(), quiet=True) == (4, 0)
+    assert run_sweep(experiment(), quiet=True) == (4, 0, 0)
     assert measured == []
     assert (output / "trials.jsonl").read_bytes() == before
 
 
 def test_more_trials_measure_only_the_new_ones(output, experiment, measured):
     more = experiment("sweep.trials=4", "sweep.enqueue=[{tau_mu: 0.9}]")
-    assert run_sweep(more, quiet=True) == (5, 0)
-    assert measured == [Settings(tau_mu=0.9)]
+    assert run_sweep(more, quiet=True) == (5, 0, 0)
+    assert measured == [NVSetting(tau_mu=0.9)]
     assert [trial.number for trial in trials_in(output)] == [0, 1, 2, 3, 4]
 
 
 def test_smaller_batches_continue_a_sweep(output, experiment, measured):
-    assert run_sweep(experiment("evaluation.batch_tokens=64"), quiet=True) == (4, 0)
+    assert run_sweep(experiment("evaluation.batch_tokens=64"), quiet=True) == (4, 0, 0)
     assert measured == []
 
 
@@ -147,7 +153,7 @@ def test_smaller_batches_continue_a_sweep(output, experiment, measured):
 )
 def test_what_can_change_a_number_is_measured_anew_and_the_old_is_kept(output, experiment, override):
     old = trials_in(output)
-    assert run_sweep(experiment(override, "sweep.trials=1"), quiet=True) == (2, 0)
+    assert run_sweep(experiment(override, "sweep.trials=1"), quiet=True) == (2, 0, 0)
     trials = trials_in(output)
     assert trials[:4] == old
     assert [trial.number for trial in trials[4:]] == [0, 1]
@@ -170,7 +176,7 @@ def test_killed_in_the_middle_and_run_again_nothing_is_lost_or_doubled(
     assert 2 <= len(kept) < 4
     log.write_bytes(log.read_bytes() + b'{"key": "torn')
 
-    assert run_sweep(experiment("data.max_length=128"), quiet=True) == (4, 0)
+    assert run_sweep(experiment("data.max_length=128"), quiet=True) == (4, 0, 0)
     trials = trials_in(output)
     assert trials[: len(kept)] == kept
     assert [replace(trial, key="", context="") for trial in trials] == [
@@ -180,7 +186,7 @@ def test_killed_in_the_middle_and_run_again_nothing_is_lost_or_doubled(
 
 def test_a_failed_trial_is_recorded_and_the_sweep_goes_on(experiment, tmp_path, monkeypatch):
     fail_at(monkeypatch, 3, RuntimeError("out of\nmemory"))
-    assert run_sweep(experiment(), quiet=True) == (3, 1)
+    assert run_sweep(experiment(), quiet=True) == (3, 0, 1)
     failed = trials_in(tmp_path / "output")[2]
     assert (failed.status, failed.number, failed.metrics) == ("failed", 2, {})
     assert failed.error == "RuntimeError: out of memory"
@@ -193,9 +199,9 @@ def test_a_failed_trial_is_measured_again_only_when_asked(
         fail_at(patch, 3, RuntimeError("once"))
         run_sweep(experiment(), quiet=True)
     measured.clear()
-    assert run_sweep(experiment(), quiet=True) == (3, 1)
+    assert run_sweep(experiment(), quiet=True) == (3, 0, 1)
     assert measured == []
-    assert run_sweep(experiment(), retry_failed=True, quiet=True) == (4, 0)
+    assert run_sweep(experiment(), retry_failed=True, quiet=True) == (4, 0, 0)
     assert len(measured) == 1
     assert trials_in(tmp_path / "output")[-1] == trials_in(finished)[2]
 
@@ -255,13 +261,13 @@ def test_a_directory_that_another_sweep_writes_is_refused(output, experiment):
 
 
 def test_a_space_must_fit_the_model(experiment):
-    with pytest.raises(UserError, match=r"sweep.space.tau_mu.head: expected a role of this model"):
-        run_sweep(experiment("sweep.space.tau_mu={head: 0.5}"), quiet=True)
+    with pytest.raises(UserError, match=r"sweep.space.tau_mu.cross: expected 2 values, one a layer"):
+        run_sweep(experiment("sweep.space.tau_mu={cross: {layers: [1, 1, 0.5]}}"), quiet=True)
 
 
 def test_a_saved_prior_is_used_and_one_of_another_model_refused(finished, experiment, tmp_path):
     saved = experiment(f"prior={{path: {finished / 'prior.safetensors'}}}", "sweep.trials=1")
-    assert run_sweep(saved, quiet=True) == (2, 0)
+    assert run_sweep(saved, quiet=True) == (2, 0, 0)
     assert trials_in(tmp_path / "output") == trials_in(finished)[:2]
 
     from tests.tiny import tiny_marian
@@ -280,7 +286,69 @@ def test_a_saved_prior_is_used_and_one_of_another_model_refused(finished, experi
 
 def test_a_dry_run_writes_nothing_and_tells_the_plan(experiment, tmp_path):
     plan = describe_plan(experiment(), quiet=True)
-    assert "trials      4," in plan
+    assert "trials      4, the pretrained model's first, methods: nv; seeds: 0; sampler: random" in plan
     assert "home validation 8 (0 cut to fit)" in plan
     assert "MarianMTModel, 54,528 parameters" in plan
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_setting_that_two_seeds_draw_is_measured_once_and_belongs_to_both(experiment, tmp_path, measured):
+    seeds = ["sweep.seeds=[1, 2]", "sweep.trials=2", "sweep.enqueue=[{tau_mu: 0.9}]"]
+    assert run_sweep(experiment(*seeds), quiet=True) == (5, 0, 0)
+    assert len(measured) == 4
+    trials = trials_in(tmp_path / "output")
+    assert [(trial.number, trial.seed) for trial in trials] == [(0, None), (1, 1), (2, 1), (1, 2), (3, 2)]
+    assert trials[3] == replace(trials[1], seed=2)
+    measured.clear()
+    assert run_sweep(experiment(*seeds), quiet=True) == (5, 0, 0)
+    assert measured == []
+
+
+def test_a_prior_weight_is_solved_for_and_both_are_recorded(experiment, tmp_path):
+    wish = {"prior_weight": {"cross": 0.2}, "tau_sigma": {"encoder": 0.1}}
+    assert run_sweep(experiment("sweep.trials=1", f"sweep.enqueue=[{wish}]"), quiet=True) == (2, 0, 0)
+    trial = trials_in(tmp_path / "output")[1]
+    assert trial.settings == wish
+    assert trial.resolved["tau_sigma"] == wish["tau_sigma"]
+    assert len(trial.resolved["tau_alpha"]["cross"]) == 2
+    assert trial.prior_weight == pytest.approx(0.2 / 3, rel=0.2)  # of three roles, two are without
+
+    raw = experiment("sweep.trials=1", f"sweep.enqueue=[{trial.resolved}]")
+    run_sweep(raw.model_copy(update={"output": str(tmp_path / "raw")}), quiet=True)
+    assert trials_in(tmp_path / "raw")[1].metrics == trial.metrics
+
+
+RACING = ["sweep.racing={after: 6}", "sweep.trials=2", "sweep.enqueue=[{tau_sigma: 5}, {tau_sigma: 0.001}]"]
+
+
+def test_a_setting_that_loses_its_race_is_stopped_and_not_selectable(
+    experiment, finished, tmp_path, measured, monkeypatch
+):
+    races = []
+
+    def loses(setting, incumbent):
+        races.append((setting, incumbent))
+        return len(races) == 1
+
+    monkeypatch.setattr(worker, "is_clearly_worse", loses)
+    assert run_sweep(experiment(*RACING), quiet=True) == (2, 1, 0)
+    pretrained, lost, kept = trials_in(tmp_path / "output")
+    assert (lost.status, lost.strength, kept.status) == ("stopped", None, "completed")
+    assert lost.metrics.keys() == {"home", "away"}
+    assert all(splits.keys() == {"validation"} for splits in lost.metrics.values())
+    assert not (tmp_path / "output" / "examples" / lost.key).exists()
+    for domain, splits in trials_in(finished)[0].metrics.items():
+        assert pretrained.metrics[domain]["validation"] == pytest.approx(splits["validation"], rel=1e-6)
+        frame = pd.read_parquet(
+            tmp_path / "output" / "examples" / pretrained.key / f"{domain}.validation.parquet"
+        )
+        scores = -np.array([nll / tokens for nll, tokens, _ in frame["likelihood"]])
+        assert len(races[0][0][domain]) == 6
+        assert races[0][1][domain] == pytest.approx(scores[:6])
+
+    measured.clear()
+    assert run_sweep(experiment(*RACING), quiet=True) == (2, 1, 0)
+    assert measured == []
+    assert run_sweep(experiment(*RACING[1:]), quiet=True) == (3, 0, 0)
+    assert len(measured) == 1
+    assert trials_in(tmp_path / "output")[-1].metrics["home"].keys() == {"validation", "test"}

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvreg import Settings, UserError
+from nvreg.attention.settings import PARAMETERS, PRIOR_WEIGHT
 from nvreg.sweep.space import check_space, draw, parse_dimension, parse_space, product
 
 LAYERS = {"encoder": 2, "cross": 3, "decoder": 3}
@@ -32,7 +33,7 @@ def values_of(settings: Settings, parameter: str, role: str) -> list[float]:
 
 @given(spaces, st.integers(0, 2**32))
 def test_every_draw_lies_in_its_dimension_and_the_rest_is_identity(written, seed):
-    settings = draw(parse_space(written), LAYERS, np.random.default_rng(seed))
+    settings = Settings(**draw(parse_space(PARAMETERS, written), LAYERS, np.random.default_rng(seed)))
     for parameter in ("tau_alpha", "tau_sigma", "tau_mu"):
         for role in LAYERS:
             values = values_of(settings, parameter, role)
@@ -54,8 +55,8 @@ def test_every_draw_lies_in_its_dimension_and_the_rest_is_identity(written, seed
 
 
 def test_a_range_is_drawn_once_a_role_and_each_layer_once_a_layer():
-    space = parse_space({"tau_sigma": {"cross": [0, 1], "decoder": {"each_layer": [0, 1]}}})
-    drawn = [draw(space, LAYERS, np.random.default_rng(seed)) for seed in range(200)]
+    space = parse_space(PARAMETERS, {"tau_sigma": {"cross": [0, 1], "decoder": {"each_layer": [0, 1]}}})
+    drawn = [Settings(**draw(space, LAYERS, np.random.default_rng(seed))) for seed in range(200)]
     shared = [values_of(settings, "tau_sigma", "cross")[0] for settings in drawn]
     single = np.array([values_of(settings, "tau_sigma", "decoder") for settings in drawn])
     assert 0.4 < np.mean(shared) < 0.6
@@ -63,12 +64,43 @@ def test_a_range_is_drawn_once_a_role_and_each_layer_once_a_layer():
     assert np.abs(np.corrcoef(single.T) - np.eye(3)).max() < 0.3
 
 
+def test_one_dimension_may_serve_all_roles():
+    space = parse_space(PARAMETERS, {"tau_sigma": [0, 1], "tau_mu": {"values": [0.5]}})
+    drawn = Settings(**draw(space, LAYERS, np.random.default_rng(0)))
+    sigmas = {value for role in LAYERS for value in values_of(drawn, "tau_sigma", role)}
+    assert len(sigmas) == 1
+    assert {value for role in LAYERS for value in values_of(drawn, "tau_mu", role)} == {0.5}
+    with pytest.raises(UserError, match="expected values by layer under a role"):
+        check_space(parse_space(PARAMETERS, {"tau_sigma": {"each_layer": [0, 1]}}), LAYERS)
+
+
+@given(st.floats(1e-6, 0.5), st.floats(0.51, 0.99), st.integers(0, 2**32))
+def test_a_logarithmic_parameter_is_drawn_log_uniformly_above_0(low, high, seed):
+    generator = np.random.default_rng(seed)
+    dimension = parse_dimension("prior_weight", PRIOR_WEIGHT, [low, high])
+    drawn = [dimension.draw(generator, 1) for _ in range(200)]
+    assert low <= min(drawn) <= max(drawn) <= high
+    assert 0.3 < np.mean(np.array(drawn) < math.sqrt(low * high)) < 0.7
+    linear = parse_dimension("prior_weight", PRIOR_WEIGHT, [0, high])
+    assert 0.3 < np.mean([linear.draw(generator, 1) < high / 2 for _ in range(200)]) < 0.7
+
+
+def test_the_product_changes_the_encoder_last():
+    space = parse_space(
+        PARAMETERS,
+        {"tau_mu": {"decoder": {"values": [0.4, 0.5]}}, "tau_sigma": {"encoder": {"values": [0.1, 0.2]}}},
+    )
+    assert [values["tau_sigma"]["encoder"] for values in product(space)] == [0.1, 0.1, 0.2, 0.2]
+
+
 def test_the_product_of_choices_has_every_combination_once():
     space = parse_space(
-        {"tau_alpha": {"cross": {"values": [-1, "inf"]}}, "tau_sigma": {"cross": {"values": [0, 0.1, 0.2]}}}
+        PARAMETERS,
+        {"tau_alpha": {"cross": {"values": [-1, "inf"]}}, "tau_sigma": {"cross": {"values": [0, 0.1, 0.2]}}},
     )
     pairs = {
-        (settings.at("cross", 0).tau_alpha, settings.at("cross", 0).tau_sigma) for settings in product(space)
+        (values_of(Settings(**values), "tau_alpha", "cross")[0], values["tau_sigma"]["cross"])
+        for values in product(space)
     }
     assert pairs == {(a, s) for a in (-1, math.inf) for s in (0, 0.1, 0.2)}
     assert len(list(product(space))) == 6
@@ -97,16 +129,18 @@ def test_the_product_of_choices_has_every_combination_once():
 )
 def test_what_settings_or_the_syntax_do_not_allow_is_refused(parameter, written):
     with pytest.raises(ValueError, match="expected"):
-        parse_dimension(parameter, written)
+        parse_dimension(parameter, PARAMETERS[parameter], written)
 
 
 def test_roles_and_layers_that_the_model_has_not_are_refused_by_name():
     with pytest.raises(
-        UserError, match=r"sweep.space.tau_mu.head: expected a role of this model \(encoder, cross"
+        UserError, match=r"sweep.space.tau_mu.decoder: expected a role of this model \(encoder\)"
     ):
-        check_space(parse_space({"tau_mu": {"head": 0.5}}), LAYERS)
+        check_space(parse_space(PARAMETERS, {"tau_mu": {"decoder": 0.5}}), {"encoder": 2})
+    with pytest.raises(ValueError, match=r"tau_mu: expected roles among encoder, cross, decoder"):
+        parse_space(PARAMETERS, {"tau_mu": {"head": 0.5}})
     with pytest.raises(
         UserError, match=r"sweep.space.tau_mu.cross: expected 3 values, one a layer, received 2"
     ):
-        check_space(parse_space({"tau_mu": {"cross": {"layers": [0.5, 1]}}}), LAYERS)
-    check_space(parse_space({"tau_mu": {"cross": {"layers": [0.5, 1, 1]}}}), LAYERS)
+        check_space(parse_space(PARAMETERS, {"tau_mu": {"cross": {"layers": [0.5, 1]}}}), LAYERS)
+    check_space(parse_space(PARAMETERS, {"tau_mu": {"cross": {"layers": [0.5, 1, 1]}}}), LAYERS)

@@ -8,18 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvreg import Settings, UserError
+from nvreg import UserError
 from nvreg.sweep.store import Trial, TrialStore, exclusive, read_trials, trial_key
 
 
 def trial(number: int, context: str = "c", **changes) -> Trial:
     settings = {"tau_alpha": {"cross": float(number)}} if number else {}
     values = {
-        "key": trial_key(context, "nv", Settings.from_dict(settings)),
+        "key": trial_key(context, "nv", settings),
         "context": context,
         "number": number,
         "method": "nv",
+        "seed": 0,
         "settings": settings,
+        "resolved": settings,
         "status": "completed",
         "metrics": {"home": {"test": {"bleu": 12.5 + number}}},
         "prior_weight": 0.01,
@@ -42,7 +44,7 @@ def test_a_file_cut_anywhere_keeps_every_whole_line_and_takes_more(tmp_path_fact
     whole = content[:cut].count(b"\n")
 
     reopened = TrialStore(directory)
-    assert list(reopened.trials("c").values()) == [trial(number) for number in numbers[:whole]]
+    assert reopened.trials("c") == [trial(number) for number in numbers[:whole]]
     reopened.append(trial(99))
     assert list(read_trials(path)) == [trial(number) for number in [*numbers[:whole], 99]]
 
@@ -59,7 +61,7 @@ def test_trials_of_another_context_are_kept_but_not_returned(tmp_path):
     store = TrialStore(tmp_path)
     store.append(trial(0, context="old"))
     store.append(trial(0))
-    assert list(TrialStore(tmp_path).trials("c").values()) == [trial(0)]
+    assert TrialStore(tmp_path).trials("c") == [trial(0)]
     assert len(list(read_trials(tmp_path / "trials.jsonl"))) == 2
 
 
@@ -67,7 +69,14 @@ def test_the_last_line_of_a_key_counts(tmp_path):
     store = TrialStore(tmp_path)
     store.append(trial(1, status="failed", error="RuntimeError: out of memory"))
     store.append(trial(1))
-    assert list(TrialStore(tmp_path).trials("c").values()) == [trial(1)]
+    assert TrialStore(tmp_path).trials("c") == [trial(1)]
+
+
+def test_one_key_has_a_line_for_each_seed(tmp_path):
+    store = TrialStore(tmp_path)
+    for seed in (1, 2, 1):
+        store.append(trial(1, seed=seed, seconds=float(seed)))
+    assert TrialStore(tmp_path).trials("c") == [trial(1, seed=1), trial(1, seed=2, seconds=2.0)]
 
 
 def test_a_whole_line_that_is_no_trial_is_named(tmp_path):
@@ -84,6 +93,7 @@ def test_examples_are_kept_as_they_were(tmp_path):
     read = pd.read_parquet(tmp_path / "examples" / "k" / "home.test.parquet")
     assert read["prediction"].tolist() == ["ä", ""]
     assert [list(row) for row in read["likelihood"]] == [[1.5, 2.0], [0.1, 3.0]]
+    assert TrialStore(tmp_path).load_examples("k", "home", "test").equals(read)
     assert [path.name for path in (tmp_path / "examples" / "k").iterdir()] == ["home.test.parquet"]
 
 
@@ -99,13 +109,13 @@ def test_one_sweep_at_a_time_writes_a_directory(tmp_path):
 
 
 def test_a_key_depends_on_context_method_and_settings():
-    settings = Settings(tau_sigma={"cross": 0.1})
+    settings = {"tau_sigma": {"cross": 0.1}}
     keys = {
         trial_key("a", "nv", settings),
         trial_key("b", "nv", settings),
         trial_key("a", "other", settings),
-        trial_key("a", "nv", Settings(tau_sigma={"cross": 0.2})),
-        trial_key("a", "nv", Settings.identity()),
+        trial_key("a", "nv", {"tau_sigma": {"cross": 0.2}}),
+        trial_key("a", "nv", {}),
     }
     assert len(keys) == 5
-    assert trial_key("a", "nv", Settings.from_dict(settings.to_dict())) == trial_key("a", "nv", settings)
+    assert trial_key("a", "nv", dict(settings)) == trial_key("a", "nv", settings)

@@ -1,0 +1,147 @@
+"""What a sweep knows of its trials: those of its store that are of its context."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+
+from nvreg.config import Experiment
+from nvreg.methods import METHODS
+from nvreg.parameters import Setting
+from nvreg.sweep.racing import ExampleScores
+from nvreg.sweep.search import Search
+from nvreg.sweep.store import PRETRAINED, Trial, TrialStore, trial_key
+from nvreg.sweep.worker import example_scores
+from nvreg.tasks.metrics import METRICS
+
+
+class Ledger:
+    """The trials of one sweep.
+
+    Args:
+        experiment: the sweep's.
+        store: where trials are kept.
+        context: digest of everything but method and settings that can change a number.
+        methods: fingerprint of each method, by name.
+        retry_failed: failed trials count as not measured.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        store: TrialStore,
+        context: str,
+        methods: Mapping[str, str],
+        retry_failed: bool,
+    ) -> None:
+        self.store, self.context = store, context
+        self._experiment, self._methods, self._retry_failed = experiment, methods, retry_failed
+        self._metric = METRICS[experiment.selection.metric]
+        self._numbers = {trial.key: trial.number for trial in store.trials(context)}
+        self._numbers.setdefault(self.pretrained_key, 0)
+        self._example_scores = cache(self._read_example_scores)
+        self._pretrained_predictions = cache(self._read_predictions)
+
+    @property
+    def pretrained_key(self) -> str:
+        """The key of the pretrained model's trial."""
+        return trial_key(self.context, PRETRAINED, {})
+
+    def key(self, search: Search, setting: Setting) -> str:
+        """Return the key of a setting's trial."""
+        return trial_key(self.context, self._methods[search.method], setting.to_dict())
+
+    def number(self, key: str) -> int:
+        """Return the number of a trial: the one it had, or the next."""
+        return self._numbers.setdefault(key, max(self._numbers.values()) + 1)
+
+    def find(self, key: str, seed: int | None = None) -> Trial | None:
+        """Return the trial that need not be measured again, as that of ``seed`` whichever seed drew it first.
+
+        A line for the seed is added where there is none yet.
+        """
+        trials = [trial for trial in self._final() if trial.key == key]
+        for trial in trials:
+            if trial.seed == seed:
+                return trial
+        if not trials:
+            return None
+        copy = replace(trials[0], seed=seed)
+        self.store.append(copy)
+        return copy
+
+    def trials_of(self, search: Search) -> list[Trial]:
+        """Return the trials of a search that need not be measured again, in the order of their numbers."""
+        kind = METHODS[search.method].setting
+        trials = [
+            trial
+            for trial in self._final()
+            if (trial.method, trial.seed) == (search.method, search.seed)
+            and search.covers(kind.from_dict(trial.settings))
+        ]
+        return sorted(trials, key=lambda trial: trial.number)
+
+    def pretrained(self) -> Trial | None:
+        """Return the trial of the pretrained model, once there is one."""
+        return self.find(self.pretrained_key)
+
+    def scores(self, trial: Trial) -> Sequence[float] | None:
+        """Return what a trial scores on each validation set, the greater the better; None if it failed."""
+        if trial.status == "failed":
+            return None
+        splits = [by_split["validation"] for by_split in trial.metrics.values() if "validation" in by_split]
+        return [self._sign * float(metrics[self._metric.name]) for metrics in splits]
+
+    def best(self, search: Search | None = None) -> Trial:
+        """Return the best completed trial on in-domain validation, of a search, the first of equals."""
+        trials = self.trials_of(search) if search else list(self._final())
+        pretrained = self.pretrained()
+        assert pretrained is not None
+        completed = [pretrained, *(trial for trial in trials if trial.status == "completed")]
+        return max(completed, key=lambda trial: self._sign * self.validation_score(trial))
+
+    def validation_score(self, trial: Trial) -> float:
+        """Return a completed trial's in-domain validation score by the selection metric."""
+        return float(trial.metrics[self._experiment.data.in_domain.name]["validation"][self._metric.name])
+
+    def incumbent(self, search: Search) -> ExampleScores:
+        """Return what a setting of a search races against: nothing where the experiment has no racing."""
+        racing = self._experiment.sweep.racing
+        if racing is None:
+            return {}
+        scores = self._example_scores(self.best(search).key)
+        return {domain: by_example[: racing.after] for domain, by_example in scores.items()}
+
+    def pretrained_predictions(self) -> Mapping[tuple[str, str], Sequence[str]]:
+        """Return the pretrained model's predictions by domain and split, where a metric needs them."""
+        return self._pretrained_predictions() if "overlap" in self._experiment.evaluation.metrics else {}
+
+    def _read_predictions(self) -> Mapping[tuple[str, str], Sequence[str]]:
+        trial = self.pretrained()
+        assert trial is not None
+        return {
+            (domain, split): self.store.load_examples(trial.key, domain, split)["prediction"].to_list()
+            for domain, splits in trial.metrics.items()
+            for split in splits
+        }
+
+    def _read_example_scores(self, key: str) -> ExampleScores:
+        data = self._experiment.data
+        others = [domain.name for domain in data.out_of_domain if domain.validation]
+        return {
+            domain: example_scores(self._metric, self.store.load_examples(key, domain, "validation"))
+            for domain in (data.in_domain.name, *others)
+        }
+
+    def _final(self) -> Iterator[Trial]:
+        """Yield the trials that are not to be measured again."""
+        for trial in self.store.trials(self.context):
+            lost = trial.status == "stopped" and self._experiment.sweep.racing is None
+            failed = trial.status == "failed" and (self._retry_failed or trial.method == PRETRAINED)
+            if not lost and not failed:
+                yield trial
+
+    @property
+    def _sign(self) -> int:
+        return 1 if self._metric.higher_is_better else -1

@@ -1,0 +1,206 @@
+"""A worker: a model with data and prior, that measures one setting after another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from nvreg.config import Experiment
+from nvreg.diagnostics import recording
+from nvreg.methods import METHODS, Method
+from nvreg.parameters import Setting
+from nvreg.prior.artefact import Prior
+from nvreg.sweep.racing import ExampleScores, is_clearly_worse
+from nvreg.sweep.store import Metrics
+from nvreg.sweep.workbench import Workbench
+from nvreg.tasks import Encoded
+from nvreg.tasks.metrics import METRICS, Array, Metric, score, with_overlap
+
+Frames = dict[tuple[str, str], pd.DataFrame]
+"""The statistics of the examples by domain and split."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A setting to measure.
+
+    Attributes:
+        key: of its trial.
+        number: of its trial.
+        method: the method's name; None is the pretrained model.
+        setting: None for the pretrained model.
+        seed: of the search that asked for it.
+        incumbent: scores that stop the setting if it is clearly worse; none: it is measured to the end.
+        pretrained: the pretrained model's predictions by domain and split, where a metric compares with them.
+    """
+
+    key: str
+    number: int
+    method: str | None = None
+    setting: Setting | None = None
+    seed: int | None = None
+    incumbent: ExampleScores = field(default_factory=dict)
+    pretrained: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What came of a job.
+
+    Attributes:
+        metrics: by domain, split and name.
+        frames: the statistics that they are made of.
+        resolved: the NV settings that the setting stood for.
+        prior_weight: mean weight of the prior on in-domain validation, teacher-forced.
+        strength: how strongly the setting regularises, on the same.
+        seconds: wall-clock time.
+        is_stopped: whether it lost its race; then there are metrics of the first examples alone.
+        halved: how many batches did not fit in memory and were halved.
+        error: one line, where it failed.
+        exception: what it failed with.
+    """
+
+    metrics: Metrics
+    frames: Frames
+    resolved: Mapping[str, Any] | None
+    prior_weight: float | None
+    strength: float | None
+    seconds: float
+    is_stopped: bool = False
+    halved: int = 0
+    error: str | None = None
+    exception: Exception | None = None
+
+
+class Worker:
+    """Measures jobs; the method of the last one stays attached.
+
+    Args:
+        workbench: with the pretrained model.
+        prior: the experiment's.
+        sample: batches that prior weights are calibrated on.
+    """
+
+    def __init__(
+        self, workbench: Workbench, prior: Prior, sample: Sequence[Mapping[str, torch.Tensor]]
+    ) -> None:
+        self._workbench, self._prior, self._sample = workbench, prior, sample
+        self._methods = made_methods(workbench.experiment)
+        self._attached: str | None = None
+
+    def measure(self, job: Job, step: Callable[[], None]) -> Measured:
+        """Measure a setting, or say with what error that failed.
+
+        Args:
+            job: the setting.
+            step: called after each split of the data.
+        """
+        started = time.monotonic()
+        outcome: dict[str, Any] = {"metrics": {}, "frames": {}, "resolved": None}
+        outcome |= {"prior_weight": None, "strength": None}
+        try:
+            outcome |= self._measured(job, step)
+        except Exception as raised:
+            outcome["error"] = f"{type(raised).__name__}: {' '.join(str(raised).split())}"
+            outcome["exception"] = raised
+        seconds = round(time.monotonic() - started, 3)
+        return Measured(**outcome, seconds=seconds)
+
+    def _measured(self, job: Job, step: Callable[[], None]) -> dict[str, Any]:
+        resolved = self._set(job)
+        heads = {domain: self._head(domain) for domain in job.incumbent}
+        if heads and self._has_lost(heads, job.incumbent):
+            metrics = {domain: {"validation": self._metrics(frame)} for domain, frame in heads.items()}
+            return {"metrics": metrics, "resolved": resolved, "is_stopped": True}
+        frames: Frames = {}
+        for domain, splits in self._workbench.scored.items():
+            for split in splits:
+                head = heads.get(domain) if split == "validation" else None
+                frames[domain, split] = self._score(job, domain, split, head)
+                step()
+        metrics = {}
+        for (domain, split), frame in frames.items():
+            metrics.setdefault(domain, {})[split] = self._metrics(frame)
+        prior_weight, strength = self._strength(job)
+        return {
+            "metrics": metrics,
+            "frames": frames,
+            "resolved": resolved,
+            "prior_weight": prior_weight,
+            "strength": strength,
+        }
+
+    def _set(self, job: Job) -> Mapping[str, Any] | None:
+        """Bring the model to the job's setting."""
+        model = self._workbench.model
+        if self._attached not in (None, job.method):
+            self._methods[self._attached].detach_(model)
+            self._attached = None
+        if job.method is None or job.setting is None:
+            return None
+        method = self._methods[job.method]
+        if self._attached is None:
+            method.attach_(model, self._prior, self._sample)
+            self._attached = job.method
+        resolved = method.set_(model, job.setting)
+        return None if resolved is None else resolved.to_dict()
+
+    def _score(self, job: Job, domain: str, split: str, head: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Score a split; what ``head`` has scored of it is not scored again."""
+        parts = self._workbench.scored[domain][split].parts[0 if head is None else 1 :]
+        frames = [self._score_part(part) for part in parts]
+        frame = pd.concat([*([] if head is None else [head]), *frames], ignore_index=True)
+        frame["id"] = range(len(frame))
+        if "overlap" in self._workbench.experiment.evaluation.metrics:
+            pretrained = pd.DataFrame(
+                {"prediction": job.pretrained.get((domain, split), frame["prediction"])}
+            )
+            frame = with_overlap(frame, pretrained, self._workbench.experiment.task)
+        return frame
+
+    def _score_part(self, part: Encoded) -> pd.DataFrame:
+        return self._workbench.task.score(self._workbench.model, part)
+
+    def _head(self, domain: str) -> pd.DataFrame:
+        """Score the first examples of a validation set, on which a race is decided."""
+        return self._score_part(self._workbench.scored[domain]["validation"].parts[0])
+
+    def _metrics(self, frame: pd.DataFrame) -> dict[str, float]:
+        return {name: score(frame, name) for name in self._workbench.experiment.evaluation.metrics}
+
+    def _has_lost(self, heads: Mapping[str, pd.DataFrame], incumbent: ExampleScores) -> bool:
+        metric = METRICS[self._workbench.experiment.selection.metric]
+        return is_clearly_worse(
+            {domain: example_scores(metric, frame) for domain, frame in heads.items()}, incumbent
+        )
+
+    def _strength(self, job: Job) -> tuple[float, float]:
+        """Return the mean prior weight, and how strongly the setting regularises, teacher-forced."""
+        if job.method is None or job.setting is None:
+            return 0.0, 0.0
+        model, task = self._workbench.model, self._workbench.task
+        with torch.inference_mode(), recording(model) as record:
+            for batch in task.teacher_forced(self._workbench.in_domain_validation.encoded):
+                model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
+        return record.prior_weight, self._methods[job.method].strength(job.setting, record)
+
+
+def made_methods(experiment: Experiment) -> dict[str, Method]:
+    """Return the methods of an experiment, by name, made with their options."""
+    return {
+        name: METHODS[name](**{option: getattr(written, option) for option in METHODS[name].options})
+        for name, written in experiment.sweep.methods.items()
+    }
+
+
+def example_scores(metric: Metric, frame: pd.DataFrame) -> Array:
+    """Return one number an example of a frame of scores, the greater the better."""
+    scores = metric.per_example(np.stack(frame[metric.group].to_list()))
+    assert scores is not None
+    return scores if metric.higher_is_better else -scores
