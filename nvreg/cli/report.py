@@ -16,16 +16,28 @@ Protocols = Annotated[
         "--protocol", help="Selection protocol, repeatable.", show_default="those of the experiment"
     ),
 ]
-Formats = Annotated[str, typer.Option("--format", help="Formats of the tables: markdown, csv.")]
+Formats = Annotated[str, typer.Option("--format", help="Some of markdown, latex, csv, html.")]
+Examples = Annotated[
+    int,
+    typer.Option(
+        "--examples", min=0, help="Show that many examples of each test set, those that change most."
+    ),
+]
 
 
-def report(results: Results, protocol: Protocols = None, formats: Formats = "markdown,csv") -> None:
+def report(
+    results: Results,
+    protocol: Protocols = None,
+    formats: Formats = "markdown,latex,csv,html",
+    examples: Examples = 0,
+) -> None:
     """Write tables and figures into each directory, and print the tables.
 
     Works while the sweep is still running, on what is finished.
     """
-    from nvreg.report import write_report
+    from nvreg.report import analyse, write_report
 
     for directory in results:
-        print_markdown(write_report(directory, protocol or (), formats.split(",")))
+        analysis = analyse(directory, protocol or ())
+        print_markdown(write_report(analysis, formats.split(","), examples))
         typer.echo(f"written to {directory / 'tables'} and {directory / 'figures'}", err=True)

@@ -1,16 +1,18 @@
 """The scatter of what all settings change in domain against what they change out of domain."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from itertools import cycle
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from nvreg.report.markdown import DIRECTIONS
-from nvreg.report.protocols import ORACLE, PRETRAINED, Choice
+from nvreg.report.page import DIRECTIONS
+from nvreg.report.protocols import ORACLE, PRETRAINED
 from nvreg.report.reading import Run
+from nvreg.report.selection import Selection
+from nvreg.report.tables import Selections
 from nvreg.tasks.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -30,15 +32,17 @@ STYLES = (
 RINGS = {"chosen (trial)": "solid", "oracle only": "dotted"}
 
 
-def changes_figure(run: Run, choices: Mapping[str, Choice]) -> "Figure":
-    """Draw one point for each setting and out-of-domain test set; the pretrained model is the origin.
+def changes_figure(run: Run, method: str, selections: Selections) -> "Figure":
+    """Draw one point for each setting of a method and out-of-domain test set; the origin is pretrained.
 
-    Points that a protocol chose are ringed and carry the trial's number. An axis on which a destroyed model
-    would squash all others is logarithmic outside a linear middle.
+    Points that a protocol chose, with any seed, are ringed and carry the trial's number. An axis on which a
+    destroyed model would squash all others is logarithmic outside a linear middle.
     """
     from matplotlib.figure import Figure
 
-    points = _points(run, choices)
+    arms = [arm for arm in run.sweeps if arm.method == method]
+    numbers = sorted({number for arm in arms for number in run.candidates(arm)} - {PRETRAINED})
+    points = _points(run, numbers, [selections[arm] for arm in arms])
     figure = Figure(figsize=(7.6, 5.2), layout="constrained", dpi=150)
     axes = figure.add_subplot()
     for domain, (colour, marker) in zip(run.out_of_domain, cycle(STYLES), strict=False):
@@ -53,36 +57,57 @@ def changes_figure(run: Run, choices: Mapping[str, Choice]) -> "Figure":
     )
     axes.set_ylabel(f"{change} out of domain ({better}{_scale(axes, 'y', points['y'])})", size=9)
     _shade(axes, max if direction else min)
-    drawn, tried = points["trial"].nunique(), len(run.trials) - 1
+    drawn, tried = points["trial"].nunique(), len(numbers)
     left_out = f" ({tried - drawn} more are not finite)" if drawn < tried else ""
-    axes.set_title(f"{run.experiment.name}: test sets, {drawn} settings{left_out}", loc="left")
+    of = f" of {method}" if len(run.methods) > 1 else ""
+    axes.set_title(f"{run.experiment.name}: test sets, {drawn} settings{of}{left_out}", loc="left")
     figure.legend(loc="outside right upper", frameon=False)
     return figure
 
 
 def png(figure: "Figure") -> bytes:
     """Return a figure as the content of a png file."""
+    return _drawn(figure, "png")
+
+
+def svg(figure: "Figure") -> str:
+    """Return a figure as the content of an svg file, the same for the same figure."""
+    from matplotlib import rc_context
+
+    with rc_context({"svg.hashsalt": "nvreg", "svg.fonttype": "none"}):
+        return _drawn(figure, "svg", metadata={"Date": None}).decode()
+
+
+def _drawn(figure: "Figure", form: str, **options: Any) -> bytes:
     content = BytesIO()
-    figure.savefig(content, format="png")
+    figure.savefig(content, format=form, **options)
     return content.getvalue()
 
 
-def _points(run: Run, choices: Mapping[str, Choice]) -> pd.DataFrame:
+def _points(run: Run, numbers: Sequence[int], selections: Sequence[Mapping[str, Selection]]) -> pd.DataFrame:
     """Return trial, domain, x (change in domain), y (change on the domain) and ring, where all is finite."""
-    scores = run.scores(run.selection_metric, "test")
-    changes = (scores - scores.loc[PRETRAINED]).drop(index=PRETRAINED)
-    changes = changes[np.isfinite(changes.to_numpy()).all(axis=1)]
 
-    def ring(trial: int, domain: str) -> str | None:
-        by = {protocol for protocol, choice in choices.items() if trial in choice[domain]}
+    def score(number: int, domain: str) -> float:
+        return run.score(number, domain, "test", run.selection_metric)
+
+    def ring(number: int, domain: str) -> str | None:
+        by = {
+            protocol
+            for by_protocol in selections
+            for protocol, selection in by_protocol.items()
+            if domain in selection and number in selection[domain].trials
+        }
         honest, upper_bound = RINGS
         return honest if by - {ORACLE} else upper_bound if by else None
 
-    rows = [
-        (trial, domain, changes[run.in_domain][trial], changes[domain][trial], ring(trial, domain))
-        for trial in changes.index
-        for domain in run.out_of_domain
-    ]
+    rows = []
+    for number in numbers:
+        changes = {domain: score(number, domain) - score(PRETRAINED, domain) for domain in run.domains}
+        if np.isfinite(list(changes.values())).all():
+            rows += [
+                (number, domain, changes[run.in_domain], changes[domain], ring(number, domain))
+                for domain in run.out_of_domain
+            ]
     return pd.DataFrame(rows, columns=["trial", "domain", "x", "y", "ring"])
 
 

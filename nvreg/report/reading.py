@@ -1,22 +1,33 @@
 """One run's directory, read only: it may belong to a sweep that is still running."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from pandas import DataFrame
 
 from nvreg.config import Experiment, load_experiment
 from nvreg.errors import UserError
 from nvreg.report.protocols import PRETRAINED
+from nvreg.report.statistics import Array, resample_counts
 from nvreg.sweep.store import Trial, read_trials
+from nvreg.tasks.metrics import METRICS
 
 
-@dataclass(frozen=True)
+class Arm(NamedTuple):
+    """One method's search with one seed: protocols choose among its trials."""
+
+    method: str
+    seed: int | None
+
+
+@dataclass(frozen=True, eq=False)
 class Run:
     """A directory that ``nvreg sweep`` writes.
 
@@ -25,14 +36,15 @@ class Run:
         experiment: the resolved experiment file.
         manifest: versions, fingerprints and metric signatures.
         trials: the completed trials by number, ascending, the pretrained model (0) first.
-        failed: how many trials failed.
+        sweeps: each arm's lines of the trials' file, finished however, the latest of each setting; the
+            pretrained model, a candidate of all, is in none.
     """
 
     directory: Path
     experiment: Experiment
     manifest: Mapping[str, Any]
     trials: Mapping[int, Trial]
-    failed: int
+    sweeps: Mapping[Arm, Sequence[Trial]]
 
     @property
     def in_domain(self) -> str:
@@ -50,6 +62,12 @@ class Run:
         return [self.in_domain, *self.out_of_domain]
 
     @property
+    def validated(self) -> list[str]:
+        """Names of the domains that have a validation set, in-domain first."""
+        others = (domain.name for domain in self.experiment.data.out_of_domain if domain.validation)
+        return [self.in_domain, *others]
+
+    @property
     def metrics(self) -> list[str]:
         """Names of the metrics, in the experiment's order."""
         return self.experiment.evaluation.metrics
@@ -60,33 +78,77 @@ class Run:
         return self.experiment.selection.metric
 
     @property
+    def methods(self) -> list[str]:
+        """Names of the methods tried."""
+        return list(dict.fromkeys(arm.method for arm in self.sweeps))
+
+    @property
     def planned(self) -> int:
         """How many settings the sweep tries in all, the pretrained model not counted."""
-        return max(self.manifest.get("planned", 0), len(self.trials) - 1 + self.failed)
+        return max(self.manifest.get("planned", 0), sum(map(len, self.sweeps.values())))
 
-    def scores(self, metric: str, split: str) -> pd.DataFrame:
-        """Return a metric's values, trials x domains that have the split."""
-        domains = [domain for domain in self.domains if split in self.trials[PRETRAINED].metrics[domain]]
-        rows = {
-            number: [float(trial.metrics[domain][split][metric]) for domain in domains]
-            for number, trial in self.trials.items()
-        }
-        return pd.DataFrame.from_dict(rows, orient="index", columns=domains)
+    def count(self, status: str) -> int:
+        """Return how many settings ended so."""
+        return sum(trial.status == status for trials in self.sweeps.values() for trial in trials)
 
-    def statistics(self, number: int, domain: str, split: str, group: str) -> NDArray[np.float64]:
-        """Return a trial's sufficient statistics of a group, shape ``(examples, k)``.
+    def candidates(self, arm: Arm) -> list[int]:
+        """Return the numbers of an arm's completed trials, the pretrained model's first."""
+        numbers = {trial.number for trial in self.sweeps[arm] if trial.status == "completed"}
+        return [PRETRAINED, *sorted(numbers)]
+
+    def score(self, number: int, domain: str, split: str, metric: str) -> float:
+        """Return a completed trial's value of a metric."""
+        return float(self.trials[number].metrics[domain][split][metric])
+
+    def statistics(self, number: int, domain: str, split: str, group: str) -> Array:
+        """Return a completed trial's sufficient statistics of a group, shape ``(examples, k)``.
 
         Raises:
             UserError: if the file of examples cannot be read.
         """
+        place = (number, domain, split, group)
+        if place not in self._statistics:
+            column = self.examples(number, domain, split, [group])[group]
+            self._statistics[place] = np.stack(column.to_list()).astype(np.float64)
+        return self._statistics[place]
+
+    def resampled(self, number: int, domain: str, split: str, metric: str) -> Array:
+        """Return a completed trial's value of a metric on each resample, shape ``(RESAMPLES,)``.
+
+        Raises:
+            UserError: if the file of examples cannot be read.
+        """
+        place = (number, domain, split, metric)
+        if place not in self._resampled:
+            rows = self.statistics(number, domain, split, METRICS[metric].group)
+            counts = resample_counts(f"{domain}.{split}", len(rows))
+            with np.errstate(over="ignore"):  # a destroyed model's perplexity may be infinite
+                self._resampled[place] = METRICS[metric].score(rows, counts)
+        return self._resampled[place]
+
+    def examples(self, number: int, domain: str, split: str, columns: list[str] | None = None) -> DataFrame:
+        """Return what a completed trial kept of each example: all columns, or those named.
+
+        Raises:
+            UserError: if the file of examples cannot be read, or has not these columns.
+        """
         path = self.directory / "examples" / self.trials[number].key / f"{domain}.{split}.parquet"
         try:
-            return np.stack(pd.read_parquet(path, columns=[group])[group].to_list()).astype(np.float64)
+            return pd.read_parquet(path, columns=columns)
         except (OSError, ValueError) as error:
             raise UserError(
-                f"expected the statistics {group!r} of trial {number} in {path}, received "
-                f"{type(error).__name__}; remove the trial's line from trials.jsonl and sweep again"
+                f"expected the examples of trial {number} in {path}"
+                f"{f' with {columns}' if columns else ''}, received {type(error).__name__}; "
+                "remove the trial's line from trials.jsonl and sweep again"
             ) from error
+
+    @cached_property
+    def _statistics(self) -> dict[tuple[int, str, str, str], Array]:
+        return {}
+
+    @cached_property
+    def _resampled(self) -> dict[tuple[int, str, str, str], Array]:
+        return {}
 
 
 def read_run(directory: Path) -> Run:
@@ -104,7 +166,7 @@ def read_run(directory: Path) -> Run:
     experiment = load_experiment(directory / "experiment.yaml")
     manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
     latest = {
-        trial.key: trial
+        (trial.key, trial.seed): trial
         for trial in read_trials(directory / "trials.jsonl")
         if trial.context == manifest["context"]
     }
@@ -114,5 +176,16 @@ def read_run(directory: Path) -> Run:
             f"expected the pretrained model among the completed trials of {directory}, received "
             f"{len(completed)} completed without it; run the sweep again to continue it"
         )
-    trials = dict(sorted(completed.items()))
-    return Run(directory, experiment, manifest, trials, failed=len(latest) - len(trials))
+    return Run(
+        directory, experiment, manifest, dict(sorted(completed.items())), _sweeps(experiment, latest.values())
+    )
+
+
+def _sweeps(experiment: Experiment, trials: Iterable[Trial]) -> dict[Arm, list[Trial]]:
+    """Return the trials of each arm by number: the arms of the experiment first, begun or not."""
+    sweep = experiment.sweep
+    arms: dict[Arm, list[Trial]] = {Arm(*arm): [] for arm in product(sweep.methods, sweep.seeds)}
+    for trial in sorted(trials, key=lambda trial: trial.number):
+        if trial.number != PRETRAINED:
+            arms.setdefault(Arm(trial.method, trial.seed), []).append(trial)
+    return arms

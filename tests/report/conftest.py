@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from nvreg.methods import METHODS
 from nvreg.tasks.metrics import METRICS
 
 IN_DOMAIN = "news"
@@ -36,9 +37,14 @@ class SyntheticRun:
     metrics: tuple[str, ...] = ("perplexity", "nll")
     domains: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: DOMAINS)
     planned: int = 3
+    model: str = "/models/marian"
     protocols: tuple[str, ...] = (
         "in-domain", "in-domain-tolerance", "leave-one-domain-out", "out-of-domain-validation", "oracle",
     )  # fmt: skip
+    seeds: tuple[int, ...] = (42,)
+    methods: Mapping[str, Any] = field(
+        default_factory=lambda: {"nv": {"space": {"tau_sigma": {"cross": [0, 1]}}}}
+    )
     lines: list[dict[str, Any]] = field(default_factory=list)
 
     def add(
@@ -59,9 +65,7 @@ class SyntheticRun:
                 values = metrics.setdefault(domain, {}).setdefault(split, {})
                 for group, rows in groups.items():
                     frame[group] = rows.tolist()
-                    values |= {
-                        name: float(METRICS[name].aggregate(rows.sum(axis=0))) for name in GROUPS[group]
-                    }
+                    values |= {name: float(METRICS[name].score(rows)) for name in GROUPS[group]}
                 path = self.directory / "examples" / key / f"{domain}.{split}.parquet"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 frame.to_parquet(path)
@@ -70,8 +74,10 @@ class SyntheticRun:
                 "key": key,
                 "context": "this",
                 "number": number,
-                "method": "nv",
+                "method": "nv" if number else "pretrained",
+                "seed": 42 if number else None,
                 "settings": settings or {},
+                "resolved": None,
                 "status": "completed",
                 "metrics": metrics,
                 "prior_weight": strength / 2,
@@ -99,7 +105,7 @@ class SyntheticRun:
     def write(self) -> Path:
         """Write everything but the examples, which are written already."""
         self.directory.mkdir(exist_ok=True)
-        (self.directory / "experiment.yaml").write_text(yaml.safe_dump(self._experiment()))
+        (self.directory / "experiment.yaml").write_text(yaml.safe_dump(self._experiment(), sort_keys=False))
         manifest = {
             "nvreg": "0.1.0",
             "context": "this",
@@ -123,14 +129,30 @@ class SyntheticRun:
         return {
             "name": "synthetic",
             "task": "translation",
-            "model": {"path": "/models/marian"},
+            "model": {"path": self.model},
             "data": {"in_domain": domains[0], "out_of_domain": domains[1:]},
             "prior": {"kind": "gaussian"},
-            "sweep": {"sampler": "random", "trials": self.planned, "space": {"tau_sigma": {"cross": [0, 1]}}},
+            "sweep": {
+                "sampler": "random",
+                "trials": self.planned,
+                "seeds": list(self.seeds),
+                "methods": dict(self.methods),
+            },
             "evaluation": {"metrics": list(self.metrics)},
             "selection": {"metric": self.metric, "protocols": list(self.protocols)},
             "output": str(self.directory),
         }
+
+
+@pytest.fixture
+def control(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a second method."""
+
+    class Control(METHODS["nv"]):
+        name = "control"
+
+    monkeypatch.setitem(METHODS, "control", Control)
+    return "control"
 
 
 @pytest.fixture

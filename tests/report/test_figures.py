@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 
-from nvreg.report.figures import changes_figure, png
-from nvreg.report.reading import read_run
-from nvreg.report.selection import select
+from nvreg.report import analyse
+from nvreg.report.figures import changes_figure, png, svg
 
 
-def draw(synthetic):
-    run = read_run(synthetic.write())
-    return changes_figure(run, select(run, run.experiment.selection.protocols))
+def draw(synthetic, method="nv"):
+    run, selections = analyse(synthetic.write())
+    return changes_figure(run, method, selections)
 
 
 def labels(figure) -> list[str]:
@@ -69,3 +68,20 @@ def test_settings_that_change_nothing_can_be_drawn(run):
     run.add_nll(news=2.0, talks=3.0, books=3.0).add_nll(news=2.0, talks=3.0, books=3.0)
     run.lines[1]["metrics"] = run.lines[0]["metrics"]
     assert png(draw(run)).startswith(b"\x89PNG")
+
+
+def test_a_method_has_its_own_points_over_all_seeds(small, control):
+    small.methods, small.seeds = {**small.methods, control: small.methods["nv"]}, (42, 43)
+    small.lines[1]["method"] = control
+    small.lines[2]["seed"] = 43
+    figure = draw(small)
+    assert len(points(figure, "talks")) == 3
+    assert "3 settings of nv" in figure.axes[0].get_title(loc="left")
+    assert len(points(draw(small, control), "talks")) == 1
+
+
+def test_the_same_figure_is_the_same_file(small):
+    figures = [draw(small), draw(small)]
+    assert svg(figures[0]) == svg(figures[1])
+    assert png(figures[0]) == png(figures[1])
+    assert "change in perplexity" in svg(figures[0])

@@ -3,10 +3,13 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from nvreg.errors import UserError
-from nvreg.report.reading import read_run
+from nvreg.report.reading import Arm, read_run
+
+NV = Arm("nv", 42)
 
 
 def test_reads_completed_trials_by_number_with_the_pretrained_model_first(small):
@@ -18,23 +21,30 @@ def test_reads_completed_trials_by_number_with_the_pretrained_model_first(small)
     assert (read.metrics, read.selection_metric) == (["perplexity", "nll"], "perplexity")
 
 
-def test_scores_are_those_of_the_file_for_domains_with_the_split(small):
+def test_scores_are_those_of_the_file(small):
     read = read_run(small.write())
-    assert read.scores("nll", "test").loc[4].to_dict() == pytest.approx(
-        {"news": 2.4, "talks": 2.5, "books": 2.6}
-    )
-    assert list(read.scores("nll", "validation").columns) == ["news", "talks"]
+    assert read.score(4, "talks", "test", "nll") == pytest.approx(2.5)
+    assert read.score(4, "talks", "validation", "nll") == pytest.approx(3.3)
+    assert read.validated == ["news", "talks"]
 
 
 def test_scores_that_are_not_finite_are_read(small):
     small.lines[1]["metrics"]["books"]["test"]["perplexity"] = "inf"
-    assert read_run(small.write()).scores("perplexity", "test").at[1, "books"] == float("inf")
+    assert read_run(small.write()).score(1, "books", "test", "perplexity") == float("inf")
 
 
 def test_statistics_come_one_row_an_example(small):
     statistics = read_run(small.write()).statistics(1, "talks", "test", "likelihood")
     assert statistics.shape == (40, 3)
     assert statistics[:, 0].sum() / statistics[:, 1].sum() == pytest.approx(3.1)
+
+
+def test_examples_are_read_once(small, monkeypatch):
+    read = read_run(small.write())
+    resampled = read.resampled(1, "talks", "test", "nll")
+    shutil.rmtree(small.directory / "examples/key1")
+    assert read.resampled(1, "talks", "test", "nll") is resampled
+    assert np.exp(resampled) == pytest.approx(read.resampled(1, "talks", "test", "perplexity"))
 
 
 def test_a_torn_last_line_is_passed_over(small):
@@ -62,13 +72,41 @@ def test_failed_trials_are_counted_and_are_no_candidates(small):
         "error": "no memory",
     }
     read = read_run(small.write())
-    assert (list(read.trials), read.failed) == ([0, 1, 2, 4], 1)
+    assert (list(read.trials), read.candidates(NV)) == ([0, 1, 2, 4], [0, 1, 2, 4])
+    assert (read.count("completed"), read.count("failed"), read.count("stopped")) == (3, 1, 0)
+
+
+def test_stopped_trials_are_counted_and_are_no_candidates(small):
+    small.lines[3] |= {"status": "stopped", "prior_weight": None, "strength": None}
+    read = read_run(small.write())
+    assert read.candidates(NV) == [0, 1, 2, 4]
+    assert (read.count("completed"), read.count("stopped")) == (3, 1)
+
+
+def test_a_run_has_an_arm_for_each_method_and_seed_and_the_pretrained_model_is_in_all(small, control):
+    small.seeds, small.methods = (42, 43), {**small.methods, control: small.methods["nv"]}
+    for line, (method, seed) in zip(
+        small.lines[1:], [("control", 42), ("nv", 43), ("nv", 43), ("control", 43)], strict=True
+    ):
+        line |= {"method": method, "seed": seed}
+    small.lines.append(small.lines[2] | {"seed": 42})
+    read = read_run(small.write())
+    assert {tuple(arm): read.candidates(arm) for arm in read.sweeps} == {
+        ("nv", 42): [0, 2], ("nv", 43): [0, 2, 3], ("control", 42): [0, 1], ("control", 43): [0, 4],
+    }  # fmt: skip
+    assert read.methods == ["nv", "control"]
+
+
+def test_an_arm_that_is_not_begun_has_the_pretrained_model(small):
+    small.seeds, small.lines = (42, 43), small.lines[:1]
+    read = read_run(small.write())
+    assert [read.candidates(arm) for arm in read.sweeps] == [[0], [0]]
 
 
 def test_a_trial_that_was_retried_counts_by_its_last_line(small):
     small.lines.insert(0, small.lines[3] | {"status": "failed", "metrics": {}, "error": "no memory"})
     read = read_run(small.write())
-    assert (list(read.trials), read.failed) == ([0, 1, 2, 3, 4], 0)
+    assert (list(read.trials), read.count("failed")) == ([0, 1, 2, 3, 4], 0)
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "experiment.yaml", "trials.jsonl"])
@@ -104,5 +142,5 @@ def test_missing_or_broken_examples_are_named(small):
     for number in (1, 2):
         with pytest.raises(UserError, match=rf"trial {number}.*key{number}/talks.test.parquet"):
             read.statistics(number, "talks", "test", "likelihood")
-    with pytest.raises(UserError, match="'bleu' of trial 3"):
+    with pytest.raises(UserError, match=r"trial 3.*'bleu'"):
         read.statistics(3, "talks", "test", "bleu")

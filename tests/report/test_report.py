@@ -7,38 +7,79 @@ import pandas as pd
 import pytest
 
 from nvreg.errors import UserError
-from nvreg.report import write_report
+from nvreg.report import FORMATS, analyse, write_report
 
 
-def test_tables_and_figure_are_written(small):
+def report(directory, protocols=(), formats=FORMATS) -> str:
+    return write_report(analyse(directory, protocols), formats)
+
+
+def test_tables_and_figures_are_written(small):
     directory = small.write()
-    text = write_report(directory)
+    text = report(directory)
     assert (directory / "tables/report.md").read_text() == text
     assert (directory / "figures/changes.png").read_bytes().startswith(b"\x89PNG")
+    assert (directory / "figures/changes.svg").read_text().startswith("<?xml")
+    assert r"\toprule" in (directory / "tables/report.tex").read_text()
+
+
+def test_the_page_is_html_with_its_figure_too(small):
+    directory = small.write()
+    report(directory)
+    html = (directory / "report.html").read_text()
+    assert html.count("<table>") == 3
+    assert html.count("<svg") == 1
+    assert "<td>leave-one-domain-out</td>" in html
+    assert "src=" not in html
+    assert "<script" not in html
 
 
 def test_the_csv_reads_back_and_agrees_with_the_page(small):
     directory = small.write()
-    text = write_report(directory)
+    text = report(directory)
     table = pd.read_csv(directory / "tables/scores.csv")
     assert list(table.columns) == [
-        "metric", "protocol", "domain", "score", "difference", "low", "high", "trial", "setting",
+        "metric", "method", "protocol", "seed", "domain", "score", "deviation", "difference", "low", "high",
+        "low_reselected", "high_reselected", "p", "p_holm", "trial", "setting",
     ]  # fmt: skip
     cell = table.set_index(["metric", "protocol", "domain"]).loc["nll", "in-domain-tolerance", "talks"]
-    assert f"{cell.score:.3f} ({cell.difference:+.3f} [{cell.low:+.3f}, {cell.high:+.3f}])" in text
+    interval = f"{cell.difference:+.3f} [{cell.low:+.3f}, {cell.high:+.3f}]"
+    reselected = f"{{{cell.low_reselected:+.3f}, {cell.high_reselected:+.3f}}} p={cell.p_holm:.3f}"
+    assert f"{cell.score:.3f} ({interval} {reselected})" in text
 
 
 def test_a_report_can_be_repeated_and_is_the_same(small):
     directory = small.write()
-    first = write_report(directory)
-    csv = (directory / "tables/scores.csv").read_bytes()
-    assert write_report(directory) == first
-    assert (directory / "tables/scores.csv").read_bytes() == csv
+    names = [
+        "tables/scores.csv",
+        "tables/report.tex",
+        "figures/changes.svg",
+        "figures/changes.png",
+        "report.html",
+    ]
+    first = report(directory)
+    contents = [(directory / name).read_bytes() for name in names]
+    assert report(directory) == first
+    assert [(directory / name).read_bytes() for name in names] == contents
+
+
+def test_several_methods_have_a_table_of_means_and_a_figure_each(small, control):
+    small.methods = {**small.methods, control: small.methods["nv"]}
+    small.lines[4]["method"] = control
+    directory = small.write()
+    text = report(directory)
+    assert set(pd.read_csv(directory / "tables/scores.csv")["method"]) == {"pretrained", "nv", control}
+    assert "deviation" in pd.read_csv(directory / "tables/methods.csv")
+    assert {path.name for path in (directory / "figures").glob("*.png")} == {
+        "changes-nv.png",
+        "changes-control.png",
+    }
+    assert "| control " in text
 
 
 def test_one_protocol_and_one_format(small):
     directory = small.write()
-    text = write_report(directory, protocols=["in-domain"], formats=["csv"])
+    text = report(directory, protocols=["in-domain"], formats=["csv"])
     assert not (directory / "tables/report.md").exists()
     assert set(pd.read_csv(directory / "tables/scores.csv")["protocol"]) == {"pretrained", "in-domain"}
     assert "oracle" not in text
@@ -47,16 +88,16 @@ def test_one_protocol_and_one_format(small):
 def test_unknown_protocols_and_formats_are_refused(small):
     directory = small.write()
     with pytest.raises(UserError, match=r"in-domain-tolerance.*received best"):
-        write_report(directory, protocols=["best"])
-    with pytest.raises(UserError, match="markdown, csv, received pdf"):
-        write_report(directory, formats=["csv", "pdf"])
+        report(directory, protocols=["best"])
+    with pytest.raises(UserError, match="csv, html, received pdf"):
+        report(directory, formats=["csv", "pdf"])
     assert not (directory / "tables").exists()
 
 
 def test_a_report_needs_no_torch(small):
     directory = small.write()
     script = (
-        f"import sys; from pathlib import Path; from nvreg.report import write_report; "
-        f"write_report(Path({str(directory)!r})); assert 'torch' not in sys.modules"
+        f"import sys; from pathlib import Path; from nvreg.report import analyse, write_report; "
+        f"write_report(analyse(Path({str(directory)!r}))); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

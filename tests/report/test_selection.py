@@ -9,11 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nvreg.config.schema import Protocol
-from nvreg.report.reading import read_run
-from nvreg.report.selection import select
+from nvreg.report.reading import Arm, Run, read_run
+from nvreg.report.selection import chosen, pretrained, select
+from nvreg.report.statistics import RESAMPLES, resample_counts
+from nvreg.tasks.metrics import METRICS
 
 PROTOCOLS = get_args(Protocol)
 HONEST = [name for name in PROTOCOLS if name != "oracle"]
+NV = Arm("nv", 42)
 EXPECTED = {
     "in-domain": {"news": (1,), "talks": (1,), "books": (1,)},
     "in-domain-tolerance": {"news": (2,), "talks": (2,), "books": (2,)},
@@ -23,8 +26,33 @@ EXPECTED = {
 }
 
 
+def choices(run: Run, protocols) -> dict[str, dict[str, tuple[int, ...]]]:
+    return {protocol: chosen(run, NV, protocol) for protocol in protocols}
+
+
 def test_each_protocol_chooses_by_its_own_scores(small):
-    assert select(read_run(small.write()), PROTOCOLS) == EXPECTED
+    assert choices(read_run(small.write()), PROTOCOLS) == EXPECTED
+
+
+def test_a_selection_has_a_pick_for_each_domain_that_the_protocol_applies_to(small):
+    selections = select(read_run(small.write()), NV, PROTOCOLS)
+    assert {
+        protocol: {domain: pick.trials for domain, pick in selection.items()}
+        for protocol, selection in selections.items()
+    } == {
+        protocol: {domain: trials for domain, trials in expected.items() if trials}
+        for protocol, expected in EXPECTED.items()
+    }
+
+
+def test_each_arm_chooses_among_its_own_trials(small):
+    small.seeds = (42, 43)
+    for line in small.lines[3:]:
+        line["seed"] = 43
+    run = read_run(small.write())
+    assert chosen(run, NV, "oracle")["talks"] == (2,)
+    assert chosen(run, Arm("nv", 43), "in-domain-tolerance")["talks"] == (0,)
+    assert chosen(run, Arm("nv", 43), "oracle")["talks"] == (4,)
 
 
 def test_higher_bleu_is_better(run):
@@ -37,8 +65,8 @@ def test_higher_bleu_is_better(run):
                 for domain, splits in run.domains.items()
             }
         )
-    chosen = select(read_run(run.write()), ["in-domain", "oracle"])
-    assert chosen["in-domain"]["talks"] == chosen["oracle"]["talks"] == (1,)
+    found = choices(read_run(run.write()), ["in-domain", "oracle"])
+    assert found["in-domain"]["talks"] == found["oracle"]["talks"] == (1,)
 
 
 def test_honest_protocols_never_read_test_scores(small):
@@ -49,24 +77,24 @@ def test_honest_protocols_never_read_test_scores(small):
     directory = small.write()
     for path in directory.glob("examples/*/*.test.parquet"):
         path.unlink()
-    chosen = select(read_run(directory), PROTOCOLS)
-    assert {name: chosen[name] for name in HONEST} == {name: EXPECTED[name] for name in HONEST}
-    assert chosen["oracle"] != EXPECTED["oracle"]
+    found = choices(read_run(directory), PROTOCOLS)
+    assert {name: found[name] for name in HONEST} == {name: EXPECTED[name] for name in HONEST}
+    assert found["oracle"] != EXPECTED["oracle"]
 
 
 def test_honest_protocols_do_without_any_test_score(small):
     for line in small.lines:
         for splits in line["metrics"].values():
             del splits["test"]
-    chosen = select(read_run(small.write()), HONEST)
-    assert chosen == {name: EXPECTED[name] for name in HONEST}
+    found = choices(read_run(small.write()), HONEST)
+    assert found == {name: EXPECTED[name] for name in HONEST}
 
 
 def test_failed_trials_are_never_chosen(small):
     for line in small.lines[1:]:
         line |= {"status": "failed", "metrics": {}, "strength": None, "prior_weight": None}
-    chosen = select(read_run(small.write()), PROTOCOLS)
-    assert {trial for choice in chosen.values() for trials in choice.values() for trial in trials} == {0}
+    found = choices(read_run(small.write()), PROTOCOLS)
+    assert {trial for choice in found.values() for trials in choice.values() for trial in trials} == {0}
 
 
 def test_a_destroyed_model_is_never_tolerated(small):
@@ -76,7 +104,7 @@ def test_a_destroyed_model_is_never_tolerated(small):
     assert small.lines[5]["metrics"]["news"]["validation"]["perplexity"] == float("inf")
     small.lines[5]["metrics"]["news"]["validation"]["perplexity"] = "inf"
     small.lines[5]["metrics"]["news"]["test"]["perplexity"] = "inf"
-    assert select(read_run(small.write()), PROTOCOLS) == EXPECTED
+    assert choices(read_run(small.write()), PROTOCOLS) == EXPECTED
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=10, deadline=None)
@@ -85,7 +113,7 @@ def test_the_order_of_lines_changes_nothing(small, order):
     directory = small.write()
     lines = [json.dumps(small.lines[place]) + "\n" for place in order]
     (directory / "trials.jsonl").write_text("".join(lines))
-    assert select(read_run(directory), PROTOCOLS) == EXPECTED
+    assert choices(read_run(directory), PROTOCOLS) == EXPECTED
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -96,5 +124,54 @@ def test_the_pretrained_model_alone_is_chosen(run, protocol):
         "books": ("validation", "test"),
     }
     run.add_nll(news=2.0, talks=3.0, books=3.0)
-    chosen = select(read_run(run.write()), [protocol])[protocol]
-    assert chosen["talks"] == chosen["books"] == (0,)
+    found = choices(read_run(run.write()), [protocol])[protocol]
+    assert found["talks"] == found["books"] == (0,)
+
+
+def test_honest_protocols_repeat_their_choice_without_reading_test_sets(small):
+    directory = small.write()
+    for path in directory.glob("examples/*/*.test.parquet"):
+        path.unlink()
+    selections = select(read_run(directory), NV, HONEST)
+    assert all(pick.redrawn for selection in selections.values() for pick in selection.values())
+
+
+def test_a_repeated_choice_is_the_choice_on_a_resample(small):
+    """The best in-domain trial of each resample, found by scoring the drawn examples anew."""
+    run = read_run(small.write())
+    (redrawn,) = select(run, NV, ["in-domain"])["in-domain"]["talks"].redrawn
+    counts = resample_counts("news.validation", 40)
+    for resample in range(0, RESAMPLES, 97):
+        drawn = np.repeat(np.arange(40), counts[resample].astype(int))
+        nll = [
+            METRICS["nll"].score(run.statistics(number, "news", "validation", "likelihood")[drawn])
+            for number in range(5)
+        ]
+        assert redrawn[resample] == np.argmin(nll)
+
+
+def test_a_choice_that_is_clear_is_always_repeated_and_a_narrow_one_is_not(run):
+    run.add_nll(news=2.0, talks=3.0, books=3.0).add_nll(news=1.0, talks=2.0, books=2.0)
+    run.add_nll(news=1.001, talks=2.5, books=2.5)
+    selections = select(read_run(run.write()), NV, ["in-domain", "out-of-domain-validation"])
+    assert set(selections["out-of-domain-validation"]["talks"].redrawn[0]) == {1}
+    assert set(selections["in-domain"]["talks"].redrawn[0]) == {1, 2}
+
+
+def test_what_is_reselected_is_scored_on_the_same_resample(run):
+    run.add_nll(news=2.0, talks=3.0, books=3.0).add_nll(news=1.0, talks=2.0, books=2.0)
+    run.add_nll(news=1.001, talks=2.5, books=2.5)
+    read = read_run(run.write())
+    pick = select(read, NV, ["in-domain"])["in-domain"]["talks"]
+    expected = [
+        read.resampled(number, "talks", "test", "nll")[place] for place, number in enumerate(pick.redrawn[0])
+    ]
+    assert pick.reselected("nll") == pytest.approx(expected)
+
+
+def test_the_oracle_is_not_repeated_and_the_pretrained_model_never_changes(small):
+    run = read_run(small.write())
+    assert not any(pick.redrawn for pick in select(run, NV, ["oracle"])["oracle"].values())
+    pick = pretrained(run)["books"]
+    assert pick.is_pretrained
+    assert (pick.reselected("nll") == pick.resampled("nll")).all()

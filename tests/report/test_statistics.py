@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from nvreg.report.statistics import (
-    RESAMPLES,
-    interval,
-    paired_differences,
-    resample_counts,
-    standard_error,
-)
+from nvreg.report.statistics import RESAMPLES, interval, resample_counts, standard_error
 from nvreg.tasks.metrics import METRICS
 
 NLL, BLEU = METRICS["nll"], METRICS["bleu"]
@@ -21,19 +15,25 @@ def likelihoods(generator: np.random.Generator, examples: int, mean: float = 0.0
     return np.stack([generator.normal(mean, 1, examples), np.ones(examples), np.ones(examples)], axis=1)
 
 
+def paired_differences(metric, setting, pretrained, split):
+    counts = resample_counts(split, len(pretrained))
+    return metric.score(setting, counts) - metric.score(pretrained, counts)
+
+
 def test_resamples_draw_as_many_examples_as_there_are():
-    counts = resample_counts("talks", 17)
+    counts = resample_counts("talks.test", 17)
     assert counts.shape == (RESAMPLES, 17)
     assert (counts.sum(axis=1) == 17).all()
     assert (counts >= 0).all()
 
 
-def test_resamples_are_those_of_the_domain_and_its_size():
-    first = resample_counts("talks", 30).copy()
+def test_resamples_are_those_of_the_split_and_its_size():
+    first = resample_counts("talks.test", 30).copy()
     resample_counts.cache_clear()
-    assert (first == resample_counts("talks", 30)).all()
-    assert (first != resample_counts("books", 30)).any()
-    assert (first[:, :29] != resample_counts("talks", 29)).any()
+    assert (first == resample_counts("talks.test", 30)).all()
+    assert (first != resample_counts("books.test", 30)).any()
+    assert (first != resample_counts("talks.validation", 30)).any()
+    assert (first[:, :29] != resample_counts("talks.test", 29)).any()
 
 
 def test_summed_statistics_equal_scoring_every_resample_anew():
@@ -43,17 +43,17 @@ def test_summed_statistics_equal_scoring_every_resample_anew():
     lengths = totals[:, :1] + generator.integers(-2, 3, size=(25, 2))
     setting = np.concatenate([lengths, matches, totals], axis=1).astype(float)
     pretrained = np.roll(setting, 1, axis=0)
-    differences = paired_differences(BLEU, setting, pretrained, "talks")
+    differences = paired_differences(BLEU, setting, pretrained, "talks.test")
     for resample in (0, 1, RESAMPLES - 1):
-        drawn = np.repeat(np.arange(25), resample_counts("talks", 25)[resample].astype(int))
-        expected = BLEU.aggregate(setting[drawn].sum(axis=0)) - BLEU.aggregate(pretrained[drawn].sum(axis=0))
+        drawn = np.repeat(np.arange(25), resample_counts("talks.test", 25)[resample].astype(int))
+        expected = BLEU.score(setting[drawn]) - BLEU.score(pretrained[drawn])
         assert differences[resample] == pytest.approx(expected)
 
 
 def test_interval_and_standard_error_agree_with_scipy():
     generator = np.random.default_rng(0)
     setting, pretrained = likelihoods(generator, 200, 0.3), likelihoods(generator, 200)
-    differences = paired_differences(NLL, setting, pretrained, "talks")
+    differences = paired_differences(NLL, setting, pretrained, "talks.test")
     expected = scipy.stats.bootstrap(
         (setting[:, 0], pretrained[:, 0]),
         lambda a, b, axis: a.mean(axis) - b.mean(axis),
@@ -70,7 +70,7 @@ def test_pairing_removes_what_examples_have_in_common():
     generator = np.random.default_rng(0)
     pretrained = likelihoods(generator, 100)
     constant = pretrained + np.array([0.5, 0, 0])
-    assert standard_error(paired_differences(NLL, constant, pretrained, "talks")) == pytest.approx(
+    assert standard_error(paired_differences(NLL, constant, pretrained, "talks.test")) == pytest.approx(
         0, abs=1e-12
     )
 
@@ -79,7 +79,7 @@ def test_intervals_cover_at_about_the_nominal_rate():
     generator = np.random.default_rng(0)
     intervals = [
         interval(
-            paired_differences(NLL, likelihoods(generator, 80, 0.2), likelihoods(generator, 80), "talks")
+            paired_differences(NLL, likelihoods(generator, 80, 0.2), likelihoods(generator, 80), "talks.test")
         )
         for _ in range(400)
     ]
@@ -88,6 +88,5 @@ def test_intervals_cover_at_about_the_nominal_rate():
 
 def test_infinite_differences_have_no_standard_error():
     setting, pretrained = np.array([[1e6, 1.0, 1.0], [1.0, 1.0, 1.0]]), np.ones((2, 3))
-    with np.errstate(over="ignore"):
-        differences = paired_differences(METRICS["perplexity"], setting, pretrained, "talks")
+    differences = paired_differences(METRICS["perplexity"], setting, pretrained, "talks.test")
     assert np.isnan(standard_error(differences))

@@ -6,16 +6,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nvreg.report.reading import read_run
-from nvreg.report.selection import select
-from nvreg.report.tables import scores_table, settings_table
+from nvreg.report import analyse
+from nvreg.report.reading import Arm, read_run
+from nvreg.report.selection import Pick
+from nvreg.report.tables import costs, methods_table, scores_table, settings_table
 
 
 @pytest.fixture
 def tables(small) -> tuple[pd.DataFrame, pd.DataFrame]:
-    run = read_run(small.write())
-    choices = select(run, run.experiment.selection.protocols)
-    return scores_table(run, choices), settings_table(run, choices)
+    analysis = analyse(small.write())
+    return scores_table(*analysis), settings_table(*analysis)
 
 
 @pytest.fixture
@@ -35,18 +35,19 @@ def test_one_row_a_metric_protocol_and_domain(scores):
     ]
 
 
-def test_the_pretrained_model_does_not_differ_from_itself(scores):
+def test_the_pretrained_model_is_compared_with_nothing(scores):
     row = scores.loc["nll", "pretrained", "talks"]
     assert row["score"] == pytest.approx(3.0)
-    assert (row["difference"], row["low"], row["high"]) == (0, 0, 0)
-    assert (row["trial"], row["setting"]) == (0, "{}")
+    assert row[["difference", "low", "high", "low_reselected", "p", "p_holm", "seed"]].isna().all()
+    assert (row["method"], row["trial"], row["setting"]) == ("pretrained", 0, "{}")
 
 
 def test_scores_and_differences_are_those_of_the_test_set(scores):
     row = scores.loc["nll", "out-of-domain-validation", "talks"]
     assert (row["score"], row["difference"]) == (pytest.approx(2.8), pytest.approx(-0.2))
     assert row["low"] < -0.2 < row["high"] < 0
-    assert (row["trial"], json.loads(row["setting"])) == (3, {"tau_mu": 0.8})
+    assert (row["method"], row["seed"], row["trial"]) == ("nv", 42, 3)
+    assert json.loads(row["setting"]) == {"tau_mu": 0.8}
 
 
 def test_a_choice_by_one_metric_is_shown_in_all(scores):
@@ -56,14 +57,16 @@ def test_a_choice_by_one_metric_is_shown_in_all(scores):
 
 
 def test_a_protocol_that_does_not_apply_has_no_numbers(scores):
-    assert scores.loc["nll", "out-of-domain-validation", "books"].isna().all()
+    assert scores.loc["nll", "out-of-domain-validation", "books"].drop(["method", "seed"]).isna().all()
 
 
 def test_in_domain_is_the_mean_over_the_settings_chosen_a_domain(small):
     small.add_nll(news=2.2, talks=2.9, books={"test": 2.0}, settings={"tau_mu": 0.5}, strength=0.9)
     run = read_run(small.write())
-    choice = {"oracle": {"news": (4, 5), "talks": (4,), "books": (5,)}}
-    row = scores_table(run, choice).set_index(["metric", "protocol", "domain"]).loc["nll", "oracle", "news"]
+    trials = {"news": (4, 5), "talks": (4,), "books": (5,)}
+    selection = {domain: Pick(run, domain, numbers) for domain, numbers in trials.items()}
+    table = scores_table(run, {Arm("nv", 42): {"oracle": selection}})
+    row = table.set_index(["metric", "protocol", "domain"]).loc["nll", "oracle", "news"]
     assert (row["score"], row["difference"]) == (pytest.approx(2.3), pytest.approx(0.3))
     assert row["low"] < 0.3 < row["high"]
     # Independent noise of 0.1 an example in each of both settings and the pretrained model.
@@ -72,6 +75,8 @@ def test_in_domain_is_the_mean_over_the_settings_chosen_a_domain(small):
 
 
 def test_settings_are_listed_once_for_all_domains_or_a_domain(tables):
+    assert (tables[1]["method"] == "nv").all()
+    assert (tables[1]["seed"] == 42).all()
     listed = tables[1][["protocol", "domain", "trial", "strength"]].values.tolist()
     assert listed == [
         ["in-domain", "all", 1, 0.1],
@@ -81,3 +86,67 @@ def test_settings_are_listed_once_for_all_domains_or_a_domain(tables):
         ["oracle", "talks", 4, 0.9],
         ["oracle", "books", 4, 0.9],
     ]
+
+
+def test_p_values_are_corrected_over_the_domains_of_a_row(scores):
+    rows = scores.sort_index().loc["nll", "in-domain-tolerance"]
+    assert rows.loc["news", "p"] > 0.1
+    assert rows.loc["talks", "p"] < 0.05
+    ordered = rows.sort_values("p")
+    assert ordered["p_holm"].iloc[0] == pytest.approx(3 * ordered["p"].iloc[0])
+    assert ordered["p_holm"].iloc[1] == pytest.approx(
+        max(ordered["p_holm"].iloc[0], 2 * ordered["p"].iloc[1])
+    )
+
+
+def test_the_oracle_has_an_interval_and_no_test(scores):
+    rows = scores.sort_index().loc["nll", "oracle"]
+    assert rows[["low", "high"]].notna().all(axis=None)
+    assert rows[["low_reselected", "high_reselected", "p", "p_holm"]].isna().all(axis=None)
+
+
+@pytest.fixture
+def several(small, control):
+    """Two methods; the second has one trial a seed, the first four with one seed and none with the other."""
+    small.seeds, small.methods = (42, 43), {**small.methods, control: small.methods["nv"]}
+    small.add_nll(news=1.8, talks=2.9, books=3.0, method=control, strength=0.2, seconds=3.0)
+    small.add_nll(news=1.7, talks=2.7, books=3.0, method=control, seed=43, strength=0.2, seconds=4.0)
+    small.add_nll(news=1.6, talks=2.7, books=3.0, method=control, seed=43, status="stopped", seconds=5.0)
+    return small
+
+
+def test_several_methods_and_seeds_are_rows_and_their_means(several):
+    analysis = analyse(several.write())
+    single = scores_table(*analysis).set_index(["metric", "method", "seed", "protocol", "domain"])
+    means = methods_table(*analysis).set_index(["metric", "method", "protocol", "domain"])
+    first, second = (single.loc["nll", "control", seed, "in-domain", "talks"] for seed in (42, 43))
+    assert (first["score"], second["score"]) == (pytest.approx(2.9), pytest.approx(2.7))
+    row = means.loc["nll", "control", "in-domain", "talks"]
+    assert row["score"] == pytest.approx(2.8)
+    assert row["deviation"] == pytest.approx(np.std([2.9, 2.7], ddof=1))
+    assert row["difference"] == pytest.approx(-0.2)
+    assert row["low"] < -0.2 < row["high"]
+    assert pd.isna(row["trial"])
+    assert means.loc["nll", "pretrained", "pretrained", "talks"]["score"] == pytest.approx(3.0)
+    assert len(means.loc["nll"]) == (1 + 2 * 5) * 3
+
+
+def test_seeds_that_agree_name_their_trial(several):
+    for line in several.lines[5:]:
+        line["status"] = "failed"
+    row = methods_table(*analyse(several.write())).set_index(["metric", "method", "protocol", "domain"])
+    assert row.loc["nll", "control", "in-domain", "talks"]["trial"] == 0
+
+
+def test_costs_are_means_over_seeds_with_what_did_not_complete(several, tmp_path):
+    run = read_run(several.write())
+    assert costs(run, "control") == {"tried": 1.5, "search_seconds": 6.0, "training_seconds": None}
+    assert costs(run, "nv")["tried"] == 2
+
+
+def test_training_costs_what_the_fine_tuned_checkpoint_says(several, tmp_path):
+    (tmp_path / "training.json").write_text('{"method": "plain", "seconds": 77.5}')
+    several.model = str(tmp_path)
+    assert costs(read_run(several.write()), "nv")["training_seconds"] == 77.5
+    table = methods_table(*analyse(several.directory))
+    assert table.loc[table["method"] == "nv", "training_seconds"].eq(77.5).all()

@@ -5,16 +5,15 @@ import re
 import pandas as pd
 import pytest
 
-from nvreg.report.markdown import findings, page
-from nvreg.report.reading import read_run
-from nvreg.report.selection import select
-from nvreg.report.tables import scores_table, settings_table
+from nvreg.report import analyse, page, write_report
 
 
 def page_of(synthetic) -> str:
-    run = read_run(synthetic.write())
-    choices = select(run, run.experiment.selection.protocols)
-    return page(run, scores_table(run, choices), settings_table(run, choices))
+    return write_report(analyse(synthetic.write()), formats=())
+
+
+def findings(rows: pd.DataFrame, higher_is_better: bool | None) -> list[str]:
+    return page.findings(rows, ["protocol"], higher_is_better)
 
 
 def table_under(text: str, heading: str) -> list[list[str]]:
@@ -35,7 +34,9 @@ def test_a_table_a_metric_with_in_domain_first_and_the_pretrained_model_on_top(s
         "out-of-domain-validation",
         "oracle (upper bound)",
     ]
-    assert re.fullmatch(r"2\.800 \(-0\.200 \[-0\.2\d\d, -0\.1\d\d\]\)", rows[3][2])
+    ends = r"-0\.2\d\d, -0\.1\d\d"
+    assert re.fullmatch(rf"2\.800 \(-0\.200 \[{ends}\] \{{{ends}\}} p<0\.001\)", rows[3][2])
+    assert re.fullmatch(r"2\.500 \(-0\.500 \[-0\.\d+, -0\.\d+\]\)", rows[4][2])
     assert rows[2][2] == rows[3][3] == "n/a"
     assert table_under(text, "perplexity (lower is better)")[1] == ["pretrained", "7.39", "20.09", "20.09"]
 
@@ -81,8 +82,8 @@ def test_a_sweep_still_running_is_reported_as_such(small):
 
 
 def rows_of(*cells: tuple[str, str, float, float, int]) -> pd.DataFrame:
-    columns = ["protocol", "domain", "low", "high", "trial"]
-    return pd.DataFrame(cells, columns=columns).assign(score=1.0)
+    columns = ["protocol", "domain", "low_reselected", "high_reselected", "trial"]
+    return pd.DataFrame(cells, columns=columns).assign(score=1.0, difference=0.5)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,6 @@ def test_findings_say_when_nothing_improves():
 
 def test_findings_leave_the_oracle_out_and_join_equal_outcomes():
     rows = rows_of(
-        ("pretrained", "talks", 0, 0, 0),
         ("in-domain", "talks", 0.1, 1, 2),
         ("leave-one-domain-out", "talks", 0.2, 1, 3),
         ("in-domain-tolerance", "talks", 0, 0, 0),
@@ -124,3 +124,33 @@ def test_findings_leave_the_oracle_out_and_join_equal_outcomes():
 def test_the_oracle_alone_is_no_finding(small):
     small.protocols = ("oracle",)
     assert "nothing but the oracle is reported" in page_of(small)
+
+
+def test_racing_is_counted_with_the_time_it_saved(small):
+    small.planned = 8
+    for line in small.lines[1:3]:
+        line["seconds"] = 100.0
+    for line in small.lines[3:]:
+        line |= {"status": "stopped", "seconds": 30.0}
+    text = page_of(small)
+    assert "2 of 8 settings completed, 2 stopped early (about 0:02:20 saved), chosen on" in text
+
+
+def test_several_methods_and_seeds_are_rows_with_means_and_costs(small, control):
+    small.seeds, small.methods = (42, 43), {**small.methods, control: small.methods["nv"]}
+    small.add_nll(news=1.8, talks=2.9, books=3.0, method=control, seconds=60.0)
+    small.add_nll(news=1.7, talks=2.7, books=3.0, method=control, seed=43, seconds=70.0)
+    text = page_of(small)
+    header, pretrained, *rows = table_under(text, "nll")
+    assert header == ["method", "selection", "news (in-domain)", "talks", "books", "settings", "search"]
+    assert pretrained == ["pretrained", "pretrained", "2.000", "3.000", "3.000", "", ""]
+    (row,) = [row for row in rows if row[:2] == ["control", "in-domain"]]
+    assert row[3].startswith("2.800 ± 0.141 (-0.200 [")
+    assert row[-2:] == ["1", "0:01:05"]
+    assert "- control in-domain, " in text
+    chosen = table_under(text, "Settings chosen")
+    assert ["control", "43", "in-domain", "all", "6"] in [row[:5] for row in chosen]
+
+
+def test_the_page_names_the_tests(small):
+    assert "tests: Wilcoxon signed-rank for perplexity and nll; corrected by Holm" in page_of(small)

@@ -1,0 +1,118 @@
+"""Single examples of the test sets, the pretrained model's outputs and the chosen setting's side by side."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pandas import DataFrame
+
+from nvreg.errors import UserError
+from nvreg.report.document import Table
+from nvreg.report.protocols import PRETRAINED
+from nvreg.report.reading import Run
+from nvreg.report.selection import Pick, Selection
+from nvreg.tasks.metrics import METRICS
+
+WIDTH = 240
+"""Characters of a text that a cell shows at most."""
+
+
+def examples_section(run: Run, protocol: str, selection: Selection, count: int) -> list[str | Table]:
+    """Return the examples of each test set that a choice changes most.
+
+    Args:
+        run: where the choice is from.
+        protocol: what chose.
+        selection: its choice.
+        count: examples of each set: half of them those that gain most, half those that lose most, by the
+            score of the example itself.
+
+    Raises:
+        UserError: if the texts or what the trials kept of them cannot be read, or the texts are others than
+            those that were scored.
+    """
+    metric = _metric(run)
+    blocks: list[str | Table] = [
+        f"## Examples: what {protocol} changes most",
+        f"Sorted by the change of the example's own {metric}, the largest gain first.",
+    ]
+    for domain, pick in selection.items():
+        if len(set(pick.trials)) == 1:
+            blocks.append(f"### {domain}")
+            changed = DataFrame() if pick.is_pretrained else _changed(pick, metric, count)
+            blocks.append("The choice changes nothing." if changed.empty else _table(run, domain, changed))
+    return blocks
+
+
+def _metric(run: Run) -> str:
+    """Return the selection metric, or the first that has scores of single examples."""
+    for name in (run.selection_metric, *run.metrics):
+        if METRICS[name].of_examples is not None:
+            return name
+    raise UserError(
+        f"--examples: expected a metric that scores single examples, received {', '.join(run.metrics)}"
+    )
+
+
+def _changed(pick: Pick, metric: str, count: int) -> DataFrame:
+    """Return id, score before and after, and the predictions if any, of the examples that change most."""
+    before, after = (
+        _examples(pick.run, number, pick.domain, metric) for number in (PRETRAINED, pick.trials[0])
+    )
+    pairs = before.join(after, lsuffix="_before", rsuffix="_after")
+    gain = (pairs["score_after"] - pairs["score_before"]) * (1 if METRICS[metric].higher_is_better else -1)
+    ordered = pairs.loc[gain[gain != 0].sort_values(ascending=False, kind="stable").index]
+    most, least = ordered.head(count - count // 2), ordered.tail(count // 2)
+    return ordered.loc[most.index.union(least.index, sort=False)]
+
+
+def _examples(run: Run, number: int, domain: str, metric: str) -> DataFrame:
+    """Return what a trial made of each example, by id: its score and, if any, its prediction."""
+    frame = run.examples(number, domain, "test").set_index("id")
+    statistics = np.stack(frame[METRICS[metric].group].to_list()).astype(np.float64)
+    scores = frame.assign(score=METRICS[metric].per_example(statistics))
+    return scores[[name for name in ("prediction", "score") if name in scores]]
+
+
+def _table(run: Run, domain: str, changed: DataFrame) -> Table:
+    records = _records(run, domain)
+    outputs = {
+        header: name
+        for header, name in {"pretrained": "prediction_before", "chosen": "prediction_after"}.items()
+        if name in changed
+    }
+    header = ["example", *records[0], *outputs, "score before", "after"]
+    body = [
+        [
+            str(identity),
+            *(_cut(value) for value in records[int(identity)].values()),
+            *(_cut(example[name]) for name in outputs.values()),
+            f"{example['score_before']:.4g}",
+            f"{example['score_after']:.4g}",
+        ]
+        for identity, example in zip(changed.index, changed.to_dict("records"), strict=True)
+    ]
+    return Table(header, body, foreign=True)
+
+
+def _records(run: Run, domain: str) -> Sequence[Mapping[str, str]]:
+    from nvreg.data import load_examples
+
+    data = run.experiment.data
+    sources = {
+        data.in_domain.name: data.in_domain.test,
+        **{each.name: each.test for each in data.out_of_domain},
+    }
+    examples = load_examples(sources[domain], data.columns, ("source", "target"))
+    if examples.fingerprint != run.manifest["data"][domain]["test"]["fingerprint"]:
+        raise UserError(
+            f"--examples: expected the texts of {domain} that the run scored, received others; "
+            "put back the file that the sweep read, or sweep again"
+        )
+    return examples.records
+
+
+def _cut(value: Any) -> str:
+    text = " / ".join(value) if isinstance(value, list) else str(value)
+    line = " ".join(text.split())
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"

@@ -1,0 +1,240 @@
+"""What a report says: sections of text and tables."""
+
+import math
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import pandas as pd
+from pandas import DataFrame
+
+from nvreg.methods import METHODS
+from nvreg.report import statistics
+from nvreg.report.document import Table
+from nvreg.report.protocols import ORACLE, PRETRAINED
+from nvreg.report.reading import Run
+from nvreg.report.significance import name_of_test
+from nvreg.sweep.store import Trial
+from nvreg.tasks.metrics import METRICS
+
+DIRECTIONS = {True: "higher is better", False: "lower is better", None: "neither direction is better"}
+OUTCOMES = {
+    True: (("improves", "above"), ("worsens", "below")),
+    False: (("improves", "below"), ("worsens", "above")),
+    None: (("raises", "above"), ("lowers", "below")),
+}
+INTERVALS = (
+    f"In [brackets] the {statistics.LEVEL:.0%} interval of the difference from the pretrained model, by "
+    "paired bootstrap over examples: it takes the chosen setting as given, without the luck of choosing it. "
+    "In {braces} the same with the choice repeated on every resample, of validation and test examples: it "
+    "shows that many settings were tried. p is of a paired test of no difference, corrected for the number "
+    "of domains in the row, not for the number of rows."
+)
+
+
+SELECTION = {"protocol": "selection"}
+"""Headers of the columns of labels of a run with one method and one seed."""
+
+METHOD_AND_SELECTION = {"method": "method", **SELECTION}
+
+COSTS = {"tried": "settings", "search_seconds": "search", "training_seconds": "training"}
+
+Blocks = list[str | Table]
+
+
+def run_page(run: Run, scores: DataFrame, settings: DataFrame) -> Blocks:
+    """Return the page of a run.
+
+    Args:
+        run: where the tables are from.
+        scores: the table of `nvreg.report.tables.scores_table`, or of `methods_table` for a run of several
+            methods or seeds.
+        settings: the table of `nvreg.report.tables.settings_table`.
+    """
+    blocks: Blocks = [f"# {run.experiment.name}: {run.experiment.task}", _progress(run)]
+    labels = SELECTION if len(run.sweeps) == 1 else METHOD_AND_SELECTION
+    for metric, rows in scores.groupby("metric", sort=False):
+        blocks += metric_section(str(metric), rows, labels, run.in_domain)
+        blocks.append(INTERVALS)
+    return [
+        *blocks,
+        "## Settings chosen",
+        _settings(run, settings),
+        "## How it was measured",
+        _provenance(run),
+    ]
+
+
+def metric_section(metric: str, rows: DataFrame, labels: Mapping[str, str], in_domain: str) -> Blocks:
+    """Return what one metric says: findings, and a table of the domains.
+
+    Args:
+        metric: its name.
+        rows: its rows in a table of `nvreg.report.tables.contrasts_table`.
+        labels: headers of the columns of ``rows`` that label rows of the table, ``protocol`` the last.
+        in_domain: name of the domain to mark as such.
+    """
+    direction = METRICS[metric].higher_is_better
+    sentences = findings(rows, labels, direction)
+    return [
+        f"## {metric} ({DIRECTIONS[direction]})",
+        f"Where the {statistics.LEVEL:.0%} interval in braces excludes zero:",
+        "\n".join(f"- {sentence}" for sentence in sentences)
+        or "- nothing but the oracle is reported, which is no selection.",
+        _scores(rows, labels, in_domain),
+    ]
+
+
+def findings(rows: DataFrame, labels: Iterable[str], higher_is_better: bool | None) -> list[str]:
+    """Return one sentence for each group of rows of the table with the same outcome, the oracle left out.
+
+    Args:
+        rows: the rows of one metric.
+        labels: the columns that name a row of the table.
+        higher_is_better: the metric's direction.
+    """
+    names: dict[str, list[str]] = defaultdict(list)
+    for label, cells in rows[rows["protocol"] != ORACLE].groupby(list(labels), sort=False):
+        if cells["score"].isna().all() or cells["difference"].notna().any():
+            names[_finding(cells, higher_is_better)].append(" ".join(map(str, label)))
+    return [f"{', '.join(group)}: {finding}." for finding, group in names.items()]
+
+
+def _finding(cells: DataFrame, higher_is_better: bool | None) -> str:
+    measured = cells.dropna(subset="score")
+    if measured.empty:
+        return "does not apply, no validation set to choose on"
+    if measured["trial"].eq(PRETRAINED).fillna(False).all():
+        return "keeps the pretrained model"
+    domains = {
+        "above": ", ".join(measured["domain"][measured["low_reselected"] > 0]),
+        "below": ", ".join(measured["domain"][measured["high_reselected"] < 0]),
+    }
+    return "; ".join(f"{verb} {domains[side] or 'no domain'}" for verb, side in OUTCOMES[higher_is_better])
+
+
+def _progress(run: Run) -> str:
+    ended = [f"{run.count('completed')} of {run.planned} settings completed"]
+    if failed := run.count("failed"):
+        ended.append(f"{failed} failed")
+    if stopped := run.count("stopped"):
+        ended.append(f"{stopped} stopped early (about {_time(_saved_seconds(run))} saved)")
+    finished = sum(map(len, run.sweeps.values())) >= run.planned
+    return (
+        f"{', '.join(ended)}, chosen on {run.selection_metric}; the pretrained model is always a candidate."
+        + ("" if finished else " The sweep has not finished: this is a preview.")
+    )
+
+
+def _saved_seconds(run: Run) -> float:
+    """Return what the stopped settings would have taken more, had they taken as long as the completed."""
+    trials = [trial for each in run.sweeps.values() for trial in each]
+    completed = [trial.seconds for trial in trials if trial.status == "completed"]
+    stopped = [trial.seconds for trial in trials if trial.status == "stopped"]
+    return len(stopped) * sum(completed) / max(1, len(completed)) - sum(stopped)
+
+
+def _scores(rows: DataFrame, labels: Mapping[str, str], in_domain: str) -> Table:
+    largest = rows.loc[rows["protocol"] == "pretrained", "score"].max()
+    decimals = 2 if largest >= 10 else 3 if largest >= 1 else 4
+    domains = rows["domain"].unique()
+    costs = {name: header for name, header in COSTS.items() if name in rows and rows[name].notna().any()}
+    body = [
+        [
+            *map(_label, label),
+            *(_cell(cell, decimals) for cell in cells.to_dict("records")),
+            *(_cost(name, cells[name].iloc[0]) for name in costs),
+        ]
+        for label, cells in rows.groupby(list(labels), sort=False)
+    ]
+    names = [f"{domain} (in-domain)" if domain == in_domain else domain for domain in domains]
+    return Table([*labels.values(), *names, *costs.values()], body)
+
+
+def _label(name: Any) -> str:
+    return f"{ORACLE} (upper bound)" if name == ORACLE else str(name)
+
+
+def _cell(cell: Mapping[Hashable, Any], decimals: int) -> str:
+    if math.isnan(cell["score"]):
+        return "n/a"
+    score = f"{cell['score']:.{decimals}f}"
+    if not math.isnan(cell["deviation"]):
+        score += f" ± {cell['deviation']:.{decimals}f}"
+    if math.isnan(cell["difference"]):
+        return score
+    if cell["trial"] is not pd.NA and cell["trial"] == PRETRAINED:
+        return f"{score} (pretrained)"
+    facts = [f"{cell['difference']:+z.{decimals}f}", "[{}, {}]".format(*_ends(cell, "", decimals))]
+    if not math.isnan(cell["low_reselected"]):
+        facts.append("{{{}, {}}}".format(*_ends(cell, "_reselected", decimals)))
+    if not math.isnan(cell["p_holm"]):
+        facts.append(f"p={cell['p_holm']:.3f}" if cell["p_holm"] >= 0.001 else "p<0.001")
+    return f"{score} ({' '.join(facts)})"
+
+
+def _ends(cell: Mapping[Hashable, Any], which: str, decimals: int) -> list[str]:
+    return [f"{cell[f'{end}{which}']:+z.{decimals}f}" for end in ("low", "high")]
+
+
+def _cost(name: str, cost: float) -> str:
+    return "" if math.isnan(cost) else f"{cost:g}" if name == "tried" else _time(cost)
+
+
+def _time(seconds: float) -> str:
+    """Return a duration as hours, minutes and seconds."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+def _settings(run: Run, settings: DataFrame) -> Table:
+    labels = {"method": "method", "seed": "seed"} if len(run.sweeps) > 1 else {}
+    body = [
+        [
+            *(str(row[label]) for label in labels),
+            _label(row["protocol"]),
+            row["domain"],
+            str(row["trial"]),
+            setting_text(run.trials[row["trial"]]),
+            f"{row['prior_weight']:.4f}",
+            f"{row['strength']:.4f}",
+        ]
+        for row in settings.to_dict("records")
+    ]
+    columns = ["selection", "test domain", "trial", "setting", "prior weight", "strength"]
+    return Table([*labels.values(), *columns], body)
+
+
+def setting_text(trial: Trial) -> str:
+    """Return a trial's setting as one short text."""
+    if trial.number == PRETRAINED:
+        return "pretrained"
+    return str(METHODS[trial.method].setting.from_dict(trial.settings))
+
+
+def _provenance(run: Run) -> str:
+    metrics = [f"- {name}: `{signature}`" for name, signature in run.manifest["metrics"].items()]
+    examples = ", ".join(
+        f"{domain} {split} {facts['examples']}"
+        + (f" ({facts['truncated']} cut to fit)" if facts["truncated"] else "")
+        for domain, splits in run.manifest["data"].items()
+        for split, facts in splits.items()
+    )
+    facts = [
+        "- in-domain column where a protocol chooses a setting for each domain: the mean over those settings",
+        "- n/a: no validation set to choose on",
+        f"- intervals: {statistics.RESAMPLES} resamples, seed {statistics.SEED}, percentile; strength and "
+        "tolerance are not resampled",
+        f"- tests: {_tests(run.metrics)}; corrected by Holm's method",
+        f"- examples: {examples}",
+        f"- nvreg {run.manifest['nvreg']}, model `{run.manifest['model']}`",
+    ]
+    return "\n".join([*metrics, *facts])
+
+
+def _tests(metrics: Iterable[str]) -> str:
+    tested: dict[str, list[str]] = defaultdict(list)
+    for name in metrics:
+        if METRICS[name].higher_is_better is not None:
+            tested[name_of_test(METRICS[name])].append(name)
+    return ", ".join(f"{test} for {' and '.join(names)}" for test, names in tested.items())

@@ -1,0 +1,98 @@
+"""Paired tests on the examples of a test set, and their correction for the number of test sets."""
+
+from collections.abc import Sequence
+from itertools import product
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import wilcoxon
+
+from nvreg.report.statistics import RESAMPLES, Array, generator
+from nvreg.tasks.metrics import Metric
+
+MEANS = frozenset(
+    {
+        "nll",
+        "perplexity",
+        "bits-per-character",
+        "accuracy",
+        "brier",
+        "rouge1",
+        "rouge2",
+        "rougeL",
+        "rougeLsum",
+    }
+)
+"""Metrics that are means over examples, or functions of one; of the others the corpus has a score alone."""
+
+
+def name_of_test(metric: Metric) -> str:
+    """Return which test `paired_p_value` does for a metric."""
+    return "Wilcoxon signed-rank" if metric.name in MEANS else "approximate randomisation"
+
+
+Repetition = tuple[Sequence[Array], Sequence[Array]]
+"""Sufficient statistics, ``(examples, k)`` each, of the settings on one side and on the other."""
+
+
+def paired_p_value(metric: Metric, repetitions: Sequence[Repetition], split: str) -> float:
+    """Return the two-sided p-value of no difference between two sides on the same examples.
+
+    By the signed ranks of differences of per-example scores (Wilcoxon 1945) where the metric is a mean of
+    them, otherwise by approximate randomisation (Noreen 1989; Riezler & Maxwell 2005): how often the scores
+    differ as much when the two outputs of each example are swapped by the flip of a coin.
+
+    Args:
+        metric: what is scored.
+        repetitions: what is compared; of several settings or repetitions the means are.
+        split: where the examples are from; decides the swaps.
+    """
+    if metric.name in MEANS:
+        differences = np.mean(
+            [_mean_scores(metric, ours) - _mean_scores(metric, theirs) for ours, theirs in repetitions],
+            axis=0,
+        )
+        return float(wilcoxon(differences).pvalue) if differences.any() else 1.0
+    swapped = _swaps(split, len(repetitions[0][0][0]))
+    differences = np.mean(
+        [
+            np.mean([_swapped_difference(metric, a, b, swapped) for a, b in product(ours, theirs)], axis=0)
+            for ours, theirs in repetitions
+        ],
+        axis=0,
+    )
+    observed = np.abs(differences[0]) * (1 - 1e-9)  # another order of summation is no smaller difference
+    return float(np.mean(np.abs(differences) >= observed))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values of a family of tests corrected by Holm's method (1979), NaN where one is NaN."""
+    corrected = np.full(len(p_values), np.nan)
+    order = [place for place in np.argsort(p_values) if not np.isnan(p_values[place])]
+    smallest = 0.0
+    for rank, place in enumerate(order):
+        smallest = max(smallest, min(1.0, (len(order) - rank) * p_values[place]))
+        corrected[place] = smallest
+    return corrected.tolist()
+
+
+def _mean_scores(metric: Metric, settings: Sequence[Array]) -> Array:
+    return np.mean([cast(Array, metric.per_example(statistics)) for statistics in settings], axis=0)
+
+
+def _swaps(split: str, examples: int) -> NDArray[np.bool_]:
+    """Return which examples are swapped, shape ``(RESAMPLES, examples)``: first none, as was observed."""
+    swapped = generator("swaps", split, examples).integers(2, size=(RESAMPLES, examples), dtype=np.bool_)
+    swapped[0] = False
+    return swapped
+
+
+def _swapped_difference(metric: Metric, ours: Array, theirs: Array, swapped: NDArray[np.bool_]) -> Array:
+    """Return the difference of scores under each row of swaps, shape ``[len(swapped)]``."""
+    both = np.concatenate([ours, theirs])
+    differences = []
+    for block in np.array_split(swapped, 10):  # bounds memory: a count takes 64 times a swap
+        counts = np.hstack([~block, block]).astype(np.float64)
+        differences.append(metric.score(both, counts) - metric.score(both, 1 - counts))
+    return np.concatenate(differences)
