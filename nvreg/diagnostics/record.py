@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,6 +39,10 @@ class Record:
     def strength(self) -> float:
         """The discarded share ``1 - tau_mu (1 - A_m0) mean(v_u / b1)``: 0 at identity, 1 at most."""
         return self._mean(self._discarded)
+
+    def over_sites(self, value: Callable[[Site], float]) -> float:
+        """Return the mean over all sites of a number that a site has."""
+        return sum(map(value, self._sites)) / len(self._sites)
 
     def _mean(self, sums: dict[Site, float]) -> float:
         means = [sums[site] / self._queries[site] for site in self._sites if self._queries[site]]

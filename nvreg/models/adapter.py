@@ -26,11 +26,14 @@ class Adapter(ABC):
         attention_classes: model type (as in ``config.model_type``) to the name of its attention class, a
             regular expression where it has several.
         key_value_modules: names of the attention module's children that project keys and values.
+        output_projection: path of the module that mixes the heads, from the attention module; after "..",
+            from its parent.
         refused_options: option of a config to the reason why a model that sets it cannot be converted.
     """
 
     attention_classes: ClassVar[Mapping[str, str]]
     key_value_modules: ClassVar[tuple[str, ...]]
+    output_projection: ClassVar[str]
     refused_options: ClassVar[Mapping[str, str]] = {}
 
     def refusal(self, config: PreTrainedConfig) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -66,14 +66,17 @@ class Weights(NamedTuple):
 class SiteState(ABC):
     """What is beside a converted module; the pretrained weights stay where they are, untouched.
 
-    ``settings`` is a named tuple of the subclass's own whose defaults are the identity.
+    Attributes:
+        setting: type of the site's settings, a named tuple whose defaults are the identity.
     """
 
-    def __init__(self, site: Site, adapter: Adapter, identity: Any) -> None:
+    setting: ClassVar[type[Any]]
+
+    def __init__(self, site: Site, adapter: Adapter) -> None:
         """Start at identity."""
         self.site = site
         self.adapter = adapter
-        self.settings = identity
+        self.settings = self.setting()
         self.observer: Observer | None = None
         self.solver: Solver | None = None
         self._parameters: Parameters
@@ -94,7 +97,7 @@ class SiteState(ABC):
     def settings(self, settings: Any) -> None:
         self._settings = settings
         # Compiled code takes a float never to become infinite.
-        self.is_identity = settings == type(settings)()
+        self.is_identity = settings == self.setting()
 
     def unsettle(self) -> None:
         """Have the next forward make everything anew: the weights may be others."""
@@ -194,10 +197,10 @@ class NVState(SiteState):
         interpolates: as in `nvreg.attention.fused.prepare`.
     """
 
-    settings: SiteSettings
+    setting = SiteSettings
 
     def __init__(self, site: Site, adapter: Adapter, prior: Prior, *, interpolates: bool = True) -> None:
-        super().__init__(site, adapter, SiteSettings())
+        super().__init__(site, adapter)
         self.prior = prior
         self._interpolates = interpolates
         self._slot: PriorSlot

@@ -26,6 +26,7 @@ class BartAdapter(Adapter):
         "plbart": "PLBartAttention",
     }
     key_value_modules: ClassVar = ("k_proj", "v_proj")
+    output_projection: ClassVar = "out_proj"
 
     def role(self, module: Any, name: str) -> str:
         if not module.is_decoder:

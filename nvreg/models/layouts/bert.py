@@ -27,6 +27,7 @@ class BertAdapter(Adapter):
         "electra": "Electra(Self|Cross)Attention",
     }
     key_value_modules: ClassVar = ("key", "value")
+    output_projection: ClassVar = "..output.dense"
 
     def role(self, module: Any, name: str) -> str:
         if name.endswith("crossattention.self"):

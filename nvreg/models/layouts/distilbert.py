@@ -15,6 +15,7 @@ class DistilBertAdapter(Adapter):
 
     attention_classes: ClassVar = {"distilbert": "DistilBertSelfAttention"}
     key_value_modules: ClassVar = ("k_lin", "v_lin")
+    output_projection: ClassVar = "out_lin"
 
     def role(self, module: Any, name: str) -> str:
         return "encoder"

@@ -18,6 +18,7 @@ class GPT2Adapter(Adapter):
 
     attention_classes: ClassVar = {"gpt2": "GPT2Attention"}
     key_value_modules: ClassVar = ("c_attn",)
+    output_projection: ClassVar = "c_proj"
 
     def split(self, module: Any, features: Tensor) -> tuple[Tensor, ...]:
         """Split what the projection makes, shape (..., features), into parts of shape (..., heads, e)."""

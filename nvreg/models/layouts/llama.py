@@ -16,14 +16,10 @@ from nvreg.models.cache import Components, cached
 
 
 class RotaryAdapter(Adapter):
-    """A rotary decoder, wherever its rotations come from.
-
-    Attributes:
-        output_projection: name of the module that mixes the heads.
-    """
+    """A rotary decoder, wherever its rotations come from."""
 
     key_value_modules: ClassVar[tuple[str, ...]] = ("k_proj", "v_proj")
-    output_projection: ClassVar = "o_proj"
+    output_projection: ClassVar[str] = "o_proj"
 
     def role(self, module: Any, name: str) -> str:
         return "decoder"

@@ -18,6 +18,7 @@ class T5Adapter(Adapter):
 
     attention_classes: ClassVar = {"t5": "T5Attention", "mt5": "MT5Attention"}
     key_value_modules: ClassVar = ("k", "v")
+    output_projection: ClassVar = "o"
 
     def role(self, module: Any, name: str) -> str:
         if not module.is_decoder:

@@ -1,0 +1,101 @@
+"""Controls that change the scores of attention: temperature and sink."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nvreg.methods.protocol import Batch, Method
+from nvreg.parameters import Parameter, Setting
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from nvreg.diagnostics import Record
+    from nvreg.models.state import Site, SiteState
+    from nvreg.prior.artefact import Prior
+
+
+class _Scores(Method):
+    """A method that converts attention to a form of its own, whose settings have the same parameters."""
+
+    @property
+    @abstractmethod
+    def _form(self) -> type[SiteState]: ...
+
+    def attach_(self, model: PreTrainedModel, prior: Prior, sample: Sequence[Batch]) -> None:
+        """Convert a model (see `Method.attach_`)."""
+        from nvreg.models.convert import attach_
+
+        attach_(model, self._form)
+
+    def set_(self, model: PreTrainedModel, setting: Setting) -> None:
+        """Set every site to its values."""
+        from nvreg.models.convert import set_sites_
+        from nvreg.models.registry import layers_by_role
+
+        setting.check(layers_by_role(model))
+
+        def at(site: Site) -> Any:
+            values = (setting.value(name, site.role, site.layer) for name in setting.parameters)
+            return self._form.setting(*values)
+
+        set_sites_(model, at)
+
+    def detach_(self, model: PreTrainedModel) -> None:
+        """Revert the conversion."""
+        from nvreg.models.convert import revert_
+
+        revert_(model)
+
+
+class TemperatureSetting(Setting):
+    """``temperature``: what scores are divided by."""
+
+    parameters: ClassVar = {
+        "temperature": Parameter(1.0, "a finite number above 0", lambda v: 0 < v < math.inf, logarithmic=True)
+    }
+
+
+class Temperature(_Scores):
+    """Scores of attention, position biases included, are divided by a temperature."""
+
+    name = "temperature"
+    setting = TemperatureSetting
+
+    @property
+    def _form(self) -> type[SiteState]:
+        from nvreg.models.controls import TemperatureState
+
+        return TemperatureState
+
+    def strength(self, setting: Setting, record: Record) -> float:
+        """Return the mean over sites of the absolute logarithm of the temperature."""
+        return record.over_sites(
+            lambda site: abs(math.log(setting.value("temperature", site.role, site.layer)))
+        )
+
+
+class SinkSetting(Setting):
+    """``sink_logit``: the logit of the sink; at 0, one is added to the denominator of the softmax."""
+
+    parameters: ClassVar = {"sink_logit": Parameter(-math.inf, "a number, or -inf", lambda v: v < math.inf)}
+
+
+class Sink(_Scores):
+    """Every query sees one more key, of constant logit and zero value."""
+
+    name = "sink"
+    setting = SinkSetting
+
+    @property
+    def _form(self) -> type[SiteState]:
+        from nvreg.models.controls import SinkState
+
+        return SinkState
+
+    def strength(self, setting: Setting, record: Record) -> float:
+        """Return the mean weight of the sink."""
+        return record.prior_weight
