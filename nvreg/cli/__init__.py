@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 import nvreg
+from nvreg.cli.compare import compare
 from nvreg.cli.convert import convert
 from nvreg.cli.demo import demo
 from nvreg.cli.inspect import inspect
@@ -48,7 +49,7 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for command in (convert, prior, inspect, sweep, report, demo):
+for command in (convert, prior, inspect, sweep, report, compare, demo):
     app.command()(command)
 
 

@@ -25,19 +25,42 @@ Examples = Annotated[
 ]
 
 
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        file_okay=False,
+        help="Directory to write the table of several runs into.",
+        show_default="none",
+    ),
+]
+
+
 def report(
     results: Results,
     protocol: Protocols = None,
     formats: Formats = "markdown,latex,csv,html",
     examples: Examples = 0,
+    output: Output = None,
 ) -> None:
-    """Write tables and figures into each directory, and print the tables.
+    """Write tables and figures into each directory, and print the tables; of several runs a table of all too.
 
-    Works while the sweep is still running, on what is finished.
+    Works while a sweep is still running, on what is finished.
     """
-    from nvreg.report import analyse, write_report
+    from nvreg.report import analyse, write_combined, write_report
+    from nvreg.sweep.progress import Progress
 
+    kinds, analyses = formats.split(","), []
     for directory in results:
-        analysis = analyse(directory, protocol or ())
-        print_markdown(write_report(analysis, formats.split(","), examples))
+        with Progress() as progress:
+            progress.phase(f"reading {directory}")
+            analyses.append(analyse(directory, protocol or ()))
+            page = write_report(analyses[-1], kinds, examples)
+        print_markdown(page)
         typer.echo(f"written to {directory / 'tables'} and {directory / 'figures'}", err=True)
+    if len(analyses) > 1:
+        table = write_combined(analyses, kinds, output)
+        if table:
+            print_markdown(table)
+        else:
+            typer.echo("no table of all runs: they have no test set and metric in common", err=True)

@@ -60,12 +60,13 @@ def write_report(analysis: Analysis, formats: Sequence[str] = FORMATS, examples:
     Raises:
         UserError: if a format is unknown, or the examples cannot be read.
     """
-    from nvreg.report.document import html, markdown
+    from nvreg.report.document import html
     from nvreg.report.examples import examples_section
     from nvreg.report.figures import changes_figure, png, svg
     from nvreg.report.page import run_page
     from nvreg.report.tables import methods_table, scores_table, settings_table
 
+    _check("formats", formats, FORMATS)
     run, selections = analysis
     frames = {"scores": scores_table(run, selections)}
     if len(selections) > 1:
@@ -74,39 +75,82 @@ def write_report(analysis: Analysis, formats: Sequence[str] = FORMATS, examples:
     if examples:
         protocol, selection = next(iter(next(iter(selections.values())).items()))
         blocks += examples_section(run, protocol, selection, examples)
-    write_tables(run.directory / "tables", "report", blocks, frames, formats)
-    drawings = {}
+    page = _write(
+        run.directory / "tables", "report", blocks, frames, [each for each in formats if each != "html"]
+    )
+    figures = run.directory / "figures"
+    figures.mkdir(exist_ok=True)
+    drawings = []
     for method in run.methods:
         figure = changes_figure(run, method, selections)
         name = "changes" if len(run.methods) == 1 else f"changes-{method}"
-        (run.directory / "figures").mkdir(exist_ok=True)
-        write_bytes(run.directory / "figures" / f"{name}.png", png(figure))
-        drawings[method] = svg(figure)
-        write_text(run.directory / "figures" / f"{name}.svg", drawings[method])
+        drawings.append(svg(figure))
+        write_text(figures / f"{name}.svg", drawings[-1])
+        write_bytes(figures / f"{name}.png", png(figure))
     if "html" in formats:
-        write_text(run.directory / "report.html", html(blocks, run.experiment.name, list(drawings.values())))
-    return markdown(blocks)
+        write_text(run.directory / "report.html", html(blocks, run.experiment.name, drawings))
+    return page
 
 
-def write_tables(
-    folder: Path, name: str, blocks: "Blocks", frames: "Mapping[str, DataFrame]", formats: Sequence[str]
-) -> None:
-    """Write a page as markdown and LaTeX, and frames as csv, as far as the formats ask for it.
+def write_combined(
+    analyses: Sequence[Analysis], formats: Sequence[str] = FORMATS, output: Path | None = None
+) -> str | None:
+    """Put several runs into one table, where they share data, and write it into a directory if one is given.
+
+    Returns:
+        The table as markdown, or None where the runs share no test set.
 
     Raises:
         UserError: if a format is unknown.
     """
-    from nvreg.report.document import latex, markdown
+    from nvreg.report.combined import combined
 
     _check("formats", formats, FORMATS)
+    found = combined(analyses)
+    return _write(output, "combined", *found, formats) if found else None
+
+
+def write_comparison(
+    first: Analysis, second: Analysis, formats: Sequence[str] = FORMATS, output: Path | None = None
+) -> str:
+    """Compare a run with another, example by example, and write that into a directory if one is given.
+
+    Returns:
+        The comparison as markdown.
+
+    Raises:
+        UserError: if the runs did not score the same data, or a format is unknown.
+    """
+    from nvreg.report.comparison import compare
+
+    _check("formats", formats, FORMATS)
+    return _write(output, "comparison", *compare(first, second), formats)
+
+
+def _write(
+    folder: Path | None,
+    name: str,
+    blocks: "Blocks",
+    frames: Mapping[str, "DataFrame"],
+    formats: Sequence[str],
+) -> str:
+    """Write a page and the frames it shows, as far as the formats ask for them, and return it as markdown."""
+    from nvreg.report.document import html, latex, markdown
+
+    page = markdown(blocks)
+    if folder is None:
+        return page
     folder.mkdir(parents=True, exist_ok=True)
     if "markdown" in formats:
-        write_text(folder / f"{name}.md", markdown(blocks))
+        write_text(folder / f"{name}.md", page)
     if "latex" in formats:
         write_text(folder / f"{name}.tex", latex(blocks))
+    if "html" in formats:
+        write_text(folder / f"{name}.html", html(blocks, name))
     if "csv" in formats:
         for each, frame in frames.items():
             write_text(folder / f"{each}.csv", frame.to_csv(index=False))
+    return page
 
 
 def _check(what: str, given: Sequence[str], known: Sequence[str]) -> None:

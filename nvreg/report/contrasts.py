@@ -1,13 +1,13 @@
 """Two models on the same test examples: their difference, its intervals, and a test of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from nvreg.report.selection import Pick
 from nvreg.report.significance import paired_p_value
-from nvreg.report.statistics import interval
+from nvreg.report.statistics import Array, interval
 from nvreg.tasks.metrics import METRICS
 
 NAN = float("nan")
@@ -19,7 +19,7 @@ class Contrast(NamedTuple):
     Attributes:
         score: the mean over repetitions.
         deviation: the standard deviation over repetitions (n - 1); NaN for one.
-        difference: mean of the differences.
+        difference: from the mean over repetitions of the other.
         low: lower end of its interval, the settings taken as they were chosen.
         high: upper end.
         low_reselected: lower end where the choice is repeated on every resample; NaN for the oracle, that
@@ -39,11 +39,11 @@ class Contrast(NamedTuple):
 
 
 def contrast(metric: str, ours: Sequence[Pick], theirs: Sequence[Pick] = ()) -> Contrast:
-    """Compare repetitions of a selection, one a seed, with as many of another, on one test set.
+    """Compare a selection with another on the same test set, each the mean of its repetitions.
 
     Args:
         metric: what is scored.
-        ours: the selection.
+        ours: the selection, repeated with other seeds or models.
         theirs: what it is compared with; compared with nothing, it has a score alone.
 
     Raises:
@@ -55,18 +55,20 @@ def contrast(metric: str, ours: Sequence[Pick], theirs: Sequence[Pick] = ()) -> 
 
 
 def _difference(metric: str, ours: Sequence[Pick], theirs: Sequence[Pick]) -> tuple[float, ...]:
-    pairs = list(zip(ours, theirs, strict=True))
-    with np.errstate(invalid="ignore"):  # of infinities, destroyed models'
-        difference = np.mean([pick.score(metric) - other.score(metric) for pick, other in pairs])
-        given = np.mean([pick.resampled(metric) - other.resampled(metric) for pick, other in pairs], axis=0)
-        if not all(pick.redrawn for pick in (*ours, *theirs)):
-            return float(difference), *interval(given)
-        redrawn = np.mean([a.reselected(metric) - b.reselected(metric) for a, b in pairs], axis=0)
-    return float(difference), *interval(given), *interval(redrawn), _p_value(metric, pairs)
+    def between(value: Callable[[Pick], Array]) -> Array:
+        with np.errstate(invalid="ignore"):  # of infinities, destroyed models'
+            return np.mean([value(pick) for pick in ours], axis=0) - np.mean([*map(value, theirs)], axis=0)
+
+    difference = float(between(lambda pick: np.array(pick.score(metric))))
+    as_chosen = interval(between(lambda pick: pick.resampled(metric)))
+    if not all(pick.redrawn for pick in (*ours, *theirs)):
+        return difference, *as_chosen
+    reselected = interval(between(lambda pick: pick.reselected(metric)))
+    return difference, *as_chosen, *reselected, _p_value(metric, ours, theirs)
 
 
-def _p_value(metric: str, pairs: Sequence[tuple[Pick, Pick]]) -> float:
+def _p_value(metric: str, ours: Sequence[Pick], theirs: Sequence[Pick]) -> float:
     if METRICS[metric].higher_is_better is None:
         return NAN
-    statistics = [(pick.statistics(metric), other.statistics(metric)) for pick, other in pairs]
-    return paired_p_value(METRICS[metric], statistics, f"{pairs[0][0].domain}.test")
+    mine, others = ([rows for pick in side for rows in pick.statistics(metric)] for side in (ours, theirs))
+    return paired_p_value(METRICS[metric], mine, others, f"{ours[0].domain}.test")

@@ -34,7 +34,7 @@ def latex(blocks: Blocks) -> str:
     return "\n".join(tables)
 
 
-def html(blocks: Blocks, title: str, figures: Sequence[str]) -> str:
+def html(blocks: Blocks, title: str, figures: Sequence[str] = ()) -> str:
     """Return the page as one file that needs no other.
 
     Args:

@@ -24,15 +24,6 @@ OUTCOMES = {
     False: (("improves", "below"), ("worsens", "above")),
     None: (("raises", "above"), ("lowers", "below")),
 }
-INTERVALS = (
-    f"In [brackets] the {statistics.LEVEL:.0%} interval of the difference from the pretrained model, by "
-    "paired bootstrap over examples: it takes the chosen setting as given, without the luck of choosing it. "
-    "In {braces} the same with the choice repeated on every resample, of validation and test examples: it "
-    "shows that many settings were tried. p is of a paired test of no difference, corrected for the number "
-    "of domains in the row, not for the number of rows."
-)
-
-
 SELECTION = {"protocol": "selection"}
 """Headers of the columns of labels of a run with one method and one seed."""
 
@@ -56,7 +47,7 @@ def run_page(run: Run, scores: DataFrame, settings: DataFrame) -> Blocks:
     labels = SELECTION if len(run.sweeps) == 1 else METHOD_AND_SELECTION
     for metric, rows in scores.groupby("metric", sort=False):
         blocks += metric_section(str(metric), rows, labels, run.in_domain)
-        blocks.append(INTERVALS)
+        blocks.append(intervals("pretrained model"))
     return [
         *blocks,
         "## Settings chosen",
@@ -86,6 +77,17 @@ def metric_section(metric: str, rows: DataFrame, labels: Mapping[str, str], in_d
     ]
 
 
+def intervals(other: str) -> str:
+    """Return what the numbers after a score mean, of differences from what ``other`` names."""
+    return (
+        f"In [brackets] the {statistics.LEVEL:.0%} interval of the difference from the {other}, by paired "
+        "bootstrap over examples: it takes the chosen setting as given, without the luck of choosing it. In "
+        "{braces} the same with the choice repeated on every resample, of validation and test examples: it "
+        "shows that many settings were tried. p is of a paired test of no difference, corrected for the "
+        "number of domains in the row, not for the number of rows."
+    )
+
+
 def findings(rows: DataFrame, labels: Iterable[str], higher_is_better: bool | None) -> list[str]:
     """Return one sentence for each group of rows of the table with the same outcome, the oracle left out.
 
@@ -105,7 +107,7 @@ def _finding(cells: DataFrame, higher_is_better: bool | None) -> str:
     measured = cells.dropna(subset="score")
     if measured.empty:
         return "does not apply, no validation set to choose on"
-    if measured["trial"].eq(PRETRAINED).fillna(False).all():
+    if "trial" in measured and measured["trial"].eq(PRETRAINED).fillna(False).all():
         return "keeps the pretrained model"
     domains = {
         "above": ", ".join(measured["domain"][measured["low_reselected"] > 0]),
@@ -160,11 +162,13 @@ def _cell(cell: Mapping[Hashable, Any], decimals: int) -> str:
     if math.isnan(cell["score"]):
         return "n/a"
     score = f"{cell['score']:.{decimals}f}"
+    if "other" in cell:
+        score = f"{cell['other']:.{decimals}f} → {score}"
     if not math.isnan(cell["deviation"]):
         score += f" ± {cell['deviation']:.{decimals}f}"
     if math.isnan(cell["difference"]):
         return score
-    if cell["trial"] is not pd.NA and cell["trial"] == PRETRAINED:
+    if (trial := cell.get("trial", pd.NA)) is not pd.NA and trial == PRETRAINED:
         return f"{score} (pretrained)"
     facts = [f"{cell['difference']:+z.{decimals}f}", "[{}, {}]".format(*_ends(cell, "", decimals))]
     if not math.isnan(cell["low_reselected"]):

@@ -32,11 +32,7 @@ def name_of_test(metric: Metric) -> str:
     return "Wilcoxon signed-rank" if metric.name in MEANS else "approximate randomisation"
 
 
-Repetition = tuple[Sequence[Array], Sequence[Array]]
-"""Sufficient statistics, ``(examples, k)`` each, of the settings on one side and on the other."""
-
-
-def paired_p_value(metric: Metric, repetitions: Sequence[Repetition], split: str) -> float:
+def paired_p_value(metric: Metric, ours: Sequence[Array], theirs: Sequence[Array], split: str) -> float:
     """Return the two-sided p-value of no difference between two sides on the same examples.
 
     By the signed ranks of differences of per-example scores (Wilcoxon 1945) where the metric is a mean of
@@ -45,23 +41,16 @@ def paired_p_value(metric: Metric, repetitions: Sequence[Repetition], split: str
 
     Args:
         metric: what is scored.
-        repetitions: what is compared; of several settings or repetitions the means are.
+        ours: sufficient statistics of one side, ``(examples, k)``; of several settings the mean score counts.
+        theirs: those of the other.
         split: where the examples are from; decides the swaps.
     """
     if metric.name in MEANS:
-        differences = np.mean(
-            [_mean_scores(metric, ours) - _mean_scores(metric, theirs) for ours, theirs in repetitions],
-            axis=0,
-        )
+        differences = _mean_scores(metric, ours) - _mean_scores(metric, theirs)
         return float(wilcoxon(differences).pvalue) if differences.any() else 1.0
-    swapped = _swaps(split, len(repetitions[0][0][0]))
-    differences = np.mean(
-        [
-            np.mean([_swapped_difference(metric, a, b, swapped) for a, b in product(ours, theirs)], axis=0)
-            for ours, theirs in repetitions
-        ],
-        axis=0,
-    )
+    swapped = _swaps(split, len(ours[0]))
+    pairs = product(ours, theirs)
+    differences = np.mean([_swapped_difference(metric, *pair, swapped) for pair in pairs], axis=0)
     observed = np.abs(differences[0]) * (1 - 1e-9)  # another order of summation is no smaller difference
     return float(np.mean(np.abs(differences) >= observed))
 

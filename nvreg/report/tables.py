@@ -1,8 +1,10 @@
 """A run as tidy tables: what each protocol's choice scores, what it chose, and what the search cost."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from pandas import DataFrame
@@ -41,7 +43,8 @@ def scores_table(run: Run, selections: Selections) -> DataFrame:
         for arm, by_protocol in selections.items()
         for protocol, selection in by_protocol.items()
     ]
-    return contrasts_table(run.metrics, run.domains, [_pretrained_row(run), *rows]).astype({"seed": "Int64"})
+    model = Row({"method": "pretrained", "protocol": "pretrained"}, [pretrained(run)], [])
+    return contrasts_table(run.metrics, run.domains, [model, *rows]).astype({"seed": "Int64"})
 
 
 def methods_table(run: Run, selections: Selections) -> DataFrame:
@@ -52,13 +55,31 @@ def methods_table(run: Run, selections: Selections) -> DataFrame:
     Raises:
         UserError: if an example file of a chosen trial cannot be read.
     """
-    rows = []
-    for method in run.methods:
-        arms = [by_protocol for arm, by_protocol in selections.items() if arm.method == method]
-        for protocol in arms[0]:
-            labels = {"method": method, "protocol": protocol, **costs(run, method)}
-            rows.append(Row(labels, [arm[protocol] for arm in arms], [pretrained(run)] * len(arms)))
-    return contrasts_table(run.metrics, run.domains, [_pretrained_row(run), *rows])
+    return contrasts_table(run.metrics, run.domains, list(method_rows([(run, selections)])))
+
+
+def method_rows(repetitions: Sequence[tuple[Run, Selections]], **labels: Any) -> Iterator[Row]:
+    """Yield the rows of runs that repeat each other: the pretrained model's, then each method and protocol.
+
+    Every selection is compared with the pretrained models of the runs.
+    """
+    runs = [run for run, _ in repetitions]
+    models = [pretrained(run) for run in runs]
+    yield Row({**labels, "method": "pretrained", "protocol": "pretrained"}, models, [])
+    for method in dict.fromkeys(method for run in runs for method in run.methods):
+        cost = costs(runs, method)
+        for protocol, chosen in repeated(repetitions, method).items():
+            yield Row({**labels, "method": method, "protocol": protocol, **cost}, chosen, models)
+
+
+def repeated(repetitions: Sequence[tuple[Run, Selections]], method: str) -> dict[str, list[Selection]]:
+    """Return what each protocol chooses with a method, in every run and with every seed."""
+    found: dict[str, list[Selection]] = defaultdict(list)
+    for _, selections in repetitions:
+        for arm, by_protocol in selections.items():
+            for protocol, selection in by_protocol.items() if arm.method == method else ():
+                found[protocol].append(selection)
+    return found
 
 
 def settings_table(run: Run, selections: Selections) -> DataFrame:
@@ -80,18 +101,18 @@ def settings_table(run: Run, selections: Selections) -> DataFrame:
     return DataFrame(rows, columns=columns)
 
 
-def costs(run: Run, method: str) -> dict[str, float | None]:
-    """Return what one search of a method cost.
+def costs(runs: Sequence[Run], method: str) -> dict[str, float | None]:
+    """Return what one search of a method cost, the mean over runs and seeds.
 
     Keys: tried, the settings; search_seconds, the time of measuring them; training_seconds, the time of
-    fine-tuning the model, where it was by ``nvreg finetune``. Of several seeds the means are.
+    fine-tuning the model, None where it was not by ``nvreg finetune``.
     """
-    searches = [trials for arm, trials in run.sweeps.items() if arm.method == method]
-    seconds = sum(trial.seconds for trials in searches for trial in trials)
+    searches = [trials for run in runs for arm, trials in run.sweeps.items() if arm.method == method]
+    training = [seconds for run in runs if (seconds := training_seconds(run)) is not None]
     return {
-        "tried": sum(map(len, searches)) / len(searches),
-        "search_seconds": seconds / len(searches),
-        "training_seconds": training_seconds(run),
+        "tried": fmean(map(len, searches)),
+        "search_seconds": fmean(sum(trial.seconds for trial in trials) for trials in searches),
+        "training_seconds": fmean(training) if training else None,
     }
 
 
@@ -109,10 +130,6 @@ def contrasts_table(metrics: Sequence[str], domains: Sequence[str], rows: Sequen
     """
     table = DataFrame([cell for metric in metrics for row in rows for cell in _cells(metric, domains, row)])
     return table.reindex(columns=_columns(rows)).astype({"trial": "Int64"})
-
-
-def _pretrained_row(run: Run) -> Row:
-    return Row({"method": "pretrained", "protocol": "pretrained"}, [pretrained(run)], [])
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:

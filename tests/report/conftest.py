@@ -38,6 +38,7 @@ class SyntheticRun:
     domains: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: DOMAINS)
     planned: int = 3
     model: str = "/models/marian"
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
     protocols: tuple[str, ...] = (
         "in-domain", "in-domain-tolerance", "leave-one-domain-out", "out-of-domain-validation", "oracle",
     )  # fmt: skip
@@ -104,7 +105,7 @@ class SyntheticRun:
 
     def write(self) -> Path:
         """Write everything but the examples, which are written already."""
-        self.directory.mkdir(exist_ok=True)
+        self.directory.mkdir(exist_ok=True, parents=True)
         (self.directory / "experiment.yaml").write_text(yaml.safe_dump(self._experiment(), sort_keys=False))
         manifest = {
             "nvreg": "0.1.0",
@@ -112,7 +113,14 @@ class SyntheticRun:
             "planned": self.planned,
             "model": "marian-0123",
             "data": {
-                domain: {split: {"fingerprint": "f", "examples": 40, "truncated": 0} for split in splits}
+                domain: {
+                    split: {
+                        "fingerprint": self.fingerprints.get(domain, "f"),
+                        "examples": 40,
+                        "truncated": 0,
+                    }
+                    for split in splits
+                }
                 for domain, splits in self.domains.items()
             },
             "metrics": {name: METRICS[name].signature() for name in self.metrics},
@@ -153,6 +161,12 @@ def control(monkeypatch: pytest.MonkeyPatch) -> str:
 
     monkeypatch.setitem(METHODS, "control", Control)
     return "control"
+
+
+@pytest.fixture
+def synthetic() -> type[SyntheticRun]:
+    """The builder of runs."""
+    return SyntheticRun
 
 
 @pytest.fixture

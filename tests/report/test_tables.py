@@ -140,13 +140,13 @@ def test_seeds_that_agree_name_their_trial(several):
 
 def test_costs_are_means_over_seeds_with_what_did_not_complete(several, tmp_path):
     run = read_run(several.write())
-    assert costs(run, "control") == {"tried": 1.5, "search_seconds": 6.0, "training_seconds": None}
-    assert costs(run, "nv")["tried"] == 2
+    assert costs([run], "control") == {"tried": 1.5, "search_seconds": 6.0, "training_seconds": None}
+    assert costs([run], "nv")["tried"] == 2
 
 
 def test_training_costs_what_the_fine_tuned_checkpoint_says(several, tmp_path):
     (tmp_path / "training.json").write_text('{"method": "plain", "seconds": 77.5}')
     several.model = str(tmp_path)
-    assert costs(read_run(several.write()), "nv")["training_seconds"] == 77.5
+    assert costs([read_run(several.write())], "nv")["training_seconds"] == 77.5
     table = methods_table(*analyse(several.directory))
     assert table.loc[table["method"] == "nv", "training_seconds"].eq(77.5).all()

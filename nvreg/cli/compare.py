@@ -1,0 +1,33 @@
+"""``nvreg compare``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nvreg.cli.output import print_markdown
+from nvreg.cli.report import Formats, Output, Protocols
+
+First = Annotated[Path, typer.Argument(metavar="A", help="Directory that nvreg sweep wrote.")]
+Second = Annotated[Path, typer.Argument(metavar="B", help="Another, of a sweep on some of the same data.")]
+
+
+def compare(
+    first: First,
+    second: Second,
+    protocol: Protocols = None,
+    formats: Formats = "markdown,latex,csv,html",
+    output: Output = None,
+) -> None:
+    """Print how the scores of run B differ from those of run A on their common domains, paired by example.
+
+    The pretrained models are compared, and what each protocol chooses in the one and in the other.
+    """
+    from nvreg.report import analyse, write_comparison
+    from nvreg.sweep.progress import Progress
+
+    with Progress() as progress:
+        first_run, second_run = (
+            analyse(run, protocol or ()) for run in progress.over("reading", [first, second])
+        )
+    print_markdown(write_comparison(first_run, second_run, formats.split(","), output))
