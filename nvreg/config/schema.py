@@ -104,6 +104,7 @@ class Source(Section):
     target_file: InputPath | None = None
     hub: str | None = None
     config: str | None = None
+    revision: str | None = None
     split: str | None = None
     limit: PositiveInt | None = None
     seed: NonNegativeInt | None = None
@@ -118,8 +119,8 @@ class Source(Section):
                 "expected files, source_file with target_file, or hub; received "
                 + (", ".join(sorted(self.model_fields_set)) or "nothing")
             )
-        if self.hub is None and (self.config is not None or self.split is not None):
-            raise ValueError("expected config and split only with hub")
+        if self.hub is None and any((self.config, self.revision, self.split)):
+            raise ValueError("expected config, revision and split only with hub")
         if self.seed is not None and self.limit is None:
             raise ValueError("expected a limit with the seed, which draws that many records")
         return self

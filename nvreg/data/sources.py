@@ -32,6 +32,9 @@ _READERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".txt": ("text", {}),
 }
 
+CONVERTED = "refs/convert/parquet"
+"""The revision of a hub data set in which every config is a folder."""
+
 
 def load_examples(source: Source, columns: Mapping[str, str], required: Sequence[str]) -> Examples:
     """Read the examples of a source.
@@ -44,7 +47,8 @@ def load_examples(source: Source, columns: Mapping[str, str], required: Sequence
     the data set has names for become the names.
 
     ``source_file`` and ``target_file`` hold one text a line, which become the columns "source" and "target".
-    Files are read anew each time; a hub data set stays in the cache of `datasets`.
+    Files are read anew each time; a hub data set stays in the cache of `datasets`. Its revision
+    refs/convert/parquet is the hub's own conversion, which data sets that are scripts have too.
 
     Args:
         source: where the records are, and the limit: the first ones, or random ones in their order where a
@@ -59,7 +63,7 @@ def load_examples(source: Source, columns: Mapping[str, str], required: Sequence
     mapping = {**columns, **source.columns}
     wanted = {column: mapping.get(column, column) for column in required}
     if source.hub:
-        values = _from_hub(source.hub, source.config, source.split, wanted)
+        values = _from_hub(source, wanted)
     elif source.source_file and source.target_file:
         values = _parallel({"source": source.source_file, "target": source.target_file}, required)
     else:
@@ -163,12 +167,14 @@ def _finds_nothing(error: BaseException) -> bool:
     return nothing or "corresponds to no data" in str(error)
 
 
-def _from_hub(name: str, config: str | None, split: str | None, columns: Columns) -> list[list[Any]]:
+def _from_hub(source: Source, columns: Columns) -> list[list[Any]]:
     import datasets
 
+    name, split, revision = source.hub or "", source.split, source.revision
+    config = {"data_dir" if revision == CONVERTED else "name": source.config}
     with _quiet():
         try:
-            dataset = datasets.load_dataset(name, config, split=split)
+            dataset = datasets.load_dataset(name, split=split, revision=revision, **config)
         except ConnectionError as error:
             raise UserError(
                 f"{name}: expected a data set of the hub, which cannot be reached ({_one_line(error)}); "

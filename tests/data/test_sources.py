@@ -281,6 +281,14 @@ def test_hub_data_set_has_splits_and_nested_columns(tmp_path, hub_cache):
         load(hub=directory, split="train", columns=columns)
 
 
+def test_configs_of_the_hub_s_own_conversion_are_folders(tmp_path, hub_cache):
+    for config in ("en-de", "en-fr"):
+        table = datasets.Dataset.from_dict({"en": [config], "de": ["a"]})
+        table.to_parquet(tmp_path / "set" / config / "test" / "0000.parquet")
+    found = load(hub=tmp_path / "set", revision="refs/convert/parquet", config="en-fr", split="test")
+    assert found.records == [{"source": "en-fr", "target": "a"}]
+
+
 def test_unreachable_hub_says_how_to_go_on_without_it(hub_cache):
     with pytest.raises(UserError, match=r"nvreg-tests/none: .*cannot be reached.*give its path as files"):
         load(hub="nvreg-tests/none", split="test")
