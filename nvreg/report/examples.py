@@ -32,9 +32,10 @@ def examples_section(run: Run, protocol: str, selection: Selection, count: int) 
             those that were scored.
     """
     metric = _metric(run)
+    score = "nll" if metric == "perplexity" else metric  # of an example, the logarithm
     blocks: list[str | Table] = [
-        f"## Examples: what {protocol} changes most",
-        f"Sorted by the change of the example's own {metric}, the largest gain first.",
+        f"## Examples that {protocol} changes most",
+        f"Sorted by the change of the example's own {score}, the largest gain first.",
     ]
     for domain, pick in selection.items():
         if len(set(pick.trials)) == 1:
@@ -103,7 +104,7 @@ def _records(run: Run, domain: str) -> Sequence[Mapping[str, str]]:
         data.in_domain.name: data.in_domain.test,
         **{each.name: each.test for each in data.out_of_domain},
     }
-    examples = load_examples(sources[domain], data.columns, ("source", "target"))
+    examples = load_examples(sources[domain], data.columns, run.manifest["columns"])
     if examples.fingerprint != run.manifest["data"][domain]["test"]["fingerprint"]:
         raise UserError(
             f"--examples: expected the texts of {domain} that the run scored, received others; "

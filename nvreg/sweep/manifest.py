@@ -69,6 +69,7 @@ def manifest_of(workbench: Workbench, prior: Prior) -> dict[str, Any]:
         "task": experiment.task,
         "model": workbench.fingerprint,
         "data": _by_split(workbench, _describe),
+        "columns": list(workbench.task.required),
         "prior": {"kind": prior.kind, "fingerprint": prior.fingerprint},
         "context": context_of(workbench, prior),
         "metrics": {name: METRICS[name].signature() for name in experiment.evaluation.metrics},

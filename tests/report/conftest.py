@@ -38,7 +38,8 @@ class SyntheticRun:
     domains: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: DOMAINS)
     planned: int = 3
     model: str = "/models/marian"
-    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
     protocols: tuple[str, ...] = (
         "in-domain", "in-domain-tolerance", "leave-one-domain-out", "out-of-domain-validation", "oracle",
     )  # fmt: skip
@@ -112,6 +113,7 @@ class SyntheticRun:
             "context": "this",
             "planned": self.planned,
             "model": "marian-0123",
+            "columns": ["source", "target"],
             "data": {
                 domain: {
                     split: {
@@ -131,7 +133,8 @@ class SyntheticRun:
 
     def _experiment(self) -> dict[str, Any]:
         domains = [
-            {"name": name} | {split: {"files": f"/data/{name}/{split}.jsonl"} for split in splits}
+            {"name": name}
+            | {split: {"files": self.files.get(name, f"/data/{name}/{split}.jsonl")} for split in splits}
             for name, splits in self.domains.items()
         ]
         return {
