@@ -8,16 +8,24 @@ from typing import Any, NoReturn
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from nvreg.errors import UserError
 from nvreg.models.registry import adapters_by_class
 
-AUTO_CLASSES: Mapping[str, str] = {"translation": "AutoModelForSeq2SeqLM"}
-"""Task to the Transformers class that loads its models."""
-
-SEQUENCE_TO_SEQUENCE = ("translation",)
-"""Tasks of encoder-decoder models."""
+_AUTO_CLASSES: Mapping[str, str] = {
+    "translation": "AutoModelForSeq2SeqLM",
+    "summarisation": "AutoModelForSeq2SeqLM",
+    "classification": "AutoModelForSequenceClassification",
+    "multiple-choice": "AutoModelForCausalLM",
+}
 
 DTYPES = {
     "float32": torch.float32,
@@ -25,6 +33,31 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float64": torch.float64,
 }
+
+
+def auto_class(task: str, config: PreTrainedConfig) -> str:
+    """Return the Transformers class that loads a task's models; language modelling has one for each kind.
+
+    Raises:
+        UserError: if no model of this architecture does the task.
+    """
+    if task in ("translation", "summarisation") and not config.is_encoder_decoder:
+        raise UserError(f"{task}: expected an encoder-decoder model, got {config.model_type!r}")
+    if task == "multiple-choice" and not is_decoder_only(config):
+        raise UserError(f"{task}: expected a decoder-only model, got {config.model_type!r}")
+    if task != "language-modelling":
+        return _AUTO_CLASSES[task]
+    if config.is_encoder_decoder:
+        return "AutoModelForSeq2SeqLM"
+    return "AutoModelForCausalLM" if is_decoder_only(config) else "AutoModelForMaskedLM"
+
+
+def is_decoder_only(config: PreTrainedConfig) -> bool:
+    """Whether a model of this architecture reads from left to right and has no encoder."""
+    is_encoder = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(
+        config, "is_decoder", False
+    )
+    return not config.is_encoder_decoder and not is_encoder
 
 
 def load_model(
@@ -47,17 +80,22 @@ def load_model(
         trust_remote_code: run code that comes with the checkpoint.
 
     Raises:
-        UserError: if the architecture is not supported, the model does not exist, or the hub is out of reach.
+        UserError: if the architecture is not supported or not one for the task, the checkpoint lacks the
+            task's head, the model does not exist, or the hub is out of reach.
     """
     hub = {"revision": revision, "trust_remote_code": trust_remote_code}
     if dtype not in DTYPES:
         raise UserError(f"model.dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
     config = _load(AutoConfig, path, **hub)
     adapters_by_class(config)
-    if task in SEQUENCE_TO_SEQUENCE and not config.is_encoder_decoder:
-        raise UserError(f"{task}: expected an encoder-decoder model, got {config.model_type!r}")
-    auto_class = AUTO_CLASSES[task] if task else (config.architectures or ["AutoModel"])[0]
-    model = _load(getattr(transformers, auto_class), path, dtype=DTYPES[dtype], **hub)
+    loader = auto_class(task, config) if task else (config.architectures or ["AutoModel"])[0]
+    options = {"dtype": DTYPES[dtype], "output_loading_info": True, **hub}
+    model, info = _load(getattr(transformers, loader), path, **options)
+    if task and (missing := sorted(info["missing_keys"])):
+        raise UserError(
+            f"expected a checkpoint with all weights of {type(model).__name__} for {task}, {path} has no "
+            f"{missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''}; fine-tune it first"
+        )
     try:
         return model.to(_device(device)).eval()
     except (RuntimeError, AssertionError) as error:

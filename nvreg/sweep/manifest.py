@@ -21,14 +21,13 @@ from nvreg.sweep.search import planned
 from nvreg.sweep.store import digest
 from nvreg.sweep.worker import made_methods
 from nvreg.tasks import SCORING_VERSION
-from nvreg.tasks.metrics import METRICS
 from nvreg.tasks.sampling import CALIBRATION_TOKENS
 
 if TYPE_CHECKING:
     from nvreg.prior.artefact import Prior
     from nvreg.sweep.workbench import Scored, Workbench
 
-PACKAGES = ("torch", "transformers", "datasets", "sacrebleu", "numpy")
+PACKAGES = ("torch", "transformers", "datasets", "sacrebleu", "rouge-score", "numpy")
 
 
 def context_of(workbench: Workbench, prior: Prior) -> str:
@@ -72,7 +71,7 @@ def manifest_of(workbench: Workbench, prior: Prior) -> dict[str, Any]:
         "columns": list(workbench.task.required),
         "prior": {"kind": prior.kind, "fingerprint": prior.fingerprint},
         "context": context_of(workbench, prior),
-        "metrics": {name: METRICS[name].signature() for name in experiment.evaluation.metrics},
+        "metrics": dict(workbench.task.signatures),
         "methods": {name: method.fingerprint for name, method in made_methods(experiment).items()},
         "seeds": experiment.sweep.seeds,
         "planned": planned(experiment.sweep, workbench.layers),

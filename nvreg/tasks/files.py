@@ -14,8 +14,9 @@ from nvreg.data import batches, load_examples, model_inputs
 from nvreg.errors import UserError
 from nvreg.models.registry import layers_by_role
 from nvreg.tasks import make_task
+from nvreg.tasks.base import BATCH_TOKENS
+from nvreg.tasks.limits import token_limit
 from nvreg.tasks.sampling import random_batches
-from nvreg.tasks.translation import BATCH_TOKENS
 
 
 def batches_of_file(
@@ -74,10 +75,8 @@ def batches_of_file(
 def _tokenise(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]
 ) -> list[list[int]]:
-    positions = getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length
-    limit = min(positions, tokenizer.model_max_length)
-    known = limit < 10**9  # a tokenizer's word for no limit is about 10^30
-    return tokenizer(texts, truncation=known, max_length=limit if known else None).input_ids
+    limit = token_limit(model.config, tokenizer)
+    return tokenizer(texts, truncation=limit is not None, max_length=limit).input_ids
 
 
 def _random(sequences: list[list[int]], tokens: int) -> list[list[int]]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nvreg.data import Examples
 from nvreg.models.tokens import IGNORED
-from nvreg.tasks.protocol import Task
+from nvreg.tasks.base import Task
 
 CALIBRATION_TOKENS = 4096
 

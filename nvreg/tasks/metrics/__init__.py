@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nvreg.errors import UserError
-from nvreg.tasks.metrics.classification import CLASSIFICATION, brier_scores
+from nvreg.tasks.metrics.classification import CLASSIFICATION, choice_statistics
 from nvreg.tasks.metrics.likelihood import LIKELIHOOD
 from nvreg.tasks.metrics.metric import Array, Metric
 from nvreg.tasks.metrics.text import GENERATED, OVERLAP, TEXT, text_statistics, with_overlap
@@ -26,8 +26,8 @@ __all__ = [
     "METRICS_OF_TASK",
     "Array",
     "Metric",
-    "brier_scores",
     "check_metrics",
+    "choice_statistics",
     "score",
     "signature",
     "text_statistics",

@@ -3,10 +3,13 @@
 The groups and their columns:
 
 - ``classes``: the right class and the predicted one, by number;
-- ``calibration``: probability of the predicted class, 1 if it is right and else 0, Brier score.
+- ``calibration``: probability of the predicted class, 1 if it is right and else 0, Brier score (1950), the
+  squared error summed over classes.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,14 +18,24 @@ from nvreg.tasks.metrics.metric import Array, Metric, mean_of
 BINS = 15
 
 
-def brier_scores(probabilities: Array, labels: Array) -> Array:
-    """Return the Brier score (1950) of each example, the squared error summed over classes: [examples].
+def choice_statistics(
+    log_probabilities: Sequence[Array], labels: Sequence[int]
+) -> dict[str, list[list[float]]]:
+    """Return the rows of ``likelihood``, ``calibration`` and ``classes`` of choices among alternatives.
 
     Args:
-        probabilities: [examples, classes].
-        labels: the right class of each: [examples], integers.
+        log_probabilities: of each example's alternatives, [alternatives], in nats.
+        labels: which alternative is right, by number.
     """
-    return np.square(probabilities - np.eye(probabilities.shape[1])[labels]).sum(axis=1)
+    rows: dict[str, list[list[float]]] = {"likelihood": [], "calibration": [], "classes": []}
+    for alternatives, label in zip(log_probabilities, labels, strict=True):
+        probabilities, chosen = np.exp(alternatives), int(alternatives.argmax())
+        right = np.arange(len(alternatives)) == label
+        brier = float(np.square(probabilities - right).sum())
+        rows["likelihood"].append([-float(alternatives[label]), 1.0, 0.0])
+        rows["calibration"].append([float(probabilities[chosen]), float(chosen == label), brier])
+        rows["classes"].append([float(label), float(chosen)])
+    return rows
 
 
 def _is_right(statistics: Array) -> Array:

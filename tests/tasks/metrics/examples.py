@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
 
-from nvreg.tasks.metrics import brier_scores, text_statistics, with_overlap
+from nvreg.tasks.metrics import choice_statistics, text_statistics, with_overlap
 
 WORDS = ["a", "b", "cat", "dog.", "ein", "Ö", "12,5", "running\n", "runs"]
 SENTENCE = st.lists(st.sampled_from(WORDS), max_size=9).map(" ".join)
@@ -29,13 +29,8 @@ def predictions(seed, examples=40, classes=3):
     return rng.integers(classes, size=examples), np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
 
 
-def class_rows(labels, probabilities):
-    return np.stack([labels, probabilities.argmax(axis=1)], axis=1).astype(float)
-
-
-def calibration_rows(labels, probabilities):
-    right = labels == probabilities.argmax(axis=1)
-    return np.stack([probabilities.max(axis=1), right, brier_scores(probabilities, labels)], axis=1)
+def choice_rows(group, labels, probabilities):
+    return np.array(choice_statistics(np.log(probabilities), labels)[group])
 
 
 def likelihood_rows(seed, examples=40):

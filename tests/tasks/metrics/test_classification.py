@@ -4,14 +4,14 @@ from hypothesis import given
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, log_loss
 
-from nvreg.tasks.metrics import METRICS, brier_scores
-from tests.tasks.metrics.examples import SEED, calibration_rows, class_rows, predictions
+from nvreg.tasks.metrics import METRICS, choice_statistics
+from tests.tasks.metrics.examples import SEED, choice_rows, predictions
 
 
 @given(seed=SEED)
 def test_accuracy_and_macro_f1_are_scikit_learns(seed):
     labels, probabilities = predictions(seed, examples=9, classes=5)
-    predicted, rows = probabilities.argmax(axis=1), class_rows(labels, probabilities)
+    predicted, rows = probabilities.argmax(axis=1), choice_rows("classes", labels, probabilities)
     assert METRICS["accuracy"].score(rows) == pytest.approx(accuracy_score(labels, predicted))
     assert METRICS["macro-f1"].score(rows) == pytest.approx(f1_score(labels, predicted, average="macro"))
     assert list(METRICS["accuracy"].per_example(rows)) == list(labels == predicted)
@@ -20,14 +20,20 @@ def test_accuracy_and_macro_f1_are_scikit_learns(seed):
 @given(seed=SEED)
 def test_brier_and_nll_are_scikit_learns(seed):
     labels, probabilities = predictions(seed)
-    rows = calibration_rows(labels, probabilities)
     expected = brier_score_loss(labels, probabilities, labels=range(3), scale_by_half=False)
+    rows = choice_rows("calibration", labels, probabilities)
     assert METRICS["brier"].score(rows) == pytest.approx(expected)
-    assert METRICS["brier"].per_example(rows) == pytest.approx(brier_scores(probabilities, labels))
-    nats = -np.log(probabilities[range(len(labels)), labels])
-    likelihood = np.stack([nats, np.ones_like(nats), np.zeros_like(nats)], axis=1)
+    assert METRICS["brier"].per_example(rows).mean() == pytest.approx(expected)
     expected = log_loss(labels, probabilities, labels=range(3))
-    assert METRICS["nll"].score(likelihood) == pytest.approx(expected)
+    rows = choice_rows("likelihood", labels, probabilities)
+    assert METRICS["nll"].score(rows) == pytest.approx(expected)
+
+
+def test_examples_may_have_different_numbers_of_alternatives():
+    rows = choice_statistics([np.log([0.25, 0.75]), np.log([0.5, 0.3, 0.2])], [1, 2])
+    assert rows["classes"] == [[1, 1], [2, 0]]
+    np.testing.assert_allclose(rows["calibration"], [[0.75, 1, 0.125], [0.5, 0, 0.25 + 0.09 + 0.64]])
+    np.testing.assert_allclose(rows["likelihood"], [[-np.log(0.75), 1, 0], [-np.log(0.2), 1, 0]])
 
 
 @given(seed=SEED)

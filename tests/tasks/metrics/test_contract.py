@@ -14,8 +14,7 @@ from nvreg.tasks.metrics import GENERATED, METRICS, METRICS_OF_TASK, check_metri
 from tests.tasks.metrics.examples import (
     SEED,
     WORDS,
-    calibration_rows,
-    class_rows,
+    choice_rows,
     likelihood_rows,
     overlap_rows,
     predictions,
@@ -33,10 +32,8 @@ def rows(group, seed):
     match group:
         case "likelihood":
             return likelihood_rows(seed)
-        case "classes":
-            return class_rows(*predictions(seed))
-        case "calibration":
-            return calibration_rows(*predictions(seed))
+        case "classes" | "calibration":
+            return choice_rows(group, *predictions(seed))
         case "overlap":
             return overlap_rows("translation" if seed % 2 else "summarisation", corpus(seed))
     return text_rows(group, corpus(seed))

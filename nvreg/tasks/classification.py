@@ -1,0 +1,126 @@
+"""Classification of a text, or of a pair of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from nvreg.data import Examples, model_inputs, pad
+from nvreg.errors import UserError
+from nvreg.models.loading import is_decoder_only
+from nvreg.tasks.base import Task
+from nvreg.tasks.encoder_states import EncoderStates
+from nvreg.tasks.labels import number_of
+from nvreg.tasks.limits import check_length, token_limit, tokenise
+from nvreg.tasks.metrics import choice_statistics
+
+if TYPE_CHECKING:
+    from nvreg.config import Evaluation, Reading
+
+PAIR = ("premise", "hypothesis")
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """Token ids of each text or pair, which of its texts a token is of (if the model reads that), classes."""
+
+    tokens: list[list[int]]
+    segments: list[list[int]] | None
+    labels: list[int]
+    truncated: int
+
+
+class Classification(Task[EncodedTexts]):
+    """Scores the probability of the right class and the predicted class.
+
+    The columns are "text", or "premise" and "hypothesis" where ``data.columns`` names them, and "label". A
+    text is cut to ``data.max_length`` tokens or the model's limit, the longer one of a pair first.
+
+    Args:
+        tokenizer: the model's.
+        model_config: the model's, for the limits and the names of its classes.
+        data: columns, labels and length of texts.
+        evaluation: metrics and the size of batches.
+
+    Raises:
+        UserError: if the model does not choose one of several classes, or cannot tell padding from text.
+    """
+
+    name = "classification"
+    likelihood = "per:example"
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        model_config: PretrainedConfig,
+        data: Reading,
+        evaluation: Evaluation,
+    ) -> None:
+        super().__init__(tokenizer, model_config, data, evaluation)
+        self._texts = PAIR if set(PAIR) & set(data.columns) else ("text",)
+        self.required = (*self._texts, "label")
+        self._classes = [name for _, name in sorted(model_config.id2label.items())]
+        self._renamed = data.labels
+        if len(self._classes) < 2 or model_config.problem_type == "multi_label_classification":
+            raise UserError(
+                f"expected a model that chooses one of several classes, received one of {len(self._classes)} "
+                f"with problem type {model_config.problem_type}"
+            )
+        if model_config.pad_token_id is None and is_decoder_only(model_config):
+            raise UserError(
+                "expected pad_token_id in the model's config, without which no batch can be padded"
+            )
+        check_length(model_config, "data.max_length", data.max_length)
+        self._limit = data.max_length or token_limit(model_config, tokenizer)
+
+    def encode(self, examples: Examples) -> EncodedTexts:
+        """Tokenise a data set, counting the examples that are cut."""
+        sides = dict(zip(("text", "text_pair"), self._texts, strict=False))
+        texts = {side: [record[column] for record in examples.records] for side, column in sides.items()}
+        encoding, cut = tokenise(self._tokenizer, self._limit, **texts)
+        labels = [
+            number_of(record["label"], self._classes, self._renamed, record=number)
+            for number, record in enumerate(examples.records, start=1)
+        ]
+        return EncodedTexts(encoding.input_ids, encoding.get("token_type_ids"), labels, len(cut))
+
+    def batch(self, encoded: EncodedTexts, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Return ``input_ids``, ``attention_mask`` and ``labels`` [examples], of classes.
+
+        The masks of an encoder-decoder model, of which the decoder reads the text too, are two.
+        """
+        pad_token_id = self._config.pad_token_id  # by which some models find the last token
+        batch = model_inputs([encoded.tokens[index] for index in indices], pad_token_id)
+        if encoded.segments is not None:
+            batch["token_type_ids"] = pad([encoded.segments[index] for index in indices], 0)
+        if self._config.is_encoder_decoder:
+            batch["decoder_attention_mask"] = batch["attention_mask"]
+        return {**batch, "labels": torch.tensor([encoded.labels[index] for index in indices])}
+
+    def score(
+        self, model: PreTrainedModel, encoded: EncodedTexts, *, encoder_states: EncoderStates | None = None
+    ) -> pd.DataFrame:
+        """Score every example; a row each, in their order (see `nvreg.tasks.Task`)."""
+        logits = torch.zeros(len(encoded.labels), len(self._classes), dtype=torch.float64)
+
+        def run(indices: list[int]) -> None:
+            batch = self.batch(encoded, indices)
+            del batch["labels"]
+            inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            logits[indices] = model(**inputs).logits.double().cpu()
+
+        with torch.inference_mode():
+            self._in_batches(self._lengths(encoded), run)
+        statistics = choice_statistics(list(logits.log_softmax(dim=-1).numpy()), encoded.labels)
+        predictions = [self._classes[number] for number in logits.argmax(dim=-1).tolist()]
+        columns = {group: statistics[group] for group in self._groups}
+        return pd.DataFrame({"id": range(len(predictions)), **columns, "prediction": predictions})
+
+    def _lengths(self, encoded: EncodedTexts) -> list[int]:
+        return list(map(len, encoded.tokens))

@@ -1,0 +1,150 @@
+"""Language modelling: how likely a model finds a text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from nvreg.data import Examples, batches, model_inputs, pad
+from nvreg.errors import UserError
+from nvreg.models.loading import auto_class
+from nvreg.models.tokens import IGNORED
+from nvreg.tasks.base import Task
+from nvreg.tasks.encoder_states import EncoderStates
+from nvreg.tasks.likelihood import Row, row_likelihoods
+from nvreg.tasks.limits import check_length, token_limit
+from nvreg.tasks.reading import CausalReader, EncoderDecoderReader, MaskedReader, Reader, frame_of
+
+if TYPE_CHECKING:
+    from nvreg.config import Evaluation, Reading
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """Token ids of each text, without what the tokenizer adds, and the characters of the scored ones."""
+
+    tokens: list[list[int]]
+    characters: list[int]
+    truncated: int
+
+
+class LanguageModelling(Task[EncodedTexts]):
+    """Scores each text by itself, in sliding windows of ``evaluation.window`` tokens.
+
+    A decoder-only model predicts each token from those before it, from the tokenizer's own beginning of
+    sequence if it adds one; else the first token, which has no context, is not scored. A masked language
+    model predicts each token from all others of its window, at the cost of a row for every token. An
+    encoder-decoder model predicts a stride of tokens in its decoder after its encoder has read what comes
+    before them. What the tokenizer adds is context and never scored.
+
+    Args:
+        tokenizer: the model's.
+        model_config: the model's, which decides the kind.
+        data: ``max_length``, the tokens that are read of a text, by default all.
+        evaluation: window, stride and the size of batches.
+
+    Raises:
+        UserError: if the window is beyond the model's positions or too small to hold a token.
+    """
+
+    name = "language-modelling"
+    required = ("text",)
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        model_config: PretrainedConfig,
+        data: Reading,
+        evaluation: Evaluation,
+    ) -> None:
+        super().__init__(tokenizer, model_config, data, evaluation)
+        check_length(model_config, "evaluation.window", evaluation.window)
+        self._max_length = data.max_length
+        window = evaluation.window or token_limit(model_config, tokenizer) or 10**9
+        stride = evaluation.stride or max(1, window // 2)
+        self._reader = _reader(tokenizer, model_config, window, stride)
+        self.likelihood = (
+            f"per:token|eos:not-scored|window:{window}|stride:{stride}|{self._reader.likelihood}"
+        )
+
+    def encode(self, examples: Examples) -> EncodedTexts:
+        """Tokenise a data set, counting the texts of which not all is read."""
+        texts = [record["text"] for record in examples.records]
+        options = {"add_special_tokens": False, "return_offsets_mapping": self._tokenizer.is_fast}
+        encoding = self._tokenizer(texts, **options, verbose=False)
+        tokens = [ids[: self._max_length] for ids in encoding.input_ids]
+        ends = encoding.get("offset_mapping") or [None] * len(texts)
+        return EncodedTexts(
+            tokens,
+            list(map(self._characters, texts, tokens, ends)),
+            sum(len(ids) < len(whole) for ids, whole in zip(tokens, encoding.input_ids, strict=True)),
+        )
+
+    def batch(self, encoded: EncodedTexts, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Return all of these texts, in windows that do not overlap: a row a window.
+
+        ``labels`` are those of Transformers for the kind of model; there are none for a masked one.
+        """
+        return self._padded([row for index in indices for row in self._reader.pieces(encoded.tokens[index])])
+
+    def teacher_forced(self, encoded: EncodedTexts) -> Iterator[dict[str, Tensor]]:
+        """Yield the windows of `batch`, long and short batches mixed."""
+        pieces = [row for tokens in encoded.tokens for row in self._reader.pieces(tokens)]
+        mixed = batches([max(map(len, piece)) for piece in pieces], self._budget)
+        Random(0).shuffle(mixed)
+        for indices in mixed:
+            yield self._padded([pieces[index] for index in indices])
+
+    def score(
+        self, model: PreTrainedModel, encoded: EncodedTexts, *, encoder_states: EncoderStates | None = None
+    ) -> pd.DataFrame:
+        """Score every text; a row each, in their order (see `nvreg.tasks.Task`)."""
+        of_texts = list(map(self._reader.rows, encoded.tokens))
+        rows = [row for of_text in of_texts for row in of_text]
+        nats = row_likelihoods(model, rows, self._tokenizer.pad_token_id, self._in_batches)
+        by_text = nats.split(list(map(len, of_texts)))
+        return pd.DataFrame(
+            {
+                "id": range(len(by_text)),
+                "likelihood": [
+                    [text.sum().item(), max(0, len(tokens) - self._reader.unscored), characters]
+                    for text, tokens, characters in zip(
+                        by_text, encoded.tokens, encoded.characters, strict=True
+                    )
+                ],
+            }
+        )
+
+    def _characters(self, text: str, tokens: list[int], offsets: list[tuple[int, int]] | None) -> int:
+        """Return the characters of a text's scored tokens."""
+        first = self._reader.unscored
+        if len(tokens) <= first:
+            return 0
+        if offsets is None:
+            return len(self._tokenizer.decode(tokens[first:]))
+        end = offsets[len(tokens) - 1][1] if len(tokens) < len(offsets) else len(text)
+        return end - (offsets[first - 1][1] if first else 0)
+
+    def _padded(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        inputs = model_inputs([row.inputs for row in rows], self._tokenizer.pad_token_id)
+        labels = [row.labels for row in rows]
+        return {**inputs, "labels": pad(labels, IGNORED)} if any(labels) else inputs
+
+
+def _reader(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, window: int, stride: int) -> Reader:
+    frame = frame_of(tokenizer)
+    if window <= len(frame):
+        raise UserError(
+            f"evaluation.window: expected more than the {len(frame)} tokens that the tokenizer adds, "
+            f"received {window}"
+        )
+    kind = auto_class("language-modelling", config)
+    if kind == "AutoModelForMaskedLM":
+        return MaskedReader(frame, window, stride, tokenizer.mask_token_id)
+    return (EncoderDecoderReader if kind == "AutoModelForSeq2SeqLM" else CausalReader)(frame, window, stride)

@@ -1,0 +1,46 @@
+"""Batches that do not fit in memory, in halves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+
+
+def in_halves(groups: Iterable[list[int]], run: Callable[[list[int]], None]) -> int:
+    """Call a function on every group in order, and on the halves of one that does not fit in memory.
+
+    Args:
+        groups: positions of examples.
+        run: what is called; once again on a part of what it failed with.
+
+    Returns:
+        How many times a group was halved.
+
+    Raises:
+        RuntimeError: what ``run`` raises otherwise, or if even one example does not fit.
+    """
+    left = list(groups)[::-1]
+    halved = 0
+    while left:
+        group = left.pop()
+        if not _fits(run, group):
+            torch.cuda.empty_cache()
+            left += [group[len(group) // 2 :], group[: len(group) // 2]]
+            halved += 1
+    return halved
+
+
+def _fits(run: Callable[[list[int]], None], group: list[int]) -> bool:
+    """Return whether it ran; the error, which holds on to the tensors of its frames, ends here."""
+    try:
+        run(group)
+    except RuntimeError as error:
+        if len(group) == 1 or not _is_out_of_memory(error):
+            raise
+        return False
+    return True
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

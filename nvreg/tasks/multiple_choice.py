@@ -1,0 +1,142 @@
+"""Multiple choice, by how likely a language model finds each answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from nvreg.data import Examples, model_inputs, pad
+from nvreg.errors import UserError
+from nvreg.models.tokens import IGNORED
+from nvreg.tasks.base import Task
+from nvreg.tasks.encoder_states import EncoderStates
+from nvreg.tasks.labels import number_of
+from nvreg.tasks.likelihood import Row, row_likelihoods
+from nvreg.tasks.limits import check_length, token_limit
+from nvreg.tasks.metrics import choice_statistics
+from nvreg.tasks.reading import frame_of
+
+if TYPE_CHECKING:
+    from nvreg.config import Evaluation, Reading
+
+
+@dataclass(frozen=True)
+class EncodedQuestions:
+    """Token ids of each context with each of its choices, how many are the choice's, and which is right."""
+
+    tokens: list[list[list[int]]]
+    scored: list[list[int]]
+    choices: list[list[str]]
+    labels: list[int]
+    truncated: int
+
+
+class MultipleChoice(Task[EncodedQuestions]):
+    """Scores choices by the mean log-likelihood of their tokens after the context (Brown et al., 2020).
+
+    Probabilities are the softmax of these means over the choices of a context. The context is cut at its
+    beginning to what ``data.max_length`` or the model's limit leaves beside the choice. Of a decoder-only
+    model.
+
+    Args:
+        tokenizer: the model's.
+        model_config: the model's, for the limits.
+        data: labels, and the length of context and choice together.
+        evaluation: metrics and the size of batches.
+
+    Raises:
+        UserError: if a length is beyond the model's positions.
+    """
+
+    name = "multiple-choice"
+    required = ("context", "choices", "label")
+    likelihood = "per:example|softmax:mean-log-likelihood-per-token"
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        model_config: PretrainedConfig,
+        data: Reading,
+        evaluation: Evaluation,
+    ) -> None:
+        super().__init__(tokenizer, model_config, data, evaluation)
+        check_length(model_config, "data.max_length", data.max_length)
+        self._prefix = frame_of(tokenizer).prefix
+        limit = data.max_length or token_limit(model_config, tokenizer) or 10**9
+        self._room = limit - len(self._prefix)
+        self._renamed = data.labels
+
+    def encode(self, examples: Examples) -> EncodedQuestions:
+        """Tokenise a data set, counting the examples of which a context is cut."""
+        tokens, scored, labels, truncated = [], [], [], 0
+        for number, record in enumerate(examples.records, start=1):
+            context, choices = record["context"], record["choices"]
+            whole = [self._after(context, choice) for choice in choices]
+            kept = [(ids[-self._room :], min(count, self._room)) for ids, count in whole]
+            tokens.append([[*self._prefix, *ids] for ids, _ in kept])
+            # A token that nothing comes before has no likelihood.
+            scored.append(
+                [min(count, len(ids) - 1) for ids, (_, count) in zip(tokens[-1], kept, strict=True)]
+            )
+            if min(scored[-1]) < 1:
+                raise UserError(f"record {number}: expected choices of at least one token after a context")
+            labels.append(number_of(record["label"], choices, self._renamed, record=number))
+            truncated += any(len(ids) > self._room for ids, _ in whole)
+        choices = [record["choices"] for record in examples.records]
+        return EncodedQuestions(tokens, scored, choices, labels, truncated)
+
+    def batch(self, encoded: EncodedQuestions, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Return each context with its right choice, of which the tokens are the ``labels``."""
+        right = [(index, encoded.labels[index]) for index in indices]
+        tokens = [encoded.tokens[index][choice] for index, choice in right]
+        labels = [
+            [IGNORED] * (len(ids) - count) + ids[-count:]
+            for ids, count in zip(tokens, (encoded.scored[i][choice] for i, choice in right), strict=True)
+        ]
+        return {**model_inputs(tokens, self._tokenizer.pad_token_id), "labels": pad(labels, IGNORED)}
+
+    def score(
+        self,
+        model: PreTrainedModel,
+        encoded: EncodedQuestions,
+        *,
+        encoder_states: EncoderStates | None = None,
+    ) -> pd.DataFrame:
+        """Score every example; a row each, in their order (see `nvreg.tasks.Task`)."""
+        counts = [count for scored in encoded.scored for count in scored]
+        sequences = [ids for choices in encoded.tokens for ids in choices]
+        rows = [partial(_row, ids, count) for ids, count in zip(sequences, counts, strict=True)]
+        nats = row_likelihoods(model, rows, self._tokenizer.pad_token_id, self._in_batches)
+        means = (-nats / torch.tensor(counts)).split(list(map(len, encoded.scored)))
+        statistics = choice_statistics(
+            [scores.log_softmax(dim=-1).numpy() for scores in means], encoded.labels
+        )
+        chosen = [
+            choices[int(scores.argmax())] for choices, scores in zip(encoded.choices, means, strict=True)
+        ]
+        columns = {group: statistics[group] for group in self._groups}
+        return pd.DataFrame({"id": range(len(chosen)), **columns, "prediction": chosen})
+
+    def _after(self, context: str, choice: str) -> tuple[list[int], int]:
+        """Return the tokens of both, and how many of them the context alone does not have."""
+        space = " " if context and not context[-1].isspace() and not choice[:1].isspace() else ""
+        before, ids = self._tokenizer(
+            [context, f"{context}{space}{choice}"], add_special_tokens=False, verbose=False
+        ).input_ids
+        common = takewhile(lambda pair: pair[0] == pair[1], zip(before, ids, strict=False))
+        return ids, len(ids) - sum(1 for _ in common)
+
+    def _lengths(self, encoded: EncodedQuestions) -> list[int]:
+        return [len(choices[label]) for choices, label in zip(encoded.tokens, encoded.labels, strict=True)]
+
+
+def _row(ids: list[int], scored: int) -> Row:
+    return Row(ids[:-1], [IGNORED] * (len(ids) - 1 - scored) + ids[-scored:])

@@ -1,0 +1,163 @@
+"""Sequence-to-sequence tasks: likelihood of the reference, and generated text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from nvreg.data import Examples, model_inputs, pad
+from nvreg.models.tokens import IGNORED
+from nvreg.tasks.base import Task
+from nvreg.tasks.encoder_states import EncoderStates
+from nvreg.tasks.generation import generate
+from nvreg.tasks.languages import set_languages
+from nvreg.tasks.likelihood import negative_log_likelihood
+from nvreg.tasks.limits import check_length, token_limit, tokenise
+from nvreg.tasks.metrics import GENERATED, text_statistics
+
+if TYPE_CHECKING:
+    from nvreg.config import Evaluation, Reading
+
+
+@dataclass(frozen=True)
+class EncodedPairs:
+    """Token ids of sources and targets, and what the targets say."""
+
+    sources: list[list[int]]
+    targets: list[list[int]]
+    references: list[str]
+    characters: list[int]
+    truncated: int
+
+
+class SequenceToSequence(Task[EncodedPairs]):
+    """Scores how likely a model finds the reference texts, and its own texts against them.
+
+    The source is cut to ``data.max_length`` tokens or the model's limit, the target to the latter; both keep
+    their end of sentence. Every token of the target is scored, the end of sentence included, and the mark
+    of its language where it has one.
+
+    The encoder runs once for both, so that a batch is the same for both.
+
+    Args:
+        tokenizer: the model's; its languages are set in place.
+        model_config: the model's, for the limits.
+        data: the prefix, languages and length of sources.
+        evaluation: metrics, generation and the size of batches.
+
+    Raises:
+        UserError: if a length is beyond the model's positions, or a language not the tokenizer's.
+    """
+
+    likelihood = "per:token|eos:scored"
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        model_config: PretrainedConfig,
+        data: Reading,
+        evaluation: Evaluation,
+    ) -> None:
+        super().__init__(tokenizer, model_config, data, evaluation)
+        self._generates = not GENERATED.isdisjoint(self._groups)
+        self._generation = evaluation.generation
+        check_length(model_config, "data.max_length", data.max_length)
+        if self._generates:
+            new_tokens = evaluation.generation.max_new_tokens
+            check_length(model_config, "evaluation.generation.max_new_tokens", new_tokens)
+        self._forced = set_languages(tokenizer, data.source_language, data.target_language)
+        self._prefix = data.source_prefix or ""
+        self._target_limit = token_limit(model_config, tokenizer)
+        self._source_limit = data.max_length or self._target_limit
+
+    def encode(self, examples: Examples) -> EncodedPairs:
+        """Tokenise a data set, counting the examples of which source or target is cut."""
+        source, target = self.required
+        texts = [self._prefix + record[source] for record in examples.records]
+        references = [record[target] for record in examples.records]
+        sources, cut_sources = tokenise(self._tokenizer, self._source_limit, text=texts)
+        targets, cut_targets = tokenise(self._tokenizer, self._target_limit, text_target=references)
+        characters = [len(reference) for reference in references]
+        for index in cut_targets:
+            kept = self._tokenizer.decode(targets.input_ids[index], skip_special_tokens=True)
+            characters[index] = len(kept)
+        truncated = len(cut_sources | cut_targets)
+        return EncodedPairs(sources.input_ids, targets.input_ids, references, characters, truncated)
+
+    def batch(self, encoded: EncodedPairs, indices: Sequence[int]) -> dict[str, Tensor]:
+        """Return ``input_ids``, ``attention_mask`` and ``labels`` of the examples of these positions."""
+        inputs = model_inputs([encoded.sources[index] for index in indices], self._tokenizer.pad_token_id)
+        return {**inputs, "labels": pad([encoded.targets[index] for index in indices], IGNORED)}
+
+    def score(
+        self, model: PreTrainedModel, encoded: EncodedPairs, *, encoder_states: EncoderStates | None = None
+    ) -> pd.DataFrame:
+        """Score every example; a row each, in their order (see `nvreg.tasks.Task`).
+
+        A metric over a data set is independent of the size of batches to 1e-6, as long as no two next tokens
+        are so close in likelihood that the rounding of a batch decides between them.
+        """
+        kept = EncoderStates(0) if encoder_states is None else encoder_states
+        nats = torch.zeros(len(encoded.targets), dtype=torch.float64)
+        predictions = [""] * len(encoded.targets)
+
+        def run(indices: list[int]) -> None:
+            inputs = {name: ids.to(model.device) for name, ids in self.batch(encoded, indices).items()}
+            labels = inputs.pop("labels")
+            states = kept.of(model, inputs)
+            if "likelihood" in self._groups:
+                mask = inputs["attention_mask"]
+                logits = model(encoder_outputs=(states,), attention_mask=mask, labels=labels).logits
+                nats[indices] = negative_log_likelihood(logits, labels)
+            if self._generates:
+                for index, text in zip(indices, self._generate(model, inputs, states), strict=True):
+                    predictions[index] = text
+
+        with torch.inference_mode():
+            self._in_batches(self._lengths(encoded), run)
+        return self._frame(encoded, nats.tolist(), predictions)
+
+    def _generate(self, model: PreTrainedModel, inputs: Mapping[str, Tensor], states: Tensor) -> list[str]:
+        """Generate for as many sources at a time as leave the budget to all their beams."""
+        rows = max(1, len(states) // self._generation.num_beams)
+        texts: list[str] = []
+        for start in range(0, len(states), rows):
+            part = slice(start, start + rows)
+            of_part = {name: ids[part] for name, ids in inputs.items()}
+            texts += generate(model, self._tokenizer, of_part, states[part], self._generation, self._forced)
+        return texts
+
+    def _frame(self, encoded: EncodedPairs, nats: list[float], predictions: list[str]) -> pd.DataFrame:
+        frame = pd.DataFrame({"id": range(len(nats))})
+        if "likelihood" in self._groups:
+            tokens = map(len, encoded.targets)
+            frame["likelihood"] = [list(row) for row in zip(nats, tokens, encoded.characters, strict=True)]
+        if self._generates:
+            frame["prediction"] = predictions
+        for group in self._groups:
+            if group in GENERATED - {"overlap"}:  # which the pretrained model's frame is needed for
+                frame[group] = text_statistics(group, predictions, encoded.references).tolist()
+        return frame
+
+    def _lengths(self, encoded: EncodedPairs) -> list[int]:
+        return [max(map(len, pair)) for pair in zip(encoded.sources, encoded.targets, strict=True)]
+
+
+class Translation(SequenceToSequence):
+    """Translation, from the column "source" to "target"."""
+
+    name = "translation"
+    required = ("source", "target")
+
+
+class Summarisation(SequenceToSequence):
+    """Summarisation, from the column "document" to "summary"."""
+
+    name = "summarisation"
+    required = ("document", "summary")
