@@ -26,8 +26,13 @@ def _print_architectures(wanted: bool) -> None:
         raise typer.Exit
 
 
-Model = Annotated[str, typer.Argument(help="Directory of a checkpoint, or its name on the hub.")]
-Out = Annotated[Path, typer.Argument(help="Directory of the converted checkpoint, new or empty.")]
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[MODEL] OUT",
+        help="A checkpoint, or its name on the hub (not with --from-results), and a new directory.",
+    ),
+]
 PriorFile = Annotated[Path | None, typer.Option("--prior", help="The prior, as nvreg prior wrote it.")]
 PriorData = Annotated[
     Path | None,
@@ -42,6 +47,14 @@ TargetColumn = Annotated[
     str | None,
     typer.Option("--target-column", help="Column of targets in --prior-data, for an encoder-decoder model."),
 ]
+Results = Annotated[
+    Path | None,
+    typer.Option("--from-results", help="Save what a run of nvreg sweep chose, the model it had."),
+]
+Protocol = Annotated[str | None, typer.Option("--protocol", help="How to choose, with --from-results.")]
+Domain = Annotated[str | None, typer.Option("--domain", help="For which test set, if the protocol asks.")]
+Method = Annotated[str | None, typer.Option("--method", help="Among the settings of which, of several.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Of which search, of several.")]
 List = Annotated[
     bool,
     typer.Option(
@@ -51,8 +64,7 @@ List = Annotated[
 
 
 def convert(
-    model: Model,
-    out: Out,
+    paths: Paths,
     prior: PriorFile = None,
     prior_data: PriorData = None,
     column: Column = None,
@@ -61,12 +73,29 @@ def convert(
     tau_sigma: TauSigma = None,
     tau_mu: TauMu = None,
     prior_weight: PriorWeight = None,
+    from_results: Results = None,
+    protocol: Protocol = None,
+    domain: Domain = None,
+    method: Method = None,
+    seed: Seed = None,
     listed: List = False,
 ) -> None:
     """Save a checkpoint with its attention regularised; a role not named is as pretrained."""
+    *models, last = paths
+    out = Path(last)
     if out.exists() and any(out.iterdir()):
         raise UserError(f"expected a new or empty directory, received {out}, which has files")
     setting = read_nv_setting(prior_weight, tau_alpha, tau_sigma, tau_mu)
+    if from_results:
+        if not protocol or models or any((prior, prior_data, column)) or not setting.is_identity:
+            raise UserError(
+                "expected OUT --from-results DIR --protocol PROTOCOL, and no model, prior or setting"
+            )
+        _convert_chosen(out, from_results, protocol, domain, method, seed)
+        return
+    if len(models) != 1 or any((protocol, domain, method, seed is not None)):
+        raise UserError("expected MODEL and OUT, and --protocol and so on only with --from-results")
+    (model,) = models
     _check_text(prior, prior_data, column, setting.is_calibrated)
 
     from nvreg.attention.settings import Settings
@@ -105,6 +134,24 @@ def convert(
     save_pretrained(convert_(loaded, moments, settings), out)
     tokenizer.save_pretrained(out)
     typer.echo(f"{model} with {settings} written to {out}")
+
+
+def _convert_chosen(
+    out: Path, results: Path, protocol: str, domain: str | None, method: str | None, seed: int | None
+) -> None:
+    from nvreg.report.choice import choose_trial
+    from nvreg.report.page import setting_text
+
+    choice = choose_trial(results, protocol, domain=domain, method=method, seed=seed)
+
+    from nvreg.sweep.chosen import save_chosen
+
+    save_chosen(choice, out)
+    _, arm, trial = choice
+    found = f"chooses trial {trial.number} of {arm.method}, {setting_text(trial)}"
+    typer.echo(
+        f"{protocol} {found if trial.number else 'keeps the pretrained model, unchanged'}; written to {out}"
+    )
 
 
 def _check_text(prior: Path | None, data: Path | None, column: str | None, is_calibrated: bool) -> None:

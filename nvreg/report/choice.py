@@ -1,0 +1,68 @@
+"""The one trial that a protocol chooses in a run, for one method and seed."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from nvreg.errors import UserError
+from nvreg.report.protocols import ORACLE, PER_DOMAIN, SINGLE
+from nvreg.report.reading import Arm, Run, read_run
+from nvreg.report.selection import chosen
+from nvreg.sweep.store import Trial
+
+
+class Choice(NamedTuple):
+    """What was chosen, where, and among the trials of which search."""
+
+    run: Run
+    arm: Arm
+    trial: Trial
+
+
+def choose_trial(
+    directory: Path,
+    protocol: str,
+    *,
+    domain: str | None = None,
+    method: str | None = None,
+    seed: int | None = None,
+) -> Choice:
+    """Return what a protocol chooses.
+
+    Args:
+        directory: what ``nvreg sweep`` wrote.
+        protocol: a selection protocol.
+        domain: the out-of-domain set to choose for, which some protocols need.
+        method: a method of the run, where it tried several.
+        seed: a seed of its search, where there were several.
+
+    Raises:
+        UserError: if the directory is not a run's, more has to be said to choose one trial, or the protocol
+            does not apply to the domain.
+    """
+    if protocol not in (known := (*SINGLE, *PER_DOMAIN, ORACLE)):
+        raise UserError(f"expected --protocol among {', '.join(known)}, received {protocol}")
+    run = read_run(directory)
+    arm = _arm(run, method, seed)
+    if protocol not in SINGLE and domain not in run.out_of_domain:
+        raise UserError(
+            f"expected --domain with {protocol}, one of {', '.join(run.out_of_domain)}, received {domain}"
+        )
+    numbers = chosen(run, arm, protocol)[domain or run.in_domain]
+    if not numbers:
+        raise UserError(
+            f"expected a protocol that applies to {domain}, received {protocol}, "
+            "which has no validation set to choose on; choose another"
+        )
+    return Choice(run, arm, run.trials[numbers[0]])
+
+
+def _arm(run: Run, method: str | None, seed: int | None) -> Arm:
+    arms = list(run.sweeps)
+    for field, option, wanted in (("method", "--method", method), ("seed", "--seed", seed)):
+        known = dict.fromkeys(getattr(arm, field) for arm in arms)
+        if wanted not in known and (wanted is not None or len(known) > 1):
+            raise UserError(
+                f"expected {option} among those of the run, {', '.join(map(str, known))}, received {wanted}"
+            )
+        arms = [arm for arm in arms if wanted in (None, getattr(arm, field))]
+    return arms[0]
