@@ -1,9 +1,11 @@
 """``nvreg sweep``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+from nvreg.errors import UserError
 
 Config = Annotated[Path, typer.Option("--config", help="The experiment file.", show_default=False)]
 Overrides = Annotated[
@@ -18,6 +20,18 @@ Output = Annotated[
 Trials = Annotated[
     int | None, typer.Option("--trials", min=1, help="How many settings to try.", show_default="the file's")
 ]
+ExecutorName = Annotated[
+    Literal["local", "ray"], typer.Option("--executor", help="In this process, or on Ray workers.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Ray workers.", show_default="one a GPU, or for the CPUs"),
+]
+CpusPerWorker = Annotated[int, typer.Option("--cpus-per-worker", min=1, help="CPU cores of a Ray worker.")]
+RayAddress = Annotated[
+    str | None,
+    typer.Option("--ray-address", help="A running Ray cluster.", show_default="one started on this machine"),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything, estimate time and memory, write nothing.")
 ]
@@ -31,6 +45,10 @@ def sweep(
     overrides: Overrides = None,
     output: Output = None,
     trials: Trials = None,
+    executor: ExecutorName = "local",
+    workers: Workers = None,
+    cpus_per_worker: CpusPerWorker = 1,
+    ray_address: RayAddress = None,
     dry_run: DryRun = False,
     fail_fast: FailFast = False,
     retry_failed: RetryFailed = False,
@@ -40,6 +58,11 @@ def sweep(
 
     Run again, it continues: nothing that is finished is measured twice.
     """
+    if executor == "local" and (workers or ray_address or cpus_per_worker > 1):
+        raise UserError(
+            "expected --workers, --cpus-per-worker and --ray-address only with --executor ray, "
+            "received --executor local, which has one worker"
+        )
     from nvreg.config import load_experiment
 
     changes = [*(overrides or ()), *([f"sweep.trials={trials}"] if trials else ())]
@@ -48,9 +71,18 @@ def sweep(
         experiment = experiment.model_copy(update={"output": str(output)})
 
     from nvreg.sweep.dry_run import describe_plan
+    from nvreg.sweep.ray_executor import Resources
     from nvreg.sweep.runner import run_sweep
 
     if dry_run:
         typer.echo(describe_plan(experiment, quiet=quiet))
-    elif run_sweep(experiment, fail_fast=fail_fast, retry_failed=retry_failed, quiet=quiet).failed:
+        return
+    outcome = run_sweep(
+        experiment,
+        resources=Resources(workers, cpus_per_worker, ray_address) if executor == "ray" else None,
+        fail_fast=fail_fast,
+        retry_failed=retry_failed,
+        quiet=quiet,
+    )
+    if outcome.failed:
         raise typer.Exit(1)

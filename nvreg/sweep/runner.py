@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from torch import Tensor
 
 from nvreg.config import Experiment
 from nvreg.files import write_text
@@ -19,9 +20,10 @@ from nvreg.sweep.ledger import Ledger
 from nvreg.sweep.manifest import check_directory, manifest_of
 from nvreg.sweep.priors import calibration_sample, prior_of
 from nvreg.sweep.progress import Progress
+from nvreg.sweep.ray_executor import RayExecutor, Resources
 from nvreg.sweep.search import Search, searches
 from nvreg.sweep.store import PRETRAINED, Trial, TrialStore, exclusive
-from nvreg.sweep.workbench import open_workbench
+from nvreg.sweep.workbench import Workbench, open_workbench
 from nvreg.sweep.worker import Job, Measured, Worker
 
 
@@ -34,12 +36,18 @@ class Outcome(NamedTuple):
 
 
 def run_sweep(
-    experiment: Experiment, *, fail_fast: bool = False, retry_failed: bool = False, quiet: bool = False
+    experiment: Experiment,
+    *,
+    resources: Resources | None = None,
+    fail_fast: bool = False,
+    retry_failed: bool = False,
+    quiet: bool = False,
 ) -> Outcome:
     """Measure what an experiment asks for and its output directory does not hold yet.
 
     Args:
         experiment: the experiment.
+        resources: of Ray workers; none: everything is measured in this process.
         fail_fast: stop at the first trial that fails; otherwise its error is kept and the sweep goes on.
         retry_failed: measure again what failed before.
         quiet: show no progress.
@@ -64,9 +72,21 @@ def run_sweep(
                 experiment, TrialStore(output), manifest["context"], manifest["methods"], retry_failed
             )
             planned = list(searches(experiment, workbench.layers, output))
-            with closing(Local(Worker(workbench, prior, sample), progress.step)) as executor:
+            with closing(_executor(workbench, prior, sample, progress, resources)) as executor:
                 run = _Run(experiment, ledger, planned, executor, progress, fail_fast)
                 return run.measure(steps=sum(map(len, workbench.scored.values())))
+
+
+def _executor(
+    workbench: Workbench,
+    prior: Prior,
+    sample: Sequence[Mapping[str, Tensor]],
+    progress: Progress,
+    resources: Resources | None,
+) -> Executor:
+    if resources is None:
+        return Local(Worker(workbench, prior, sample), progress.step)
+    return RayExecutor(workbench.experiment, prior, sample, resources)
 
 
 def _write(output: Path, manifest: Mapping[str, Any], experiment: Experiment, prior: Prior) -> None:

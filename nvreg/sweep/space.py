@@ -104,6 +104,8 @@ def parse_space(parameters: Mapping[str, Parameter], written: Mapping[str, Any])
         for role, dimension in _by_role(dimensions).items():
             if role not in (None, *ROLES):
                 raise ValueError(f"{name}: expected roles among {', '.join(ROLES)}, received {role!r}")
+            if role is not None and not parameters[name].by_role:
+                raise ValueError(f"{name}: expected one dimension for the whole model, received {role}'s")
             try:
                 space[name, role] = parse_dimension(name, parameters[name], dimension)
             except ValueError as error:
