@@ -1,7 +1,7 @@
 # Set-up, tests and experiments. Needs python3 (3.11 or newer) and make; everything is installed into .venv.
 #
-#   make test                          install, lint and test
-#   make reproduce [SUITE=embedded]    every experiment under experiments/SUITE; tables and figures in results/SUITE
+#   make test                               install, lint and test
+#   make reproduce [SUITE=embedded|paper]   every experiment under experiments/SUITE; tables and figures in results/SUITE
 #
 # Package indexes, where the defaults of pip are not wanted:
 #
@@ -15,8 +15,8 @@ SUITE ?= embedded
 BIN := .venv/bin
 INSTALLED := .venv/.stamp-installed
 TORCH := .venv/.stamp-torch
-DEMO := results/demo/.stamp
 EXPERIMENTS := $(wildcard experiments/$(SUITE)/*.yaml)
+EMBEDDED := $(patsubst experiments/%.yaml,results/runs/%/.stamp,$(wildcard experiments/embedded/*.yaml))
 SOURCES := $(shell find nvreg -name '*.py')
 
 .PHONY: install test lint bench reproduce clean
@@ -50,17 +50,18 @@ $(INSTALLED): $(TORCH) pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
 	touch $@
 
-# A new demo is a new model and new data: the runs on the old one are void.
-$(DEMO): $(wildcard nvreg/demo/*.py) | $(INSTALLED)
-	rm -rf results/demo results/runs/embedded
-	$(BIN)/nvreg demo results/demo
+# A new demo is a new model and new data: the run on the old one is void.
+results/demo/.stamp-%: $(wildcard nvreg/demo/*.py) | $(INSTALLED)
+	rm -rf results/demo/$* results/runs/embedded/$*
+	$(BIN)/nvreg demo results/demo --task $*
 	touch $@
 
-# The built-in model is too small for threads, and gives the same numbers on any number of cores.
-results/runs/embedded/%/.stamp: export OMP_NUM_THREADS := 1
+# The built-in models are too small for threads, and give the same numbers on any number of cores.
+$(EMBEDDED): export OMP_NUM_THREADS := 1
+$(EMBEDDED): results/runs/embedded/%/.stamp: results/demo/.stamp-%
 
 # The sweep itself decides which trials are still valid.
-results/runs/%/.stamp: experiments/%.yaml $(SOURCES) $(DEMO) | $(INSTALLED)
+results/runs/%/.stamp: experiments/%.yaml $(SOURCES) | $(INSTALLED)
 	$(BIN)/nvreg sweep --config $< --output results/runs/$*
 	$(BIN)/nvreg report results/runs/$*
 	mkdir -p results/$*

@@ -34,10 +34,12 @@ and the verb at the other end of the clause. A clause in Veluri has one translat
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 GENDERS = "aoi"
+TOPIC = 6
+"""Nouns, and as many adjectives and verbs, that a text on one topic uses."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,11 @@ class Sentence:
     first: Clause
     rest: tuple[tuple[Word, Clause], ...] = ()
 
+    @property
+    def clauses(self) -> tuple[Clause, ...]:
+        """All of them, in order."""
+        return (self.first, *(clause for _, clause in self.rest))
+
     def veluri(self) -> list[str]:
         """The words in Veluri."""
         rest = (word for link, clause in self.rest for word in (link.veluri, *clause.veluri()))
@@ -140,6 +147,12 @@ class Field:
     nouns: tuple[Word, ...]
     adjectives: tuple[Word, ...]
     verbs: tuple[Word, ...]
+
+    def topic(self, rng: Random) -> Field:
+        """Draw the few words that one text uses, the commonest of them first as likely as any other."""
+        return Field(
+            *(tuple(rng.sample(words, TOPIC)) for words in (self.nouns, self.adjectives, self.verbs))
+        )
 
 
 @dataclass(frozen=True)
@@ -171,6 +184,10 @@ class Lexicon:
             prepositions=words(8),
             conjunctions=words(4),
         )
+
+    def topic(self, rng: Random) -> Lexicon:
+        """Draw the lexicon of one text: few content words, and the words that any text needs."""
+        return replace(self, everyday=self.everyday.topic(rng), seafaring=self.seafaring.topic(rng))
 
 
 def _stems(rng: Random, onsets: str, codas: Sequence[str]) -> Iterator[str]:

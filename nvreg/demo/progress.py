@@ -14,14 +14,14 @@ LINES = 10
 
 
 @contextmanager
-def training_progress(steps: int) -> Iterator[Callable[[float], None]]:
-    """Show ``steps`` training steps on standard error; yields what to call with the loss after each step."""
+def training_progress(name: str, steps: int) -> Iterator[Callable[[float], None]]:
+    """Show ``steps`` steps of a training on standard error; yields what to call with the loss after each."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _lines(steps, console)
+        yield _lines(name, steps, console)
         return
     columns = (
-        TextColumn("training"),
+        TextColumn(f"training {name}"),
         BarColumn(),
         TimeRemainingColumn(),
         TextColumn("loss {task.fields[loss]}"),
@@ -31,7 +31,7 @@ def training_progress(steps: int) -> Iterator[Callable[[float], None]]:
         yield lambda loss: bar.update(task, advance=1, loss=f"{loss:.2f}")
 
 
-def _lines(steps: int, console: Console) -> Callable[[float], None]:
+def _lines(name: str, steps: int, console: Console) -> Callable[[float], None]:
     started, done = time.monotonic(), 0
 
     def advance(loss: float) -> None:
@@ -40,7 +40,8 @@ def _lines(steps: int, console: Console) -> Callable[[float], None]:
         if done % max(1, steps // LINES) == 0:
             left = (time.monotonic() - started) / done * (steps - done)
             console.print(
-                f"training: step {done} of {steps}, loss {loss:.2f}, {left:.0f} s left", highlight=False
+                f"training {name}: step {done} of {steps}, loss {loss:.2f}, {left:.0f} s left",
+                highlight=False,
             )
 
     return advance

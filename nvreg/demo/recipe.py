@@ -1,4 +1,4 @@
-"""What a demo is made from."""
+"""What a demo is made from: how much text, which size of model, how long a training."""
 
 from __future__ import annotations
 
@@ -7,32 +7,76 @@ from dataclasses import dataclass
 
 from nvreg.demo.domains import IN_DOMAIN, OUT_OF_DOMAIN
 
-VERSION = 1
+VERSION = 2
 """Raised by hand when the same recipe and seed come to give other corpora or another model."""
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Size of the corpora (only the in-domain one has training pairs), and size and training of the model."""
+class Training:
+    """A training: AdamW, a linear warm-up and a linear decay to zero."""
 
-    training_pairs: int = 12_000
-    validation_pairs: int = 200
-    test_pairs: int = 300
+    steps: int
+    warmup_steps: int = 150
+    batch_tokens: int = 800
+    learning_rate: float = 2e-3
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Examples of a split (only the in-domain corpus has training examples), size of the model, training.
+
+    Attributes:
+        training_examples: In-domain examples to train on; as many texts of all domains for a pretraining.
+        validation_examples: Of each domain.
+        test_examples: Of each domain.
+        vocabulary: Tokens.
+        width: Of the model's hidden states.
+        feed_forward: Of its feed-forward layers.
+        layers: Of an encoder-decoder model: of either half.
+        heads: Of attention.
+        training: On the in-domain training examples.
+        pretraining: Before it, on unlabelled texts of all domains.
+    """
+
+    training: Training
+    training_examples: int = 12_000
+    validation_examples: int = 200
+    test_examples: int = 300
     vocabulary: int = 2000
     width: int = 128
     feed_forward: int = 256
     layers: int = 2
     heads: int = 4
-    steps: int = 800
-    warmup_steps: int = 150
-    batch_tokens: int = 800
-    learning_rate: float = 2e-3
-    label_smoothing: float = 0.1
+    pretraining: Training | None = None
 
-    def digest(self, seed: int) -> str:
-        """Name everything that a demo depends on but the code, for which the version stands."""
-        ingredients = (VERSION, seed, self, IN_DOMAIN, OUT_OF_DOMAIN)
+    def digest(self, task: str, seed: int) -> str:
+        """Name everything that a task's demo depends on but the code, for which the version stands."""
+        ingredients = (VERSION, task, seed, self, IN_DOMAIN, OUT_OF_DOMAIN)
         return hashlib.sha256(repr(ingredients).encode()).hexdigest()
 
 
-FULL = Recipe()
+RECIPES = {
+    "translation": Recipe(Training(steps=800)),
+    "classification": Recipe(
+        Training(steps=500, learning_rate=1e-3),
+        validation_examples=400,
+        test_examples=600,
+        vocabulary=1500,
+        pretraining=Training(steps=600),
+    ),
+    "language-modelling": Recipe(
+        Training(steps=600),
+        training_examples=8000,
+        validation_examples=100,
+        test_examples=150,
+        vocabulary=1500,
+        layers=3,
+    ),
+    "summarisation": Recipe(
+        Training(steps=700, batch_tokens=1600),
+        validation_examples=150,
+        test_examples=200,
+        vocabulary=1500,
+    ),
+}
+"""Task to its recipe, in the order in which they are made."""

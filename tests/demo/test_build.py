@@ -1,130 +1,129 @@
-import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import sacrebleu
-import torch
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+import transformers
+from transformers import AutoConfig, AutoTokenizer
 
-from nvreg.demo import build_demo, translator
-from nvreg.demo.domains import IN_DOMAIN, OUT_OF_DOMAIN
-from nvreg.demo.recipe import FULL, Recipe
+from nvreg.demo import build_demo, making
+from nvreg.demo.corpus import DOMAINS
+from nvreg.demo.recipe import RECIPES, Recipe
+from nvreg.demo.records import ATTITUDES
+from nvreg.errors import UserError
 
-TINY = Recipe(
-    training_pairs=100,
-    validation_pairs=10,
-    test_pairs=10,
-    vocabulary=200,
-    width=32,
-    feed_forward=32,
-    layers=1,
-    heads=2,
-    steps=4,
-    warmup_steps=1,
-    batch_tokens=200,
-)
+Recipes = dict[str, Recipe]
 
 
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("demo")
-    build_demo(directory, recipe=TINY)
-    return directory
-
-
-def load(directory: Path) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    path = directory / "translation" / "model"
-    return AutoTokenizer.from_pretrained(path), AutoModelForSeq2SeqLM.from_pretrained(path).eval()
+def load(path: Path):
+    (architecture,) = AutoConfig.from_pretrained(path).architectures
+    return AutoTokenizer.from_pretrained(path), getattr(transformers, architecture).from_pretrained(
+        path
+    ).eval()
 
 
 def files(directory: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in directory.rglob("*")}
 
 
-def test_layout(demo: Path) -> None:
-    assert [path.name for path in demo.iterdir()] == ["translation"]
-    names = {path.name for path in (demo / "translation").iterdir() if path.is_dir()}
-    assert names == {"model", IN_DOMAIN.name, *(domain.name for domain in OUT_OF_DOMAIN)}
-    assert (demo / "translation" / "model" / "model.safetensors").is_file()
+@pytest.mark.parametrize("task", RECIPES)
+def test_layout(demo: Path, task: str) -> None:
+    folders = {path.name for path in (demo / task).iterdir() if path.is_dir()}
+    pretraining = {"general", "pretrained"} if RECIPES[task].pretraining else set()
+    assert folders == {"model", *(domain.name for domain in DOMAINS), *pretraining}
 
 
-def test_transformers_loads_it_and_generates(demo: Path) -> None:
-    tokenizer, model = load(demo)
-    assert tokenizer.is_fast
-    assert (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) == (0, 1, 2)
-    assert model.config.model_type == "marian"
+def test_every_model_is_of_another_architecture(demo: Path) -> None:
+    models = [AutoConfig.from_pretrained(demo / task / "model").model_type for task in RECIPES]
+    assert models == ["marian", "bert", "llama", "bart"]
+
+
+@pytest.mark.parametrize("task", RECIPES)
+def test_transformers_runs_it(demo: Path, task: str) -> None:
+    tokenizer, model = load(demo / task / "model")
     inputs = tokenizer(["sul lowa.", "em lowa sul mena."], padding=True, return_tensors="pt")
-    generated = model.generate(**inputs, max_new_tokens=8)
-    assert generated.shape[0] == 2
-    assert generated[0, 0] == tokenizer.pad_token_id
-    assert all(isinstance(text, str) for text in tokenizer.batch_decode(generated))
+    inputs.pop("token_type_ids", None)
+    if model.can_generate():
+        generated = model.generate(**inputs, max_new_tokens=8)
+        assert all(isinstance(text, str) for text in tokenizer.batch_decode(generated))
+        assert len(generated) == 2
+    else:
+        assert model(**inputs).logits.shape == (2, len(ATTITUDES))
 
 
-def test_made_once(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_classes_have_names(demo: Path) -> None:
+    _, model = load(demo / "classification" / "model")
+    assert model.config.id2label == dict(enumerate(ATTITUDES))
+    assert model.config.label2id == {attitude: number for number, attitude in enumerate(ATTITUDES)}
+
+
+def test_classifier_starts_from_the_pretrained_encoder(demo: Path) -> None:
+    tokenizer, pretrained = load(demo / "classification" / "pretrained")
+    same, classifier = load(demo / "classification" / "model")
+    assert type(pretrained).__name__ == "BertForMaskedLM"
+    assert tokenizer.get_vocab() == same.get_vocab()
+    assert "<mask>" in tokenizer.get_vocab()
+    embeddings = [model.get_input_embeddings().weight for model in (pretrained, classifier)]
+    moved = (embeddings[0] - embeddings[1]).norm() / embeddings[0].norm()
+    assert 0 < moved < 0.5
+
+
+def test_made_once(demo: Path, recipes: Recipes, capsys: pytest.CaptureFixture[str]) -> None:
     before = files(demo)
-    build_demo(demo, recipe=TINY)
-    assert "nothing to do" in capsys.readouterr().out
+    build_demo(demo, recipes=recipes)
+    assert capsys.readouterr().out.count("nothing to do") == len(RECIPES)
     assert files(demo) == before
 
 
-def test_says_the_validation_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    build_demo(tmp_path, recipe=TINY)
-    line = capsys.readouterr().out.splitlines()[-1]
-    assert line.startswith(f"wrote {tmp_path / 'translation'}: validation loss in domain ")
+def test_says_how_well_each_does_beside_its_baselines(
+    tmp_path: Path, recipes: Recipes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build_demo(tmp_path, ["classification", "summarisation"], recipes=recipes)
+    classification, summarisation = capsys.readouterr().out.splitlines()
+    assert classification.startswith(f"wrote {tmp_path / 'classification'}: accuracy 0.")
+    assert "(commonest label 0." in classification
+    assert "naive Bayes 0." in classification
+    assert "rougeL" in summarisation
+    assert "(first sentence 0." in summarisation
+    assert {path.name for path in tmp_path.iterdir()} == {"classification", "summarisation"}
 
 
-def test_another_seed_is_another_demo(tmp_path: Path) -> None:
+def test_another_seed_is_another_demo(tmp_path: Path, recipes: Recipes) -> None:
     corpus = tmp_path / "translation" / "village" / "train.jsonl"
-    build_demo(tmp_path, seed=0, recipe=TINY)
+    build_demo(tmp_path, ["translation"], seed=0, recipes=recipes)
     first = corpus.read_bytes()
-    build_demo(tmp_path, seed=1, recipe=TINY)
+    build_demo(tmp_path, ["translation"], seed=1, recipes=recipes)
     assert corpus.read_bytes() != first
 
 
-def test_a_stop_while_training_does_not_look_finished(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_stop_keeps_the_tasks_that_are_finished(
+    tmp_path: Path, recipes: Recipes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
+    train = making.train_
+
+    def stop_at_llama(model, *arguments) -> None:
+        if model.config.model_type == "llama":
+            raise KeyboardInterrupt
+        train(model, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(translator, "train_translator", stop)
+        patch.setattr(making, "train_", stop_at_llama)
         with pytest.raises(KeyboardInterrupt):
-            build_demo(tmp_path, recipe=TINY)
-    assert not (tmp_path / "translation").exists()
-    build_demo(tmp_path, recipe=TINY)
-    assert (tmp_path / "translation" / "model").is_dir()
+            build_demo(tmp_path, ["translation", "language-modelling"], recipes=recipes)
+    assert not (tmp_path / "language-modelling").exists()
+    before = files(tmp_path / "translation")
+    build_demo(tmp_path, ["translation", "language-modelling"], recipes=recipes)
+    assert files(tmp_path / "translation") == before
+    assert (tmp_path / "language-modelling" / "model").is_dir()
+
+
+def test_an_unknown_task_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--task: expected one of translation, .*, received 'summarization'"):
+        build_demo(tmp_path, ["translation", "summarization"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_digest_notices_every_ingredient() -> None:
-    digests = {FULL.digest(0), FULL.digest(1), TINY.digest(0), Recipe(test_pairs=299).digest(0)}
-    assert len(digests) == 4
-    assert FULL.digest(0) == Recipe().digest(0)
-
-
-def bleu(directory: Path, domain: str) -> float:
-    """BLEU of the test set, greedy."""
-    tokenizer, model = load(directory)
-    lines = (directory / "translation" / domain / "test.jsonl").read_text().splitlines()
-    pairs = sorted(map(json.loads, lines), key=lambda pair: len(pair["source"]))
-    hypotheses: list[str] = []
-    for batch in chunks(pairs, 100):
-        inputs = tokenizer([pair["source"] for pair in batch], padding=True, return_tensors="pt")
-        with torch.inference_mode():
-            generated = model.generate(**inputs, max_new_tokens=100)
-        hypotheses += tokenizer.batch_decode(generated, skip_special_tokens=True)
-    return sacrebleu.corpus_bleu(hypotheses, [[pair["target"] for pair in pairs]]).score
-
-
-def chunks(pairs: list[dict[str, str]], size: int) -> Iterator[list[dict[str, str]]]:
-    return (pairs[start : start + size] for start in range(0, len(pairs), size))
-
-
-@pytest.mark.slow
-def test_full_demo_learns_and_loses_out_of_domain(tmp_path: Path) -> None:
-    build_demo(tmp_path)
-    in_domain = bleu(tmp_path, IN_DOMAIN.name)
-    assert in_domain > 60
-    for domain in OUT_OF_DOMAIN:
-        assert 5 < bleu(tmp_path, domain.name) < in_domain - 15
+    recipe = RECIPES["translation"]
+    others = [recipe.digest("summarisation", 0), recipe.digest("translation", 1)]
+    others += [other.digest("translation", 0) for other in RECIPES.values() if other != recipe]
+    assert len({recipe.digest("translation", 0), *others}) == 6
+    assert recipe.digest("translation", 0) == RECIPES["translation"].digest("translation", 0)

@@ -4,14 +4,14 @@ from nvreg.demo.progress import training_progress
 
 
 def test_plain_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    with training_progress(25) as advance:
+    with training_progress("x", 25) as advance:
         for step in range(25):
             advance(1.5 + step)
     captured = capsys.readouterr()
     lines = captured.err.splitlines()
     assert captured.out == ""
     assert len(lines) == 12
-    assert lines[0].startswith("training: step 2 of 25, loss 2.50, ")
+    assert lines[0].startswith("training x: step 2 of 25, loss 2.50, ")
     assert all(line.endswith(" s left") for line in lines)
 
 
@@ -19,7 +19,7 @@ def test_a_bar_with_the_time_left_in_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    with training_progress(3) as advance:
+    with training_progress("x", 3) as advance:
         for _ in range(3):
             advance(0.25)
     err = capsys.readouterr().err
