@@ -71,6 +71,30 @@ def tiny_marian(seed: int = 0) -> tuple[MarianMTModel, PreTrainedTokenizerFast]:
     return model, tokenizer
 
 
+def word_tokenizer(template: str = "$A", pair: str | None = None, limit: int = 64) -> PreTrainedTokenizerFast:
+    """A word tokenizer with the special tokens of tests/models/architectures.py, and <unk> and <mask>.
+
+    It puts a text into the template, as in "<s> $A </s>", and two into ``pair``, as in "$A $B:1".
+    """
+    special = {PAD: 0, "<s>": 1, EOS: 2, UNK: 3, "<mask>": 4}
+    words = [*special, *dict.fromkeys([*LEXICON, *LEXICON.values()])]
+    backend = Tokenizer(WordLevel({word: index for index, word in enumerate(words)}, unk_token=UNK))
+    backend.pre_tokenizer = WhitespaceSplit()
+    backend.post_processor = TemplateProcessing(
+        single=template, pair=pair or "$A $B", special_tokens=list(special.items())
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=PAD,
+        bos_token="<s>",
+        eos_token=EOS,
+        unk_token=UNK,
+        mask_token="<mask>",
+        model_max_length=limit,
+        model_input_names=["input_ids", "attention_mask", *(["token_type_ids"] if pair else [])],
+    )
+
+
 def write_corpus(directory: Path) -> Path:
     """Write DOMAIN/SPLIT.jsonl, columns "en" and "de": home has train, validation, test; away the last two.
 

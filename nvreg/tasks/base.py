@@ -92,15 +92,12 @@ class Task(ABC, Generic[E]):
         Padding is -100 where labels are tokens.
         """
 
+    @abstractmethod
     def teacher_forced(self, encoded: E) -> Iterator[dict[str, Tensor]]:
         """Yield every example in batches as `batch` returns them.
 
         Long and short batches are mixed, the same way each time, so that the first ones speak for all.
         """
-        mixed = batches(self._lengths(encoded), self._budget)
-        Random(0).shuffle(mixed)
-        for indices in mixed:
-            yield self.batch(encoded, indices)
 
     @abstractmethod
     def score(
@@ -118,9 +115,11 @@ class Task(ABC, Generic[E]):
             `nvreg.tasks.metrics` that the evaluation needs, but "overlap"; "prediction" where there is one.
         """
 
-    @abstractmethod
-    def _lengths(self, encoded: E) -> list[int]:
-        """Return the padded tokens of each example."""
+    def _mixed(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Return the positions of every batch, given the padded tokens of each row, long and short mixed."""
+        mixed = batches(lengths, self._budget)
+        Random(0).shuffle(mixed)
+        return mixed
 
     def _in_batches(self, lengths: Sequence[int], run: Callable[[list[int]], None]) -> None:
         """Call a function on the positions of every batch, and on halves of those that are too large."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -103,6 +103,11 @@ class Classification(Task[EncodedTexts]):
             batch["decoder_attention_mask"] = batch["attention_mask"]
         return {**batch, "labels": torch.tensor([encoded.labels[index] for index in indices])}
 
+    def teacher_forced(self, encoded: EncodedTexts) -> Iterator[dict[str, Tensor]]:
+        """Yield the batches of `batch`, long and short ones mixed."""
+        for indices in self._mixed(list(map(len, encoded.tokens))):
+            yield self.batch(encoded, indices)
+
     def score(
         self, model: PreTrainedModel, encoded: EncodedTexts, *, encoder_states: EncoderStates | None = None
     ) -> pd.DataFrame:
@@ -116,11 +121,8 @@ class Classification(Task[EncodedTexts]):
             logits[indices] = model(**inputs).logits.double().cpu()
 
         with torch.inference_mode():
-            self._in_batches(self._lengths(encoded), run)
+            self._in_batches(list(map(len, encoded.tokens)), run)
         statistics = choice_statistics(list(logits.log_softmax(dim=-1).numpy()), encoded.labels)
         predictions = [self._classes[number] for number in logits.argmax(dim=-1).tolist()]
         columns = {group: statistics[group] for group in self._groups}
         return pd.DataFrame({"id": range(len(predictions)), **columns, "prediction": predictions})
-
-    def _lengths(self, encoded: EncodedTexts) -> list[int]:
-        return list(map(len, encoded.tokens))

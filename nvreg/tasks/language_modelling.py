@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from random import Random
 from typing import TYPE_CHECKING
 
 import pandas as pd
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from nvreg.data import Examples, batches, model_inputs, pad
+from nvreg.data import Examples, model_inputs, pad
 from nvreg.errors import UserError
 from nvreg.models.loading import auto_class
 from nvreg.models.tokens import IGNORED
@@ -94,11 +93,9 @@ class LanguageModelling(Task[EncodedTexts]):
         return self._padded([row for index in indices for row in self._reader.pieces(encoded.tokens[index])])
 
     def teacher_forced(self, encoded: EncodedTexts) -> Iterator[dict[str, Tensor]]:
-        """Yield the windows of `batch`, long and short batches mixed."""
+        """Yield the windows of `batch`, long and short ones mixed."""
         pieces = [row for tokens in encoded.tokens for row in self._reader.pieces(tokens)]
-        mixed = batches([max(map(len, piece)) for piece in pieces], self._budget)
-        Random(0).shuffle(mixed)
-        for indices in mixed:
+        for indices in self._mixed([max(map(len, piece)) for piece in pieces]):
             yield self._padded([pieces[index] for index in indices])
 
     def score(

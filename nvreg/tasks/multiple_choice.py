@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
@@ -103,6 +103,12 @@ class MultipleChoice(Task[EncodedQuestions]):
         ]
         return {**model_inputs(tokens, self._tokenizer.pad_token_id), "labels": pad(labels, IGNORED)}
 
+    def teacher_forced(self, encoded: EncodedQuestions) -> Iterator[dict[str, Tensor]]:
+        """Yield the batches of `batch`, long and short ones mixed."""
+        right = zip(encoded.tokens, encoded.labels, strict=True)
+        for indices in self._mixed([len(choices[label]) for choices, label in right]):
+            yield self.batch(encoded, indices)
+
     def score(
         self,
         model: PreTrainedModel,
@@ -133,9 +139,6 @@ class MultipleChoice(Task[EncodedQuestions]):
         ).input_ids
         common = takewhile(lambda pair: pair[0] == pair[1], zip(before, ids, strict=False))
         return ids, len(ids) - sum(1 for _ in common)
-
-    def _lengths(self, encoded: EncodedQuestions) -> list[int]:
-        return [len(choices[label]) for choices, label in zip(encoded.tokens, encoded.labels, strict=True)]
 
 
 def _row(ids: list[int], scored: int) -> Row:

@@ -45,7 +45,7 @@ def windows(positions: int, window: int, stride: int) -> Iterator[tuple[int, int
     Every window but the first holds ``window`` positions and so at least ``window - stride`` before first,
     the last one more.
     """
-    ends = [*range(min(window, positions), positions, stride), positions] if positions else []
+    ends = [*range(min(window, positions), positions, stride), positions] if positions > 0 else []
     for first, end in pairwise([0, *ends]):
         yield max(0, end - window), first, end
 

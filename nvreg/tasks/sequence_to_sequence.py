@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -95,6 +95,11 @@ class SequenceToSequence(Task[EncodedPairs]):
         inputs = model_inputs([encoded.sources[index] for index in indices], self._tokenizer.pad_token_id)
         return {**inputs, "labels": pad([encoded.targets[index] for index in indices], IGNORED)}
 
+    def teacher_forced(self, encoded: EncodedPairs) -> Iterator[dict[str, Tensor]]:
+        """Yield the batches of `batch`, long and short ones mixed."""
+        for indices in self._mixed(_lengths(encoded)):
+            yield self.batch(encoded, indices)
+
     def score(
         self, model: PreTrainedModel, encoded: EncodedPairs, *, encoder_states: EncoderStates | None = None
     ) -> pd.DataFrame:
@@ -120,7 +125,7 @@ class SequenceToSequence(Task[EncodedPairs]):
                     predictions[index] = text
 
         with torch.inference_mode():
-            self._in_batches(self._lengths(encoded), run)
+            self._in_batches(_lengths(encoded), run)
         return self._frame(encoded, nats.tolist(), predictions)
 
     def _generate(self, model: PreTrainedModel, inputs: Mapping[str, Tensor], states: Tensor) -> list[str]:
@@ -145,9 +150,6 @@ class SequenceToSequence(Task[EncodedPairs]):
                 frame[group] = text_statistics(group, predictions, encoded.references).tolist()
         return frame
 
-    def _lengths(self, encoded: EncodedPairs) -> list[int]:
-        return [max(map(len, pair)) for pair in zip(encoded.sources, encoded.targets, strict=True)]
-
 
 class Translation(SequenceToSequence):
     """Translation, from the column "source" to "target"."""
@@ -161,3 +163,7 @@ class Summarisation(SequenceToSequence):
 
     name = "summarisation"
     required = ("document", "summary")
+
+
+def _lengths(encoded: EncodedPairs) -> list[int]:
+    return [max(map(len, pair)) for pair in zip(encoded.sources, encoded.targets, strict=True)]

@@ -196,7 +196,7 @@ def test_what_the_model_cannot_do_is_refused(tiny, options, message):
 
 def test_unknown_task_is_refused_with_those_that_exist(tiny):
     model, tokenizer = tiny
-    with pytest.raises(UserError, match="task: expected one of translation, .*received 'transcription'"):
+    with pytest.raises(UserError, match=r"task: expected one of translation, .*received 'transcription'"):
         make_task(
             "transcription", tokenizer, model.config, data=Reading(), evaluation=Evaluation(metrics=["nll"])
         )
