@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
-import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
-
-import nvreg
-from nvreg.errors import UserError
+from nvreg.directory import check_output
+from nvreg.environment import environment
 from nvreg.sweep.priors import calibrates
 from nvreg.sweep.search import planned
 from nvreg.sweep.store import digest
@@ -26,8 +20,6 @@ from nvreg.tasks.sampling import CALIBRATION_TOKENS
 if TYPE_CHECKING:
     from nvreg.prior.artefact import Prior
     from nvreg.sweep.workbench import Scored, Workbench
-
-PACKAGES = ("torch", "transformers", "datasets", "sacrebleu", "rouge-score", "numpy")
 
 
 def context_of(workbench: Workbench, prior: Prior) -> str:
@@ -75,10 +67,7 @@ def manifest_of(workbench: Workbench, prior: Prior) -> dict[str, Any]:
         "methods": {name: method.fingerprint for name, method in made_methods(experiment).items()},
         "seeds": experiment.sweep.seeds,
         "planned": planned(experiment.sweep, workbench.layers),
-        "nvreg": nvreg.__version__,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        "git_commit": _git_commit(Path(nvreg.__file__).parents[1]),
-        "hardware": _hardware(workbench.model.device),
+        **environment(workbench.model.device),
     }
 
 
@@ -88,30 +77,17 @@ def check_directory(output: Path, workbench: Workbench) -> None:
     Raises:
         UserError: if it holds an experiment of another name, task, model or data, or something else.
     """
-    elsewhere = "choose another with --output"
-    try:
-        manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if output.is_dir() and any(not path.name.startswith(".") for path in output.iterdir()):
-            raise UserError(
-                f"expected a new or empty output directory, received {output}; {elsewhere}"
-            ) from None
-        return
-    except OSError as error:
-        raise UserError(
-            f"expected an output directory, received {output} ({error.strerror}); {elsewhere}"
-        ) from error
+
+    def theirs_of(manifest: dict[str, Any]) -> dict[str, Any]:
+        theirs = {key: manifest[key] for key in ours}
+        theirs["data"] = {
+            domain: {split: description["fingerprint"] for split, description in splits.items()}
+            for domain, splits in manifest["data"].items()
+        }
+        return theirs
+
     ours = {"name": workbench.experiment.name, **_subject(workbench)}
-    theirs = {key: manifest[key] for key in ours}
-    theirs["data"] = {
-        domain: {split: description["fingerprint"] for split, description in splits.items()}
-        for domain, splits in manifest["data"].items()
-    }
-    if differing := list(_differences(theirs, ours)):
-        raise UserError(
-            f"expected an output directory of this experiment, received {output} of one that differs in "
-            f"{', '.join(differing)}; {elsewhere}"
-        )
+    check_output(output, ours, theirs_of)
 
 
 def _subject(workbench: Workbench) -> dict[str, Any]:
@@ -135,31 +111,4 @@ def _describe(scored: Scored) -> dict[str, Any]:
         "fingerprint": scored.examples.fingerprint,
         "examples": len(scored.examples),
         "truncated": scored.encoded.truncated,
-    }
-
-
-def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for key in sorted(theirs.keys() | ours.keys()):
-        their, our = theirs.get(key), ours.get(key)
-        if isinstance(their, dict) and isinstance(our, dict):
-            yield from _differences(their, our, f"{prefix}{key}.")
-        elif their != our:
-            yield prefix + key
-
-
-def _git_commit(checkout: Path) -> str | None:
-    if not (checkout / ".git").exists():
-        return None
-    git = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _hardware(device: torch.device) -> dict[str, Any]:
-    return {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
     }

@@ -1,0 +1,52 @@
+"""An output directory belongs to one run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from nvreg.errors import UserError
+
+
+def check_output(
+    output: Path, ours: Mapping[str, Any], theirs_of: Callable[[dict[str, Any]], Mapping[str, Any]]
+) -> None:
+    """Check that an output directory is new, or already this run's.
+
+    Args:
+        output: the directory; its ``manifest.json`` says whose it is.
+        ours: what makes the run another one.
+        theirs_of: the same of a manifest.
+
+    Raises:
+        UserError: if it holds a run that differs in that, or something else.
+    """
+    elsewhere = "choose another with --output"
+    try:
+        manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if output.is_dir() and any(not path.name.startswith(".") for path in output.iterdir()):
+            raise UserError(
+                f"expected a new or empty output directory, received {output}; {elsewhere}"
+            ) from None
+        return
+    except OSError as error:
+        raise UserError(
+            f"expected an output directory, received {output} ({error.strerror}); {elsewhere}"
+        ) from error
+    if differing := list(_differences(theirs_of(manifest), ours)):
+        raise UserError(
+            f"expected an output directory of this experiment, received {output} of one that differs in "
+            f"{', '.join(differing)}; {elsewhere}"
+        )
+
+
+def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key in sorted(theirs.keys() | ours.keys()):
+        their, our = theirs.get(key), ours.get(key)
+        if isinstance(their, dict) and isinstance(our, dict):
+            yield from _differences(their, our, f"{prefix}{key}.")
+        elif their != our:
+            yield prefix + key

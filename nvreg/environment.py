@@ -1,0 +1,51 @@
+"""What a run is made with: versions, commit and hardware, for its manifest."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nvreg
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGES = ("torch", "transformers", "datasets", "sacrebleu", "rouge-score", "numpy")
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Return versions, commit and hardware.
+
+    Args:
+        device: that the model is on.
+    """
+    return {
+        "nvreg": nvreg.__version__,
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "git_commit": _git_commit(Path(nvreg.__file__).parents[1]),
+        "hardware": _hardware(device),
+    }
+
+
+def _git_commit(checkout: Path) -> str | None:
+    if not (checkout / ".git").exists():
+        return None
+    git = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _hardware(device: torch.device) -> dict[str, Any]:
+    import torch
+
+    return {
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+    }
