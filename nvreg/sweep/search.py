@@ -14,6 +14,7 @@ from nvreg.methods import METHODS
 from nvreg.parameters import Setting
 from nvreg.sweep.samplers import LISTED, Layers
 from nvreg.sweep.space import check_space, parse_space
+from nvreg.sweep.store import PRETRAINED
 from nvreg.sweep.tpe import TPE, Scores
 
 
@@ -120,7 +121,7 @@ def any_setting(sweep: Sweep, method: str, layers: Layers) -> Setting:
 def encoder_key(method: str, setting: Setting) -> str:
     """Return what decides, on one model, what the encoder computes."""
     values = setting.of_role("encoder")
-    return json.dumps([method, values], sort_keys=True) if values else "pretrained"
+    return json.dumps([method, values], sort_keys=True) if values else PRETRAINED
 
 
 def planned(sweep: Sweep, layers: Layers) -> int:

@@ -17,10 +17,15 @@ from nvreg.methods import METHODS, Method
 from nvreg.parameters import Setting
 from nvreg.prior.artefact import Prior
 from nvreg.sweep.racing import ExampleScores, is_clearly_worse
-from nvreg.sweep.store import Metrics
+from nvreg.sweep.search import encoder_key
+from nvreg.sweep.store import PRETRAINED, Metrics
 from nvreg.sweep.workbench import Workbench
 from nvreg.tasks import Encoded
+from nvreg.tasks.encoder_states import EncoderStates
 from nvreg.tasks.metrics import METRICS, Array, Metric, score, with_overlap
+
+ENCODER_BYTES = 2 * 10**9
+"""Of encoder outputs that are kept for the settings that leave the encoder as it was."""
 
 Frames = dict[tuple[str, str], pd.DataFrame]
 """The statistics of the examples by domain and split."""
@@ -93,6 +98,7 @@ class Worker:
         self._workbench, self._prior, self._sample = workbench, prior, sample
         self._methods = made_methods(workbench.experiment)
         self._attached: str | None = None
+        self._states = EncoderStates(ENCODER_BYTES)
 
     def measure(self, job: Job, step: Callable[[], None]) -> Measured:
         """Measure a setting, or say with what error that failed.
@@ -102,6 +108,7 @@ class Worker:
             step: called after each split of the data.
         """
         started = time.monotonic()
+        halved = self._workbench.task.halved
         outcome: dict[str, Any] = {"metrics": {}, "frames": {}, "resolved": None}
         outcome |= {"prior_weight": None, "strength": None}
         try:
@@ -110,7 +117,7 @@ class Worker:
             outcome["error"] = f"{type(raised).__name__}: {' '.join(str(raised).split())}"
             outcome["exception"] = raised
         seconds = round(time.monotonic() - started, 3)
-        return Measured(**outcome, seconds=seconds)
+        return Measured(**outcome, seconds=seconds, halved=self._workbench.task.halved - halved)
 
     def _measured(self, job: Job, step: Callable[[], None]) -> dict[str, Any]:
         resolved = self._set(job)
@@ -143,7 +150,9 @@ class Worker:
             self._methods[self._attached].detach_(model)
             self._attached = None
         if job.method is None or job.setting is None:
+            self._states.use(PRETRAINED)
             return None
+        self._states.use(encoder_key(job.method, job.setting))
         method = self._methods[job.method]
         if self._attached is None:
             method.attach_(model, self._prior, self._sample)
@@ -165,7 +174,7 @@ class Worker:
         return frame
 
     def _score_part(self, part: Encoded) -> pd.DataFrame:
-        return self._workbench.task.score(self._workbench.model, part)
+        return self._workbench.task.score(self._workbench.model, part, encoder_states=self._states)
 
     def _head(self, domain: str) -> pd.DataFrame:
         """Score the first examples of a validation set, on which a race is decided."""
