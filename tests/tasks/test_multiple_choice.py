@@ -1,0 +1,132 @@
+import pytest
+import torch
+
+import nvreg
+from nvreg.config import Evaluation, Reading
+from nvreg.data import Examples
+from nvreg.tasks import make_task
+from nvreg.tasks.metrics import METRICS_OF_TASK, score
+from tests.models.architectures import ARCHITECTURES
+from tests.tiny import word_tokenizer
+
+TASK = "multiple-choice"
+QUESTIONS = Examples(
+    [
+        {"context": "a small cat sees", "choices": ["a dog", "the big red bird .", "Haus"], "label": 0},
+        {"context": "a", "choices": ["tree", "house house"], "label": "house house"},
+        {"context": "big red dog likes a", "choices": ["tree .", "bird"], "label": "1"},
+        {"context": "the cat hears ", "choices": ["Hund", "a", "Baum . .", "Fink"], "label": 3},
+    ]
+)
+
+
+def build(name="llama"):
+    (architecture,) = [each for each in ARCHITECTURES if each.name == name]
+    return architecture.build(dtype=torch.float32)
+
+
+def multiple_choice(model, tokenizer, batch_tokens="auto", metrics=METRICS_OF_TASK[TASK], **reading):
+    evaluation = Evaluation(metrics=list(metrics), batch_tokens=batch_tokens)
+    return make_task(TASK, tokenizer, model.config, data=Reading(**reading), evaluation=evaluation)
+
+
+@pytest.mark.parametrize("template", ["$A", "<s> $A", "<s> $A </s>"])
+def test_choices_score_by_the_mean_likelihood_of_their_tokens_after_the_context(template):
+    model, tokenizer = build(), word_tokenizer(template)
+    task = multiple_choice(model, tokenizer)
+    frame = task.score(model, task.encode(QUESTIONS))
+    assert list(frame.columns) == ["id", "calibration", "classes", "likelihood", "prediction"]
+    labels = [0, 1, 1, 3]
+    for number, record in enumerate(QUESTIONS.records):
+        means = []
+        for choice in record["choices"]:
+            prefix = "<s> " if template.startswith("<s>") else ""
+            text = f"{prefix}{record['context']} {choice}"
+            ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
+            words = len(choice.split())
+            log_probability = model(input_ids=ids).logits[0, :-1].log_softmax(-1)
+            means.append(
+                sum(log_probability[-place, ids[0, -place]] for place in range(1, words + 1)).item() / words
+            )
+        expected = torch.tensor(means).log_softmax(-1)
+        chosen = int(expected.argmax())
+        assert frame["likelihood"][number] == [
+            pytest.approx(-expected[labels[number]].item(), rel=1e-4),
+            1,
+            0,
+        ]
+        assert frame["classes"][number] == [labels[number], chosen]
+        assert frame["prediction"][number] == record["choices"][chosen]
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2"])
+@pytest.mark.parametrize("batch_tokens", [1, 13, 100_000])
+def test_scores_do_not_depend_on_the_size_of_batches_or_the_side_of_padding(name, batch_tokens):
+    model, tokenizer = build(name), word_tokenizer("<s> $A")
+    usual = multiple_choice(model, tokenizer)
+    expected = usual.score(model, usual.encode(QUESTIONS))
+    tokenizer.padding_side = "left"
+    task = multiple_choice(model, tokenizer, batch_tokens)
+    frame = task.score(model, task.encode(QUESTIONS))
+    for metric in METRICS_OF_TASK[TASK]:
+        assert score(frame, metric) == pytest.approx(score(expected, metric), rel=1e-6)
+
+
+def test_a_batch_is_the_context_with_the_right_choice():
+    model, tokenizer = build(), word_tokenizer("<s> $A")
+    task = multiple_choice(model, tokenizer)
+    encoded = task.encode(QUESTIONS)
+    batch = task.batch(encoded, [1, 0])
+    assert tokenizer.batch_decode(batch["input_ids"]) == [
+        "<s> a house house <pad> <pad> <pad>",
+        "<s> a small cat sees a dog",
+    ]
+    assert [tokenizer.decode(labels[labels != -100]) for labels in batch["labels"]] == [
+        "house house",
+        "a dog",
+    ]
+    read = [ids for one in task.teacher_forced(encoded) for ids in one["input_ids"]]
+    assert len(read) == len(QUESTIONS)
+    assert model(**batch).loss > 0
+
+
+def test_a_long_context_is_cut_at_its_beginning():
+    model, tokenizer = build(), word_tokenizer("<s> $A")
+    task = multiple_choice(model, tokenizer, max_length=5)
+    encoded = task.encode(QUESTIONS)
+    assert encoded.truncated == 3
+    decoded = [[tokenizer.decode(ids) for ids in choices] for choices in encoded.tokens]
+    assert decoded[0] == ["<s> cat sees a dog", "<s> big red bird .", "<s> small cat sees Haus"]
+    assert encoded.scored[0] == [2, 4, 1]
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        (
+            {"context": "a", "choices": ["b", "c"], "label": "d"},
+            "record 1: expected the label b, c or a number",
+        ),
+        (
+            {"context": "a", "choices": ["b", ""], "label": 0},
+            "record 1: expected choices of at least one token",
+        ),
+        (
+            {"context": "", "choices": ["b", "c"], "label": 0},
+            "record 1: expected choices of at least one token",
+        ),
+    ],
+)
+def test_a_question_that_cannot_be_scored_is_named(record, message):
+    with pytest.raises(nvreg.UserError, match=message):
+        multiple_choice(build(), word_tokenizer()).encode(Examples([record]))
+
+
+def test_labels_may_be_letters():
+    task = multiple_choice(build(), word_tokenizer(), labels={"A": "0", "B": "1"})
+    assert task.encode(Examples([{"context": "a", "choices": ["b", "c"], "label": "B"}])).labels == [1]
+
+
+def test_macro_f1_has_no_classes_here():
+    with pytest.raises(nvreg.UserError, match="with task multiple-choice, received 'macro-f1'"):
+        multiple_choice(build(), word_tokenizer(), metrics=["macro-f1"])
