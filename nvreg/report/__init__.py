@@ -73,8 +73,9 @@ def write_report(analysis: Analysis, formats: Sequence[str] = FORMATS, examples:
         frames["methods"] = methods_table(run, selections)
     blocks = run_page(run, frames.get("methods", frames["scores"]), settings_table(run, selections))
     if examples:
-        protocol, selection = next(iter(next(iter(selections.values())).items()))
-        blocks += examples_section(run, protocol, selection, examples)
+        (method, _), choices = next(iter(selections.items()))
+        protocol, selection = next(iter(choices.items()))
+        blocks += examples_section(run, f"{method}, {protocol}", selection, examples)
     page = _write(
         run.directory / "tables", "report", blocks, frames, [each for each in formats if each != "html"]
     )

@@ -38,7 +38,8 @@ def combined(analyses: Sequence[Analysis]) -> tuple[Blocks, dict[str, DataFrame]
     labels = {"run": "run", **(METHOD_AND_SELECTION if len(methods) > 1 else SELECTION)}
     blocks: list[str | Table] = [
         f"# {len(runs)} runs",
-        "Each is compared with its own pretrained model. A cost is the mean over repetitions.",
+        "Each is compared with its own pretrained model. Of repetitions the mean is shown, ± the standard "
+        "deviation of their scores.",
     ]
     for metric, cells in table.groupby("metric", sort=False):
         blocks += metric_section(str(metric), cells, labels, runs[0].in_domain)

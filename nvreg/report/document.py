@@ -24,8 +24,8 @@ def markdown(blocks: Blocks) -> str:
 
 
 def latex(blocks: Blocks) -> str:
-    """Return the tables alone, captioned by the headings above them; they need the package booktabs."""
-    tables, heading = [], ""
+    """Return the tables alone, captioned by the headings above them."""
+    tables, heading = [r"% needs \usepackage{booktabs} and \usepackage[T1]{fontenc}"], ""
     for each in blocks:
         if isinstance(each, Table):
             tables.append(_latex_table(each, heading))
@@ -69,4 +69,6 @@ def _latex_table(table: Table, caption: str) -> str:
 
     style = DataFrame([list(row) for row in table.body], columns=list(table.header)).style
     escaped = style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
-    return escaped.to_latex(hrules=True, caption=caption, position_float="centering")
+    caption = re.sub(r"([&%$#_{}])", r"\\\1", caption)
+    text = escaped.to_latex(hrules=True, caption=caption, position_float="centering")
+    return text.replace("→", r"$\to$")

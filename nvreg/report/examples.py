@@ -17,12 +17,12 @@ WIDTH = 240
 """Characters of a text that a cell shows at most."""
 
 
-def examples_section(run: Run, protocol: str, selection: Selection, count: int) -> list[str | Table]:
+def examples_section(run: Run, name: str, selection: Selection, count: int) -> list[str | Table]:
     """Return the examples of each test set that a choice changes most.
 
     Args:
         run: where the choice is from.
-        protocol: what chose.
+        name: what chose.
         selection: its choice.
         count: examples of each set: half of them those that gain most, half those that lose most, by the
             score of the example itself.
@@ -34,7 +34,7 @@ def examples_section(run: Run, protocol: str, selection: Selection, count: int) 
     metric = _metric(run)
     score = "nll" if metric == "perplexity" else metric  # of an example, the logarithm
     blocks: list[str | Table] = [
-        f"## Examples that {protocol} changes most",
+        f"## Examples that change most ({name})",
         f"Sorted by the change of the example's own {score}, the largest gain first.",
     ]
     for domain, pick in selection.items():

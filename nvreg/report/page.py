@@ -224,7 +224,9 @@ def _provenance(run: Run) -> str:
         for domain, splits in run.manifest["data"].items()
         for split, facts in splits.items()
     )
+    several = len({arm.seed for arm in run.sweeps}) > 1
     facts = [
+        *(["- ±: standard deviation over the seeds of the search"] if several else []),
         "- in-domain column where a protocol chooses a setting for each domain: the mean over those settings",
         "- n/a: no validation set to choose on",
         f"- intervals: {statistics.RESAMPLES} resamples, seed {statistics.SEED}, percentile; strength and "

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pandas import DataFrame
 
 from nvreg.config import Experiment, load_experiment
@@ -112,18 +113,21 @@ class Run:
             self._statistics[place] = np.stack(column.to_list()).astype(np.float64)
         return self._statistics[place]
 
-    def resampled(self, number: int, domain: str, split: str, metric: str) -> Array:
-        """Return a completed trial's value of a metric on each resample, shape ``(RESAMPLES,)``.
+    def resampled(
+        self, number: int, domain: str, split: str, metric: str, which: NDArray[np.bool_] | None = None
+    ) -> Array:
+        """Return a completed trial's value of a metric on each resample, or on those that ``which`` marks.
 
         Raises:
             UserError: if the file of examples cannot be read.
         """
+        rows = self.statistics(number, domain, split, METRICS[metric].group)
+        counts = resample_counts(f"{domain}.{split}", len(rows))
+        if which is not None:
+            return METRICS[metric].score(rows, counts[which])
         place = (number, domain, split, metric)
         if place not in self._resampled:
-            rows = self.statistics(number, domain, split, METRICS[metric].group)
-            counts = resample_counts(f"{domain}.{split}", len(rows))
-            with np.errstate(over="ignore"):  # a destroyed model's perplexity may be infinite
-                self._resampled[place] = METRICS[metric].score(rows, counts)
+            self._resampled[place] = METRICS[metric].score(rows, counts)
         return self._resampled[place]
 
     def examples(self, number: int, domain: str, split: str, columns: list[str] | None = None) -> DataFrame:

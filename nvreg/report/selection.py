@@ -43,7 +43,8 @@ class Pick:
 
     def resampled(self, metric: str) -> Array:
         """Return the value on each resample of the test set, of the settings as they were chosen."""
-        return np.mean([self._resampled(number, metric) for number in self.trials], axis=0)
+        each = [self.run.resampled(number, self.domain, "test", metric) for number in self.trials]
+        return np.mean(each, axis=0)
 
     def reselected(self, metric: str) -> Array:
         """Return the value on each resample of the test set, of what is chosen on a resample."""
@@ -51,16 +52,13 @@ class Pick:
         for row, numbers in zip(scores, self.redrawn, strict=True):
             for number in np.unique(numbers):
                 drawn = numbers == number
-                row[drawn] = self._resampled(int(number), metric)[drawn]
+                row[drawn] = self.run.resampled(int(number), self.domain, "test", metric, drawn)
         return scores.mean(axis=0)
 
     def statistics(self, metric: str) -> list[Array]:
         """Return the sufficient statistics of each of the settings on the test set."""
         group = METRICS[metric].group
         return [self.run.statistics(number, self.domain, "test", group) for number in self.trials]
-
-    def _resampled(self, number: int, metric: str) -> Array:
-        return self.run.resampled(number, self.domain, "test", metric)
 
 
 Selection = Mapping[str, Pick]
