@@ -18,13 +18,15 @@ Value = float | tuple[float, ...]
 class Parameter(NamedTuple):
     """What a parameter may be, and the value at which it does nothing.
 
-    ``logarithmic`` parameters are drawn log-uniformly from ranges that begin above 0.
+    ``logarithmic`` parameters are drawn log-uniformly from ranges that begin above 0. One that is not
+    ``by_role`` has one value for the whole model.
     """
 
     identity: float
     allowed: str
     is_allowed: Callable[[float], bool]
     logarithmic: bool = False
+    by_role: bool = True
 
     def check(self, name: str, value: Any) -> float:
         """Return ``value`` as a float.
@@ -79,13 +81,16 @@ class Setting:
         """Whether every site is at identity."""
         return not self.to_dict()
 
-    def values(self, parameter: str, role: str) -> Value:
+    def values(self, parameter: str, role: str | None) -> Value:
         """Return the value of a parameter for every layer of ``role``, or the values, one a layer."""
         value: Any = self._values[parameter]
         return value.get(role, self.parameters[parameter].identity) if isinstance(value, Mapping) else value
 
-    def value(self, parameter: str, role: str, layer: int = 0) -> float:
-        """Return the value of a parameter in layer ``layer`` (from 0) of ``role``."""
+    def value(self, parameter: str, role: str | None = None, layer: int = 0) -> float:
+        """Return the value of a parameter in layer ``layer`` (from 0) of ``role``.
+
+        A role is needed where the parameter may have values by role.
+        """
         values = self.values(parameter, role)
         return values[layer] if isinstance(values, tuple) else values
 
@@ -142,6 +147,8 @@ def _normalise(name: str, rule: Parameter, value: Any) -> float | dict[str, Valu
         return rule.identity
     if not isinstance(value, Mapping):
         return rule.check(name, value)
+    if not rule.by_role:
+        raise ValueError(f"{name}: expected one number for the whole model, got values by role")
     if unknown := set(value) - set(ROLES):
         raise ValueError(
             f"{name}: expected roles among {', '.join(ROLES)}, got {', '.join(map(str, unknown))}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nvreg.attention.settings import PARAMETERS, PRIOR_WEIGHT, Settings
@@ -72,6 +73,33 @@ class NV(Method):
         from nvreg.calibration import calibrate
 
         return calibrate(model, self._prior, self._sample, **setting.to_dict())
+
+
+class NVGaussian(NV):
+    """NV regularisation with the standard Gaussian prior, whatever the experiment's is (section 3)."""
+
+    name = "nv-gaussian"
+
+    def attach_(self, model: PreTrainedModel, prior: Prior, sample: Sequence[Batch]) -> None:
+        """Convert a model (see `Method.attach_`)."""
+        from nvreg.prior.artefact import Prior
+
+        super().attach_(model, Prior.gaussian(model), sample)
+
+
+class NVNoInterpolation(NV):
+    """NV regularisation without M0, M1 and the ``log s`` terms of the logits (section 4)."""
+
+    name = "nv-no-interpolation"
+
+    def attach_(self, model: PreTrainedModel, prior: Prior, sample: Sequence[Batch]) -> None:
+        """Convert a model (see `Method.attach_`)."""
+        from nvreg.models.convert import attach_
+        from nvreg.models.state import NVState
+
+        self._prior, self._sample = prior, sample
+        prior.check(model)
+        attach_(model, partial(NVState, prior=prior, interpolates=False))
 
 
 def _settings(setting: NVSetting) -> Settings:
