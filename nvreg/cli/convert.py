@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from nvreg.cli.prior import SourceLanguage, TargetLanguage
 from nvreg.cli.settings import PriorWeight, TauAlpha, TauMu, TauSigma, read_nv_setting
 from nvreg.errors import UserError
 
@@ -69,6 +70,8 @@ def convert(
     prior_data: PriorData = None,
     column: Column = None,
     target_column: TargetColumn = None,
+    source_language: SourceLanguage = None,
+    target_language: TargetLanguage = None,
     tau_alpha: TauAlpha = None,
     tau_sigma: TauSigma = None,
     tau_mu: TauMu = None,
@@ -119,7 +122,16 @@ def convert(
     def text(tokens: int | None = None) -> list[dict[str, Tensor]]:
         assert prior_data
         assert column
-        return batches_of_file(loaded, tokenizer, prior_data, column, target_column, tokens=tokens)
+        return batches_of_file(
+            loaded,
+            tokenizer,
+            prior_data,
+            column,
+            target_column,
+            tokens=tokens,
+            source_language=source_language,
+            target_language=target_language,
+        )
 
     with Progress() as progress:
         if prior:

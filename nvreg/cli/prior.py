@@ -14,9 +14,23 @@ Column = Annotated[str, typer.Option("--column", help="Its column of texts, or o
 TargetColumn = Annotated[
     str | None, typer.Option("--target-column", help="Its column of targets, for an encoder-decoder model.")
 ]
+SourceLanguage = Annotated[
+    str | None, typer.Option("--source-language", help="Of the sources, for a model of many languages.")
+]
+TargetLanguage = Annotated[
+    str | None, typer.Option("--target-language", help="Of the targets, for a model of many languages.")
+]
 
 
-def prior(model: Model, out: Out, data: Data, column: Column, target_column: TargetColumn = None) -> None:
+def prior(
+    model: Model,
+    out: Out,
+    data: Data,
+    column: Column,
+    target_column: TargetColumn = None,
+    source_language: SourceLanguage = None,
+    target_language: TargetLanguage = None,
+) -> None:
     """Estimate the empirical prior of a model and save it."""
     if not out.parent.is_dir() or out.is_dir():
         raise UserError(f"expected a file to write in a directory that exists, received {out}")
@@ -26,7 +40,15 @@ def prior(model: Model, out: Out, data: Data, column: Column, target_column: Tar
     from nvreg.tasks.files import batches_of_file
 
     loaded = load_model(model)
-    batches = batches_of_file(loaded, load_tokenizer(model), data, column, target_column)
+    batches = batches_of_file(
+        loaded,
+        load_tokenizer(model),
+        data,
+        column,
+        target_column,
+        source_language=source_language,
+        target_language=target_language,
+    )
     with Progress() as progress:
         estimate_prior(loaded, progress.over("estimating the prior", batches)).save(out)
     typer.echo(f"prior of {model} over {data} written to {out}")

@@ -27,6 +27,8 @@ def batches_of_file(
     target_column: str | None,
     limit: int | None = None,
     tokens: int | None = None,
+    source_language: str | None = None,
+    target_language: str | None = None,
 ) -> list[dict[str, Tensor]]:
     """Read a file of text as padded, teacher-forced batches, long and short ones mixed.
 
@@ -41,6 +43,8 @@ def batches_of_file(
         target_column: of targets, for an encoder-decoder model alone.
         limit: examples at most, the first ones.
         tokens: of encoder and decoder each, in random examples of these; by default all examples.
+        source_language: as in `nvreg.config.Reading`, like the next.
+        target_language: of a model with many.
 
     Raises:
         UserError: if the text cannot be had, or the columns are not those of such a model.
@@ -51,17 +55,21 @@ def batches_of_file(
             raise UserError(
                 "expected --target-column with an encoder-decoder model, whose decoder reads the targets"
             )
-        reading = Reading(columns={"source": column, "target": target_column})
+        reading = Reading(
+            columns={"source": column, "target": target_column},
+            source_language=source_language,
+            target_language=target_language,
+        )
         evaluation = Evaluation(metrics=["nll"])
         task = make_task("translation", tokenizer, model.config, data=reading, evaluation=evaluation)
         examples = load_examples(source, reading.columns, task.required)
         if tokens is not None:
             return random_batches(task, examples, tokens)
         return list(task.teacher_forced(task.encode(examples)))
-    if target_column is not None:
+    if received := target_column or source_language or target_language:
         raise UserError(
             f"expected --column alone with {model.config.model_type}, which reads one text, "
-            f"received --target-column {target_column}"
+            f"received a target or language: {received}"
         )
     texts = [record["text"] for record in load_examples(source, {"text": column}, ["text"]).records]
     sequences = [ids for ids in _tokenise(model, tokenizer, texts) if ids]

@@ -77,3 +77,19 @@ def test_random_examples_of_so_many_tokens(file, tokenizer, name, target):
     assert 4 <= tokens <= 9
     whole = batches_of_file(build(name), tokenizer, file, "en", target, tokens=100)
     assert sum(len(batch["input_ids"]) for batch in whole) == 4
+
+
+def test_the_languages_of_a_model_with_many_are_in_its_tokens(file):
+    from tests.tasks.test_languages import mbart50
+
+    tokenizer = mbart50()
+    languages = {"source_language": "en_XX", "target_language": "de_DE"}
+    (batch,) = batches_of_file(build("mbart"), tokenizer, file, "en", "de", 4, **languages)
+    source, target = (tokenizer.convert_tokens_to_ids(language) for language in languages.values())
+    assert (batch["input_ids"] == source).any(-1).all()
+    assert (batch["labels"] == target).any(-1).all()
+
+
+def test_a_model_of_one_text_has_no_languages(file, tokenizer):
+    with pytest.raises(nvreg.UserError, match="reads one text, received a target or language: en"):
+        batches_of_file(build("bert"), tokenizer, file, "en", None, source_language="en")
