@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +15,7 @@ from transformers import PreTrainedModel
 
 from nvreg.attention.settings import PARAMETERS, PRIOR_WEIGHT, Settings
 from nvreg.errors import UserError
+from nvreg.models.cache import without_cache
 from nvreg.models.convert import convert_, current_settings, is_converted, revert_, set_settings_
 from nvreg.models.registry import attention_modules, layers_by_role, sites
 from nvreg.models.state import Site
@@ -144,12 +144,11 @@ class _Sample:
 
     def _run(self, index: int) -> None:
         model = self._model
-        options = {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
         try:
             with self._turn, torch.inference_mode():
                 batch = {name: tensor.to(model.device) for name, tensor in self._batches[index].items()}
                 self._here.index, self._here.masks = index, query_masks(model, batch)
-                model(**batch, **options)
+                model(**batch, **without_cache(model))
         except BaseException:
             self._arrived.abort()
             raise

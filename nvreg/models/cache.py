@@ -6,11 +6,12 @@ key (grow, crop, reorder for beams, repeat, move) happens to its bias too. The p
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from transformers import Cache, EncoderDecoderCache
+from transformers import Cache, EncoderDecoderCache, PreTrainedModel
 
 Components = tuple[Tensor, Tensor, Tensor | None]
 """Keys and values, shape (batch, key heads, keys, e), and beta_i, shape (batch, 1, 1, keys), or None."""
@@ -40,6 +41,11 @@ def cached(
     head_dim = key.shape[-1]
     key, value = cache.update(_attach_bias(key, bias), value, layer)
     return _detach_bias(key, value, head_dim)
+
+
+def without_cache(model: PreTrainedModel) -> dict[str, bool]:
+    """Return the option with which a model's forward fills no cache: nothing where it has none to fill."""
+    return {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
 
 
 def _attach_bias(key: Tensor, bias: Tensor | None) -> Tensor:

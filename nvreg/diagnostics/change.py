@@ -1,0 +1,70 @@
+"""How much a setting changes what attention returns, in one number for any method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from nvreg.methods import Method
+from nvreg.models.cache import without_cache
+from nvreg.models.registry import attention_modules
+from nvreg.models.state import Site
+from nvreg.models.tokens import query_masks
+from nvreg.parameters import Setting
+
+
+def attention_change(
+    model: PreTrainedModel, method: Method, setting: Setting, batches: Iterable[Mapping[str, Tensor]]
+) -> dict[Site, float]:
+    """Measure how far each site's output moves, for the inputs that it has in the pretrained model.
+
+    Args:
+        model: in evaluation mode, with the method attached; left at identity.
+        method: which.
+        setting: of the method.
+        batches: teacher-forced, as `estimate_prior` takes them.
+
+    Returns:
+        By site, the norm of the difference over the norm of the pretrained output, both over all non-padded
+        queries: 0 at identity.
+    """
+    modules = {site: module for site, (_, module) in attention_modules(model).items()}
+    differences, norms = dict.fromkeys(modules, 0.0), dict.fromkeys(modules, 0.0)
+    with torch.no_grad():
+        for batch in batches:
+            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            masks = query_masks(model, batch)
+            calls = _calls(model, modules, batch)
+            method.set_(model, setting)
+            for site, (args, kwargs, pretrained) in calls.items():
+                changed = modules[site](*args, **kwargs)[0]
+                real = pretrained[masks[site.role]].double()
+                differences[site] += float((changed[masks[site.role]].double() - real).square().sum())
+                norms[site] += float(real.square().sum())
+            method.set_(model, setting.identity())
+    return {site: (differences[site] / norms[site]) ** 0.5 for site in modules if norms[site]}
+
+
+def _calls(
+    model: PreTrainedModel, modules: Mapping[Site, Any], batch: Mapping[str, Tensor]
+) -> dict[Site, tuple[tuple[Any, ...], dict[str, Any], Tensor]]:
+    """Run the model; return each site's arguments and output."""
+    calls = {}
+
+    def note(site: Site) -> Any:
+        def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            calls[site] = (args, kwargs, output[0])
+
+        return hook
+
+    hooks = [module.register_forward_hook(note(site), with_kwargs=True) for site, module in modules.items()]
+    try:
+        model(**batch, **without_cache(model))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls
