@@ -53,7 +53,7 @@ class Classification(Task[EncodedTexts]):
     """
 
     name = "classification"
-    likelihood = "per:example"
+    likelihood = "scored:labels"
 
     def __init__(
         self,

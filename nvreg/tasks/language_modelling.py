@@ -69,7 +69,7 @@ class LanguageModelling(Task[EncodedTexts]):
         stride = evaluation.stride or max(1, window // 2)
         self._reader = _reader(tokenizer, model_config, window, stride)
         self.likelihood = (
-            f"per:token|eos:not-scored|window:{window}|stride:{stride}|{self._reader.likelihood}"
+            f"scored:tokens|window:{window}|stride:{stride}|{self._reader.likelihood}"
         )
 
     def encode(self, examples: Examples) -> EncodedTexts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,6 +32,16 @@ def negative_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
         token = F.cross_entropy(logits[row, position].float(), labels[row, position], reduction="none")
         totals.index_add_(0, row.cpu(), token.cpu().double())
     return totals
+
+
+def decoder_inputs(model: PreTrainedModel, labels: Tensor) -> dict[str, Any]:
+    """Return what has an encoder-decoder model read its labels, [rows, positions], and no more than that.
+
+    Given the labels themselves it would compute a loss too, at a tenth of the decoder's cost; a few models
+    take nothing else.
+    """
+    shift = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    return {"decoder_input_ids": shift(labels), "use_cache": False} if shift else {"labels": labels}
 
 
 class Row(NamedTuple):
@@ -68,7 +78,7 @@ def row_likelihoods(
             for name, tensor in model_inputs([row.inputs for row in made], pad_token_id).items()
         }
         labels = pad([row.labels for row in made], IGNORED).to(model.device)
-        fed = {"labels": labels} if model.config.is_encoder_decoder else {}
+        fed = decoder_inputs(model, labels) if model.config.is_encoder_decoder else {"use_cache": False}
         totals[indices] = negative_log_likelihood(model(**inputs, **fed).logits, labels)
 
     with torch.inference_mode():

@@ -58,7 +58,7 @@ class MultipleChoice(Task[EncodedQuestions]):
 
     name = "multiple-choice"
     required = ("context", "choices", "label")
-    likelihood = "per:example|softmax:mean-log-likelihood-per-token"
+    likelihood = "scored:labels|softmax:mean-log-likelihood-of-tokens"
 
     def __init__(
         self,

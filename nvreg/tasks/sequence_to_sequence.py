@@ -17,7 +17,7 @@ from nvreg.tasks.base import Task
 from nvreg.tasks.encoder_states import EncoderStates
 from nvreg.tasks.generation import generate
 from nvreg.tasks.languages import set_languages
-from nvreg.tasks.likelihood import negative_log_likelihood
+from nvreg.tasks.likelihood import decoder_inputs, negative_log_likelihood
 from nvreg.tasks.limits import check_length, token_limit, tokenise
 from nvreg.tasks.metrics import GENERATED, text_statistics
 
@@ -55,7 +55,7 @@ class SequenceToSequence(Task[EncodedPairs]):
         UserError: if a length is beyond the model's positions, or a language not the tokenizer's.
     """
 
-    likelihood = "per:token|eos:scored"
+    likelihood = "scored:tokens+eos"
 
     def __init__(
         self,
@@ -117,8 +117,8 @@ class SequenceToSequence(Task[EncodedPairs]):
             labels = inputs.pop("labels")
             states = kept.of(model, inputs)
             if "likelihood" in self._groups:
-                mask = inputs["attention_mask"]
-                logits = model(encoder_outputs=(states,), attention_mask=mask, labels=labels).logits
+                fed = {"attention_mask": inputs["attention_mask"], **decoder_inputs(model, labels)}
+                logits = model(encoder_outputs=(states,), **fed).logits
                 nats[indices] = negative_log_likelihood(logits, labels)
             if self._generates:
                 for index, text in zip(indices, self._generate(model, inputs, states), strict=True):

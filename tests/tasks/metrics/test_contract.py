@@ -107,10 +107,10 @@ def test_directions():
 
 def test_signatures_tell_metrics_and_ways_of_scoring_apart():
     for task, names in METRICS_OF_TASK.items():
-        described = [signature(name, task, "per:token") for name in names if name != "length-ratio"]
+        described = [signature(name, task, "scored:tokens") for name in names if name != "length-ratio"]
         assert len(set(described)) == len(described)
         assert all(described)
-    assert signature("nll", "translation", "per:token") == "unit:nat|per:token"
+    assert signature("nll", "translation", "scored:tokens") == "unit:nat|scored:tokens"
     assert signature("overlap", "summarisation", "") == "reference:pretrained|" + signature(
         "rougeL", "summarisation", ""
     )

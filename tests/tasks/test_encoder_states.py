@@ -1,0 +1,131 @@
+import pytest
+import torch
+
+import nvreg
+from nvreg.config import Evaluation, Reading
+from nvreg.data import Examples
+from nvreg.tasks import make_task
+from nvreg.tasks.encoder_states import EncoderStates
+from tests.models.architectures import ARCHITECTURES, random_prior
+from tests.tiny import LEXICON, word_tokenizer
+
+CASES = [
+    ("marian", 1),
+    *((name, 3) for name in ("marian", "bart", "m2m_100", "blenderbot", "t5", "bert to gpt2")),
+]
+
+
+def examples(count=12):
+    generator, words = torch.Generator().manual_seed(0), list(LEXICON)
+    return Examples(
+        [
+            {
+                side: " ".join(
+                    words[index] for index in torch.randint(13, (2 + number,), generator=generator)
+                )
+                for side in ("source", "target")
+            }
+            for number in range(count)
+        ]
+    )
+
+
+def build(name):
+    (architecture,) = [each for each in ARCHITECTURES if each.name == name]
+    return architecture.build(dtype=torch.float32)
+
+
+@pytest.fixture
+def marian():
+    return build("marian")
+
+
+def translation(model, beams=1, batch_tokens=30):
+    generation = {"num_beams": beams, "max_new_tokens": 6}
+    evaluation = Evaluation(metrics=["nll", "bleu"], batch_tokens=batch_tokens, generation=generation)
+    return make_task(
+        "translation", word_tokenizer("$A </s>"), model.config, data=Reading(), evaluation=evaluation
+    )
+
+
+class Runs:
+    """Counts how often the encoder runs."""
+
+    def __init__(self, model):
+        self.count = 0
+        model.get_encoder().register_forward_pre_hook(self.add)
+
+    def add(self, *call):
+        self.count += 1
+
+
+@pytest.mark.parametrize(("name", "beams"), CASES)
+def test_scores_with_kept_states_are_identical_and_the_encoder_does_not_run_again(name, beams):
+    model = build(name)
+    task, runs, kept = translation(model, beams), Runs(model), EncoderStates(10**9)
+    encoded = task.encode(examples())
+    expected = task.score(model, encoded)
+    batches = runs.count
+    assert batches > 3
+    kept.use("setting")
+    for _ in range(3):
+        frame = task.score(model, encoded, encoder_states=kept)
+        assert frame.equals(expected)
+    assert runs.count == 2 * batches
+
+
+def test_decoder_settings_are_scored_with_kept_states_as_without(marian):
+    task, kept = translation(marian, beams=2), EncoderStates(10**9)
+    encoded = task.encode(examples())
+    nvreg.convert_(marian, random_prior(marian), nvreg.Settings(tau_alpha={"encoder": 1.0}))
+    kept.use("encoder 1.0")
+    for cross in (0.0, 0.5):
+        nvreg.set_settings_(marian, nvreg.Settings(tau_alpha={"encoder": 1.0, "cross": cross}))
+        frame = task.score(marian, encoded, encoder_states=kept)
+        assert frame.equals(task.score(marian, encoded))
+    nvreg.set_settings_(marian, nvreg.Settings(tau_alpha={"encoder": -1.0, "cross": 0.5}))
+    kept.use("encoder -1.0")
+    changed = task.score(marian, encoded, encoder_states=kept)
+    assert changed.equals(task.score(marian, encoded))
+    assert not changed.equals(frame)
+
+
+def test_another_key_drops_everything_and_the_same_key_nothing(marian):
+    task, runs, kept = translation(marian), Runs(marian), EncoderStates(10**9)
+    encoded = task.encode(examples())
+    counts, sizes = [], []
+    for key in ("a", "a", "b", "a"):
+        kept.use(key)
+        task.score(marian, encoded, encoder_states=kept)
+        counts.append(runs.count)
+        sizes.append(kept.kept_bytes)
+    assert counts == [counts[0], counts[0], 2 * counts[0], 3 * counts[0]]
+    assert len(set(sizes)) == 1
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_memory_stays_within_the_budget_and_what_does_not_fit_is_run_again(marian, share):
+    task, whole = translation(marian), EncoderStates(10**9)
+    encoded = task.encode(examples())
+    expected = task.score(marian, encoded, encoder_states=whole)
+    budget = int(share * whole.kept_bytes)
+    kept, runs = EncoderStates(budget), Runs(marian)
+    sizes = []
+    for _ in range(2):
+        assert task.score(marian, encoded, encoder_states=kept).equals(expected)
+        tensors = sum(tensor.numel() * tensor.element_size() for tensor in kept._kept.values())
+        assert tensors == kept.kept_bytes <= budget
+        sizes.append(kept.kept_bytes)
+    assert sizes[0] == sizes[1] >= 0.5 * budget * (share > 0.1)
+    batches = len({batch["input_ids"].shape for batch in task.teacher_forced(encoded)})
+    assert batches < runs.count
+
+
+def test_batches_that_differ_in_padding_alone_are_kept_apart(marian):
+    kept = EncoderStates(10**9)
+    ids = torch.tensor([[5, 6, 0]])
+    for mask in ([[1, 1, 0]], [[1, 1, 1]]):
+        inputs = {"input_ids": ids, "attention_mask": torch.tensor(mask)}
+        expected = marian.get_encoder()(**inputs).last_hidden_state
+        assert torch.equal(kept.of(marian, inputs), expected)
+    assert kept.kept_bytes == 2 * expected.numel() * 4
