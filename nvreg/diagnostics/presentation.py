@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from nvreg.parameters import ROLES
 from nvreg.diagnostics.heads import QUANTITIES
-from nvreg.report.markdown import table
+from nvreg.parameters import ROLES
+from nvreg.report.document import Table, markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +30,10 @@ def page(title: str, heads: pd.DataFrame, examples: Mapping[str, int]) -> str:
         heads: the rows of `nvreg.diagnostics.measure_heads`, with a column ``domain``.
         examples: how many each domain has.
     """
-    sections = [f"# {title}", "Means over heads and real tokens; entropy and divergence in nats."]
+    blocks: list[str | Table] = [
+        f"# {title}",
+        "Means over heads and real tokens; entropy and divergence in nats.",
+    ]
     header = ["role", "layer", *(quantity.replace("_", " ") for quantity in QUANTITIES)]
     for domain, count in examples.items():
         layers = _by_layer(heads[heads["domain"] == domain], "quantity").reset_index()
@@ -38,8 +41,8 @@ def page(title: str, heads: pd.DataFrame, examples: Mapping[str, int]) -> str:
             [row["role"], str(row["layer"]), *(f"{row[quantity]:.4f}" for quantity in QUANTITIES)]
             for row in layers.to_dict("records")
         ]
-        sections += [f"## {domain} ({count} examples)", table(header, body)]
-    return "\n\n".join(sections)
+        blocks += [f"## {domain} ({count} examples)", Table(header, body)]
+    return markdown(blocks)
 
 
 def heatmap(heads: pd.DataFrame) -> Figure:
