@@ -2,10 +2,18 @@ import json
 
 import pytest
 import torch
-from transformers import GPT2Config, XLNetConfig, XLNetLMHeadModel
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    GPT2Config,
+    MarianConfig,
+    T5Config,
+    XLNetConfig,
+    XLNetLMHeadModel,
+)
 
 import nvreg
-from nvreg.models.loading import load_model, load_tokenizer
+from nvreg.models.loading import auto_class, load_model, load_tokenizer
 from tests.tiny import tiny_marian
 
 
@@ -68,10 +76,46 @@ def test_an_unsupported_architecture_is_named_with_what_is_supported(tmp_path):
         load_model(tmp_path)
 
 
-def test_a_model_of_another_task_is_refused(tmp_path):
-    GPT2Config(vocab_size=10, n_embd=8, n_layer=1, n_head=2).save_pretrained(tmp_path)
-    with pytest.raises(nvreg.UserError, match="translation: expected an encoder-decoder model, got 'gpt2'"):
-        load_model(tmp_path, "translation")
+@pytest.mark.parametrize(
+    ("config", "task", "message"),
+    [
+        (GPT2Config(), "translation", "translation: expected an encoder-decoder model, got 'gpt2'"),
+        (BertConfig(), "summarisation", "summarisation: expected an encoder-decoder model, got 'bert'"),
+        (BertConfig(), "multiple-choice", "multiple-choice: expected a decoder-only model, got 'bert'"),
+        (T5Config(), "multiple-choice", "multiple-choice: expected a decoder-only model, got 't5'"),
+    ],
+)
+def test_a_model_of_another_task_is_refused(tmp_path, config, task, message):
+    config.save_pretrained(tmp_path)
+    with pytest.raises(nvreg.UserError, match=message):
+        load_model(tmp_path, task)
+
+
+@pytest.mark.parametrize(
+    ("config", "loader"),
+    [
+        (GPT2Config(), "AutoModelForCausalLM"),
+        (BertConfig(), "AutoModelForMaskedLM"),
+        (BertConfig(is_decoder=True), "AutoModelForCausalLM"),
+        (T5Config(), "AutoModelForSeq2SeqLM"),
+        (MarianConfig(), "AutoModelForSeq2SeqLM"),
+    ],
+)
+def test_language_models_are_loaded_by_their_kind(config, loader):
+    assert auto_class("language-modelling", config) == loader
+
+
+def test_a_checkpoint_without_the_head_of_the_task_is_refused(tmp_path):
+    config = BertConfig(
+        vocab_size=10, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
+    BertForMaskedLM(config).save_pretrained(tmp_path)
+    message = (
+        r"with all weights of BertForSequenceClassification .* bert.pooler.dense.bias and 3 more; fine-tune"
+    )
+    with pytest.raises(nvreg.UserError, match=message):
+        load_model(tmp_path, "classification")
+    assert type(load_model(tmp_path, "language-modelling")).__name__ == "BertForMaskedLM"
 
 
 def test_a_directory_of_another_kind_is_not_a_converted_model(saved):

@@ -71,12 +71,15 @@ def test_columns_that_do_not_fit_the_model_are_a_mistake(file, tokenizer, name, 
 
 
 @pytest.mark.parametrize(("name", "target"), [("llama", None), ("marian", "de")])
-def test_random_examples_of_so_many_tokens(file, tokenizer, name, target):
-    batches = batches_of_file(build(name), tokenizer, file, "en", target, tokens=4)
-    tokens = sum(map(len, (ids for batch in batches for ids in real_tokens(batch))))
-    assert 4 <= tokens <= 9
-    whole = batches_of_file(build(name), tokenizer, file, "en", target, tokens=100)
-    assert sum(len(batch["input_ids"]) for batch in whole) == 4
+def test_random_examples_of_so_many_tokens_and_no_fewer_than_32(tmp_path, tokenizer, name, target):
+    path = tmp_path / "long.jsonl"
+    path.write_text(100 * (json.dumps({"en": "a cat", "de": "ein Kater"}) + "\n"))
+
+    def examples(tokens):
+        batches = batches_of_file(build(name), tokenizer, path, "en", target, tokens=tokens)
+        return sum(len(batch["input_ids"]) for batch in batches)
+
+    assert [examples(tokens) for tokens in (4, 150, 10**6)] == [32, 50, 100]  # three tokens each
 
 
 def test_the_languages_of_a_model_with_many_are_in_its_tokens(file):

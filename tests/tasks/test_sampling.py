@@ -6,7 +6,7 @@ import torch
 from nvreg.config import Evaluation, Reading
 from nvreg.data import Examples
 from nvreg.tasks import make_task
-from nvreg.tasks.sampling import random_batches
+from nvreg.tasks.sampling import CALIBRATION_EXAMPLES, random_batches
 from tests.tiny import LEXICON, tiny_marian
 
 
@@ -48,6 +48,10 @@ def test_long_and_short_examples_are_in_it_and_it_is_the_same_each_time(task, ex
     assert 5.5 < tokens / rows < 7.5  # 6.5 in the whole data set
     for one, other in zip(batches, random_batches(task, examples, 100), strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_few_tokens_come_from_several_examples(task, examples):
+    assert counted(random_batches(task, examples, 1))[0] == CALIBRATION_EXAMPLES
 
 
 def test_a_small_data_set_is_taken_whole(task, examples):

@@ -7,8 +7,9 @@ from nvreg.data import Examples, load_examples
 from nvreg.errors import UserError
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.tasks import make_task
-from nvreg.tasks.metrics import score
-from tests.tiny import tiny_marian, write_corpus
+from nvreg.tasks.metrics import score, with_overlap
+from tests.models.architectures import ARCHITECTURES
+from tests.tiny import tiny_marian, word_tokenizer, write_corpus
 
 EOS = 1
 METRICS = ("nll", "perplexity", "bits-per-character", "bleu", "chrf", "rouge1", "rougeLsum", "length-ratio")
@@ -192,6 +193,53 @@ def test_model_without_a_limit_of_positions(tiny, examples):
 def test_what_the_model_cannot_do_is_refused(tiny, options, message):
     with pytest.raises(UserError, match=message):
         translation(tiny, **options)
+
+
+def test_summarisation_is_translation_of_documents_to_summaries(tiny, examples):
+    model, tokenizer = tiny
+    metrics = ["nll", "rouge1", "rouge2", "rougeL", "rougeLsum", "overlap"]
+    evaluation = Evaluation(metrics=metrics, generation={"num_beams": 1, "max_new_tokens": 12})
+    task = make_task(
+        "summarisation", tokenizer, model.config, data=Reading(source_prefix="big "), evaluation=evaluation
+    )
+    assert task.required == ("document", "summary")
+    columns = {"source": "document", "target": "summary"}
+    renamed = [{columns[name]: text for name, text in record.items()} for record in examples.records]
+    frame = task.score(model, task.encode(Examples(renamed)))
+    assert list(frame.columns) == [
+        "id",
+        "likelihood",
+        "prediction",
+        "rouge1",
+        "rouge2",
+        "rougeL",
+        "rougeLsum",
+    ]
+    other = translation(tiny, ["nll", "bleu"], source_prefix="big ")
+    expected = other.score(model, other.encode(examples))
+    assert frame[["likelihood", "prediction"]].equals(expected[["likelihood", "prediction"]])
+    overlaps = with_overlap(frame, frame, "summarisation")["overlap"]
+    assert [row == [1.0] for row in overlaps] == [any(map(str.isalnum, text)) for text in frame["prediction"]]
+
+
+def test_signatures_describe_every_metric(tiny):
+    signatures = translation(tiny, ["perplexity", "bleu", "overlap"]).signatures
+    assert list(signatures) == ["perplexity", "bleu", "overlap"]
+    assert signatures["perplexity"] == "exp:nll|scored:tokens+eos"
+    assert signatures["overlap"] == f"reference:pretrained|{signatures['bleu']}"
+
+
+@pytest.mark.parametrize("name", ["m2m_100", "bert to gpt2", "t5"])
+def test_every_way_to_feed_a_decoder_scores_as_the_models_own_loss(name):
+    (architecture,) = [each for each in ARCHITECTURES if each.name == name]
+    model, tokenizer = architecture.build(dtype=torch.float32), word_tokenizer("$A </s>")
+    task = translation((model, tokenizer), ["nll"])
+    data = pairs(("a cat sees", "ein Kater"), ("the", "Haus Baum . mag ein"))
+    for record, (nll, tokens, _) in zip(
+        data.records, task.score(model, task.encode(data))["likelihood"], strict=True
+    ):
+        alone = tokenizer(record["source"], text_target=record["target"], return_tensors="pt")
+        assert nll / tokens == pytest.approx(model(**alone).loss.item(), rel=1e-5)
 
 
 def test_unknown_task_is_refused_with_those_that_exist(tiny):
