@@ -15,7 +15,7 @@ from nvreg.sweep.search import planned
 from nvreg.sweep.store import digest
 from nvreg.sweep.worker import made_methods
 from nvreg.tasks import SCORING_VERSION
-from nvreg.tasks.sampling import CALIBRATION_TOKENS
+from nvreg.tasks.sampling import CALIBRATION_EXAMPLES, CALIBRATION_TOKENS
 
 if TYPE_CHECKING:
     from nvreg.prior.artefact import Prior
@@ -49,7 +49,7 @@ def _calibration(workbench: Workbench) -> dict[str, Any]:
     """Return what prior weights are solved on, where some setting names them."""
     if not calibrates(workbench.experiment):
         return {}
-    return {"calibration": [workbench.training.fingerprint, CALIBRATION_TOKENS]}
+    return {"calibration": [workbench.training.fingerprint, CALIBRATION_TOKENS, CALIBRATION_EXAMPLES]}
 
 
 def manifest_of(workbench: Workbench, prior: Prior) -> dict[str, Any]:

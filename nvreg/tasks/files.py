@@ -16,7 +16,7 @@ from nvreg.models.registry import layers_by_role
 from nvreg.tasks import make_task
 from nvreg.tasks.base import BATCH_TOKENS
 from nvreg.tasks.limits import token_limit
-from nvreg.tasks.sampling import random_batches
+from nvreg.tasks.sampling import CALIBRATION_EXAMPLES, random_batches
 
 
 def batches_of_file(
@@ -42,7 +42,7 @@ def batches_of_file(
         column: of sources, or of texts.
         target_column: of targets, for an encoder-decoder model alone.
         limit: examples at most, the first ones.
-        tokens: of encoder and decoder each, in random examples of these; by default all examples.
+        tokens: read random examples of these, as `random_batches` does; by default all.
         source_language: as in `nvreg.config.Reading`, like the next.
         target_language: of a model with many.
 
@@ -90,4 +90,5 @@ def _tokenise(
 def _random(sequences: list[list[int]], tokens: int) -> list[list[int]]:
     shuffled = Random(0).sample(sequences, len(sequences))
     before = accumulate(map(len, shuffled), initial=0)
-    return [ids for ids, count in zip(shuffled, before, strict=False) if count < tokens]
+    taken = sum(count < tokens for count in before)
+    return shuffled[: max(taken, CALIBRATION_EXAMPLES)]

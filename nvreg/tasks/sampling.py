@@ -12,6 +12,8 @@ from nvreg.models.tokens import IGNORED
 from nvreg.tasks.base import Task
 
 CALIBRATION_TOKENS = 4096
+CALIBRATION_EXAMPLES = 32
+"""Where examples are long, weights differ more between them than within them."""
 
 
 def random_batches(
@@ -22,12 +24,14 @@ def random_batches(
     Args:
         task: of the examples.
         examples: at least one.
-        tokens: of encoder and decoder each; all examples where they have fewer.
+        tokens: of encoder and decoder each, in `CALIBRATION_EXAMPLES` examples or more; all examples where
+            they have fewer.
     """
-    records = Random(0).sample(examples.records, min(len(examples), tokens))
+    most = max(tokens, CALIBRATION_EXAMPLES)
+    records = Random(0).sample(examples.records, min(len(examples), most))
     encoded = task.encode(Examples(records))
     taken = count = 0
-    while taken < len(records) and count < tokens:
+    while taken < len(records) and (count < tokens or taken < CALIBRATION_EXAMPLES):
         count += _tokens(task.batch(encoded, [taken]))
         taken += 1
     return list(task.teacher_forced(task.encode(Examples(records[:taken]))))
