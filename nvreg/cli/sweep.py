@@ -70,6 +70,7 @@ def sweep(
     if output:
         experiment = experiment.model_copy(update={"output": str(output)})
 
+    from nvreg.report.leaders import leaders
     from nvreg.sweep.dry_run import describe_plan
     from nvreg.sweep.ray_executor import Resources
     from nvreg.sweep.runner import run_sweep
@@ -80,6 +81,7 @@ def sweep(
     outcome = run_sweep(
         experiment,
         resources=Resources(workers, cpus_per_worker, ray_address) if executor == "ray" else None,
+        leaders=leaders,
         fail_fast=fail_fast,
         retry_failed=retry_failed,
         quiet=quiet,

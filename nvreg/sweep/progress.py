@@ -1,17 +1,18 @@
-"""What a sweep tells its user: a live line in a terminal, plain lines elsewhere, nothing when quiet."""
+"""What a sweep tells its user: a live display in a terminal, plain lines elsewhere, nothing when quiet."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from datetime import timedelta
-from typing import Self, TypeVar
+from typing import Self
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-
-T = TypeVar("T")
+from rich.table import Table
+from rich.text import Text
 
 SPEED_PERIOD = 3600.0
 """Seconds of steps that the time left is estimated from: single trials differ in length."""
@@ -23,26 +24,28 @@ class Progress:
     def __init__(self, quiet: bool = False) -> None:
         """Write to standard error, or nothing at all when quiet."""
         self._console = Console(stderr=True, quiet=quiet)
+        self.is_live = self._console.is_terminal and not quiet
         self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
             console=self._console,
-            disable=not self._console.is_terminal,
-            transient=True,
             speed_estimate_period=SPEED_PERIOD,
         )
-        self._task = self._bar.add_task("", total=None, note="")
+        self._task = self._bar.add_task("", total=None)
         self._total = self._done = self._left = 0
         self._started = 0.0
+        self._running: list[str] = []
+        self._leaders: list[tuple[str, str]] = []
+        self._live = Live(get_renderable=self._display, console=self._console, transient=True)
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        if self.is_live:
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bar.stop()
+        self._live.stop()
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
@@ -51,15 +54,8 @@ class Progress:
     def phase(self, name: str, steps: int | None = None) -> None:
         """Show what is done before the first trial, in how many steps if that is known."""
         self._bar.reset(self._task, total=steps, description=name)
-        if not self._console.is_terminal:
+        if not self.is_live:
             self.say(name)
-
-    def over(self, name: str, items: Sequence[T]) -> Iterator[T]:
-        """Yield the items of a phase, a step each."""
-        self.phase(name, len(items))
-        for item in items:
-            yield item
-            self.step()
 
     def start(self, total: int, left: int, steps: int) -> None:
         """Show that ``left`` of ``total`` trials are to be measured, in ``steps`` steps each."""
@@ -70,14 +66,28 @@ class Progress:
         """Count steps of a phase, or scored splits of a trial."""
         self._bar.advance(self._task, steps)
 
+    def running(self, settings: Iterable[str]) -> None:
+        """Show which settings are being measured."""
+        self._running = list(settings)
+
+    def leaders(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Show what each protocol would choose so far."""
+        self._leaders = list(rows)
+
     def finish_trial(self, line: str, best: str) -> None:
         """Count a trial; ``line`` says what it measured, ``best`` what the best so far did."""
         self._done += 1
         self._left -= 1
-        if not self._console.is_terminal:
+        if not self.is_live:
             seconds = (time.monotonic() - self._started) / self._done * self._left
             self.say(f"{self._count()}: {line}; {best}; {timedelta(seconds=round(seconds))} left")
-        self._bar.update(self._task, description=self._count(), note=best)
+        self._bar.update(self._task, description=self._count())
 
     def _count(self) -> str:
         return f"{self._total - self._left} of {self._total} trials"
+
+    def _display(self) -> Group:
+        table = Table.grid(padding=(0, 2))
+        for name, setting in (*(("running", line) for line in self._running), *self._leaders):
+            table.add_row(Text(name), Text(setting, overflow="ellipsis", no_wrap=True))
+        return Group(self._bar, table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,9 @@ from nvreg.sweep.store import PRETRAINED, Trial, TrialStore, exclusive
 from nvreg.sweep.workbench import Workbench, open_workbench
 from nvreg.sweep.worker import Job, Measured, Worker
 
+Leaders = Callable[[Path, str, int], Iterable[tuple[str, str]]]
+"""From a run's directory, method and seed to each protocol and its choice."""
+
 
 class Outcome(NamedTuple):
     """How the trials of a sweep ended, those measured before included."""
@@ -39,6 +42,7 @@ def run_sweep(
     experiment: Experiment,
     *,
     resources: Resources | None = None,
+    leaders: Leaders | None = None,
     fail_fast: bool = False,
     retry_failed: bool = False,
     quiet: bool = False,
@@ -48,6 +52,8 @@ def run_sweep(
     Args:
         experiment: the experiment.
         resources: of Ray workers; none: everything is measured in this process.
+        leaders: says what each protocol would choose so far of a method and seed, for the display in a
+            terminal.
         fail_fast: stop at the first trial that fails; otherwise its error is kept and the sweep goes on.
         retry_failed: measure again what failed before.
         quiet: show no progress.
@@ -73,7 +79,7 @@ def run_sweep(
             )
             planned = list(searches(experiment, workbench.layers, output))
             with closing(_executor(workbench, prior, sample, progress, resources)) as executor:
-                run = _Run(experiment, ledger, planned, executor, progress, fail_fast)
+                run = _Run(experiment, ledger, planned, executor, progress, leaders, fail_fast)
                 return run.measure(steps=sum(map(len, workbench.scored.values())))
 
 
@@ -106,10 +112,12 @@ class _Run:
         planned: Sequence[Search],
         executor: Executor,
         progress: Progress,
+        leaders: Leaders | None,
         fail_fast: bool,
     ) -> None:
         self._experiment, self._ledger, self._searches = experiment, ledger, planned
         self._executor, self._progress, self._fail_fast = executor, progress, fail_fast
+        self._leaders = leaders
         self._total = 1 + sum(search.planned for search in planned)
 
     def measure(self, steps: int) -> Outcome:
@@ -141,18 +149,23 @@ class _Run:
         kind = METHODS[search.method].setting
         for trial in self._ledger.trials_of(search):
             search.remember(kind.from_dict(trial.settings), self._ledger.scores(trial))
-        under_way = 0
+        under_way: dict[str, str] = {}
         while True:
-            while under_way < self._executor.capacity and (job := self._next(search)):
+            while len(under_way) < self._executor.capacity and (job := self._next(search)):
                 self._executor.submit(job)
-                under_way += 1
+                under_way[job.key] = str(job.setting)
+            self._progress.running(under_way.values())
             if not under_way:
                 return
             job, measured = self._executor.next()
-            under_way -= 1
+            del under_way[job.key]
             trial = self._finish(job, measured)
             assert job.setting is not None
             search.tell(job.setting, self._ledger.scores(trial))
+            if self._leaders and self._progress.is_live:
+                self._progress.leaders(
+                    self._leaders(Path(self._experiment.output), search.method, search.seed)
+                )
 
     def _next(self, search: Search) -> Job | None:
         """Return the next job of a search; what has been measured before is only taken note of."""
