@@ -33,8 +33,9 @@ def pad(sequences: Sequence[Sequence[int]], value: int) -> Tensor:
     """Return the sequences as one integer tensor [sequences, longest], padded on the right."""
     import torch
 
-    longest = max(map(len, sequences))
-    return torch.tensor([[*sequence, *[value] * (longest - len(sequence))] for sequence in sequences])
+    longest = max(map(len, sequences), default=0)
+    padded = [[*sequence, *[value] * (longest - len(sequence))] for sequence in sequences]
+    return torch.tensor(padded, dtype=torch.int64).reshape(len(sequences), longest)
 
 
 def model_inputs(sequences: Sequence[Sequence[int]], pad_token_id: int | None) -> dict[str, Tensor]:

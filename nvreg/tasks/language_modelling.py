@@ -49,7 +49,8 @@ class LanguageModelling(Task[EncodedTexts]):
         evaluation: window, stride and the size of batches.
 
     Raises:
-        UserError: if the window is beyond the model's positions or too small to hold a token.
+        UserError: if the window is beyond the model's positions, or smaller than the stride or a token in its
+            frame.
     """
 
     name = "language-modelling"
@@ -68,9 +69,7 @@ class LanguageModelling(Task[EncodedTexts]):
         window = evaluation.window or token_limit(model_config, tokenizer) or 10**9
         stride = evaluation.stride or max(1, window // 2)
         self._reader = _reader(tokenizer, model_config, window, stride)
-        self.likelihood = (
-            f"scored:tokens|window:{window}|stride:{stride}|{self._reader.likelihood}"
-        )
+        self.likelihood = f"scored:tokens|window:{window}|stride:{stride}|{self._reader.likelihood}"
 
     def encode(self, examples: Examples) -> EncodedTexts:
         """Tokenise a data set, counting the texts of which not all is read."""
@@ -136,6 +135,8 @@ class LanguageModelling(Task[EncodedTexts]):
 
 def _reader(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, window: int, stride: int) -> Reader:
     frame = frame_of(tokenizer)
+    if stride > window:
+        raise UserError(f"evaluation.stride: expected at most the window of {window}, received {stride}")
     if window <= len(frame):
         raise UserError(
             f"evaluation.window: expected more than the {len(frame)} tokens that the tokenizer adds, "
@@ -143,5 +144,7 @@ def _reader(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, window
         )
     kind = auto_class("language-modelling", config)
     if kind == "AutoModelForMaskedLM":
+        if tokenizer.mask_token_id is None:
+            raise UserError("expected a tokenizer with a mask token, which a masked language model needs")
         return MaskedReader(frame, window, stride, tokenizer.mask_token_id)
     return (EncoderDecoderReader if kind == "AutoModelForSeq2SeqLM" else CausalReader)(frame, window, stride)

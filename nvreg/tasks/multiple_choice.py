@@ -71,7 +71,7 @@ class MultipleChoice(Task[EncodedQuestions]):
         check_length(model_config, "data.max_length", data.max_length)
         self._prefix = frame_of(tokenizer).prefix
         limit = data.max_length or token_limit(model_config, tokenizer) or 10**9
-        self._room = limit - len(self._prefix)
+        self._room = max(1, limit - len(self._prefix))
         self._renamed = data.labels
 
     def encode(self, examples: Examples) -> EncodedQuestions:

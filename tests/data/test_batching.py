@@ -41,5 +41,11 @@ def test_padding_is_on_the_right_and_masked():
     assert {tensor.dtype for tensor in inputs.values()} == {torch.int64}
 
 
+def test_nothing_is_padded_to_nothing():
+    assert pad([], 0).shape == (0, 0)
+    assert pad([[], []], 0).shape == (2, 0)
+    assert pad([], 0).dtype == torch.int64
+
+
 def test_tokenizer_without_padding_gets_a_masked_token():
     assert model_inputs([[5], [6, 7]], pad_token_id=None)["attention_mask"].tolist() == [[1, 0], [1, 1]]

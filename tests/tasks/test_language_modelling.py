@@ -181,15 +181,38 @@ def test_by_default_the_window_is_the_models_and_half_of_it_the_stride():
 
 
 @pytest.mark.parametrize(
-    ("name", "window", "message"),
+    ("name", "window", "stride", "message"),
     [
-        ("gpt2", 65, "evaluation.window: expected at most the model's 64 positions, received 65"),
-        ("bert", 2, "evaluation.window: expected more than the 2 tokens that the tokenizer adds, received 2"),
+        ("gpt2", 65, 1, "evaluation.window: expected at most the model's 64 positions, received 65"),
+        ("bert", 2, 1, "evaluation.window: expected more than the 2 tokens that the tokenizer adds"),
+        ("gpt2", None, 65, "evaluation.stride: expected at most the window of 64, received 65"),
     ],
 )
-def test_a_window_that_the_model_cannot_read_is_refused(name, window, message):
+def test_a_window_that_the_model_cannot_read_is_refused(name, window, stride, message):
     with pytest.raises(nvreg.UserError, match=message):
-        modelling(build(name), word_tokenizer(KINDS[name]), window=window, stride=1)
+        modelling(build(name), word_tokenizer(KINDS[name]), window=window, stride=stride)
+
+
+def test_a_masked_model_needs_a_mask():
+    tokenizer = word_tokenizer("<s> $A </s>")
+    tokenizer.mask_token = None
+    with pytest.raises(nvreg.UserError, match="expected a tokenizer with a mask token"):
+        modelling(build("bert"), tokenizer)
+
+
+@pytest.mark.parametrize(
+    "name", ["distilbert", "electra", "camembert", "xlm-roberta-xl", "opt", "gptj", "umt5"]
+)
+def test_other_models_of_each_kind_score_without_a_cache(name):
+    frame = scored(name, word_tokenizer("<s> $A"), window=12, stride=6)
+    assert all(nats > tokens for nats, tokens, _ in frame["likelihood"])
+
+
+def test_a_batch_of_a_text_without_tokens_has_no_row():
+    task = modelling(build("gpt2"), word_tokenizer("$A"))
+    encoded = task.encode(Examples([{"text": ""}]))
+    assert task.batch(encoded, [0])["attention_mask"].sum() == 0
+    assert list(task.teacher_forced(encoded)) == []
 
 
 @pytest.mark.slow
