@@ -14,6 +14,8 @@ import nvreg
 from nvreg.cli.compare import compare
 from nvreg.cli.convert import convert
 from nvreg.cli.demo import demo
+from nvreg.cli.finetune import finetune
+from nvreg.cli.fisher import fisher
 from nvreg.cli.inspect import inspect
 from nvreg.cli.prior import prior
 from nvreg.cli.report import report
@@ -49,7 +51,7 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for command in (convert, prior, inspect, sweep, report, compare, demo):
+for command in (convert, prior, inspect, sweep, report, compare, finetune, fisher, demo):
     app.command()(command)
 
 

@@ -26,7 +26,6 @@ from nvreg.config.schema import (
     Section,
     Seeded,
     Source,
-    TaskName,
 )
 from nvreg.errors import UserError
 from nvreg.finetune.options import Options
@@ -85,7 +84,7 @@ class FineTuning(Section):
     """One fine-tuning file. ``output`` is relative to the working directory."""
 
     name: str
-    task: TaskName
+    task: Literal["translation", "summarisation", "language-modelling", "classification"]
     model: ModelSource
     data: TrainingData
     method: str

@@ -119,6 +119,13 @@ def set_rates_(model: PreTrainedModel, rates: Mapping[str, float]) -> None:
     _set(model.base_model, rates)
 
 
+def sites_fed_by(model: PreTrainedModel, tensor: Tensor) -> list[str]:
+    """Return the names of the places for a rate that a parameter feeds."""
+    body = model.base_model
+    name = next(name for name, parameter in body.named_parameters() if parameter is tensor)
+    return [place for place in _places(body) if name in _feeding(model, place)]
+
+
 @contextmanager
 def rates_set(body: nn.Module, rates: Mapping[str, float]) -> Iterator[None]:
     """Have other rates for a while; names are relative to ``body``."""

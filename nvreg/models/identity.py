@@ -38,16 +38,19 @@ class ModelIdentity:
         return f"{self.architecture} {digest[:12]}"
 
 
+def body_parameters(model: PreTrainedModel) -> dict[str, torch.nn.Parameter]:
+    """Return the parameters of a model's body by their names in it, without those of heads."""
+    named = model.base_model.named_parameters()
+    return {name: parameter for name, parameter in named if not name.startswith(HEADS)}
+
+
 def identify(model: PreTrainedModel) -> ModelIdentity:
     """Return the identity of a model's body; heads do not count, so a prior serves every head."""
-    body = model.base_model
     dtypes = {
         name: dtype for name, dtype in _DTYPES.items() if model.dtype in (dtype, torch.float32, torch.float64)
     }
     digests = {name: hashlib.sha256() for name in dtypes}
-    for parameter, tensor in body.named_parameters():
-        if parameter.startswith(HEADS):
-            continue
+    for parameter, tensor in body_parameters(model).items():
         for name, dtype in dtypes.items():
             rounded = _numbers(tensor).to("cpu", dtype).contiguous()
             digests[name].update(f"{parameter} {tuple(tensor.shape)}".encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +18,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from nvreg.errors import UserError
+from nvreg.models.identity import body_parameters
 from nvreg.models.registry import adapters_by_class
 
 _AUTO_CLASSES: Mapping[str, str] = {
@@ -64,6 +65,7 @@ def load_model(
     path: str | Path,
     task: str | None = None,
     *,
+    labels: Sequence[str] | None = None,
     revision: str | None = None,
     dtype: str = "float32",
     device: str = "auto",
@@ -74,6 +76,7 @@ def load_model(
     Args:
         path: a directory, or a name on the hub.
         task: decides the head; by default the one the checkpoint was saved with.
+        labels: names of the classes that a new head for classification is to have, with random weights.
         revision: branch, tag or commit on the hub.
         dtype: float32, float16, bfloat16 or float64.
         device: as in ``torch.device``; ``auto`` is the GPU if there is one.
@@ -89,9 +92,13 @@ def load_model(
     config = _load(AutoConfig, path, **hub)
     adapters_by_class(config)
     loader = auto_class(task, config) if task else (config.architectures or ["AutoModel"])[0]
-    options = {"dtype": DTYPES[dtype], "output_loading_info": True, **hub}
+    options: dict[str, Any] = {"dtype": DTYPES[dtype], "output_loading_info": True, **hub}
+    if labels is not None:
+        options |= {"id2label": dict(enumerate(labels)), "ignore_mismatched_sizes": True}
+        options["label2id"] = {label: number for number, label in enumerate(labels)}
     model, info = _load(getattr(transformers, loader), path, **options)
-    if task and (missing := sorted(info["missing_keys"])):
+    needed = set(model.state_dict()) if labels is None else _body(model)
+    if task and (missing := sorted(needed & set(info["missing_keys"]))):
         raise UserError(
             f"expected a checkpoint with all weights of {type(model).__name__} for {task}, {path} has no "
             f"{missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''}; fine-tune it first"
@@ -126,6 +133,12 @@ def _load(auto_class: Any, path: str | Path, **options: Any) -> Any:
         return auto_class.from_pretrained(path, **options)
     except (OSError, ValueError, KeyError) as error:
         _explain(auto_class, path, local.is_dir(), error)
+
+
+def _body(model: PreTrainedModel) -> set[str]:
+    """Return the names of the parameters that every head of a model's body needs."""
+    body = set(map(id, body_parameters(model).values()))
+    return {name for name, parameter in model.named_parameters() if id(parameter) in body}
 
 
 def _explain(auto_class: Any, path: str, is_local: bool, error: Exception) -> NoReturn:

@@ -1,0 +1,38 @@
+"""``nvreg finetune``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Config = Annotated[Path, typer.Option("--config", help="The fine-tuning file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="A.B=VALUE", help="Change a key of the file, repeatable.", show_default=False
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", help="Directory of the checkpoints.", show_default="the file's output"),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+
+
+def finetune(
+    config: Config, overrides: Overrides = None, output: Output = None, quiet: Quiet = False
+) -> None:
+    """Fine-tune a model, plainly or with a regulariser, to one plain checkpoint a seed.
+
+    Run again, it continues: finished seeds are not trained again, an unfinished one goes on.
+    """
+    from nvreg.config.finetuning import load_finetuning
+
+    finetuning = load_finetuning(config, overrides or ())
+    if output:
+        finetuning = finetuning.model_copy(update={"output": str(output)})
+
+    from nvreg.finetune.runner import run_finetuning
+
+    for directory in run_finetuning(finetuning, quiet=quiet):
+        typer.echo(directory)

@@ -1,0 +1,52 @@
+"""``nvreg fisher``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nvreg.errors import UserError
+
+Model = Annotated[str, typer.Argument(help="Directory of a checkpoint, or its name on the hub.")]
+Out = Annotated[Path, typer.Argument(help="The file of scores (JSON).")]
+Data = Annotated[Path, typer.Option("--data", help="Text: a file or glob.")]
+Column = Annotated[str, typer.Option("--column", help="Its column of texts, or of sources.")]
+TargetColumn = Annotated[
+    str | None,
+    typer.Option("--target-column", help="Its column of targets, for the loss of an encoder-decoder model."),
+]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option("--label-column", help="Its column of labels, for the loss of a classifier."),
+]
+Limit = Annotated[
+    int | None, typer.Option("--limit", min=1, help="Random examples to use.", show_default="all")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+
+
+def fisher(
+    model: Model,
+    out: Out,
+    data: Data,
+    column: Column,
+    target_column: TargetColumn = None,
+    label_column: LabelColumn = None,
+    limit: Limit = None,
+    quiet: Quiet = False,
+) -> None:
+    """Estimate the Fisher scores of a model's dropout sites, for guided dropout.
+
+    Run again after an interruption, it continues.
+    """
+    if not out.parent.is_dir() or out.is_dir():
+        raise UserError(f"expected a file to write in a directory that exists, received {out}")
+    if target_column and label_column:
+        raise UserError("expected --target-column or --label-column, received both")
+    from nvreg.finetune.text import Columns, fisher_of_file
+    from nvreg.sweep.progress import Progress
+
+    columns = Columns(column, target_column, label_column)
+    with Progress(quiet) as progress:
+        scores = fisher_of_file(model, out, data, columns, limit, progress)
+    typer.echo(f"{scores.loss} scores of {len(scores.sites)} dropout sites of {model} written to {out}")

@@ -1,0 +1,182 @@
+"""Fisher scores of dropout sites: the information in their parameters (docs/regularisers.md, section 2)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from nvreg.errors import UserError
+from nvreg.files import write_text
+from nvreg.finetune.dropout import DropoutSite, dropout_sites
+from nvreg.models.identity import ModelIdentity, identify
+
+FORMAT = "nvreg-fisher-1"
+SAVE_PERIOD = 30.0
+"""Seconds of work that a kill loses at most."""
+
+Sequences = Callable[[int], Iterable[Mapping[str, Tensor]]]
+"""The sequences of an example, by its number, each a batch of one that the model accepts, with labels."""
+
+
+@dataclass(frozen=True)
+class Fisher:
+    """Diagonal empirical Fisher information of what feeds each dropout site of a model's body.
+
+    Attributes:
+        loss: masked-lm, causal, seq2seq or classification.
+        sequences: how many it is the mean over.
+        model: whose body it is.
+        data: fingerprint of the text.
+        sites: by site in forward order, then by parameter: the mean of its elements' information.
+    """
+
+    loss: str
+    sequences: int
+    model: ModelIdentity
+    data: str
+    sites: Mapping[str, Mapping[str, float]]
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Score by site: the mean over its parameters, which count the same whatever their size."""
+        return {name: sum(tensors.values()) / len(tensors) for name, tensors in self.sites.items()}
+
+    def check(self, model: PreTrainedModel) -> None:
+        """Check that the scores are of this model's body.
+
+        Raises:
+            UserError: if they are not.
+        """
+        if not self.model.matches(actual := identify(model)):
+            raise UserError(
+                f"expected Fisher scores of this model ({actual}), received those of {self.model}; "
+                "estimate this model's with `nvreg fisher`"
+            )
+
+    def save(self, path: Path) -> None:
+        """Write the scores to a JSON file, complete or not at all."""
+        write_text(
+            path, json.dumps({"format": FORMAT, **asdict(self), "scores": self.scores}, indent=1) + "\n"
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> Fisher:
+        """Read scores that `save` wrote.
+
+        Raises:
+            UserError: if the file is missing or is something else.
+        """
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            found = document["format"]
+            if found != FORMAT:
+                raise UserError(f"expected Fisher scores of format {FORMAT}, received {found} in {path}")
+            model = ModelIdentity(**document["model"])
+            return cls(document["loss"], document["sequences"], model, document["data"], document["sites"])
+        except OSError as error:
+            raise UserError(
+                f"expected Fisher scores written by `nvreg fisher`, received {path} ({error.strerror})"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f"expected Fisher scores written by `nvreg fisher`, {path} is another kind of file"
+            ) from error
+
+
+def estimate_fisher(
+    model: PreTrainedModel,
+    sequences: Sequences,
+    examples: int,
+    *,
+    loss: str,
+    data: str,
+    partial: Path | None = None,
+    step: Callable[[], None] = lambda: None,
+) -> Fisher:
+    """Estimate the Fisher information of a model's body with dropout off.
+
+    Each sequence is a batch of its own: its gradient is squared, exactly, and only the mean square of every
+    parameter is kept.
+
+    Args:
+        model: with a head that has a loss.
+        sequences: of an example by its number.
+        examples: how many there are.
+        loss: its name.
+        data: fingerprint of the text.
+        partial: where what is done is kept every `SAVE_PERIOD`, and continued from; removed at the end.
+        step: called after each example.
+
+    Raises:
+        UserError: if the model's body has no dropout, or there is no sequence.
+    """
+    identity = identify(model)
+    first = next(iter(sequences(0)), None) if examples else None
+    if first is None:
+        raise UserError("expected text with at least one sequence of tokens, received none")
+    sites = dropout_sites(model, first)
+    sums = _Sums(sorted({tensor for site in sites for tensor in site.tensors}))
+    key = {"format": FORMAT, "loss": loss, "model": asdict(identity), "data": data, "examples": examples}
+    if partial is not None:
+        sums.load(partial, key)
+    saved = time.monotonic()
+    for number in range(examples):
+        if number >= sums.examples:
+            sums.add(model, sequences(number))
+        step()
+        if partial is not None and time.monotonic() - saved > SAVE_PERIOD:
+            sums.save(partial, key)
+            saved = time.monotonic()
+    if partial is not None:
+        partial.unlink(missing_ok=True)
+    return Fisher(loss, sums.sequences, identity, data, _by_site(sites, sums))
+
+
+class _Sums:
+    """Sums of the mean squared gradient of each parameter, over the sequences so far."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.total = dict.fromkeys(names, 0.0)
+        self.examples = 0
+        self.sequences = 0
+
+    def add(self, model: PreTrainedModel, sequences: Iterable[Mapping[str, Tensor]]) -> None:
+        """Add the sequences of one example."""
+        body = model.base_model
+        tensors = [body.get_parameter(name) for name in self.total]
+        model.eval()
+        for sequence in sequences:
+            loss = model(**{name: tensor.to(model.device) for name, tensor in sequence.items()}).loss
+            for name, gradient in zip(
+                self.total, torch.autograd.grad(loss, tensors, allow_unused=True), strict=True
+            ):
+                if gradient is not None:
+                    self.total[name] += gradient.square().mean().item()
+            self.sequences += 1
+        self.examples += 1
+
+    def save(self, path: Path, key: Mapping[str, object]) -> None:
+        """Write what is done; JSON keeps every digit."""
+        write_text(path, json.dumps({"key": key, **vars(self)}))
+
+    def load(self, path: Path, key: Mapping[str, object]) -> None:
+        """Continue from what `save` wrote with the same key, if there is any."""
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return
+        if document.pop("key", None) == key and document["total"].keys() == self.total.keys():
+            vars(self).update(document)
+
+
+def _by_site(sites: Sequence[DropoutSite], sums: _Sums) -> dict[str, dict[str, float]]:
+    return {
+        site.name: {tensor: sums.total[tensor] / sums.sequences for tensor in site.tensors} for site in sites
+    }

@@ -1,0 +1,1 @@
+"""One file a fine-tuning method: what it does to a model while it is trained, and how that is undone."""

@@ -1,0 +1,153 @@
+"""A file of text as the single sequences that a model's loss is differentiated for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import DataCollatorForLanguageModeling, PreTrainedModel, PreTrainedTokenizerBase
+
+from nvreg.config import Evaluation, Reading, Source
+from nvreg.data import load_examples
+from nvreg.errors import UserError
+from nvreg.finetune.fisher import Fisher, estimate_fisher
+from nvreg.models.loading import is_decoder_only, load_model, load_tokenizer
+from nvreg.models.tokens import IGNORED
+from nvreg.sweep.progress import Progress
+from nvreg.tasks import Task, make_task
+
+MASKED = 0.15
+"""Share of tokens that masked language modelling predicts (Devlin et al., 2019)."""
+
+_ATTEMPTS = 100
+
+
+class Columns(NamedTuple):
+    """Of a file: texts or sources, and targets or labels, which decide the loss."""
+
+    text: str
+    target: str | None = None
+    label: str | None = None
+
+    @property
+    def task(self) -> str:
+        """The task of which the loss is."""
+        if self.target is not None:
+            return "translation"
+        return "language-modelling" if self.label is None else "classification"
+
+
+class Text:
+    """Every sequence of a file, with its labels.
+
+    Args:
+        model: which reads it.
+        tokenizer: the model's.
+        path: as ``files`` in `nvreg.config.Source`.
+        columns: of the file; those of labels are of targets given sources or of classes, else texts are their
+            own, masked or causal.
+        limit: examples at most, random ones.
+
+    Attributes:
+        loss: masked-lm, causal, seq2seq or classification.
+        examples: number of examples.
+        fingerprint: of the text.
+
+    Raises:
+        UserError: if the text cannot be had, or the columns are not those of such a model.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        path: Path,
+        columns: Columns,
+        limit: int | None = None,
+    ) -> None:
+        if columns.task == "language-modelling" and model.config.is_encoder_decoder:
+            raise UserError(
+                "expected --target-column with an encoder-decoder model, whose decoder reads the targets"
+            )
+        language_modelling = "causal" if is_decoder_only(model.config) else "masked-lm"
+        self.loss = {"translation": "seq2seq", "classification": "classification"}.get(
+            columns.task, language_modelling
+        )
+        given = {"source" if columns.target else "text": columns.text}
+        given |= {"target": columns.target} if columns.target else {}
+        given |= {"label": columns.label} if columns.label else {}
+        reading, evaluation = Reading(columns=given), Evaluation(metrics=["nll"])
+        self._task: Task[Any] = make_task(
+            columns.task, tokenizer, model.config, data=reading, evaluation=evaluation
+        )
+        source = Source(files=str(path), limit=limit, seed=None if limit is None else 0)
+        examples = load_examples(source, given, self._task.required)
+        self._encoded = self._task.encode(examples)
+        self.examples, self.fingerprint = len(examples), examples.fingerprint
+        self._masking = (
+            DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED)
+            if self.loss == "masked-lm"
+            else None
+        )
+
+    def sequences(self, number: int) -> Iterator[Mapping[str, Tensor]]:
+        """Yield the sequences of an example, each a batch of one: several of a text beyond the model's limit.
+
+        What is masked depends on the number alone. A sequence without anything to predict is left out.
+        """
+        batch = self._task.batch(self._encoded, [number])
+        for row in range(len(batch["input_ids"])):
+            sequence = {name: ids[row : row + 1] for name, ids in batch.items()}
+            if self._masking is not None:
+                sequence |= self._masked(sequence["input_ids"], self._masking, number * 1000 + row)
+            labels = sequence["labels"][:, 1:] if self.loss == "causal" else sequence["labels"]
+            if (labels != IGNORED).any():
+                yield sequence
+
+    def _masked(self, ids: Tensor, masking: DataCollatorForLanguageModeling, seed: int) -> dict[str, Tensor]:
+        """Return ids and labels; a short sequence is masked until there is something to predict."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            for _ in range(_ATTEMPTS):
+                masked, labels = masking.torch_mask_tokens(ids.clone())
+                if (labels != IGNORED).any():
+                    break
+        return {"input_ids": masked, "labels": labels}
+
+
+def fisher_of_file(
+    path: str, out: Path, data: Path, columns: Columns, limit: int | None, progress: Progress
+) -> Fisher:
+    """Estimate the Fisher scores of a checkpoint over a file of text, and save them.
+
+    What is done is kept beside ``out`` and continued from.
+
+    Args:
+        path: of the checkpoint.
+        out: the file of scores.
+        data: as in `Text`.
+        columns: as in `Text`.
+        limit: examples at most, random ones.
+        progress: shown.
+
+    Raises:
+        UserError: if the model or the text cannot be had.
+    """
+    progress.phase("loading model and text")
+    model, tokenizer = load_model(path, columns.task), load_tokenizer(path)
+    text = Text(model, tokenizer, data, columns, limit)
+    progress.phase(f"{text.loss} gradients of {text.examples} examples", text.examples)
+    fisher = estimate_fisher(
+        model,
+        text.sequences,
+        text.examples,
+        loss=text.loss,
+        data=text.fingerprint,
+        partial=out.with_name(f".{out.name}.part"),
+        step=progress.step,
+    )
+    fisher.save(out)
+    return fisher
