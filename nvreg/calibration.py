@@ -90,8 +90,8 @@ def _converted(model: PreTrainedModel, prior: Prior, settings: Settings) -> Iter
     """Have the model in evaluation mode with this prior and these settings, then as it was."""
     was_training, before = model.training, None
     if is_converted(model):
-        current = next(iter(attention_modules(model).values()))[1].nv.prior
-        if current is not prior and current.fingerprint != prior.fingerprint:
+        current = getattr(next(iter(attention_modules(model).values()))[1].nv, "prior", None)
+        if current is not prior and (current is None or current.fingerprint != prior.fingerprint):
             raise ValueError("expected a model converted with this prior; call nvreg.revert_(model) first")
         before = current_settings(model)
     else:

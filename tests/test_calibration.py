@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 import nvreg
 from nvreg.attention.settings import Settings
 from nvreg.calibration import solve_shift
+from nvreg.methods import METHODS
 from nvreg.models.convert import current_settings, is_converted
+from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.models.tokens import query_masks
+from nvreg.tasks.files import batches_of_file
 from tests.models.architectures import PAD, random_ids, random_prior
 from tests.models.running import of
 
@@ -132,6 +135,32 @@ def test_each_site_is_solved_on_what_the_solved_ones_before_it_produce(architect
         alone = nvreg.calibrate(model, prior, batches, prior_weight=last)
         together, by_itself = (each.value("tau_alpha", role, count - 1) for each in (settings, alone))
         assert together != pytest.approx(by_itself, rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "data", "columns"),
+    [
+        ("minilm-sst2", "classification/sst2", ("text", None)),
+        ("stories260k", "language-modelling/stories", ("text", None)),
+        ("marian-tatoeba-en-de", "translation/tatoeba", ("en", "de")),
+    ],
+)
+def test_other_text_of_the_domain_has_the_weights_within_a_fifth(shared, name, data, columns):
+    path, text = shared / "models" / name, shared / "data" / data
+    model, tokenizer = load_model(path, device="cpu"), load_tokenizer(path)
+
+    def read(split, tokens):
+        return batches_of_file(model, tokenizer, text / f"{split}.jsonl", *columns, tokens=tokens)
+
+    prior = nvreg.estimate_prior(model, read("train", 20_000))
+    seen, unseen = read("train", 4096), read("validation", 8192)
+    nvreg.convert_(model, prior)
+    for weight, tau_sigma in ((0.01, 0.0), (0.2, 0.3)):
+        options = {"prior_weight": weight, "tau_sigma": tau_sigma}
+        nvreg.set_settings_(model, nvreg.calibrate(model, prior, seen, **options))
+        assert weights(model, seen) == pytest.approx(dict.fromkeys(nvreg.sites(model), weight), rel=1e-3)
+        assert weights(model, unseen) == pytest.approx(dict.fromkeys(nvreg.sites(model), weight), rel=0.2)
 
 
 # --- how the sample comes ---------------------------------------------------------------------------
@@ -282,6 +311,14 @@ def test_a_model_converted_with_another_prior_is_refused(architecture):
     nvreg.calibrate(model, random_prior(model), sample(architecture), prior_weight=0.1)  # an equal one is not
     with pytest.raises(ValueError, match="converted with this prior"):
         nvreg.calibrate(model, random_prior(model, seed=1), sample(architecture), prior_weight=0.1)
+
+
+@of("marian")
+def test_a_model_under_another_method_is_refused(architecture):
+    model = architecture.build()
+    METHODS["sink"]().attach_(model, random_prior(model), [])
+    with pytest.raises(ValueError, match="converted with this prior"):
+        nvreg.calibrate(model, random_prior(model), sample(architecture), prior_weight=0.1)
 
 
 # --- solving one site -------------------------------------------------------------------------------
