@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Self
+from typing import Self, TypeVar
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,6 +13,8 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
+
+T = TypeVar("T")
 
 SPEED_PERIOD = 3600.0
 """Seconds of steps that the time left is estimated from: single trials differ in length."""
@@ -56,6 +58,13 @@ class Progress:
         self._bar.reset(self._task, total=steps, description=name)
         if not self.is_live:
             self.say(name)
+
+    def over(self, name: str, items: Sequence[T]) -> Iterator[T]:
+        """Yield the items of a phase, a step each."""
+        self.phase(name, len(items))
+        for item in items:
+            yield item
+            self.step()
 
     def start(self, total: int, left: int, steps: int) -> None:
         """Show that ``left`` of ``total`` trials are to be measured, in ``steps`` steps each."""
