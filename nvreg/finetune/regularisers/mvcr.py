@@ -41,14 +41,15 @@ class MVCR(Regulariser[MVCROptions]):
 
     def __init__(self, model: PreTrainedModel, options: MVCROptions, seed: int) -> None:
         super().__init__(model, options, seed)
-        size = model.config.hidden_size
+        body = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
+        size = body.config.hidden_size
         self._widths = options.widths or [size // 6, size // 3, 2 * size // 3]
         if min(self._widths) < 2 or max(self._widths) >= size:
             raise UserError(
                 f"regulariser.widths: expected widths from 2 to below the hidden size {size}, "
                 f"received {self._widths}"
             )
-        layers = _layers(model)
+        layers = next(module for module in body.modules() if isinstance(module, nn.ModuleList))
         self._layers = _chosen(options.layers, len(layers))
         self._views = [Views(size, self._widths, options.dropout, options.noise) for _ in self._layers]
         self._plain = [tensor for tensor in model.parameters() if tensor.requires_grad]
@@ -142,12 +143,6 @@ class MVCR(Regulariser[MVCROptions]):
             return replaced
 
         return replace
-
-
-def _layers(model: PreTrainedModel) -> nn.ModuleList:
-    """Return the layers of the encoder, or of a decoder that has none."""
-    body = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
-    return next(module for module in body.modules() if isinstance(module, nn.ModuleList))
 
 
 def _chosen(given: list[int] | None, depth: int) -> list[int]:
