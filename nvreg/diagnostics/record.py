@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,20 @@ from nvreg.models.state import NVForward, Site
 from nvreg.models.tokens import query_masks
 
 
+class Share(NamedTuple):
+    """Means of one site over its non-padded queries and heads.
+
+    Attributes:
+        prior: ``A_m0``, the weight of the prior.
+        discarded: the discarded share ``1 - tau_mu (1 - A_m0) mean(v_u / b1)``.
+    """
+
+    prior: float
+    discarded: float
+
+
 class Record:
-    """Means over the non-padded queries, heads and sites that a model has run.
+    """Means over the sites that a model has run, over their non-padded queries and heads.
 
     A site at identity counts with prior weight and discarded share 0.
     """
@@ -26,58 +38,86 @@ class Record:
         self._model = model
         self._sites = sites(model)
         self._masks: dict[str, Tensor] = {}
-        self._queries = dict.fromkeys(self._sites, 0)
-        self._prior = dict.fromkeys(self._sites, 0.0)
-        self._discarded = dict.fromkeys(self._sites, 0.0)
+        self._sums: dict[Site, tuple[int, float, float]] = {}
+        self._reused: Mapping[Site, Share] = {}
+        self.is_empty = True
 
     @property
     def prior_weight(self) -> float:
         """Mean ``A_m0``: 0 at identity."""
-        return self._mean(self._prior)
+        return self.over_sites(lambda site: self.shares[site].prior)
 
     @property
     def strength(self) -> float:
-        """The discarded share ``1 - tau_mu (1 - A_m0) mean(v_u / b1)``: 0 at identity, 1 at most."""
-        return self._mean(self._discarded)
+        """The discarded share, the mean over sites: 0 at identity, 1 at most."""
+        return self.over_sites(lambda site: self.shares[site].discarded)
+
+    @property
+    def shares(self) -> dict[Site, Share]:
+        """The means of each site."""
+        seen = {
+            site: Share(prior / queries, discarded / queries)
+            for site, (queries, prior, discarded) in self._sums.items()
+            if queries
+        }
+        return dict.fromkeys(self._sites, Share(0.0, 0.0)) | seen | dict(self._reused)
+
+    def reuse(self, shares: Mapping[Site, Share]) -> None:
+        """Take the means of some sites from an earlier record, of the same inputs and settings there."""
+        self._reused = shares
 
     def over_sites(self, value: Callable[[Site], float]) -> float:
         """Return the mean over all sites of a number that a site has."""
         return sum(map(value, self._sites)) / len(self._sites)
 
-    def _mean(self, sums: dict[Site, float]) -> float:
-        means = [sums[site] / self._queries[site] for site in self._sites if self._queries[site]]
-        return sum(means) / len(means) if means else 0.0
-
     def start_batch(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Note which queries of a batch are real; a hook that runs before the model."""
-        self._masks = query_masks(self._model, kwargs)
-        for site in self._sites:
-            self._queries[site] += int(self._masks[site.role].sum())
+        """Note which queries of a batch are real; a hook that runs before the model.
+
+        Steps of generation are not recorded: they are not teacher-forced.
+        """
+        is_generating = kwargs.get("past_key_values") is not None
+        masks = {} if is_generating else query_masks(self._model, kwargs)
+        self.is_empty &= is_generating
+        self._masks = {"encoder": self._masks["encoder"]} if "encoder" in self._masks else {}
+        self._masks |= masks
+
+    def start_encoder(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Note which tokens of an encoder's batch are real; a hook for encoders that run by themselves."""
+        self._masks["encoder"] = kwargs["attention_mask"].bool()
 
     def observe(self, site: Site, gate: Tensor | None, token_share: float) -> None:
         """Add one site's weights of the prior, shape (batch, heads, queries), or None for weight 0."""
-        mask = self._masks[site.role]
+        mask = self._masks.get(site.role)
+        if mask is None:
+            return
         weight = 0.0 if gate is None else float(gate.mean(1)[mask].sum(dtype=torch.float64))
         queries = int(mask.sum())
-        self._prior[site] += weight
-        self._discarded[site] += queries - token_share * (queries - weight)
+        seen, prior, discarded = self._sums.get(site, (0, 0.0, 0.0))
+        discarded += queries - token_share * (queries - weight)
+        self._sums[site] = (seen + queries, prior + weight, discarded)
 
 
 @contextmanager
-def recording(model: PreTrainedModel) -> Iterator[Record]:
+def recording(model: PreTrainedModel, record: Record | None = None) -> Iterator[Record]:
     """Record prior weight and discarded share while the model runs teacher-forced, inside the block.
 
     Args:
-        model: converted or not; call it with keyword arguments, as ``model(**batch)``.
+        model: converted or not; call it with keyword arguments, as ``model(**batch)``. An encoder may also be
+            run by itself, as ``model.get_encoder()(**inputs)``.
+        record: an earlier one of this model, to go on with.
     """
-    record = Record(model)
+    record = record or Record(model)
     converted = [module for module in model.modules() if isinstance(module, NVForward)]
-    hook = model.register_forward_pre_hook(record.start_batch, with_kwargs=True)
+    hooks = [model.register_forward_pre_hook(record.start_batch, with_kwargs=True)]
+    if model.config.is_encoder_decoder:
+        encoder = model.get_encoder()
+        hooks.append(encoder.register_forward_pre_hook(record.start_encoder, with_kwargs=True))
     for module in converted:
         module.nv.observer = record.observe
     try:
         yield record
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
         for module in converted:
             module.nv.observer = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,15 +13,15 @@ import pandas as pd
 import torch
 
 from nvreg.config import Experiment
-from nvreg.diagnostics import recording
+from nvreg.diagnostics import Record, Share, recording
 from nvreg.methods import METHODS, Method
+from nvreg.models.state import Site
 from nvreg.parameters import Setting
 from nvreg.prior.artefact import Prior
 from nvreg.sweep.racing import ExampleScores, is_clearly_worse
 from nvreg.sweep.search import encoder_key
 from nvreg.sweep.store import PRETRAINED, Metrics
 from nvreg.sweep.workbench import Workbench
-from nvreg.tasks import Encoded
 from nvreg.tasks.encoder_states import EncoderStates
 from nvreg.tasks.metrics import METRICS, Array, Metric, score, with_overlap
 
@@ -99,6 +100,8 @@ class Worker:
         self._methods = made_methods(workbench.experiment)
         self._attached: str | None = None
         self._states = EncoderStates(ENCODER_BYTES)
+        self._encoder_shares: dict[str, dict[Site, Share]] = {PRETRAINED: {}}
+        self._record: Record
 
     def measure(self, job: Job, step: Callable[[], None]) -> Measured:
         """Measure a setting, or say with what error that failed.
@@ -121,9 +124,10 @@ class Worker:
 
     def _measured(self, job: Job, step: Callable[[], None]) -> dict[str, Any]:
         resolved = self._set(job)
-        heads = {domain: self._head(domain) for domain in job.incumbent}
+        self._record = Record(self._workbench.model)
+        heads = {domain: self._score_parts(domain, "validation", slice(1)) for domain in job.incumbent}
         if heads and self._has_lost(heads, job.incumbent):
-            metrics = {domain: {"validation": self._metrics(frame)} for domain, frame in heads.items()}
+            metrics = {domain: {"validation": self._selection(frame)} for domain, frame in heads.items()}
             return {"metrics": metrics, "resolved": resolved, "is_stopped": True}
         frames: Frames = {}
         for domain, splits in self._workbench.scored.items():
@@ -152,7 +156,10 @@ class Worker:
         if job.method is None or job.setting is None:
             self._states.use(PRETRAINED)
             return None
-        self._states.use(encoder_key(job.method, job.setting))
+        key = encoder_key(job.method, job.setting)
+        if key not in self._encoder_shares:
+            self._states.use("")  # a setting that did not end left outputs, but not what they discard
+        self._states.use(key)
         method = self._methods[job.method]
         if self._attached is None:
             method.attach_(model, self._prior, self._sample)
@@ -162,23 +169,34 @@ class Worker:
 
     def _score(self, job: Job, domain: str, split: str, head: pd.DataFrame | None = None) -> pd.DataFrame:
         """Score a split; what ``head`` has scored of it is not scored again."""
-        parts = self._workbench.scored[domain][split].parts[0 if head is None else 1 :]
-        frames = [self._score_part(part) for part in parts]
-        frame = pd.concat([*([] if head is None else [head]), *frames], ignore_index=True)
+        frame = self._score_parts(domain, split, slice(0 if head is None else 1, None), head)
         frame["id"] = range(len(frame))
         if "overlap" in self._workbench.experiment.evaluation.metrics:
-            pretrained = pd.DataFrame(
-                {"prediction": job.pretrained.get((domain, split), frame["prediction"])}
-            )
+            predictions = job.pretrained.get((domain, split), frame["prediction"])
+            pretrained = pd.DataFrame({"prediction": predictions})
             frame = with_overlap(frame, pretrained, self._workbench.experiment.task)
         return frame
 
-    def _score_part(self, part: Encoded) -> pd.DataFrame:
-        return self._workbench.task.score(self._workbench.model, part, encoder_states=self._states)
+    def _score_parts(
+        self, domain: str, split: str, which: slice, head: pd.DataFrame | None = None
+    ) -> pd.DataFrame:
+        """Score some parts of a split, and append them to its head.
 
-    def _head(self, domain: str) -> pd.DataFrame:
-        """Score the first examples of a validation set, on which a race is decided."""
-        return self._score_part(self._workbench.scored[domain]["validation"].parts[0])
+        They are recorded where that is what the strength of a setting is measured on.
+        """
+        workbench = self._workbench
+        scored = workbench.scored[domain][split]
+        records = scored is workbench.in_domain_validation and workbench.task.scores_as_read
+        with recording(workbench.model, self._record) if records else nullcontext():
+            frames = [
+                workbench.task.score(workbench.model, part, encoder_states=self._states)
+                for part in scored.parts[which]
+            ]
+        return pd.concat([head, *frames], ignore_index=True)
+
+    def _selection(self, frame: pd.DataFrame) -> dict[str, float]:
+        name = self._workbench.experiment.selection.metric
+        return {name: score(frame, name)}
 
     def _metrics(self, frame: pd.DataFrame) -> dict[str, float]:
         return {name: score(frame, name) for name in self._workbench.experiment.evaluation.metrics}
@@ -193,10 +211,17 @@ class Worker:
         """Return the mean prior weight, and how strongly the setting regularises, teacher-forced."""
         if job.method is None or job.setting is None:
             return 0.0, 0.0
-        model, task = self._workbench.model, self._workbench.task
-        with torch.inference_mode(), recording(model) as record:
-            for batch in task.teacher_forced(self._workbench.in_domain_validation.encoded):
-                model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
+        model, task, record = self._workbench.model, self._workbench.task, self._record
+        if not task.scores_as_read:
+            with torch.inference_mode(), recording(model, record):
+                for batch in task.teacher_forced(self._workbench.in_domain_validation.encoded):
+                    model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
+        key = encoder_key(job.method, job.setting)
+        if key in self._encoder_shares:
+            record.reuse(self._encoder_shares[key])
+        else:
+            of_encoder = {site: share for site, share in record.shares.items() if site.role == "encoder"}
+            self._encoder_shares = {PRETRAINED: {}, key: of_encoder}
         return record.prior_weight, self._methods[job.method].strength(job.setting, record)
 
 

@@ -77,6 +77,11 @@ class Task(ABC, Generic[E]):
         """Every metric of the evaluation, with the choices that change it."""
         return {name: signature(name, self.name, self.likelihood) for name in self._metrics}
 
+    @property
+    def scores_as_read(self) -> bool:
+        """Whether scoring runs what `teacher_forced` yields, once, and all else it runs is generation."""
+        return False
+
     @abstractmethod
     def encode(self, examples: Examples) -> E:
         """Tokenise a data set, once for all that is done with it.

@@ -103,6 +103,11 @@ class Classification(Task[EncodedTexts]):
             batch["decoder_attention_mask"] = batch["attention_mask"]
         return {**batch, "labels": torch.tensor([encoded.labels[index] for index in indices])}
 
+    @property
+    def scores_as_read(self) -> bool:
+        """Whether scoring runs each text once, which it does."""
+        return True
+
     def teacher_forced(self, encoded: EncodedTexts) -> Iterator[dict[str, Tensor]]:
         """Yield the batches of `batch`, long and short ones mixed."""
         for indices in self._mixed(list(map(len, encoded.tokens))):

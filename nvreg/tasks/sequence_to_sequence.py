@@ -95,6 +95,11 @@ class SequenceToSequence(Task[EncodedPairs]):
         inputs = model_inputs([encoded.sources[index] for index in indices], self._tokenizer.pad_token_id)
         return {**inputs, "labels": pad([encoded.targets[index] for index in indices], IGNORED)}
 
+    @property
+    def scores_as_read(self) -> bool:
+        """Whether the likelihood of the targets is scored, beside what is generated."""
+        return "likelihood" in self._groups
+
     def teacher_forced(self, encoded: EncodedPairs) -> Iterator[dict[str, Tensor]]:
         """Yield the batches of `batch`, long and short ones mixed."""
         for indices in self._mixed(_lengths(encoded)):

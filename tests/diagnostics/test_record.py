@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from transformers.modeling_outputs import BaseModelOutput
 
 import nvreg
-from nvreg.diagnostics import recording
+from nvreg.diagnostics import Record, Share, recording
 from nvreg.models.tokens import query_masks
 from tests.models.architectures import ARCHITECTURES, random_prior, random_settings
 from tests.prior.test_estimate import batches
@@ -17,6 +18,12 @@ def measured(model):
         for batch in batches():
             model(**batch)
     return record
+
+
+def assert_same(shares, expected):
+    assert shares.keys() == expected.keys()
+    for site, share in shares.items():
+        assert tuple(share) == pytest.approx(tuple(expected[site]))
 
 
 @pytest.mark.parametrize("convert", [False, True])
@@ -73,3 +80,33 @@ def test_nothing_is_left_behind():
     measured(model)
     assert not model._forward_pre_hooks
     model.generate(input_ids=next(batches())["input_ids"], max_new_tokens=3)
+
+
+@pytest.mark.parametrize("generates", [False, True])
+def test_an_encoder_run_by_itself_counts_and_generation_does_not(generates):
+    model = MARIAN.build()
+    nvreg.convert_(model, random_prior(model), random_settings(model))
+    whole = measured(model)
+    with recording(model) as record, torch.no_grad():
+        for batch in batches():
+            inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+            states = model.get_encoder()(**inputs).last_hidden_state
+            rest = {name: tensor for name, tensor in batch.items() if name != "input_ids"}
+            model(encoder_outputs=(states,), **rest)
+            if generates:
+                mask = inputs["attention_mask"]
+                model.generate(encoder_outputs=BaseModelOutput(states), attention_mask=mask, max_new_tokens=3)
+    assert_same(record.shares, whole.shares)
+
+
+def test_a_record_goes_on_and_takes_over_what_was_seen_before():
+    model = MARIAN.build()
+    nvreg.convert_(model, random_prior(model), random_settings(model))
+    whole, record = measured(model), Record(model)
+    for batch in batches():
+        with recording(model, record), torch.no_grad():
+            model(**batch)
+    assert_same(record.shares, whole.shares)
+    site = nvreg.sites(model)[0]
+    record.reuse({site: Share(0.5, 0.75)})
+    assert_same(record.shares, {**whole.shares, site: Share(0.5, 0.75)})

@@ -352,3 +352,18 @@ def test_a_setting_that_loses_its_race_is_stopped_and_not_selectable(
     assert run_sweep(experiment(*RACING[1:]), quiet=True) == (3, 0, 0)
     assert len(measured) == 1
     assert trials_in(tmp_path / "output")[-1].metrics["home"].keys() == {"validation", "test"}
+
+
+@pytest.mark.parametrize("metrics", ["[perplexity, bleu, overlap]", "[bleu]"])
+def test_shared_encoder_outputs_change_no_number(experiment, tmp_path, monkeypatch, metrics):
+    space = "{tau_alpha: {encoder: {values: [0, 1]}, cross: {values: [0, inf]}}, tau_sigma: {decoder: 0.1}}"
+    grid = ["sweep.sampler=grid", "sweep.trials=null", f"sweep.space={space}"]
+    scoring = [f"evaluation.metrics={metrics}", "selection.metric=bleu"]
+    shared = experiment(*grid, *scoring)
+    assert run_sweep(shared, quiet=True) == (5, 0, 0)
+    monkeypatch.setattr(worker, "ENCODER_BYTES", 0)
+    apart = shared.model_copy(update={"output": str(tmp_path / "apart")})
+    assert run_sweep(apart, quiet=True) == (5, 0, 0)
+    for one, other in zip(trials_in(tmp_path / "output"), trials_in(tmp_path / "apart"), strict=True):
+        assert one.metrics == other.metrics
+        assert (one.prior_weight, one.strength) == pytest.approx((other.prior_weight, other.strength))
