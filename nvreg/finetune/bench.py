@@ -18,6 +18,7 @@ from nvreg.finetune.precision import Precision, choose_precision
 from nvreg.models.identity import identify
 from nvreg.models.loading import load_tokenizer
 from nvreg.tasks import Encoded, Task, make_task
+from nvreg.tasks.limits import token_limit
 
 _SCORES = {"classification": ("accuracy", "nll")}
 """What validation scores by task, beside the metric of early stopping."""
@@ -89,7 +90,9 @@ def open_bench(finetuning: FineTuning) -> Bench:
         classes = classes_of(source, labels, data.labels)
     model = load_trainable(source, finetuning.task, tokenizer, classes)
     metrics = _metrics(finetuning)
-    evaluation = Evaluation(metrics=metrics, generation=Generation(num_beams=1))
+    tokens = min(Generation().max_new_tokens, token_limit(model.config, tokenizer) or 10**9)
+    generation = Generation(num_beams=1, max_new_tokens=tokens)
+    evaluation = Evaluation(metrics=metrics, generation=generation)
     task = make_task(finetuning.task, tokenizer, model.config, data=data, evaluation=evaluation)
 
     def load(split: Source) -> Split:

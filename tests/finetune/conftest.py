@@ -15,6 +15,7 @@ from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
 )
+from transformers.utils.logging import disable_progress_bar
 
 from nvreg.config.finetuning import load_finetuning
 from nvreg.finetune.dropout import dropout_sites
@@ -122,8 +123,9 @@ def workshop(tmp_path_factory):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _frozen():
+def _quick_and_quiet():
     """Every training collects garbage, which takes a second with all these libraries loaded."""
+    disable_progress_bar()  # as the command line does
     gc.collect()
     gc.freeze()
     yield

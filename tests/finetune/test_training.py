@@ -1,0 +1,322 @@
+import json
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from nvreg.errors import UserError
+from nvreg.finetune import precision, runner, training
+from nvreg.finetune.bench import open_bench
+from nvreg.finetune.precision import choose_precision
+from nvreg.finetune.runner import run_finetuning
+from nvreg.finetune.trainer import TaskTrainer
+from nvreg.models.loading import load_model
+from nvreg.tasks.metrics import score
+
+CPU = torch.device("cpu")
+
+
+class Killed(BaseException):
+    """What no handler catches."""
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """The numbers of the steps that are trained; a number in ``kill`` is a step to be killed in."""
+    trained, step = [], TaskTrainer.training_step
+
+    def noted(self, *arguments):
+        trained.append(self.state.global_step)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(TaskTrainer, "training_step", noted)
+    return trained
+
+
+@pytest.fixture
+def scores(monkeypatch):
+    """Make validation score what is put in here, one number an epoch."""
+    given, evaluate = [], TaskTrainer.evaluate
+
+    def scored(self, *arguments, **options):
+        accuracy = given[round(self.state.epoch) - 1]
+        monkeypatch.setattr("nvreg.finetune.trainer.score", lambda frame, name: accuracy)
+        return evaluate(self, *arguments, **options)
+
+    monkeypatch.setattr(TaskTrainer, "evaluate", scored)
+    return given
+
+
+def manifest_of(directory):
+    return json.loads((directory / "training.json").read_text())
+
+
+def log_of(directory):
+    return [json.loads(line) for line in (directory / "training.jsonl").read_text().splitlines()]
+
+
+def weights(directory):
+    return load_file(directory / "model.safetensors")
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+STOPPING = ("training={epochs: 6, batch_size: 4, learning_rate: 0.01, precision: float32, "
+            "early_stopping: {metric: accuracy, patience: 2}}")  # fmt: skip
+
+
+def test_the_best_epoch_is_kept_and_patience_ends_the_training(load, steps, scores):
+    scores += [0.5, 0.7, 0.7, 0.6, 0.9, 0.9]
+    (directory,) = run_finetuning(load("bert", "plain", STOPPING), quiet=True)
+    manifest = manifest_of(directory)
+    assert len(steps) == 3 * 4, "four epochs of three steps"
+    assert manifest["epochs"] == 4
+    assert manifest["best"] == {"epoch": 2, "step": 6, "accuracy": 0.7, "nll": 0.7}
+    assert [entry["eval_accuracy"] for entry in log_of(directory) if "eval_accuracy" in entry] == scores[:4]
+
+
+def test_the_weights_are_those_of_the_best_epoch(load):
+    stopping = STOPPING.replace("accuracy", "nll").replace("0.01", "0.05")  # soon too far
+    finetuning = load("bert", "plain", stopping)
+    (directory,) = run_finetuning(finetuning, quiet=True)
+    manifest = manifest_of(directory)
+    measured = [entry["eval_nll"] for entry in log_of(directory) if "eval_nll" in entry]
+    assert manifest["best"]["nll"] == min(measured) < measured[-1]
+    bench = open_bench(load("bert", "plain", stopping, f"model.path={directory}"))
+    encoded = bench.splits["validation"].encoded
+    assert score(bench.task.score(load_model(directory, "classification"), encoded), "nll") == min(measured)
+
+
+def test_a_training_killed_before_its_patience_ends_stops_where_it_would_have(
+    load, steps, scores, monkeypatch
+):
+    scores += [0.5, 0.7, 0.6, 0.6, 0.9, 0.9]
+    finetuning, step = load("bert", "plain", STOPPING), TaskTrainer.training_step
+
+    def killed(self, *arguments):
+        if self.state.global_step == 10 and steps.count(9) < 2:
+            raise Killed
+        return step(self, *arguments)
+
+    monkeypatch.setattr(TaskTrainer, "training_step", killed)
+    with pytest.raises(Killed):
+        run_finetuning(finetuning, quiet=True)
+    (directory,) = run_finetuning(finetuning, quiet=True)
+    assert steps == [*range(10), 9, 10, 11]
+    assert manifest_of(directory)["best"]["step"] == 6
+
+
+@pytest.mark.parametrize("overrides", [[], [STOPPING]])
+def test_a_kill_after_training_loses_no_training(load, steps, monkeypatch, tmp_path, overrides):
+    (expected,) = run_finetuning(
+        load("bert", "plain", *overrides, f"output={tmp_path / 'whole'}"), quiet=True
+    )
+    finetuning = load("bert", "plain", *overrides)
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TaskTrainer, "release", killed)
+        with pytest.raises(Killed):
+            run_finetuning(finetuning, quiet=True)
+    steps.clear()
+    (directory,) = run_finetuning(finetuning, quiet=True)
+    assert not steps
+    assert same(weights(directory), weights(expected))
+    assert manifest_of(directory)["best"] == manifest_of(expected)["best"]
+
+
+def test_a_checkpoint_that_was_not_written_to_its_end_is_not_used(load, steps, monkeypatch):
+    finetuning, save = load("bert"), TaskTrainer.save_model
+
+    def killed(self, output_dir=None, _internal_call=False):
+        save(self, output_dir, _internal_call)
+        if self.state.global_step == 6:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TaskTrainer, "save_model", killed)
+        with pytest.raises(Killed):
+            run_finetuning(finetuning, quiet=True)
+    run_finetuning(finetuning, quiet=True)
+    assert steps == [*range(6), *range(3, 9)]
+
+
+def test_finished_seeds_are_not_trained_again_and_others_can_follow(load, steps):
+    first = run_finetuning(load("bert", "plain", "training.seed=1"), quiet=True)
+    before = weights(first[0])
+    steps.clear()
+    finetuning = load("bert", "plain", "training={epochs: 3, batch_size: 4, learning_rate: 0.01, "
+                      "precision: float32, seeds: [1, 2]}")  # fmt: skip
+    both = run_finetuning(finetuning, quiet=True)
+    assert [directory.name for directory in both] == ["seed-1", "seed-2"]
+    assert len(steps) == 9
+    assert same(weights(both[0]), before)
+    assert not same(weights(both[1]), before)
+    assert [manifest_of(directory)["seed"] for directory in both] == [1, 2]
+    steps.clear()
+    assert run_finetuning(finetuning, quiet=True) == both
+    assert not steps
+
+
+def test_seeds_differ_in_the_head_they_begin_with_and_not_in_the_body(load):
+    bench = open_bench(load("bert"))
+    one, again, two = bench.model(1).state_dict(), bench.model(1).state_dict(), bench.model(2).state_dict()
+    assert same(one, again)
+    assert {name for name in one if not torch.equal(one[name], two[name])} == {"classifier.weight"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "where"),
+    [
+        (["training.epochs=4"], r"training\.epochs"),
+        (["method=mvcr", "regulariser={widths: [4]}"], "method, regulariser"),
+        (["data.in_domain.train.limit=6"], r"data\.train\.examples, data\.train\.fingerprint"),
+    ],
+)
+def test_an_output_directory_is_of_one_fine_tuning(load, tuned, overrides, where):
+    output = tuned("bert", "plain").parent
+    with pytest.raises(UserError, match=f"differs in {where}"):
+        run_finetuning(load("bert", "plain", f"output={output}", *overrides), quiet=True)
+
+
+def test_a_subset_is_what_is_trained_on(load):
+    bench = open_bench(load("bert", "plain", "data.in_domain.train.limit=5", "data.in_domain.train.seed=3"))
+    assert bench.splits["train"].examples == 5
+    assert bench.splits["validation"].examples == 8
+    other = open_bench(load("bert", "plain", "data.in_domain.train.limit=5", "data.in_domain.train.seed=4"))
+    assert other.subject["data"]["train"]["fingerprint"] != bench.subject["data"]["train"]["fingerprint"]
+
+
+def test_the_manifest_says_what_was_done(tuned):
+    manifest = manifest_of(tuned("gpt2", "mvcr"))
+    assert manifest["method"] == "mvcr"
+    assert manifest["regulariser"]["noise"] == 0.002
+    assert (manifest["layers"], manifest["widths"]) == ([0, 2], [4, 8])
+    assert manifest["seconds"] > 0
+    assert (manifest["epochs"], manifest["steps"]) == (3, 9)
+    assert manifest["model"].startswith("gpt2 ")
+    assert manifest["data"]["train"]["examples"] == 12
+    assert manifest["precision"] == "float32, as asked for"
+    assert manifest["versions"]["transformers"]
+    written = yaml.safe_load((tuned("gpt2", "mvcr").parent / "finetuning.yaml").read_text())
+    assert written["regulariser"]["widths"] == [4, 8]
+
+
+def test_a_new_head_has_the_labels_of_the_data(tuned, load):
+    model = AutoModelForSequenceClassification.from_pretrained(tuned("bert", "plain"))
+    assert model.config.id2label == {0: "aloof", 1: "fond"}
+    assert AutoTokenizer.from_pretrained(tuned("bert", "plain"))("a cat").input_ids
+    renamed = open_bench(load("bert", "plain", "data.labels={aloof: cold, fond: warm}"))
+    assert renamed.model(1).config.id2label == {0: "cold", 1: "warm"}
+
+
+def test_numbers_as_labels_are_the_numbers_of_classes(load, tmp_path):
+    path = tmp_path / "numbers.jsonl"
+    labels = [10, 2, 1, 0, 3, 4, 5, 6, 7, 8, 9]
+    path.write_text("\n".join(json.dumps({"en": "a cat", "mood": label}) for label in labels))
+    files = [f"data.in_domain.{split}.files={path}" for split in ("train", "validation")]
+    bench = open_bench(load("bert", "plain", *files))
+    assert bench.task.batch(bench.splits["train"].encoded, range(11))["labels"].tolist() == labels
+
+
+def test_a_checkpoint_that_knows_the_labels_keeps_its_head(load, tuned):
+    bench = open_bench(load("bert", "plain", f"model.path={tuned('bert', 'plain')}"))
+    assert bench.classes is None
+    assert same(bench.model(5).state_dict(), weights(tuned("bert", "plain")))
+    other = open_bench(
+        load("bert", "plain", f"model.path={tuned('bert', 'plain')}", "data.labels={aloof: x, fond: y}")
+    )
+    assert other.classes == ["x", "y"]
+
+
+def test_a_decoder_classifies_too(load):
+    finetuning = load("gpt2", "mvcr", "task=classification", "data.columns={text: en, label: mood}")
+    (directory,) = run_finetuning(finetuning, quiet=True)
+    assert type(load_model(directory, "classification")).__name__ == "GPT2ForSequenceClassification"
+
+
+def test_generated_text_can_decide_when_to_stop(load):
+    (directory,) = run_finetuning(load("bart", "plain", "training.early_stopping=chrf"), quiet=True)
+    best = manifest_of(directory)["best"]
+    assert best["chrf"] == max(entry.get("eval_chrf", 0) for entry in log_of(directory))
+    assert load_model(directory, "translation").config.use_cache, "the Trainer turns it off"
+
+
+@pytest.mark.parametrize(
+    ("kind", "overrides", "message"),
+    [
+        (
+            "bert",
+            ["task=language-modelling", "data.columns={text: en}"],
+            "expected a checkpoint with all weights",
+        ),
+        ("bert", ["model.device=cuda:3"], "model.device: expected auto, cpu or cuda, received cuda:3"),
+        ("gpt2", ["task=translation"], "translation: expected an encoder-decoder model"),
+        ("bert", ["data.in_domain.validation.files=missing.jsonl"], "expected a file"),
+        (
+            "bert",
+            ["method=mvcr", "regulariser={layers: [9]}"],
+            r"layers: expected layers from 0 to 2, received 9",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_is_a_clear_error(load, kind, overrides, message):
+    with pytest.raises(UserError, match=message):
+        run_finetuning(load(kind, "plain", *overrides), quiet=True)
+
+
+def test_training_needs_accelerate(load, monkeypatch):
+    monkeypatch.setattr(runner, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install nvreg\[finetune\]"):
+        run_finetuning(load("bert"), quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "capabilities", "expected"),
+    [
+        ("auto", {"amx_bf16": True, "avx512_bf16": True}, (True, "bfloat16 by AMX, weights in float32")),
+        ("auto", {"avx512_bf16": True}, (True, "bfloat16 by AVX-512 BF16, weights in float32")),
+        ("auto", {"avx2": True}, (False, "float32, as this cpu has no instructions for bfloat16")),
+        ("float32", {"avx512_bf16": True}, (False, "float32, as asked for")),
+        ("bfloat16", {}, (True, "bfloat16, as asked for")),
+    ],
+)
+def test_bfloat16_is_used_where_the_hardware_has_it(monkeypatch, wanted, capabilities, expected):
+    monkeypatch.setattr(precision.torch.cpu, "get_capabilities", lambda: capabilities)
+    assert choose_precision(wanted, CPU) == expected
+
+
+@pytest.mark.parametrize("wanted", ["float32", "bfloat16"])
+def test_training_is_in_that_arithmetic_and_validation_in_float32(load, monkeypatch, wanted):
+    seen = set()
+    linear = torch.nn.functional.linear
+
+    def noted(*arguments):
+        out = linear(*arguments)
+        seen.add((torch.is_grad_enabled(), out.dtype))
+        return out
+
+    monkeypatch.setattr(torch.nn.functional, "linear", noted)
+    (directory,) = run_finetuning(load("bert", "plain", f"training.precision={wanted}"), quiet=True)
+    assert seen == {(True, getattr(torch, wanted)), (False, torch.float32)}
+    assert {tensor.dtype for tensor in weights(directory).values()} == {torch.float32}
+
+
+def test_only_one_process_trains_in_a_directory(load, monkeypatch):
+    finetuning = load("bert")
+
+    def again(*_):
+        with pytest.raises(UserError, match="another"):
+            run_finetuning(finetuning, quiet=True)
+        raise Killed
+
+    monkeypatch.setattr(runner, "train_seed", again)
+    with pytest.raises(Killed):
+        run_finetuning(finetuning, quiet=True)
+    assert training.MANIFEST == "training.json"
