@@ -82,7 +82,7 @@ def _one_line(error: ValidationError, document: Any) -> str:
         mistakes.setdefault(_key(details, document), []).append(details)
     key, first = next(iter(mistakes.items()))
     more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
-    return f"{key}{': ' if key else ''}{_message(first)}{more}"
+    return " ".join(f"{key}{': ' if key else ''}{_message(first)}{more}".split())
 
 
 def _key(details: ErrorDetails, document: Any) -> str:

@@ -116,16 +116,16 @@ def test_a_dry_run_prints_the_plan(tiny_experiment, tmp_path):
 
 
 def test_failed_trials_give_exit_code_1(tiny_experiment, tmp_path, monkeypatch):
-    from nvreg.sweep import runner
+    from nvreg.sweep.worker import Worker
 
-    measure = runner.measure
+    measured = Worker._measured
 
-    def failing(workbench, settings, keep):
-        if settings.is_identity:
-            return measure(workbench, settings, keep)
+    def failing(self, job, step):
+        if job.setting is None:
+            return measured(self, job, step)
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(runner, "measure", failing)
+    monkeypatch.setattr(Worker, "_measured", failing)
     result = run("sweep", "--config", tiny_experiment, "--output", tmp_path / "output", "--trials", 1)
     assert result.exit_code == 1
     assert "1 of 2 trials completed, 1 failed" in result.stderr
@@ -192,7 +192,25 @@ MISTAKES = {
     ),
     "role the model has not": (
         sweep("sweep.space.tau_sigma.head=[0, 1]"),
-        "sweep.space.tau_sigma.head: expected a role of this model (encoder, cross, decoder)",
+        "space.tau_sigma: expected roles among encoder, cross, decoder, received 'head'",
+    ),
+    "layers the model has not": (
+        sweep("sweep.space.tau_mu={cross: {layers: [1, 1, 0.5]}}"),
+        "sweep.space.tau_mu.cross: expected 2 values, one a layer, received 3",
+    ),
+    "a metric of another task": (
+        sweep("evaluation.metrics=[accuracy]"),
+        "expected some of nll, perplexity, bits-per-character, bleu, chrf",
+    ),
+    "workers of one process": (
+        lambda files: [*sweep()(files), "--workers", "2"],
+        "expected --workers, --cpus-per-worker and --ray-address only with --executor ray",
+    ),
+    "weights to solve for without training text": (
+        sweep(
+            "data.in_domain.train=null", "prior={kind: gaussian}", "sweep.space={prior_weight: [0.1, 0.2]}"
+        ),
+        "expected data.in_domain.train, which prior_weight is calibrated on",
     ),
     "unreachable hub model": (sweep("model.path=organisation/model"), "local directory"),
     "unreachable hub data": (
@@ -301,11 +319,11 @@ def test_a_mistake_is_one_line_and_exit_code_2(files, tmp_path, monkeypatch, mis
 def test_a_mistake_at_the_shell_prints_nothing_but_its_line(files, tmp_path):
     command = [
         Path(sys.executable).with_name("nvreg"),
-        *sweep("sweep.space.tau_mu={head: 0.5}")(files | {"output": tmp_path / "output"}),
+        *sweep("sweep.space.tau_mu={cross: {layers: [1, 1, 0.5]}}")(files | {"output": tmp_path / "output"}),
     ]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2
     assert result.stdout == ""
     first, second = result.stderr.splitlines()
     assert first == "loading model and data"
-    assert second.startswith("nvreg: sweep.space.tau_mu.head: expected a role of this model (encoder, cross,")
+    assert second.startswith("nvreg: sweep.space.tau_mu.cross: expected 2 values, one a layer, received 3")
