@@ -96,7 +96,12 @@ def dropout_sites(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> list[D
     places = _places(model.base_model)
     rates = {name: 0.4 * (number + 1) / len(places) for number, name in enumerate(places)}
     layer_drops = {name: 0.0 for name in _numbers(model, "layerdrop")}
-    with _running(model), rates_set(model.base_model, rates), rates_set(model, layer_drops), _Reads() as read:
+    with (
+        _running(model),
+        _rates_set(model.base_model, rates),
+        _rates_set(model, layer_drops),
+        _Reads() as read,
+    ):
         model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
     name_of = {rate: name for name, rate in rates.items()}
     names = [name_of[rate] for rate in dict.fromkeys(read.rates) if rate in name_of]
@@ -127,7 +132,7 @@ def sites_fed_by(model: PreTrainedModel, tensor: Tensor) -> list[str]:
 
 
 @contextmanager
-def rates_set(body: nn.Module, rates: Mapping[str, float]) -> Iterator[None]:
+def _rates_set(body: nn.Module, rates: Mapping[str, float]) -> Iterator[None]:
     """Have other rates for a while; names are relative to ``body``."""
     before = {name: getattr(*_place(body, name)) for name in rates}
     _set(body, rates)

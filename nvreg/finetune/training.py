@@ -54,14 +54,14 @@ def train_seed(bench: Bench, seed: int, directory: Path, progress: Progress) -> 
     best = history.best(training.early_stopping)
     if last_weights != best["step"]:
         trainer.load_weights(checkpoints.at(best["step"]))
-    description = regulariser.describe()
+    applied = regulariser.describe()
     regulariser.detach_()
     trainer.release().save_pretrained(directory)
     bench.tokenizer.save_pretrained(directory)
     write_text(directory / LOG, "".join(json.dumps(entry) + "\n" for entry in history.log))
     manifest = {
         **bench.subject,
-        **description,
+        "applied": applied,
         "seed": seed,
         "seconds": history.seconds,
         "epochs": history.log[-1]["epoch"],

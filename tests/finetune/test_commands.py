@@ -53,6 +53,6 @@ def test_fisher_writes_scores_that_guided_dropout_takes(workshop, tmp_path):
     options = [option for argument in arguments for option in ("--set", argument)]
     result = run("finetune", "--config", workshop / "bart.yaml", "--output", tmp_path / "tuned", *options)
     assert result.exit_code == 0, result.output
-    manifest = json.loads((tmp_path / "tuned/seed-1/training.json").read_text())
+    rates = json.loads((tmp_path / "tuned/seed-1/training.json").read_text())["applied"]["rates"]
     ranked = sorted(document["scores"], key=document["scores"].get)
-    assert sorted(manifest["rates"], key=manifest["rates"].get, reverse=True) == ranked
+    assert sorted(rates, key=rates.get, reverse=True) == ranked

@@ -128,7 +128,7 @@ def test_head_only_leaves_the_body_as_it_was(tuned, workshop):
     after = body_parameters(load_model(directory, "classification"))
     assert same(before, after)
     manifest = json.loads((directory / "training.json").read_text())
-    assert manifest["trained_parameters"] == 2 * (16 + 1) + 16 * (16 + 1)  # classifier and pooler
+    assert manifest["applied"]["trained_parameters"] == 2 * (16 + 1) + 16 * (16 + 1)  # classifier and pooler
 
 
 def test_weight_decay_pulls_the_body_to_the_pretrained_weights(load):
@@ -154,7 +154,7 @@ def test_guided_dropout_refuses_scores_of_another_model(load, workshop):
 
 
 def test_guided_dropout_says_its_rates(tuned):
-    rates = json.loads((tuned("bert", "guided-dropout") / "training.json").read_text())["rates"]
+    rates = json.loads((tuned("bert", "guided-dropout") / "training.json").read_text())["applied"]["rates"]
     assert list(rates) == ["embeddings.dropout"] + [
         f"encoder.layer.{layer}.{site}.dropout"
         for layer in range(3)

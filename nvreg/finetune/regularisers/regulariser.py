@@ -29,13 +29,12 @@ class Regulariser(TrainerCallback, Generic[T]):
     def __init__(self, model: PreTrainedModel, options: T, seed: int) -> None:
         self.model = model
         self.options = options
-        self.seed = seed
 
     def detach_(self) -> None:
         """Leave a plain model with the weights as they are now."""
 
     def describe(self) -> dict[str, Any]:
-        """Return what the manifest says of the method beside its options."""
+        """Return what was applied to this model, for the manifest."""
         return {}
 
     def state(self) -> dict[str, Any]:
