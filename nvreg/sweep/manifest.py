@@ -29,7 +29,8 @@ def context_of(workbench: Workbench, prior: Prior) -> str:
     with smaller ones.
     """
     evaluation = workbench.experiment.evaluation.model_dump(exclude={"batch_tokens"})
-    defaults = workbench.model.generation_config.to_diff_dict()
+    generation = getattr(workbench.model, "generation_config", None)  # only of models that generate
+    defaults = generation.to_diff_dict() if generation else {}
     return digest(
         {
             **_subject(workbench),
