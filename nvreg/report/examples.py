@@ -37,12 +37,15 @@ def examples_section(run: Run, name: str, selection: Selection, count: int) -> l
         f"## Examples that change most ({name})",
         f"Sorted by the change of the example's own {score}, the largest gain first.",
     ]
+    unchanged = []
     for domain, pick in selection.items():
         if len(set(pick.trials)) == 1:
-            blocks.append(f"### {domain}")
-            changed = DataFrame() if pick.is_pretrained else _changed(pick, metric, count)
-            blocks.append("The choice changes nothing." if changed.empty else _table(run, domain, changed))
-    return blocks
+            changed = _changed(pick, metric, count)
+            if changed.empty:
+                unchanged.append(domain)
+            else:
+                blocks += [f"### {domain}", _table(run, domain, changed)]
+    return [*blocks, f"Nothing changes on {', '.join(unchanged)}."] if unchanged else blocks
 
 
 def _metric(run: Run) -> str:
