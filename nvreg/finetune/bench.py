@@ -86,7 +86,8 @@ def open_bench(finetuning: FineTuning) -> Bench:
     )
     classes = None
     if finetuning.task == "classification":
-        labels = [record["label"] for record in load_examples(domain.train, data.columns, ["label"]).records]
+        whole = domain.train.model_copy(update={"limit": None, "seed": None})  # a subset may lack a class
+        labels = [record["label"] for record in load_examples(whole, data.columns, ["label"]).records]
         classes = classes_of(source, labels, data.labels)
     model = load_trainable(source, finetuning.task, tokenizer, classes)
     metrics = _metrics(finetuning)

@@ -216,6 +216,10 @@ def test_a_new_head_has_the_labels_of_the_data(tuned, load):
     assert renamed.model(1).config.id2label == {0: "cold", 1: "warm"}
 
 
+def test_the_head_of_a_subset_has_the_labels_of_all_training_data(load):
+    assert open_bench(load("bert", "plain", "data.in_domain.train.limit=1")).classes == ["aloof", "fond"]
+
+
 def test_numbers_as_labels_are_the_numbers_of_classes(load, tmp_path):
     path = tmp_path / "numbers.jsonl"
     labels = [10, 2, 1, 0, 3, 4, 5, 6, 7, 8, 9]
