@@ -1,4 +1,4 @@
-"""Negative log-likelihood of labels under a model's logits."""
+"""Negative log-likelihood of labels under a model."""
 
 from __future__ import annotations
 
@@ -16,32 +16,40 @@ from nvreg.models.tokens import IGNORED
 _POSITIONS = 256
 
 
-def negative_log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
+def negative_log_likelihood(model: PreTrainedModel, labels: Tensor, **inputs: Any) -> Tensor:
     """Return the summed negative log-likelihood of each row's labels, in nats: [rows], float64, on the CPU.
 
-    Each token's is computed in float32. No more than 256 positions are normalised at a time, and no padding:
-    a copy of all logits in float32 would often be the largest tensor of a run.
+    The model computes logits where something is scored and nowhere else: they are often most of the work and
+    the largest tensor of a run. They are normalised in float32, no more than 256 positions at a time.
 
     Args:
-        logits: [rows, positions, vocabulary], of any dtype.
+        model: of which the output at a position is scored on the label there, unlike a causal model's in
+            Transformers, which is scored on the label one position later.
         labels: [rows, positions], -100 where nothing is scored.
+        inputs: what the model reads, without labels.
     """
+    scored = labels != IGNORED
+    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, hidden: (hidden[0][scored],))
+    try:
+        logits = model(**inputs, use_cache=False).logits
+    finally:
+        hook.remove()
     totals = torch.zeros(len(labels), dtype=torch.float64)
-    rows, positions = (labels != IGNORED).nonzero(as_tuple=True)
-    for row, position in zip(rows.split(_POSITIONS), positions.split(_POSITIONS), strict=True):
-        token = F.cross_entropy(logits[row, position].float(), labels[row, position], reduction="none")
-        totals.index_add_(0, row.cpu(), token.cpu().double())
+    rows = scored.nonzero()[:, 0].cpu()
+    parts = (tensor.split(_POSITIONS) for tensor in (logits, labels[scored], rows))
+    for part, label, row in zip(*parts, strict=True):
+        totals.index_add_(0, row, F.cross_entropy(part.float(), label, reduction="none").cpu().double())
     return totals
 
 
-def decoder_inputs(model: PreTrainedModel, labels: Tensor) -> dict[str, Any]:
-    """Return what has an encoder-decoder model read its labels, [rows, positions], and no more than that.
-
-    Given the labels themselves it would compute a loss too, at a tenth of the decoder's cost; a few models
-    take nothing else.
-    """
-    shift = getattr(model, "prepare_decoder_input_ids_from_labels", None)
-    return {"decoder_input_ids": shift(labels), "use_cache": False} if shift else {"labels": labels}
+def decoder_inputs(model: PreTrainedModel, labels: Tensor) -> Tensor:
+    """Return what a decoder reads to predict its labels, [rows, positions], shifted as the model does it."""
+    if hasattr(model, "prepare_decoder_input_ids_from_labels"):
+        shifted: Tensor = model.prepare_decoder_input_ids_from_labels(labels)
+        return shifted
+    start = torch.full_like(labels[:, :1], model.config.decoder_start_token_id)
+    shifted = torch.cat([start, labels[:, :-1]], dim=1)
+    return shifted.masked_fill(shifted == IGNORED, model.config.pad_token_id)
 
 
 class Row(NamedTuple):
@@ -63,8 +71,7 @@ def row_likelihoods(
     """Return the summed negative log-likelihood of each row's labels, in nats: [rows], float64, on the CPU.
 
     Args:
-        model: of which the logits at a position are of the label there, unlike the labels of a causal model
-            in Transformers, which are one position later.
+        model: as for `negative_log_likelihood`.
         rows: each made when it is needed.
         pad_token_id: any token, for what is masked.
         in_batches: calls a function on the positions of batches, given the padded tokens of every row.
@@ -78,8 +85,9 @@ def row_likelihoods(
             for name, tensor in model_inputs([row.inputs for row in made], pad_token_id).items()
         }
         labels = pad([row.labels for row in made], IGNORED).to(model.device)
-        fed = decoder_inputs(model, labels) if model.config.is_encoder_decoder else {"use_cache": False}
-        totals[indices] = negative_log_likelihood(model(**inputs, **fed).logits, labels)
+        if model.config.is_encoder_decoder:
+            inputs["decoder_input_ids"] = decoder_inputs(model, labels)
+        totals[indices] = negative_log_likelihood(model, labels, **inputs)
 
     with torch.inference_mode():
         in_batches([max(map(len, make())) for make in rows], run)

@@ -122,9 +122,13 @@ class SequenceToSequence(Task[EncodedPairs]):
             labels = inputs.pop("labels")
             states = kept.of(model, inputs)
             if "likelihood" in self._groups:
-                fed = {"attention_mask": inputs["attention_mask"], **decoder_inputs(model, labels)}
-                logits = model(encoder_outputs=(states,), **fed).logits
-                nats[indices] = negative_log_likelihood(logits, labels)
+                nats[indices] = negative_log_likelihood(
+                    model,
+                    labels,
+                    encoder_outputs=(states,),
+                    attention_mask=inputs["attention_mask"],
+                    decoder_input_ids=decoder_inputs(model, labels),
+                )
             if self._generates:
                 for index, text in zip(indices, self._generate(model, inputs, states), strict=True):
                     predictions[index] = text
