@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 
 from nvreg.attention.settings import Settings
@@ -27,13 +28,20 @@ def save_pretrained(model: PreTrainedModel, path: str | Path) -> None:
     `from_pretrained` the converted one.
 
     Raises:
-        UserError: if it has adapters (LoRA) that are not merged: they are no part of a checkpoint.
+        UserError: if it has adapters (LoRA) that are not merged, or quantised weights: neither is part of a
+            checkpoint.
         ValueError: if the model is not converted.
     """
     if not is_converted(model):
         raise ValueError("expected a converted model; call convert_(model, prior, settings) first")
     if getattr(model, "peft_config", None):
         raise UserError("expected a model without adapters, got some; merge them with merge_and_unload()")
+    for name, weight in model.named_parameters():
+        if type(weight) is not nn.Parameter:
+            raise UserError(
+                f"expected plain weights, received {type(weight).__name__} for {name}; save the model before "
+                "it is quantised, and quantise what nvreg.from_pretrained returns"
+            )
     path = Path(path)
     model.save_pretrained(path)
     next(iter(attention_modules(model).values()))[1].nv.prior.save(path / PRIOR_FILE)

@@ -181,6 +181,19 @@ def test_a_quantised_model(architecture, quantise, is_converted_first):
     assert_close(model(**inputs).logits, expected, **FLOAT32)
 
 
+@of("llama")
+def test_quantised_weights_are_not_saved(architecture, tmp_path):
+    class Int8Tensor(torch.Tensor):
+        """As torchao keeps its weights: a subclass, which makes no nn.Parameter."""
+
+    model = converted(architecture.build())
+    weight = model.model.layers[0].mlp.up_proj.weight
+    model.model.layers[0].mlp.up_proj.weight = nn.Parameter(weight.as_subclass(Int8Tensor))
+    with pytest.raises(nvreg.UserError, match=r"plain weights, received Int8Tensor for .*up_proj"):
+        nvreg.save_pretrained(model, tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+
+
 class Packed(nn.Module):
     """A projection that holds integers alone."""
 
