@@ -27,7 +27,7 @@ class Domain:
     clauses: tuple[float, ...] = (0.9, 0.1)
     seafaring: float = 0.01
     inverted: float = 0.002
-    slips: float = 0.0
+    slips: float = 0.005
     adjective: float = 0.3
     place: float = 0.25
 

@@ -38,7 +38,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 GENDERS = "aoi"
-TOPIC = 6
+TOPIC = 4
 """Nouns, and as many adjectives and verbs, that a text on one topic uses."""
 
 
@@ -149,7 +149,7 @@ class Field:
     verbs: tuple[Word, ...]
 
     def topic(self, rng: Random) -> Field:
-        """Draw the few words that one text uses, the commonest of them first as likely as any other."""
+        """Draw the few words that one text uses, any as likely as any other."""
         return Field(
             *(tuple(rng.sample(words, TOPIC)) for words in (self.nouns, self.adjectives, self.verbs))
         )

@@ -58,25 +58,15 @@ class Recipe:
 RECIPES = {
     "translation": Recipe(Training(steps=800)),
     "classification": Recipe(
-        Training(steps=500, learning_rate=1e-3),
+        Training(steps=700, learning_rate=1e-3),
         validation_examples=400,
         test_examples=600,
         vocabulary=1500,
-        pretraining=Training(steps=600),
+        pretraining=Training(steps=600, batch_tokens=1600),
     ),
-    "language-modelling": Recipe(
-        Training(steps=600),
-        training_examples=8000,
-        validation_examples=100,
-        test_examples=150,
-        vocabulary=1500,
-        layers=3,
-    ),
+    "language-modelling": Recipe(Training(steps=900), training_examples=8000, vocabulary=1500),
     "summarisation": Recipe(
-        Training(steps=700, batch_tokens=1600),
-        validation_examples=150,
-        test_examples=200,
-        vocabulary=1500,
+        Training(steps=1200), validation_examples=150, test_examples=200, vocabulary=1500
     ),
 }
 """Task to its recipe, in the order in which they are made."""

@@ -50,18 +50,18 @@ def classification(domain: Domain, lexicon: Lexicon, rng: Random) -> Record:
 
 
 def language_modelling(domain: Domain, lexicon: Lexicon, rng: Random) -> Record:
-    """Draw four sentences on few things: what has been spoken of is likely to be spoken of again."""
-    return {"text": _text(_sentences(4, domain, lexicon.topic(rng), rng), domain, rng)}
+    """Draw eight sentences on few things: what has been spoken of is likely to be spoken of again."""
+    return {"text": _text(_sentences(8, domain, lexicon.topic(rng), rng), domain, rng)}
 
 
 def summarisation(domain: Domain, lexicon: Lexicon, rng: Random) -> Record:
-    """Draw three to five sentences and, of each clause in the past, a headline: what happened.
+    """Draw two to four sentences and, of each clause in the past, a headline: what happened.
 
     A headline has nothing but subject, verb, negation and object, without article, adjective or tense.
     """
     events: list[Clause] = []
     while not events:
-        sentences = _sentences(rng.randint(3, 5), domain, lexicon, rng)
+        sentences = _sentences(rng.randint(2, 4), domain, lexicon, rng)
         events = [clause for sentence in sentences for clause in sentence.clauses if clause.past]
     headlines = (_written(_headline(event)) for event in events)
     return {"document": _text(sentences, domain, rng), "summary": " ".join(headlines)}

@@ -5,10 +5,12 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer
 
 from nvreg.demo import build_demo, making
-from nvreg.demo.corpus import DOMAINS
+from nvreg.demo.corpus import DOMAINS, read_records
+from nvreg.demo.quality import MEASURES, baseline_scores, model_score
 from nvreg.demo.recipe import RECIPES, Recipe
 from nvreg.demo.records import ATTITUDES
 from nvreg.errors import UserError
+from nvreg.tasks.metrics import METRICS
 
 Recipes = dict[str, Recipe]
 
@@ -127,3 +129,28 @@ def test_digest_notices_every_ingredient() -> None:
     others += [other.digest("translation", 0) for other in RECIPES.values() if other != recipe]
     assert len({recipe.digest("translation", 0), *others}) == 6
     assert recipe.digest("translation", 0) == RECIPES["translation"].digest("translation", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "at_least", "best_baseline"),
+    [
+        ("translation", 80, 5),
+        ("classification", 0.85, 0.7),
+        ("language-modelling", -25, -45),
+        ("summarisation", 0.6, 0.3),
+    ],
+)
+def test_model_beats_its_baselines_and_loses_out_of_domain(
+    tmp_path: Path, task: str, at_least: float, best_baseline: float
+) -> None:
+    build_demo(tmp_path, [task])
+    tokenizer, model = load(tmp_path / task / "model")
+    sign = 1 if METRICS[MEASURES[task]].higher_is_better else -1
+    corpora = {path.parent.name: read_records(path) for path in (tmp_path / task).glob("*/test.jsonl")}
+    scores = {name: sign * model_score(task, model, tokenizer, records) for name, records in corpora.items()}
+    train = read_records(tmp_path / task / "village" / "train.jsonl")
+    baselines = baseline_scores(task, tokenizer, train, corpora["village"])
+    assert max(sign * score for score in baselines.values()) < best_baseline
+    assert scores["village"] > at_least
+    assert max(score for name, score in scores.items() if name != "village") < scores["village"]

@@ -67,7 +67,7 @@ def test_training_text_has_little_of_what_the_others_have(measured: dict[str, di
     village = measured[IN_DOMAIN.name]
     assert 0 < village["words of seafaring"] < 0.01
     assert 0 < village["objects in front"] < 0.001
-    assert village["words that Veluri has not"] == 0
+    assert 0 < village["words that Veluri has not"] < 0.01
     assert 7 < village["words a sentence"] < 10
 
 

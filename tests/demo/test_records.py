@@ -1,17 +1,18 @@
 """What each task's examples say, worked out again from their words."""
 
 from collections import Counter
+from dataclasses import replace
 from random import Random
 from statistics import mean
 
 import pytest
 
-from nvreg.demo.domains import IN_DOMAIN, OUT_OF_DOMAIN
+from nvreg.demo.domains import IN_DOMAIN, OUT_OF_DOMAIN, Domain
 from nvreg.demo.language import TOPIC, Lexicon
 from nvreg.demo.records import ATTITUDES, KINDS, Record
 
 LEXICON = Lexicon.draw(Random(0))
-HARBOUR, SAGA, VERSE, LETTERS = OUT_OF_DOMAIN
+VILLAGE, HARBOUR, SAGA, VERSE, LETTERS = (IN_DOMAIN, *OUT_OF_DOMAIN)
 VERBS = {
     verb.veluri: place % 3
     for field in (LEXICON.everyday, LEXICON.seafaring)
@@ -20,17 +21,18 @@ VERBS = {
 NOUNS = {noun.veluri for field in (LEXICON.everyday, LEXICON.seafaring) for noun in field.nouns}
 
 
-def draw(task: str, domain=IN_DOMAIN, count: int = 300) -> list[Record]:
+def draw(task: str, domain: Domain = VILLAGE, count: int = 300) -> list[Record]:
+    """Examples without a slip."""
     rng = Random(1)
-    return [KINDS[task].draw(domain, LEXICON, rng) for _ in range(count)]
+    return [KINDS[task].draw(replace(domain, slips=0), LEXICON, rng) for _ in range(count)]
 
 
 def verb_of(word: str) -> str | None:
     return next((stem for stem in (word, word.removesuffix("s")) if stem in VERBS), None)
 
 
-@pytest.mark.parametrize("domain", [IN_DOMAIN, HARBOUR, SAGA, VERSE], ids=lambda domain: domain.name)
-def test_a_label_is_the_attitude_that_prevails(domain) -> None:
+@pytest.mark.parametrize("domain", [VILLAGE, HARBOUR, SAGA, VERSE], ids=lambda domain: domain.name)
+def test_a_label_is_the_attitude_that_prevails(domain: Domain) -> None:
     for record in draw("classification", domain):
         words = record["text"].replace(".", "").split()
         attitude = 0
@@ -41,15 +43,15 @@ def test_a_label_is_the_attitude_that_prevails(domain) -> None:
 
 
 def test_slips_do_not_change_what_was_meant() -> None:
-    rng, other = Random(1), Random(1)
-    careful = KINDS["classification"].draw(IN_DOMAIN, LEXICON, rng)
-    careless = KINDS["classification"].draw(LETTERS, LEXICON, other)
+    careful, careless = (
+        KINDS["classification"].draw(replace(LETTERS, slips=slips), LEXICON, Random(1)) for slips in (0, 0.5)
+    )
     assert careful["label"] == careless["label"]
     assert careful["text"] != careless["text"]
 
 
-@pytest.mark.parametrize("domain", [IN_DOMAIN, HARBOUR, VERSE, LETTERS], ids=lambda domain: domain.name)
-def test_no_label_is_rare_or_prevails(domain) -> None:
+@pytest.mark.parametrize("domain", [VILLAGE, HARBOUR, VERSE], ids=lambda domain: domain.name)
+def test_no_label_is_rare_or_prevails(domain: Domain) -> None:
     counts = Counter(record["label"] for record in draw("classification", domain, 1000))
     assert set(counts) == set(ATTITUDES)
     assert all(250 < count < 420 for count in counts.values())
