@@ -83,7 +83,10 @@ class Record:
 
     def start_encoder(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note which tokens of an encoder's batch are real; a hook for encoders that run by themselves."""
-        self._masks["encoder"] = kwargs["attention_mask"].bool()
+        mask = kwargs.get("attention_mask")
+        if mask is None:
+            mask = torch.ones_like(kwargs["input_ids"])
+        self._masks["encoder"] = mask.bool()
 
     def observe(self, site: Site, gate: Tensor | None, token_share: float) -> None:
         """Add one site's weights of the prior, shape (batch, heads, queries), or None for weight 0."""
