@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 
-from nvreg.parameters import ROLES
 from nvreg.errors import UserError
 from nvreg.models.adapter import Adapter
 from nvreg.models.layouts.bart import BartAdapter
@@ -23,6 +22,7 @@ from nvreg.models.layouts.neox import NeoXAdapter, Phi3Adapter
 from nvreg.models.layouts.opt import OPTAdapter
 from nvreg.models.layouts.t5 import T5Adapter, UMT5Adapter
 from nvreg.models.state import NVForward, Site
+from nvreg.parameters import ROLES
 
 ADAPTERS: tuple[Adapter, ...] = (
     BartAdapter(),
