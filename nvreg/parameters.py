@@ -98,9 +98,7 @@ class Setting:
         """Return, as JSON-safe data, what differs from identity in a role."""
         values = {name: self.values(name, role) for name in self.parameters}
         return {
-            name: _plain(value)
-            for name, value in values.items()
-            if value != self.parameters[name].identity
+            name: _plain(value) for name, value in values.items() if value != self.parameters[name].identity
         }
 
     def check(self, layers: Mapping[str, int]) -> None:
