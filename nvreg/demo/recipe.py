@@ -66,7 +66,7 @@ RECIPES = {
     ),
     "language-modelling": Recipe(Training(steps=900), training_examples=8000, vocabulary=1500),
     "summarisation": Recipe(
-        Training(steps=1200), validation_examples=150, test_examples=200, vocabulary=1500
+        Training(steps=1500), validation_examples=150, test_examples=200, vocabulary=1500
     ),
 }
 """Task to its recipe, in the order in which they are made."""
