@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nvreg.attention.kernel import attention_with_lse
@@ -68,17 +69,15 @@ class TokenMap(NamedTuple):
 
 
 class PriorSlot(NamedTuple):
-    """The prior component of a site, in the space of its query heads, whatever the setting (section 4).
+    """The prior component of a site, whatever the setting (section 4): from queries to its value and logit.
 
     Attributes:
-        key: ``c k_0``, shape (heads, e), in float32 at least.
-        value: ``v_0``, shape (heads, e).
-        query_map: transposed M0, shape (heads, e, e), or None for 0.
+        query_map: transposed M0, behind it ``c k_0``, shape (heads, e, e + 1), in float32 at least.
+        offset: ``v_0``, behind it 0, shape (heads, 1, e + 1), in the same dtype.
     """
 
-    key: Tensor
-    value: Tensor
-    query_map: Tensor | None
+    query_map: Tensor
+    offset: Tensor
 
 
 class Parameters(NamedTuple):
@@ -165,7 +164,7 @@ def prepare(
     log_spread = b0.log() - b1.log() if interpolates else 0.0
     log_mass -= float((mu_0.square() / b0 + log_spread).sum()) / 2
     if settings.has_prior and slot is None:
-        slot = prior_slot(moments, scale, key, value, groups=groups, dtype=dtype, interpolates=interpolates)
+        slot = prior_slot(moments, scale, key, value, groups=groups, interpolates=interpolates)
     return Parameters(
         tokens,
         slot if settings.has_prior else None,
@@ -182,19 +181,16 @@ def prior_slot(
     value: Projection,
     *,
     groups: int,
-    dtype: torch.dtype,
     interpolates: bool = True,
 ) -> PriorSlot:
     """Return the prior component, which no setting changes; arguments as in `prepare`."""
     wide, device = key.weight.dtype, key.weight.device
     b0 = moments.variance + 1 / scale
     seen = (moments.mean / scale / b0).to(device, wide)
-    ratio = (moments.variance / b0).to(device, wide)
-    return PriorSlot(
-        key=(scale * key(seen)).repeat_interleave(groups, 0),
-        value=value(seen).repeat_interleave(groups, 0).to(dtype),
-        query_map=interpolation_map(ratio, key, value, groups).to(dtype) if interpolates else None,
-    )
+    ratio = (moments.variance / b0 if interpolates else torch.zeros_like(b0)).to(device, wide)
+    logit = (scale * key(seen)).repeat_interleave(groups, 0).unsqueeze(-1)
+    offset = F.pad(value(seen), (0, 1)).repeat_interleave(groups, 0).unsqueeze(1)
+    return PriorSlot(torch.cat([interpolation_map(ratio, key, value, groups), logit], dim=-1), offset)
 
 
 def attend(
@@ -238,27 +234,29 @@ def attend(
     if parameters.temperature != 1:
         scale, mask = scale / parameters.temperature, _tempered(mask, parameters.temperature)
 
-    def attended(value: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        return attention_with_lse(
-            turned, key, value, scale, bias=bias, mask=mask, is_causal=is_causal, need_weights=need_weights
-        )
-
-    output, lse, weights = attended(value)
+    output, lse, mean_columns, weights = attention_with_lse(
+        turned,
+        key,
+        value,
+        scale,
+        columns=columns,
+        bias=bias,
+        mask=mask,
+        is_causal=is_causal,
+        need_weights=need_weights,
+    )
     prior = parameters.prior
     gate = None
     if parameters.query_map is not None:
         relative = query
-        if rotation is not None and columns is not None:
-            relative = rotation.relative(query, attended(columns)[0][..., : 2 * rotation.cos.shape[-1]])
+        if rotation is not None and mean_columns is not None:
+            relative = rotation.relative(turned, mean_columns)
         output = output + _map_queries(relative, parameters.query_map)
     if prior is not None:
-        logit = (query.to(prior.key.dtype) * prior.key[:, None]).sum(-1) + parameters.log_mass
-        odds = logit - lse
+        seen = _map_queries(query, prior.query_map, prior.offset)
+        odds = seen[..., -1] + parameters.log_mass - lse
         gate = torch.sigmoid(odds if solve is None else odds - solve(odds))
-        prior_output = prior.value[:, None]
-        if prior.query_map is not None:
-            prior_output = _map_queries(query, prior.query_map) + prior_output
-        output = torch.lerp(output, prior_output, gate.to(output.dtype).unsqueeze(-1))
+        output = torch.lerp(output, seen[..., :-1].to(output.dtype), gate.to(output.dtype).unsqueeze(-1))
     if weights is not None:
         first = torch.zeros_like(lse) if gate is None else gate
         weights = torch.cat(
@@ -267,11 +265,12 @@ def attend(
     return output, weights, gate
 
 
-def _map_queries(query: Tensor, query_map: Tensor) -> Tensor:
+def _map_queries(query: Tensor, query_map: Tensor, offset: Tensor | None = None) -> Tensor:
     """Multiply each head's queries by its matrix, in one batched product over heads."""
     batch, heads, queries, width = query.shape
-    flat = query.transpose(0, 1).reshape(heads, batch * queries, width)
-    return torch.bmm(flat, query_map.to(query.dtype)).view(heads, batch, queries, -1).transpose(0, 1)
+    flat = query.to(query_map.dtype).transpose(0, 1).reshape(heads, batch * queries, width)
+    mapped = torch.bmm(flat, query_map) if offset is None else torch.baddbmm(offset, flat, query_map)
+    return mapped.view(heads, batch, queries, -1).transpose(0, 1)
 
 
 def _tempered(mask: Tensor | None, temperature: float) -> Tensor | None:

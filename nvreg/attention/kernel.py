@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_CPU_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+_HALF = (torch.bfloat16, torch.float16)
+_QUERIES = 64
+_ENTRIES = {"cpu": 2**19, "cuda": 2**27}
+"""Of a map of queries and keys that is computed at once: on a CPU, what stays in the cache of a core."""
+
+
+class Attended(NamedTuple):
+    """What plain attention makes of its values.
+
+    Attributes:
+        output: in the shape of the queries.
+        lse: log-sum-exp of the logits, shape (batch, heads, queries), in float32 at least: about the lowest
+            float where a query sees no key.
+        columns: means of the columns, shape (batch, heads, queries, r), or None.
+        weights: shape (batch, heads, queries, keys), or None.
+    """
+
+    output: Tensor
+    lse: Tensor
+    columns: Tensor | None
+    weights: Tensor | None
 
 
 def attention_with_lse(
@@ -15,49 +37,63 @@ def attention_with_lse(
     value: Tensor,
     scale: float,
     *,
+    columns: Tensor | None = None,
     bias: Tensor | None = None,
     mask: Tensor | None = None,
     is_causal: bool = False,
     need_weights: bool = False,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return softmax attention, the log-sum-exp of its logits and, where asked for, its weights.
+) -> Attended:
+    """Run softmax attention.
 
-    The flash kernel serves where nothing is differentiated and no weights are wanted; its gradient
-    leaves the log-sum-exp out, so everything else is computed plainly.
+    The flash kernel serves where nothing is differentiated, as its gradient leaves the log-sum-exp out, where
+    there are values alone, and for more than one query: in half precision it takes several times as long for
+    one as plain products do. Everything else is computed plainly, in blocks.
 
     Args:
         query: shape (batch, heads, queries, e).
         key: shape (batch, key heads, keys, e); each key head serves consecutive query heads.
         value: shape of key.
         scale: multiplies ``q . k``.
+        columns: more values, the same for all heads, shape (batch, keys, r).
         bias: added to the logits, shape (batch, 1, 1, keys), in float32 at least.
         mask: bool (True is seen) or additive, broadcastable to (batch, heads, queries, keys).
-        is_causal: query m sees keys 0..m only; not together with a mask.
+        is_causal: query m sees keys 0..m only, of which there are as many; not together with a mask.
         need_weights: return the weights too.
-
-    Returns:
-        Output in the shape of query; log-sum-exp, shape (batch, heads, queries), in float32 at least: about
-        the lowest float where a query sees no key; weights, shape (batch, heads, queries, keys), or None.
     """
+    differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
+    is_slow = query.shape[2] == 1 and query.dtype in _HALF
+    if columns is None and query.device.type == "cpu" and not (need_weights or differentiated or is_slow):
+        return _flash(query, key, value, scale, bias, mask, is_causal)
+    added = _added_to_logits(query, mask, bias)
+    if need_weights or differentiated or torch.compiler.is_compiling():
+        attended = _plain(query, key, value, scale, columns, added, is_causal)
+        return attended if need_weights else attended._replace(weights=None)
+    return _blockwise(query, key, value, scale, columns, added, is_causal)
+
+
+def _flash(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    bias: Tensor | None,
+    mask: Tensor | None,
+    is_causal: bool,
+) -> Attended:
+    head_dim = query.shape[-1]
     if bias is not None and _is_shared(query, mask):
         query, key, value = _with_bias_channel(query, key, value, scale, bias)
-        output, lse, weights = attention_with_lse(
-            query, key, value, scale, mask=mask, is_causal=is_causal, need_weights=need_weights
-        )
-        return output[..., :-1], lse, weights
+        bias = None
     added = _added_to_logits(query, mask, bias)
-    differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
-    if query.device.type == "cpu" and query.dtype in _CPU_DTYPES and not (need_weights or differentiated):
-        output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            query, key, value, 0.0, is_causal, attn_mask=added, scale=scale
-        )
-        return output, lse, None
-    return _plain(query, key, value, scale, added, is_causal)
+    output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, key, value, 0.0, is_causal, attn_mask=added, scale=scale
+    )
+    return Attended(output[..., :head_dim], lse, None, None)
 
 
 def _is_shared(query: Tensor, mask: Tensor | None) -> bool:
     """Whether a map of queries and keys serves every row of the batch, until a bias is added to it."""
-    if mask is None or mask.dtype == torch.bool or query.dtype not in _CPU_DTYPES[:2]:
+    if mask is None or mask.dtype == torch.bool or query.dtype in _HALF:
         return False
     return mask.shape[-2] > 1 and (mask.ndim < 4 or mask.shape[0] < query.shape[0])
 
@@ -84,18 +120,72 @@ def _added_to_logits(query: Tensor, mask: Tensor | None, bias: Tensor | None) ->
     return torch.where(mask, seen, floor)
 
 
+def _blockwise(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    columns: Tensor | None,
+    added: Tensor | None,
+    is_causal: bool,
+) -> Attended:
+    """Compute attention plainly, some rows and queries at a time."""
+    batch, heads, queries, _ = query.shape
+    keys = key.shape[2]
+    entries = _ENTRIES.get(query.device.type, _ENTRIES["cuda"])
+    rows = max(1, entries // (heads * min(queries, _QUERIES) * keys))
+    if queries <= _QUERIES and batch <= rows:
+        return _plain(query, key, value, scale, columns, added, is_causal)._replace(weights=None)
+    wide = torch.promote_types(query.dtype, torch.float32)
+    key = key.to(wide)
+    added = None if added is None else added.expand(batch, heads, queries, keys)
+    output, lse = torch.empty_like(query), query.new_empty(query.shape[:3], dtype=wide)
+    means = None if columns is None else columns.new_empty(*query.shape[:3], columns.shape[-1])
+    for start in range(0, batch, rows):
+        row = slice(start, start + rows)
+        for first in range(0, queries, _QUERIES):
+            some = slice(first, min(first + _QUERIES, queries))
+            seen = slice(some.stop if is_causal else keys)
+            block = _plain(
+                query[row, :, some],
+                key[row, :, seen],
+                value[row, :, seen],
+                scale,
+                None if columns is None else columns[row, seen],
+                None if added is None else added[row, :, some, seen],
+                is_causal,
+            )
+            for whole, part in ((output, block.output), (lse, block.lse), (means, block.columns)):
+                if whole is not None and part is not None:
+                    whole[row, :, some] = part
+    return Attended(output, lse, means, None)
+
+
 def _plain(
-    query: Tensor, key: Tensor, value: Tensor, scale: float, added: Tensor | None, is_causal: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    groups = query.shape[1] // key.shape[1]
-    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float,
+    columns: Tensor | None,
+    added: Tensor | None,
+    is_causal: bool,
+) -> Attended:
+    """Compute attention as it is defined; where it is causal, the last query sees the last key."""
+    batch, heads, queries, width = query.shape
+    key_heads, keys = key.shape[1:3]
     wide = torch.promote_types(query.dtype, torch.float32)  # float16 does not hold every product
-    logits = scale * query.to(wide) @ key.to(wide).transpose(-1, -2)
+    grouped = (scale * query.to(wide)).reshape(batch, key_heads, -1, width)
+    logits = (grouped @ key.to(wide).transpose(-1, -2)).view(batch, heads, queries, keys)
     if added is not None:
-        logits = logits + added
+        logits += added
     if is_causal:
-        future = torch.ones(logits.shape[-2:], dtype=torch.bool, device=logits.device).triu(1)
-        logits = logits.masked_fill(future, -torch.inf)
+        future = torch.ones(queries, queries, dtype=torch.bool, device=logits.device).triu(1)
+        logits[..., keys - queries :].masked_fill_(future, -torch.inf)
     weights = logits.softmax(-1)
     lse = logits.amax(-1) - weights.amax(-1).log()  # without another map of all queries and keys
-    return weights.to(value.dtype) @ value, lse, weights.to(value.dtype)
+    weights = weights.to(value.dtype)
+    output = (weights.view(batch, key_heads, -1, keys) @ value).view(batch, heads, queries, -1)
+    means = None
+    if columns is not None:
+        means = (weights.flatten(1, 2) @ columns).view(batch, heads, queries, -1)
+    return Attended(output, lse, means, weights)

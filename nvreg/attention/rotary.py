@@ -18,7 +18,8 @@ class Rotation(NamedTuple):
     """The rotation of each token's query and key, over the first r of e dimensions.
 
     Attributes:
-        cos: cosine of position times frequency, shape (batch, 1, tokens, r / 2), without attention factor.
+        cos: cosine of position times frequency, for both dimensions of every pair, shape
+            (batch, 1, tokens, r), without attention factor.
         sin: sine, the same shape.
         interleaved: whether dimensions 2j and 2j + 1 form a pair (GPT-J), or j and j + r / 2 (Llama).
     """
@@ -29,38 +30,58 @@ class Rotation(NamedTuple):
 
     def __call__(self, vectors: Tensor) -> Tensor:
         """Rotate queries or keys, shape (batch, heads, tokens, e)."""
-        return self._turn(vectors, self.cos, self.sin)
+        turned = vectors[..., : self.cos.shape[-1]]
+        first, second = self._unpaired(turned)
+        turned = torch.addcmul(turned * self.cos, self._paired(-second, first), self.sin)
+        return _with_rest(turned, vectors)
 
     def columns(self, batch: int, heads: int) -> Tensor:
-        """Return what to attend to for the mean rotation: cosines and sines, (batch, heads, tokens, r)."""
-        return torch.cat([self.cos, self.sin], dim=-1).expand(batch, heads, -1, -1)
+        """Return what to attend to for the mean rotation, the cosines and sines of all pairs.
 
-    def relative(self, query: Tensor, mean_columns: Tensor) -> Tensor:
-        """Rotate queries by their position relative to the mean rotation of their keys.
+        They are the same for all heads, each of which holds a share of them: shape (batch, heads, tokens, s),
+        where ``heads * s`` is r, or a little more.
+        """
+        columns = torch.cat([self._unpaired(each[:, 0])[0] for each in (self.cos, self.sin)], dim=-1)
+        if missing := -columns.shape[-1] % heads:
+            columns = F.pad(columns, (0, missing))
+        return columns.unflatten(-1, (heads, -1)).transpose(1, 2).expand(batch, -1, -1, -1)
+
+    def relative(self, turned: Tensor, mean_columns: Tensor) -> Tensor:
+        """Turn rotated queries back by the mean rotation of their keys.
 
         Args:
-            query: unrotated, shape (batch, heads, queries, e).
-            mean_columns: attended `columns`, shape (batch, heads, queries, r).
+            turned: queries, rotated, shape (batch, heads, queries, e).
+            mean_columns: attended columns, from `split_columns`, shape (batch, heads, queries, r or more).
         """
-        cos, sin = mean_columns.chunk(2, dim=-1)
-        return self._turn(query, self.cos * cos + self.sin * sin, self.sin * cos - self.cos * sin)
+        first, second = self._unpaired(turned[..., : self.cos.shape[-1]])
+        cos, sin, *_ = mean_columns.split(first.shape[-1], dim=-1)
+        back = self._paired(
+            torch.addcmul(first * cos, second, sin), torch.addcmul(second * cos, first, sin, value=-1)
+        )
+        return _with_rest(back, turned)
 
-    def _turn(self, vectors: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        half = self.cos.shape[-1]
-        turned, passed = vectors[..., : 2 * half], vectors[..., 2 * half :]
+    def _unpaired(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the first and the second dimension of every pair."""
         if self.interleaved:
-            first, second = turned[..., ::2], turned[..., 1::2]
-            turned = torch.stack([first * cos - second * sin, second * cos + first * sin], dim=-1).flatten(-2)
-        else:
-            first, second = turned.split(half, dim=-1)
-            turned = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
-        turned = turned.to(vectors.dtype)  # some models keep cosines in float32
-        return torch.cat([turned, passed], dim=-1) if passed.shape[-1] else turned
+            return vectors[..., ::2], vectors[..., 1::2]
+        half = vectors.shape[-1] // 2
+        return vectors[..., :half], vectors[..., half:]
+
+    def _paired(self, first: Tensor, second: Tensor) -> Tensor:
+        if self.interleaved:
+            return torch.stack([first, second], dim=-1).flatten(-2)
+        return torch.cat([first, second], dim=-1)
 
 
 def split_columns(value: Tensor, head_dim: int) -> tuple[Tensor, Tensor | None]:
-    """Separate values from the `Rotation.columns` cached behind them; columns are padded to width e."""
+    """Separate values from the `Rotation.columns` cached behind them, here (batch, keys, r or more)."""
     if value.shape[-1] == head_dim:
         return value, None
-    columns = value[..., head_dim:]
-    return value[..., :head_dim], F.pad(columns, (0, head_dim - columns.shape[-1]))
+    return value[..., :head_dim], value[..., head_dim:].transpose(1, 2).flatten(2)
+
+
+def _with_rest(turned: Tensor, vectors: Tensor) -> Tensor:
+    """Append the dimensions that are not rotated; some models keep cosines in float32."""
+    turned = turned.to(vectors.dtype)
+    rotated = turned.shape[-1]
+    return turned if rotated == vectors.shape[-1] else torch.cat([turned, vectors[..., rotated:]], dim=-1)

@@ -111,7 +111,6 @@ def affine_map(linear: Any, width: int) -> tuple[Tensor, Tensor]:
     return (linear(vectors).to(wide) - bias).T, bias[0]
 
 
-@torch.no_grad()
 def revision(linear: Any, width: int) -> tuple[Any, ...]:
     """Return what changes whenever a projection makes something else of its input.
 
@@ -119,8 +118,9 @@ def revision(linear: Any, width: int) -> tuple[Any, ...]:
     or merged without a trace on their tensors.
     """
     if is_plain(linear):
-        return tuple(map(_version, linear.parameters()))
-    return tuple(linear(torch.arange(1, 1 + width, **_kind(linear)).cos()[None])[0].tolist())
+        return _version(linear.weight), linear.bias is not None and _version(linear.bias)
+    with torch.no_grad():
+        return tuple(linear(torch.arange(1, 1 + width, **_kind(linear)).cos()[None])[0].tolist())
 
 
 def _kind(linear: Any) -> dict[str, Any]:

@@ -52,8 +52,8 @@ def _attach_bias(key: Tensor, bias: Tensor | None) -> Tensor:
     """Append the bits of a bias in float32 or float64 to every head's key: one or two channels."""
     if bias is None:
         return key
-    channels = bias.flatten(1).unsqueeze(-1).view(key.dtype)
-    return torch.cat([key, channels.unsqueeze(1).expand(-1, key.shape[1], -1, -1)], dim=-1)
+    channels = bias.view(bias.shape[0], 1, -1, 1).view(key.dtype)
+    return torch.cat([key, channels.expand(-1, key.shape[1], -1, -1)], dim=-1)
 
 
 def _detach_bias(key: Tensor, value: Tensor, head_dim: int) -> Components:
@@ -61,5 +61,5 @@ def _detach_bias(key: Tensor, value: Tensor, head_dim: int) -> Components:
     if key.shape[-1] == head_dim:
         return key, value, None
     wide = torch.promote_types(key.dtype, torch.float32)
-    bias = key[:, 0, :, head_dim:].clone(memory_format=torch.contiguous_format).view(wide)
-    return key[..., :head_dim], value, bias.transpose(-1, -2).unsqueeze(1)
+    bias = key[:, :1, :, head_dim:].contiguous().view(wide)
+    return key[..., :head_dim], value, bias.transpose(-1, -2)

@@ -39,6 +39,5 @@ class SinkState(SiteState):
     def prepare(self, weights: Weights) -> Parameters:
         """Return what the current logit needs."""
         heads, head_dim, _ = weights.key.weight.shape
-        nothing = weights.key.weight.new_zeros(heads * weights.groups, head_dim)
-        slot = PriorSlot(key=nothing, value=nothing.to(weights.dtype), query_map=None)
-        return Parameters(prior=slot, log_mass=self.settings.sink_logit)
+        nothing = weights.key.weight.new_zeros(heads * weights.groups, head_dim, head_dim + 1)
+        return Parameters(prior=PriorSlot(nothing, nothing[:, :1]), log_mass=self.settings.sink_logit)

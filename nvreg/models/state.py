@@ -208,15 +208,11 @@ class NVState(SiteState):
     def prepare(self, weights: Weights) -> Parameters:
         """Return what the current setting needs; the prior's component is kept from one to the next."""
         moments = self.prior[self.site.name]
-        common: dict[str, Any] = {
-            "groups": weights.groups,
-            "dtype": weights.dtype,
-            "interpolates": self._interpolates,
-        }
+        common: dict[str, Any] = {"groups": weights.groups, "interpolates": self._interpolates}
         projections = (weights.scale, weights.key, weights.value)
         if weights.are_new:
             self._slot = prior_slot(moments, *projections, **common)
-        return prepare(moments, self.settings, *projections, **common, slot=self._slot)
+        return prepare(moments, self.settings, *projections, **common, dtype=weights.dtype, slot=self._slot)
 
 
 class NVForward(nn.Module):

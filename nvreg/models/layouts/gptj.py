@@ -32,7 +32,7 @@ class GPTJAdapter(RotaryAdapter):
         **_: Any,
     ) -> tuple[Tensor, Tensor | None]:
         positions = module.embed_positions.to(hidden_states)[position_ids][:, None]
-        sin, cos = positions.chunk(2, dim=-1)
+        sin, cos = positions.repeat_interleave(2, dim=-1).chunk(2, dim=-1)
         rotation = Rotation(cos, sin, interleaved=True)
         return self.attend(
             module, hidden_states, rotation, attention_mask, layer_past, need_weights=output_attentions

@@ -59,7 +59,7 @@ class RotaryAdapter(Adapter):
         """Run the module; ``factor`` is a^2, by which the model scales products of what it rotates."""
         means, bias = module.nv.token_components(hidden_states)
         query, new_key, new_value = self.project(module, hidden_states, means)
-        rotated = 2 * rotation.cos.shape[-1]
+        rotated = rotation.cos.shape[-1]
         if factor != 1 and rotated < query.shape[-1]:  # c a^2 must serve the rest of the head too
             query = torch.cat([query[..., :rotated], query[..., rotated:] / factor], dim=-1)
 
@@ -139,5 +139,5 @@ def attention_factor(config: Any) -> float:
 
 def unit_rotation(cos: Tensor, sin: Tensor, factor: float) -> Rotation:
     """Return a rotation from its cosines and sines times the root of ``factor``, (batch, tokens, r)."""
-    cos, sin = (each[:, None, :, : each.shape[-1] // 2] / factor**0.5 for each in (cos, sin))
+    cos, sin = (each[:, None] if factor == 1 else each[:, None] / factor**0.5 for each in (cos, sin))
     return Rotation(cos, sin)
