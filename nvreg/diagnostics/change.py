@@ -23,7 +23,7 @@ def attention_change(
     """Measure how far each site's output moves, for the inputs that it has in the pretrained model.
 
     Args:
-        model: in evaluation mode, with the method attached; left at identity.
+        model: in evaluation mode, with the method attached, at whatever setting; left at identity.
         method: which.
         setting: of the method.
         batches: teacher-forced, as `estimate_prior` takes them.
@@ -38,6 +38,7 @@ def attention_change(
         for batch in batches:
             batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
             masks = query_masks(model, batch)
+            method.set_(model, setting.identity())
             calls = _calls(model, modules, batch)
             method.set_(model, setting)
             for site, (args, kwargs, pretrained) in calls.items():
@@ -45,7 +46,7 @@ def attention_change(
                 real = pretrained[masks[site.role]].double()
                 differences[site] += float((changed[masks[site.role]].double() - real).square().sum())
                 norms[site] += float(real.square().sum())
-            method.set_(model, setting.identity())
+    method.set_(model, setting.identity())
     return {site: (differences[site] / norms[site]) ** 0.5 for site in modules if norms[site]}
 
 

@@ -214,6 +214,7 @@ class _Run:
             strength=measured.strength,
             seconds=measured.seconds,
             error=measured.error,
+            change=measured.change,
         )
         self._ledger.store.append(trial)
         self._progress.finish_trial(self._describe(trial), f"best {self._describe(self._ledger.best())}")

@@ -47,6 +47,8 @@ class Trial:
         strength: how strongly the setting regularises, on the same; 0 at identity.
         seconds: wall-clock time of the measurement.
         error: one line.
+        change: relative change of attention outputs, the mean over sites, on a sample of the same, where the
+            sweep matches weight noise to NV by it; 0 for the pretrained model.
     """
 
     key: str
@@ -62,6 +64,7 @@ class Trial:
     strength: float | None
     seconds: float
     error: str | None = None
+    change: float | None = None
 
 
 def digest(value: Any) -> str:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 
 from nvreg.config import Experiment
 from nvreg.diagnostics import Record, Share, recording
+from nvreg.diagnostics.change import attention_change
 from nvreg.methods import METHODS, Method
 from nvreg.models.state import Site
 from nvreg.parameters import Setting
@@ -24,9 +27,13 @@ from nvreg.sweep.store import PRETRAINED, Metrics
 from nvreg.sweep.workbench import Workbench
 from nvreg.tasks.encoder_states import EncoderStates
 from nvreg.tasks.metrics import METRICS, Array, Metric, score, with_overlap
+from nvreg.tasks.sampling import random_batches
 
 ENCODER_BYTES = 2 * 10**9
 """Of encoder outputs that are kept for the settings that leave the encoder as it was."""
+
+MATCHED = frozenset({"nv", "weight-noise"})
+"""Methods whose settings are matched by how much they change attention, where a sweep tries all of them."""
 
 Frames = dict[tuple[str, str], pd.DataFrame]
 """The statistics of the examples by domain and split."""
@@ -66,6 +73,7 @@ class Measured:
         prior_weight: mean weight of the prior on in-domain validation, teacher-forced.
         strength: how strongly the setting regularises, on the same.
         seconds: wall-clock time.
+        change: relative change of attention outputs, on a sample of the same; None where nothing asks for it.
         is_stopped: whether it lost its race; then there are metrics of the first examples alone.
         halved: how many batches did not fit in memory and were halved.
         error: one line, where it failed.
@@ -78,6 +86,7 @@ class Measured:
     prior_weight: float | None
     strength: float | None
     seconds: float
+    change: float | None = None
     is_stopped: bool = False
     halved: int = 0
     error: str | None = None
@@ -145,6 +154,7 @@ class Worker:
             "resolved": resolved,
             "prior_weight": prior_weight,
             "strength": strength,
+            "change": self._change(job, resolved),
         }
 
     def _set(self, job: Job) -> Mapping[str, Any] | None:
@@ -223,6 +233,20 @@ class Worker:
             of_encoder = {site: share for site, share in record.shares.items() if site.role == "encoder"}
             self._encoder_shares = {PRETRAINED: {}, key: of_encoder}
         return record.prior_weight, self._methods[job.method].strength(job.setting, record)
+
+    def _change(self, job: Job, resolved: Mapping[str, Any] | None) -> float | None:
+        """Return how much attention outputs change, the mean over sites; the model is left at identity."""
+        if not self._methods.keys() >= MATCHED:
+            return None
+        if job.method is None or job.setting is None:
+            return 0.0
+        method = self._methods[job.method]
+        setting = method.setting.from_dict(resolved or job.setting.to_dict())
+        return fmean(attention_change(self._workbench.model, method, setting, self._probe).values())
+
+    @cached_property
+    def _probe(self) -> list[dict[str, torch.Tensor]]:
+        return random_batches(self._workbench.task, self._workbench.in_domain_validation.examples)
 
 
 def made_methods(experiment: Experiment) -> dict[str, Method]:

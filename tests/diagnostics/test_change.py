@@ -52,6 +52,17 @@ def test_every_site_has_its_pretrained_inputs(architecture):
 
 
 @of("marian", "bert")
+def test_the_setting_that_the_model_is_at_changes_nothing(architecture):
+    model = architecture.build()
+    method = attached("temperature", model)
+    asked = method.setting(temperature=2.0)
+    changes = attention_change(model, method, asked, sample(architecture))
+    method.set_(model, asked)
+    assert attention_change(model, method, asked, sample(architecture)) == changes
+    assert min(changes.values()) > 0
+
+
+@of("marian", "bert")
 def test_batches_and_padding_change_nothing(architecture):
     model = architecture.build()
     method = attached("temperature", model)
