@@ -16,14 +16,16 @@ from benchmarks.timing import interleaved, ratio
 from benchmarks.workloads import workloads_of
 from nvreg.models.identity import identify
 
+DTYPES = ["float32", "bfloat16"]
+
 
 def main() -> None:
     """Run the benchmarks that the command line names and print markdown tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--models", nargs="+", choices=SHAPES, default=["bart"])
-    parser.add_argument("--dtypes", nargs="+", choices=["float32", "bfloat16"], default=["float32"])
-    parser.add_argument("--lengths", nargs="+", type=int, default=[512])
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES)
+    parser.add_argument("--lengths", nargs="+", type=int, default=[128, 512, 1024, 2048])
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
 
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}; medians [quartiles] of", end=" ")
