@@ -18,7 +18,7 @@ FORMATS = ("markdown", "latex", "csv", "html")
 
 
 class Analysis(NamedTuple):
-    """A run, and what protocols choose among its trials."""
+    """A run, and what protocols choose among its trials, with what matches it (`nvreg.report.matching`)."""
 
     run: "Run"
     selections: "Selections"
@@ -36,13 +36,15 @@ def analyse(directory: Path, protocols: Sequence[str] = ()) -> Analysis:
             unknown.
     """
     from nvreg.config.schema import Protocol
+    from nvreg.report.matching import match
     from nvreg.report.reading import read_run
     from nvreg.report.selection import select
 
     _check("protocols", protocols, get_args(Protocol))
     run = read_run(directory)
     protocols = protocols or run.experiment.selection.protocols
-    return Analysis(run, {arm: select(run, arm, protocols) for arm in run.sweeps})
+    selections = {arm: select(run, arm, protocols) for arm in run.sweeps}
+    return Analysis(run, selections | match(run, selections))
 
 
 def write_report(analysis: Analysis, formats: Sequence[str] = FORMATS, examples: int = 0) -> str:

@@ -11,7 +11,7 @@ from nvreg.report.document import Blocks, Table
 from nvreg.report.page import METHOD_AND_SELECTION, SELECTION, intervals, metric_section
 from nvreg.report.reading import Run
 from nvreg.report.selection import pretrained
-from nvreg.report.tables import Row, contrasts_table, repeated
+from nvreg.report.tables import Row, contrasts_table, methods_of, repeated
 
 
 def compare(first: Analysis, second: Analysis) -> tuple[Blocks, dict[str, DataFrame]]:
@@ -56,7 +56,8 @@ def compare(first: Analysis, second: Analysis) -> tuple[Blocks, dict[str, DataFr
 def _rows(first: Analysis, second: Analysis) -> Iterator[Row]:
     models = {"method": "pretrained", "protocol": "pretrained"}
     yield Row(models, [pretrained(second.run)], [pretrained(first.run)])
-    methods = [(method, method) for method in first.run.methods if method in second.run.methods]
+    tried = methods_of(second.selections)
+    methods = [(method, method) for method in methods_of(first.selections) if method in tried]
     if len(first.run.methods) == len(second.run.methods) == 1:
         methods = [(first.run.methods[0], second.run.methods[0])]
     for theirs, ours in methods:

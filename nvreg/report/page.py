@@ -12,6 +12,7 @@ from pandas import DataFrame
 from nvreg.methods import METHODS
 from nvreg.report import statistics
 from nvreg.report.document import Table
+from nvreg.report.matching import FACTOR, MATCHED
 from nvreg.report.protocols import ORACLE, PRETRAINED
 from nvreg.report.reading import Run
 from nvreg.report.significance import name_of_test
@@ -28,6 +29,10 @@ SELECTION = {"protocol": "selection"}
 """Headers of the columns of labels of a run with one method and one seed."""
 
 METHOD_AND_SELECTION = {"method": "method", **SELECTION}
+
+NO_MATCH = f"no weight noise whose change of attention is within a factor of {FACTOR} of NV's"
+
+CHANGES = {"change": "change", "nv_change": "NV's change"}
 
 COSTS = {"tried": "settings", "search_seconds": "search", "training_seconds": "training"}
 
@@ -53,7 +58,7 @@ def run_page(run: Run, scores: DataFrame, settings: DataFrame) -> Blocks:
         "## Settings chosen",
         _settings(run, settings),
         "## How it was measured",
-        _provenance(run),
+        _provenance(run, has_matched=MATCHED in settings["method"].array),
     ]
 
 
@@ -106,7 +111,8 @@ def findings(rows: DataFrame, labels: Iterable[str], higher_is_better: bool | No
 def _finding(cells: DataFrame, higher_is_better: bool | None) -> str:
     measured = cells.dropna(subset="score")
     if measured.empty:
-        return "does not apply, no validation set to choose on"
+        is_matched = "method" in cells and cells["method"].eq(MATCHED).all()
+        return f"does not apply, {NO_MATCH if is_matched else 'no validation set to choose on'}"
     if "trial" in measured and measured["trial"].eq(PRETRAINED).fillna(False).all():
         return "keeps the pretrained model"
     domains = {
@@ -193,20 +199,24 @@ def _time(seconds: float) -> str:
 
 def _settings(run: Run, settings: DataFrame) -> Table:
     labels = {"method": "method", "seed": "seed"} if len(run.sweeps) > 1 else {}
+    numbers = {"prior_weight": "prior weight", "strength": "strength"}
+    numbers |= {name: header for name, header in CHANGES.items() if settings[name].notna().any()}
     body = [
         [
             *(str(row[label]) for label in labels),
             _label(row["protocol"]),
             row["domain"],
-            str(row["trial"]),
-            setting_text(run.trials[row["trial"]]),
-            f"{row['prior_weight']:.4f}",
-            f"{row['strength']:.4f}",
+            *_trial_and_setting(run, row["trial"]),
+            *("" if math.isnan(row[name]) else f"{row[name]:.4f}" for name in numbers),
         ]
         for row in settings.to_dict("records")
     ]
-    columns = ["selection", "test domain", "trial", "setting", "prior weight", "strength"]
+    columns = ["selection", "test domain", "trial", "setting", *numbers.values()]
     return Table([*labels.values(), *columns], body)
+
+
+def _trial_and_setting(run: Run, number: Any) -> tuple[str, str]:
+    return ("n/a", NO_MATCH) if pd.isna(number) else (str(number), setting_text(run.trials[number]))
 
 
 def setting_text(trial: Trial) -> str:
@@ -216,7 +226,7 @@ def setting_text(trial: Trial) -> str:
     return str(METHODS[trial.method].setting.from_dict(trial.settings))
 
 
-def _provenance(run: Run) -> str:
+def _provenance(run: Run, has_matched: bool) -> str:
     metrics = [f"- {name}: `{signature}`" for name, signature in run.manifest["metrics"].items()]
     examples = ", ".join(
         f"{domain} {split} {facts['examples']}"
@@ -224,11 +234,16 @@ def _provenance(run: Run) -> str:
         for domain, splits in run.manifest["data"].items()
         for split, facts in splits.items()
     )
+    matched = (
+        f"- {MATCHED}: of the weight noise of the same seed, what changes attention outputs most nearly as "
+        f"much as the choice of nv does; n/a: {NO_MATCH}"
+    )
     several = len({arm.seed for arm in run.sweeps}) > 1
     facts = [
         *(["- ±: standard deviation over the seeds of the search"] if several else []),
         "- in-domain column where a protocol chooses a setting for each domain: the mean over those settings",
         "- n/a: no validation set to choose on",
+        *([matched] if has_matched else []),
         f"- intervals: {statistics.RESAMPLES} resamples, seed {statistics.SEED}, percentile; strength and "
         "tolerance are not resampled",
         f"- tests: {_tests(run.metrics)}; corrected by Holm's method",

@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 from pandas import DataFrame
 
 from nvreg.report.contrasts import Contrast, contrast
+from nvreg.report.matching import MATCHED, NOISE, NV, change, is_match, nearest
 from nvreg.report.protocols import SINGLE
 from nvreg.report.reading import Arm, Run
 from nvreg.report.selection import Pick, Selection, pretrained
 from nvreg.report.significance import holm
 
 Selections = Mapping[Arm, Mapping[str, Selection]]
-"""Each protocol's choice among the trials of each arm."""
+"""Each protocol's choice among the trials of each arm, and what matches it (`nvreg.report.matching`)."""
 
 
 class Row(NamedTuple):
@@ -66,10 +67,15 @@ def method_rows(repetitions: Sequence[tuple[Run, Selections]], **labels: Any) ->
     runs = [run for run, _ in repetitions]
     models = [pretrained(run) for run in runs]
     yield Row({**labels, "method": "pretrained", "protocol": "pretrained"}, models, [])
-    for method in dict.fromkeys(method for run in runs for method in run.methods):
-        cost = costs(runs, method)
+    for method in methods_of(*(selections for _, selections in repetitions)):
+        cost = costs(runs, NOISE if method == MATCHED else method)
         for protocol, chosen in repeated(repetitions, method).items():
             yield Row({**labels, "method": method, "protocol": protocol, **cost}, chosen, models)
+
+
+def methods_of(*repetitions: Selections) -> list[str]:
+    """Return the names of the methods of which something was chosen, or matches what was."""
+    return list(dict.fromkeys(arm.method for selections in repetitions for arm in selections))
 
 
 def repeated(repetitions: Sequence[tuple[Run, Selections]], method: str) -> dict[str, list[Selection]]:
@@ -83,22 +89,47 @@ def repeated(repetitions: Sequence[tuple[Run, Selections]], method: str) -> dict
 
 
 def settings_table(run: Run, selections: Selections) -> DataFrame:
-    """Return one row for each setting chosen: what chose it, and the trial.
+    """Return one row for each setting chosen, or that matches one: what chose it, and the trial.
 
-    Columns: method, seed, protocol, domain, trial, settings, prior_weight, strength. The domain is ``all``
-    where a protocol chooses one setting for all.
+    Columns: method, seed, protocol, domain, trial, settings, prior_weight, strength, change, nv_change. The
+    domain is ``all`` where a protocol chooses one setting for all. For what is matched, nv_change is the
+    change that it is to have; where nothing matches there is no trial, and change is the nearest there is.
     """
     rows = []
     for arm, by_protocol in selections.items():
-        for protocol, selection in by_protocol.items():
-            one_for_all = {"all": selection[run.in_domain]} if protocol in SINGLE else {}
-            picks = one_for_all or {name: selection[name] for name in run.out_of_domain if name in selection}
-            for domain, pick in picks.items():
-                for trial in map(run.trials.__getitem__, pick.trials):
-                    found = (trial.number, trial.settings, trial.prior_weight, trial.strength)
-                    rows.append((*arm, protocol, domain, *found))
-    columns = ["method", "seed", "protocol", "domain", "trial", "settings", "prior_weight", "strength"]
-    return DataFrame(rows, columns=columns)
+        is_matched = arm.method == MATCHED
+        chosen = selections[Arm(NV, arm.seed)] if is_matched else by_protocol
+        for protocol in by_protocol:
+            for domain, pick in _by_test_set(run, protocol, chosen[protocol]).items():
+                labels = {**arm._asdict(), "protocol": protocol, "domain": domain}
+                for number in pick.trials:
+                    found = _match(run, arm.seed, number) if is_matched else _described(run, number)
+                    rows.append(labels | found)
+    numbers = ["prior_weight", "strength", "change", "nv_change"]
+    columns = ["method", "seed", "protocol", "domain", "trial", "settings", *numbers]
+    table = DataFrame(rows, columns=columns)
+    return table.astype({"trial": "Int64", **dict.fromkeys(numbers, float)})
+
+
+def _by_test_set(run: Run, protocol: str, selection: Selection) -> Selection:
+    if protocol in SINGLE:
+        return {"all": selection[run.in_domain]}
+    return {name: selection[name] for name in run.out_of_domain if name in selection}
+
+
+def _described(run: Run, number: int) -> dict[str, Any]:
+    trial = run.trials[number]
+    facts = {"prior_weight": trial.prior_weight, "strength": trial.strength, "change": trial.change}
+    return {"trial": number, "settings": trial.settings, **facts}
+
+
+def _match(run: Run, seed: int | None, number: int) -> dict[str, Any]:
+    noise, wanted = nearest(run, seed, number), {"nv_change": change(run, number)}
+    if noise is None:
+        return wanted
+    if is_match(run, number, noise):
+        return _described(run, noise) | wanted
+    return wanted | {"change": change(run, noise)}
 
 
 def costs(runs: Sequence[Run], method: str) -> dict[str, float | None]:

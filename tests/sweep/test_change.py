@@ -8,11 +8,13 @@ from nvreg import Prior
 from nvreg.config import load_experiment
 from nvreg.diagnostics.change import attention_change
 from nvreg.methods import METHODS
+from nvreg.report import analyse, write_report
 from nvreg.sweep import worker
 from nvreg.sweep.runner import run_sweep
 from nvreg.sweep.store import Trial, read_trials
 from nvreg.sweep.workbench import open_workbench
 from nvreg.tasks.sampling import random_batches
+from tests.report.test_page import table_under
 
 METHODS_TRIED = """{
   nv: {space: {prior_weight: [0.05, 0.3]}, enqueue: [{tau_sigma: {encoder: 0.2}}]},
@@ -53,6 +55,9 @@ def test_every_trial_has_the_mean_change_over_sites_on_in_domain_validation(expe
         by_site = attention_change(workbench.model, method, setting, batches)
         method.detach_(workbench.model)
         assert 0 < trial.change == pytest.approx(sum(by_site.values()) / len(by_site))
+    header, *rows = table_under(write_report(analyse(tmp_path / "output")), "Settings chosen")
+    assert header[-2:] == ["change", "NV's change"]
+    assert any(row[:3] == ["weight-noise matched", "0", "in-domain"] for row in rows)
 
 
 def test_it_changes_no_other_number(experiment, sweep, tmp_path, monkeypatch):
