@@ -25,7 +25,7 @@ def check_output(
     """
     elsewhere = "choose another with --output"
     try:
-        manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+        theirs = theirs_of(json.loads((output / "manifest.json").read_text(encoding="utf-8")))
     except FileNotFoundError:
         if output.is_dir() and any(not path.name.startswith(".") for path in output.iterdir()):
             raise UserError(
@@ -36,7 +36,12 @@ def check_output(
         raise UserError(
             f"expected an output directory, received {output} ({error.strerror}); {elsewhere}"
         ) from error
-    if differing := list(_differences(theirs_of(manifest), ours)):
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # of something else
+        raise UserError(
+            f"expected an output directory of this experiment, received {output} with another kind of "
+            f"manifest.json; {elsewhere}"
+        ) from error
+    if differing := list(_differences(theirs, ours)):
         raise UserError(
             f"expected an output directory of this experiment, received {output} of one that differs in "
             f"{', '.join(differing)}; {elsewhere}"

@@ -86,8 +86,8 @@ def convert(
     """Save a checkpoint with its attention regularised; a role not named is as pretrained."""
     *models, last = paths
     out = Path(last)
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"expected a new or empty directory, received {out}, which has files")
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise UserError(f"expected a new or empty directory, received {out}, which is there already")
     setting = read_nv_setting(prior_weight, tau_alpha, tau_sigma, tau_mu)
     if from_results:
         if not protocol or models or any((prior, prior_data, column)) or not setting.is_identity:

@@ -367,4 +367,9 @@ class Experiment(Section):
                 f"selection.metric: expected one of evaluation.metrics with a better direction "
                 f"({', '.join(better)}), received {metric!r}"
             )
+        if self.sweep.racing and METRICS[metric].of_examples is None:
+            raise ValueError(
+                "selection.metric: expected a metric that scores single examples, which sweep.racing "
+                f"compares, received {metric!r}"
+            )
         return self

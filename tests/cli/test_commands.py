@@ -251,6 +251,10 @@ MISTAKES = {
         lambda files: ["convert", files["model"], files["finished"], "--prior", files["prior"]],
         "expected a new or empty directory",
     ),
+    "convert onto a file": (
+        lambda files: ["convert", files["model"], files["prior"], "--prior", files["prior"]],
+        "expected a new or empty directory",
+    ),
     "convert with another's prior": (
         lambda files: ["convert", files["model"], files["output"], "--prior", files["other"]],
         "expected a prior of this model",

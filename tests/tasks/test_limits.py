@@ -1,0 +1,29 @@
+import pytest
+import torch
+
+from nvreg import UserError
+from nvreg.tasks.limits import check_length, token_limit
+from tests.models.architectures import Architecture, random_ids
+from tests.tiny import word_tokenizer
+
+ENCODER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+KINDS = {"bert": "BertModel", "roberta": "RobertaModel", "xlm-roberta": "XLMRobertaModel"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_limit_is_the_most_that_a_model_of_learned_positions_reads(kind):
+    config = ENCODER | {"max_position_embeddings": 12}
+    model = Architecture(kind, kind, KINDS[kind], config).build(dtype=torch.float32)
+    limit = token_limit(model.config, word_tokenizer(limit=10**30))
+    model(input_ids=random_ids(1, limit))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=random_ids(1, limit + 1))
+    check_length(model.config, "data.max_length", limit)
+    with pytest.raises(UserError, match=f"data.max_length: expected at most the model's {limit} positions"):
+        check_length(model.config, "data.max_length", limit + 1)
+
+
+def test_the_tokenizer_s_limit_counts_where_it_is_lower():
+    config = Architecture("bert", "bert", "BertModel", ENCODER).build().config
+    assert config.max_position_embeddings == 512
+    assert token_limit(config, word_tokenizer(limit=40)) == 40

@@ -1,0 +1,40 @@
+import json
+
+import pytest
+
+from nvreg import UserError
+from nvreg.directory import check_output
+
+OURS = {"name": "mine", "data": {"home": "digest"}}
+
+
+def theirs_of(manifest):
+    return {"name": manifest["name"], "data": manifest["data"]}
+
+
+def test_a_directory_that_is_new_or_this_run_s_is_accepted(tmp_path):
+    check_output(tmp_path, OURS, theirs_of)
+    check_output(tmp_path / "new", OURS, theirs_of)
+    (tmp_path / "manifest.json").write_text(json.dumps(OURS | {"more": 1}))
+    check_output(tmp_path, OURS, theirs_of)
+
+
+def test_another_run_s_is_refused_with_what_differs(tmp_path):
+    (tmp_path / "manifest.json").write_text(json.dumps({"name": "other", "data": {"home": "more"}}))
+    with pytest.raises(UserError, match=r"differs in data\.home, name; choose another"):
+        check_output(tmp_path, OURS, theirs_of)
+
+
+@pytest.mark.parametrize("content", ["", "no JSON", "[]", "{}", '{"name": "mine"}'])
+def test_a_manifest_of_something_else_is_refused(tmp_path, content):
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(UserError, match="with another kind of manifest"):
+        check_output(tmp_path, OURS, theirs_of)
+
+
+def test_a_directory_with_files_and_a_file_are_refused(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(UserError, match="expected a new or empty output directory"):
+        check_output(tmp_path, OURS, theirs_of)
+    with pytest.raises(UserError, match="expected an output directory, received"):
+        check_output(tmp_path / "thesis.tex", OURS, theirs_of)
