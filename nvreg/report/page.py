@@ -30,7 +30,7 @@ SELECTION = {"protocol": "selection"}
 
 METHOD_AND_SELECTION = {"method": "method", **SELECTION}
 
-NO_MATCH = f"no weight noise whose change of attention is within a factor of {FACTOR} of NV's"
+NO_MATCH = f"no weight noise is known to change attention as much, to a factor of {FACTOR}"
 
 CHANGES = {"change": "change", "nv_change": "NV's change"}
 

@@ -151,7 +151,7 @@ def test_both_changes_are_in_the_table_of_settings_and_what_does_not_match_says_
     assert shown["nv", "in-domain", "all"][-2:] == ["0.1000", ""]
     assert shown[MATCHED, "in-domain", "all"][:2] == ["5", "scale 0.11"]
     assert shown[MATCHED, "in-domain", "all"][-2:] == ["0.1100", "0.1000"]
-    reason = "no weight noise whose change of attention is within a factor of 1.5 of NV's"
+    reason = "no weight noise is known to change attention as much, to a factor of 1.5"
     unmatched = shown[MATCHED, "leave-one-domain-out", "books"]
     assert unmatched == ["n/a", reason, "", "", "0.3500", "0.2000"]
     assert (
