@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from nvreg.cli.output import print_markdown
+from nvreg.errors import UserError
 
 Results = Annotated[
     list[Path], typer.Argument(metavar="RESULTS...", help="Directories that nvreg sweep wrote.")
@@ -20,11 +21,19 @@ Formats = Annotated[str, typer.Option("--format", help="Some of markdown, latex,
 Examples = Annotated[
     int,
     typer.Option(
-        "--examples", min=0, help="Show that many examples of each test set, those that change most."
+        "--examples",
+        min=0,
+        help="Show that many examples of each test set, those that the first protocol's choice changes most.",
     ),
 ]
-
-
+Method = Annotated[
+    str | None,
+    typer.Option("--method", help="Whose choice, with --examples.", show_default="the first method"),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", help="Of which search of it, with --examples.", show_default="the first seed"),
+]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -41,12 +50,17 @@ def report(
     protocol: Protocols = None,
     formats: Formats = "markdown,latex,csv,html",
     examples: Examples = 0,
+    method: Method = None,
+    seed: Seed = None,
     output: Output = None,
 ) -> None:
     """Write tables and figures into each directory, and print the tables; of several runs a table of all too.
 
     Works while a sweep is still running, on what is finished.
     """
+    if not examples and (method is not None or seed is not None):
+        raise UserError("expected --method and --seed only with --examples N, whose examples they choose")
+
     from nvreg.report import analyse, write_combined, write_report
     from nvreg.sweep.progress import Progress
 
@@ -55,7 +69,7 @@ def report(
         with Progress() as progress:
             progress.phase(f"reading {directory}")
             analyses.append(analyse(directory, protocol or ()))
-            page = write_report(analyses[-1], kinds, examples)
+            page = write_report(analyses[-1], kinds, examples, method=method, seed=seed)
         print_markdown(page)
         typer.echo(f"written to {directory / 'tables'} and {directory / 'figures'}", err=True)
     if len(analyses) > 1:

@@ -47,21 +47,30 @@ def analyse(directory: Path, protocols: Sequence[str] = ()) -> Analysis:
     return Analysis(run, selections | match(run, selections))
 
 
-def write_report(analysis: Analysis, formats: Sequence[str] = FORMATS, examples: int = 0) -> str:
+def write_report(
+    analysis: Analysis,
+    formats: Sequence[str] = FORMATS,
+    examples: int = 0,
+    *,
+    method: str | None = None,
+    seed: int | None = None,
+) -> str:
     """Write ``tables/``, ``figures/`` and ``report.html`` into a run's directory.
 
     Args:
         analysis: of the run.
         formats: some of `FORMATS`.
-        examples: how many examples of each test set to show, under the first protocol; those of the method
-            that is named first, with its first seed.
+        examples: how many examples of each test set to show, under the first protocol.
+        method: whose examples; by default the experiment's first.
+        seed: of which search of it; by default the first.
 
     Returns:
         The report as markdown.
 
     Raises:
-        UserError: if a format is unknown, or the examples cannot be read.
+        UserError: if a format, method or seed is unknown, or the examples cannot be read.
     """
+    from nvreg.report.choice import find_arm
     from nvreg.report.document import html
     from nvreg.report.examples import examples_section
     from nvreg.report.figures import changes_figure, png, svg
@@ -75,9 +84,10 @@ def write_report(analysis: Analysis, formats: Sequence[str] = FORMATS, examples:
         frames["methods"] = methods_table(run, selections)
     blocks = run_page(run, frames.get("methods", frames["scores"]), settings_table(run, selections))
     if examples:
-        (method, _), choices = next(iter(selections.items()))
-        protocol, selection = next(iter(choices.items()))
-        blocks += examples_section(run, f"{method}, {protocol}", selection, examples)
+        arm = find_arm(run, method, seed, first=True)
+        protocol, selection = next(iter(selections[arm].items()))
+        of_seed = f", seed {arm.seed}" if len({each.seed for each in run.sweeps}) > 1 else ""
+        blocks += examples_section(run, f"{arm.method}{of_seed}, {protocol}", selection, examples)
     page = _write(
         run.directory / "tables", "report", blocks, frames, [each for each in formats if each != "html"]
     )

@@ -42,7 +42,7 @@ def choose_trial(
     if protocol not in (known := (*SINGLE, *PER_DOMAIN, ORACLE)):
         raise UserError(f"expected --protocol among {', '.join(known)}, received {protocol}")
     run = read_run(directory)
-    arm = _arm(run, method, seed)
+    arm = find_arm(run, method, seed)
     if protocol not in SINGLE and domain not in run.out_of_domain:
         raise UserError(
             f"expected --domain with {protocol}, one of {', '.join(run.out_of_domain)}, received {domain}"
@@ -56,11 +56,16 @@ def choose_trial(
     return Choice(run, arm, run.trials[numbers[0]])
 
 
-def _arm(run: Run, method: str | None, seed: int | None) -> Arm:
+def find_arm(run: Run, method: str | None, seed: int | None, *, first: bool = False) -> Arm:
+    """Return the search of a method and a seed; where one is not named, the only one or else the ``first``.
+
+    Raises:
+        UserError: if there is no such search, or there are several and not the first is wanted.
+    """
     arms = list(run.sweeps)
     for field, option, wanted in (("method", "--method", method), ("seed", "--seed", seed)):
         known = dict.fromkeys(getattr(arm, field) for arm in arms)
-        if wanted not in known and (wanted is not None or len(known) > 1):
+        if wanted not in known and (wanted is not None or (len(known) > 1 and not first)):
             raise UserError(
                 f"expected {option} among those of the run, {', '.join(map(str, known))}, received {wanted}"
             )

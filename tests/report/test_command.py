@@ -7,6 +7,7 @@ import typer
 from typer.testing import CliRunner
 
 from nvreg.cli.report import report
+from nvreg.errors import UserError
 
 
 @pytest.fixture
@@ -33,3 +34,17 @@ def test_every_directory_is_reported_with_the_given_protocols_and_formats(small,
     for directory in directories:
         assert (directory / "tables/scores.csv").is_file()
         assert not (directory / "tables/report.md").exists()
+
+
+def test_a_method_without_examples_is_refused(small, invoke):
+    for option in (("--method", "nv"), ("--seed", "0")):
+        result = invoke(small.write(), *option)
+        assert isinstance(result.exception, UserError)
+        assert "only with --examples" in str(result.exception)
+    assert not (small.directory / "tables").exists()
+
+
+def test_an_unknown_method_of_examples_is_refused(small, invoke):
+    result = invoke(small.write(), "--examples", "2", "--method", "sink")
+    assert "--method among those of the run, nv, received sink" in str(result.exception)
+    assert not (small.directory / "tables").exists()

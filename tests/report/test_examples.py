@@ -89,6 +89,28 @@ def test_texts_that_are_not_those_that_were_scored_are_refused(translated):
         rows_of(translated, 2)
 
 
+def test_they_are_of_the_method_and_seed_that_are_named(translated, control):
+    translated.seeds, translated.methods = (42, 43), {**translated.methods, control: translated.methods["nv"]}
+    translated.add_nll(news=1.5, talks=1.5, method=control, seed=43)
+    frame = pd.DataFrame({"id": range(6), "likelihood": [[nll, 1.0, 4.0] for nll in [9.0, *BEFORE[1:]]]})
+    frame.assign(prediction="worse").to_parquet(
+        translated.directory / "examples" / "key2" / "talks.test.parquet"
+    )
+    analysis = analyse(translated.write(), ["in-domain"])
+    text = write_report(analysis, examples=2, method=control, seed=43)
+    assert "## Examples that change most (control, seed 43, in-domain)" in text
+    assert "worse" in text
+    assert "Nothing changes" in write_report(analysis, examples=2, method=control)
+    for chosen in ({}, {"seed": 42}, {"method": "nv"}):
+        text = write_report(analysis, examples=2, **chosen)
+        assert "## Examples that change most (nv, seed 42, in-domain)" in text
+        assert "key1 says 0" in text
+    with pytest.raises(UserError, match="--method among those of the run, nv, control, received sink"):
+        write_report(analysis, examples=2, method="sink")
+    with pytest.raises(UserError, match="--seed among those of the run, 42, 43, received 7"):
+        write_report(analysis, examples=2, seed=7)
+
+
 def test_no_examples_are_shown_unasked(translated):
     assert "Examples that" not in write_report(analyse(translated.write(), ["in-domain"]))
 
