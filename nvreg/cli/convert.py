@@ -90,9 +90,10 @@ def convert(
         raise UserError(f"expected a new or empty directory, received {out}, which is there already")
     setting = read_nv_setting(prior_weight, tau_alpha, tau_sigma, tau_mu)
     if from_results:
-        if not protocol or models or any((prior, prior_data, column)) or not setting.is_identity:
+        others = (prior, prior_data, column, target_column, source_language, target_language)
+        if not protocol or models or any(others) or not setting.is_identity:
             raise UserError(
-                "expected OUT --from-results DIR --protocol PROTOCOL, and no model, prior or setting"
+                "expected OUT --from-results DIR --protocol PROTOCOL, and no model, prior, text or setting"
             )
         _convert_chosen(out, from_results, protocol, domain, method, seed)
         return

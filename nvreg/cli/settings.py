@@ -77,9 +77,12 @@ def _by_role(name: str, text: str) -> float | dict[str, float]:
     try:
         if "=" not in text:
             return float(text)
-        parts = (part.partition("=") for part in text.split(","))
-        return {role.strip(): float(value) for role, _, value in parts}
+        parts = [part.partition("=") for part in text.split(",")]
+        by_role = {role.strip(): float(value) for role, _, value in parts}
+        if len(by_role) < len(parts):
+            raise ValueError("a role comes twice")
+        return by_role
     except ValueError as error:
         raise UserError(
-            f"--{name.replace('_', '-')}: expected a number, or ROLE=NUMBER and so on, received {text!r}"
+            f"--{name.replace('_', '-')}: expected a number, or ROLE=NUMBER and so on, each role once, received {text!r}"
         ) from error

@@ -231,6 +231,10 @@ MISTAKES = {
     ),
     "convert with an unknown role": (convert("--tau-mu=head=0.5"), "encoder, cross, decoder"),
     "convert with no number": (convert("--tau-mu=encoder"), "--tau-mu: expected a number, or ROLE=NUMBER"),
+    "convert with a role twice": (
+        convert("--tau-alpha=cross=1,cross=2"),
+        "--tau-alpha: expected a number, or ROLE=NUMBER and so on, each role once",
+    ),
     "convert with two priors": (
         convert("--prior-data=x.jsonl"),
         "expected --prior FILE, or --prior-data FILE",

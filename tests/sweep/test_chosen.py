@@ -109,6 +109,7 @@ def test_another_model_than_the_run_had_is_refused(results, tmp_path):
         ("out", "--from-results", "run"),
         ("model", "out", "--from-results", "run", "--protocol", "in-domain"),
         ("out", "--from-results", "run", "--protocol", "in-domain", "--tau-mu", "0.5"),
+        ("out", "--from-results", "run", "--protocol", "in-domain", "--target-column", "de"),
         ("model", "out", "--prior", "p", "--protocol", "in-domain"),
         ("out", "--prior", "p"),
     ],
