@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from nvreg.cli.output import print_markdown
+from nvreg.cli.prior import SourceLanguage, TargetLanguage
 from nvreg.cli.settings import TauAlpha, TauMu, TauSigma, read_settings
 
 Model = Annotated[
@@ -40,6 +41,8 @@ def inspect(
     data: Data,
     column: Column,
     target_column: TargetColumn = None,
+    source_language: SourceLanguage = None,
+    target_language: TargetLanguage = None,
     prior: PriorFile = None,
     tau_alpha: TauAlpha = None,
     tau_sigma: TauSigma = None,
@@ -57,7 +60,19 @@ def inspect(
     from nvreg.sweep.progress import Progress
 
     with Progress() as progress:
-        page = inspect_model(model, prior, settings, data, column, target_column, limit, output, progress)
+        page = inspect_model(
+            model,
+            prior,
+            settings,
+            data,
+            column,
+            target_column,
+            limit,
+            output,
+            progress,
+            source_language=source_language,
+            target_language=target_language,
+        )
     print_markdown(page)
     if output is not None:
         typer.echo(f"written to {output / 'inspect.csv'} and {output / 'inspect.png'}", err=True)

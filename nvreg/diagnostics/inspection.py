@@ -34,6 +34,9 @@ def inspect_model(
     limit: int,
     output: Path | None,
     progress: Progress,
+    *,
+    source_language: str | None = None,
+    target_language: str | None = None,
 ) -> str:
     """Measure every head on files of text; a file is a domain.
 
@@ -47,6 +50,8 @@ def inspect_model(
         limit: examples a file at most.
         output: directory for ``inspect.csv`` (a row a domain, site, head and quantity) and ``inspect.png``.
         progress: counts examples.
+        source_language: as in `nvreg.config.Reading`, like the next.
+        target_language: of a model with many.
 
     Returns:
         Markdown, a table for each domain: a row a layer, means over heads.
@@ -58,7 +63,16 @@ def inspect_model(
     model = _load(path, prior, settings)
     tokenizer = load_tokenizer(path)
     domains = {
-        name: batches_of_file(model, tokenizer, file, column, target_column, limit)
+        name: batches_of_file(
+            model,
+            tokenizer,
+            file,
+            column,
+            target_column,
+            limit,
+            source_language=source_language,
+            target_language=target_language,
+        )
         for name, file in zip(names, files, strict=True)
     }
     progress.phase("measuring attention", sum(map(_examples, domains.values())))

@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from transformers import MBart50Tokenizer
 from typer.testing import CliRunner
 
 import nvreg
@@ -86,6 +87,27 @@ def test_a_model_of_one_text_is_measured_on_one_column(inspect):
     assert result.exit_code == 0, result.output
     assert "| decoder | 3     |" in result.stdout
     assert "encoder" not in result.stdout
+
+
+LANGUAGES = ("--source-language", "en_XX", "--target-language", "de_DE")
+
+
+def test_a_model_of_many_languages_is_told_which(directory, inspect, tmp_path):
+    tokenizer = MBart50Tokenizer(vocab=[(word, -1.0) for word in ("<s>", "<pad>", "</s>", "<unk>", "▁a")])
+    mbart = next(each for each in ARCHITECTURES if each.name == "mbart").build().float()
+    mbart.resize_token_embeddings(len(tokenizer))
+    for part in (mbart, tokenizer):
+        part.save_pretrained(tmp_path / "mbart")
+    refused = inspect(str(tmp_path / "mbart"))
+    assert refused.exit_code == 2
+    assert "expected a language, as the model has many" in refused.stderr
+    result = inspect(str(tmp_path / "mbart"), *LANGUAGES, "--output", tmp_path / "output")
+    assert result.exit_code == 0, result.output
+    model, tokenizer = (load(str(tmp_path / "mbart")) for load in (load_model, load_tokenizer))
+    read = (model, tokenizer, directory / "home/test.jsonl", "en", "de")
+    batches = batches_of_file(*read, source_language="en_XX", target_language="de_DE")
+    written = pd.read_csv(tmp_path / "output" / "inspect.csv").drop(columns="domain")
+    pd.testing.assert_frame_equal(written, measure_heads(model, batches), atol=1e-6)
 
 
 @pytest.mark.parametrize(
