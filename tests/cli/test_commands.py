@@ -233,7 +233,7 @@ MISTAKES = {
     "convert with no number": (convert("--tau-mu=encoder"), "--tau-mu: expected a number, or ROLE=NUMBER"),
     "convert with a role twice": (
         convert("--tau-alpha=cross=1,cross=2"),
-        "--tau-alpha: expected a number, or ROLE=NUMBER and so on, each role once",
+        "--tau-alpha: expected a number, or ROLE=NUMBER of each role once",
     ),
     "convert with two priors": (
         convert("--prior-data=x.jsonl"),
