@@ -87,6 +87,7 @@ def row_likelihoods(
         labels = pad([row.labels for row in made], IGNORED).to(model.device)
         if model.config.is_encoder_decoder:
             inputs["decoder_input_ids"] = decoder_inputs(model, labels)
+            inputs["decoder_attention_mask"] = (labels != IGNORED).long()
         totals[indices] = negative_log_likelihood(model, labels, **inputs)
 
     with torch.inference_mode():

@@ -128,6 +128,7 @@ class SequenceToSequence(Task[EncodedPairs]):
                     encoder_outputs=(states,),
                     attention_mask=inputs["attention_mask"],
                     decoder_input_ids=decoder_inputs(model, labels),
+                    decoder_attention_mask=(labels != IGNORED).long(),
                 )
             if self._generates:
                 for index, text in zip(indices, self._generate(model, inputs, states), strict=True):

@@ -2,8 +2,10 @@ import pytest
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
+import nvreg
 from nvreg.config import Evaluation, Reading, Source
 from nvreg.data import Examples, load_examples
+from nvreg.diagnostics import recording
 from nvreg.errors import UserError
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.tasks import make_task
@@ -73,6 +75,18 @@ def test_scores_do_not_depend_on_the_size_of_batches(tiny, examples, batch_token
     assert list(frame["prediction"]) == list(expected["prediction"])
     for name in METRICS:
         assert score(frame, name) == pytest.approx(score(expected, name), rel=1e-6)
+
+
+def test_what_is_recorded_while_scoring_is_of_real_tokens(examples):
+    model, tokenizer = tiny_marian()
+    nvreg.convert_(model, nvreg.Prior.gaussian(model), nvreg.Settings(tau_alpha={"cross": 0, "decoder": 0}))
+    recorded = []
+    for batch_tokens in (1, 100_000):
+        task = translation((model, tokenizer), ["nll"], batch_tokens)
+        with recording(model) as record:
+            task.score(model, task.encode(examples))
+        recorded.append(record.prior_weight)
+    assert 0 < recorded[0] == pytest.approx(recorded[1], rel=1e-6)
 
 
 def test_only_what_the_metrics_need_is_run(tiny, examples, monkeypatch):
