@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from statistics import mean
 from typing import Literal
+
+import numpy as np
 
 Schedule = Literal["guided", "reversed", "shuffled", "uniform", "uniform-mean"]
 
@@ -31,11 +34,10 @@ def dropout_rates(
         ranked.reverse()
     elif schedule == "shuffled":
         random.Random(seed).shuffle(ranked)
-    steps = max(1, len(ranked) - 1)
-    rates = [p_max - (p_max - p_min) * rank / steps for rank in range(len(ranked))]
+    rates = np.linspace(p_max, p_min, len(ranked)).tolist()
     if schedule == "uniform":
         rates = [p_max] * len(ranked)
     elif schedule == "uniform-mean":
-        rates = [sum(rates) / len(rates)] * len(ranked)
+        rates = [mean(rates)] * len(ranked)
     by_site = dict(zip(ranked, rates, strict=True))
     return {site: by_site[site] for site in scores}

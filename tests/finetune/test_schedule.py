@@ -1,10 +1,11 @@
 from itertools import pairwise
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvreg.finetune.schedule import dropout_rates
+from nvreg.finetune.schedule import Schedule, dropout_rates
 
 SCORES = {f"site {number}": score for number, score in enumerate([3.0, 1.0, 2.0, 5.0, 4.0])}
 scores = st.dictionaries(st.text(), st.floats(0, 1e9), min_size=1, max_size=40)
@@ -20,9 +21,22 @@ def test_the_least_informative_site_is_dropped_most_linearly_in_rank():
 
 def test_the_steps_of_37_sites_are_those_published():
     values = list(rates({str(site): site for site in range(37)}).values())
-    assert values[0] == 0.1
-    assert values[-1] == pytest.approx(0)
+    assert (values[0], values[-1]) == (0.1, 0.0)
     assert {round(a - b, 6) for a, b in pairwise(values)} == {round(0.1 / 36, 6)}
+
+
+@given(
+    st.integers(1, 200),
+    st.tuples(st.floats(0, 1, exclude_max=True), st.floats(0, 1, exclude_max=True)).map(sorted),
+    st.sampled_from(get_args(Schedule)),
+)
+def test_no_rate_is_beyond_the_ends(sites, ends, schedule):
+    p_min, p_max = ends
+    values = list(rates({str(site): site for site in range(sites)}, schedule, p_max, p_min).values())
+    assert p_min <= min(values)
+    assert max(values) <= p_max
+    if schedule == "guided" and sites > 1:
+        assert (values[0], values[-1]) == (p_max, p_min)
 
 
 @given(scores)
