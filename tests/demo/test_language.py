@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvreg.demo.domains import IN_DOMAIN, OUT_OF_DOMAIN, draw_sentence
-from nvreg.demo.language import GENDERS, Clause, Lexicon, NounPhrase, Sentence, Word
+from nvreg.demo.language import GENDERS, TOPIC, Clause, Lexicon, NounPhrase, Sentence, Word
 
 FARMER = Word("limo", "gabok", "o")
 COW = Word("nusi", "hozel", "a")
@@ -116,3 +116,12 @@ def test_a_sentence_in_veluri_has_one_translation() -> None:
         for _ in range(4000):
             veluri, dagot = said(draw_sentence(domain, lexicon, rng))
             assert translations.setdefault(veluri, dagot) == dagot
+
+
+def test_any_word_may_be_of_a_topic() -> None:
+    lexicon = Lexicon.draw(Random(0))
+    verbs, rng = lexicon.everyday.verbs, Random(1)
+    topics = [lexicon.topic(rng).everyday for _ in range(400)]
+    assert {len(set(words)) for topic in topics for words in (topic.nouns, topic.verbs)} == {TOPIC}
+    commonest = sum(verb in verbs[: len(verbs) // 2] for topic in topics for verb in topic.verbs)
+    assert commonest / (TOPIC * len(topics)) == pytest.approx(0.5, abs=0.05)

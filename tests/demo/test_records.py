@@ -57,6 +57,19 @@ def test_no_label_is_rare_or_prevails(domain: Domain) -> None:
     assert all(250 < count < 420 for count in counts.values())
 
 
+@pytest.mark.parametrize(
+    ("task", "column", "numbers"),
+    [
+        ("translation", "source", {1}),
+        ("classification", "text", {1, 2, 3}),
+        ("language-modelling", "text", {8}),
+        ("summarisation", "document", {2, 3, 4}),
+    ],
+)
+def test_a_text_has_as_many_sentences_as_its_task_asks_for(task: str, column: str, numbers: set[int]) -> None:
+    assert {record[column].count(".") for record in draw(task)} == numbers
+
+
 def test_a_text_to_model_speaks_of_few_things_again_and_again() -> None:
     for record in draw("language-modelling", count=50):
         words = record["text"].replace(".", "").split()
