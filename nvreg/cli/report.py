@@ -54,7 +54,7 @@ def report(
     seed: Seed = None,
     output: Output = None,
 ) -> None:
-    """Write tables and figures into each directory, and print the tables; of several runs a table of all too.
+    """Write tables and figures into each directory, and print the tables; of several runs the table of all.
 
     Works while a sweep is still running, on what is finished.
     """
@@ -64,17 +64,17 @@ def report(
     from nvreg.report import analyse, write_combined, write_report
     from nvreg.sweep.progress import Progress
 
-    kinds, analyses = formats.split(","), []
+    kinds, analyses, pages = formats.split(","), [], []
     for directory in results:
         with Progress() as progress:
             progress.phase(f"reading {directory}")
             analyses.append(analyse(directory, protocol or ()))
-            page = write_report(analyses[-1], kinds, examples, method=method, seed=seed)
-        print_markdown(page)
+            pages.append(write_report(analyses[-1], kinds, examples, method=method, seed=seed))
         typer.echo(f"written to {directory / 'tables'} and {directory / 'figures'}", err=True)
     if len(analyses) > 1:
-        table = write_combined(analyses, kinds, output)
-        if table:
-            print_markdown(table)
+        if table := write_combined(analyses, kinds, output):
+            pages = [table]
         else:
             typer.echo("no table of all runs: they have no test set and metric in common", err=True)
+    for page in pages:
+        print_markdown(page)

@@ -1,11 +1,15 @@
 """``nvreg sweep``."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from nvreg.errors import UserError
+
+if TYPE_CHECKING:
+    from nvreg.config import Experiment
 
 Config = Annotated[Path, typer.Option("--config", help="The experiment file.", show_default=False)]
 Overrides = Annotated[
@@ -16,6 +20,10 @@ Overrides = Annotated[
 ]
 Output = Annotated[
     Path | None, typer.Option("--output", help="Directory of the results.", show_default="the file's output")
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option("--method", help="Try this method alone, repeatable.", show_default="all of the file"),
 ]
 Trials = Annotated[
     int | None, typer.Option("--trials", min=1, help="How many settings to try.", show_default="the file's")
@@ -44,6 +52,7 @@ def sweep(
     config: Config,
     overrides: Overrides = None,
     output: Output = None,
+    method: Methods = None,
     trials: Trials = None,
     executor: ExecutorName = "local",
     workers: Workers = None,
@@ -69,6 +78,8 @@ def sweep(
     experiment = load_experiment(config, changes)
     if output:
         experiment = experiment.model_copy(update={"output": str(output)})
+    if method:
+        experiment = _limited(experiment, method)
 
     from nvreg.report.leaders import leaders
     from nvreg.sweep.dry_run import describe_plan
@@ -88,3 +99,12 @@ def sweep(
     )
     if outcome.failed:
         raise typer.Exit(1)
+
+
+def _limited(experiment: "Experiment", methods: Sequence[str]) -> "Experiment":
+    """Return the experiment with some of its methods."""
+    tried = experiment.sweep.methods
+    if unknown := [name for name in methods if name not in tried]:
+        raise UserError(f"expected --method among {', '.join(tried)}, received {', '.join(unknown)}")
+    sweep = experiment.sweep.model_copy(update={"methods": {name: tried[name] for name in methods}})
+    return experiment.model_copy(update={"sweep": sweep})

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 import nvreg
@@ -106,6 +107,22 @@ def test_sweep_and_report_run_from_file_to_table(tiny_experiment, tmp_path):
     reported = run("report", output)
     assert reported.exit_code == 0, reported.output
     assert "pretrained" in reported.stdout
+
+
+def test_a_sweep_may_try_some_methods_of_its_file(tiny_experiment, tmp_path):
+    methods = (
+        "sweep={sampler: random, methods: {sink: {space: {sink_logit: 0}}, low-rank: {space: {keep: 0.5}}}}"
+    )
+    arguments = ["sweep", "--config", tiny_experiment, "--set", methods, "--output", tmp_path, "--trials", 1]
+    swept = run(*arguments, "--method", "low-rank")
+    assert swept.exit_code == 0, swept.output
+    assert "2 of 2 trials completed" in swept.stderr
+    assert list(yaml.safe_load((tmp_path / "experiment.yaml").read_text())["sweep"]["methods"]) == [
+        "low-rank"
+    ]
+    refused = run(*arguments, "--method", "nv", "--method", "sink")
+    assert refused.exit_code == 2
+    assert "expected --method among sink, low-rank, received nv" in refused.stderr
 
 
 def test_a_dry_run_prints_the_plan(tiny_experiment, tmp_path):

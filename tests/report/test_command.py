@@ -1,5 +1,6 @@
 """``nvreg report`` as a command."""
 
+import json
 import shutil
 
 import pytest
@@ -28,12 +29,25 @@ def test_every_directory_is_reported_with_the_given_protocols_and_formats(small,
     directories = [small.write(), shutil.copytree(small.directory, tmp_path / "another")]
     result = invoke(*directories, "--protocol", "in-domain", "--protocol", "oracle", "--format", "csv")
     assert result.exit_code == 0
-    assert result.stdout.count("# synthetic") == 2
+    assert result.stdout.startswith("# 2 runs\n")
+    assert "# synthetic" not in result.stdout
     assert "oracle" in result.stdout
     assert "in-domain-tolerance" not in result.stdout
     for directory in directories:
         assert (directory / "tables/scores.csv").is_file()
         assert not (directory / "tables/report.md").exists()
+
+
+def test_runs_without_a_table_of_all_are_printed_one_after_the_other(small, tmp_path, invoke):
+    directories = [small.write(), shutil.copytree(small.directory, tmp_path / "another")]
+    manifest = directories[1] / "manifest.json"
+    document = json.loads(manifest.read_text())
+    document["metrics"] = dict.fromkeys(document["metrics"], "another signature")
+    manifest.write_text(json.dumps(document))
+    result = invoke(*directories)
+    assert result.exit_code == 0
+    assert result.stdout.count("# synthetic") == 2
+    assert "no table of all runs" in result.stderr
 
 
 def test_a_method_without_examples_is_refused(small, invoke):
