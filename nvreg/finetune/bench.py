@@ -15,6 +15,7 @@ from nvreg.environment import environment
 from nvreg.errors import UserError
 from nvreg.finetune.loading import classes_of, load_trainable
 from nvreg.finetune.precision import Precision, choose_precision
+from nvreg.finetune.registry import attach
 from nvreg.models.identity import identify
 from nvreg.models.loading import load_tokenizer
 from nvreg.tasks import Encoded, Task, make_task
@@ -78,7 +79,8 @@ def open_bench(finetuning: FineTuning) -> Bench:
     """Load and check everything a fine-tuning names.
 
     Raises:
-        UserError: if the model or data cannot be had, or the model has no loss for the task.
+        UserError: if the model or data cannot be had, or the model has no loss for the task or is not one for
+            the method.
     """
     source, data, domain = finetuning.model, finetuning.data, finetuning.data.in_domain
     tokenizer = load_tokenizer(
@@ -90,6 +92,8 @@ def open_bench(finetuning: FineTuning) -> Bench:
         labels = [record["label"] for record in load_examples(whole, data.columns, ["label"]).records]
         classes = classes_of(source, labels, data.labels)
     model = load_trainable(source, finetuning.task, tokenizer, classes)
+    # So that what the method refuses is known before anything is written.
+    attach(finetuning.method, model, finetuning.regulariser, finetuning.training.seeds[0]).detach_()
     metrics = _metrics(finetuning)
     tokens = min(Generation().max_new_tokens, token_limit(model.config, tokenizer) or 10**9)
     generation = Generation(num_beams=1, max_new_tokens=tokens)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nvreg.errors import UserError
 from nvreg.finetune.options import (
@@ -12,6 +13,11 @@ from nvreg.finetune.options import (
     Options,
     WeightDecayToPretrainedOptions,
 )
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from nvreg.finetune.regularisers.regulariser import Regulariser
 
 
 class Method(NamedTuple):
@@ -48,3 +54,15 @@ def check_method(name: str) -> None:
         return
     why = f", which is not offered: {REFUSED[name]}" if name in REFUSED else ""
     raise UserError(f"method: expected one of {', '.join(METHODS)}, received {name!r}{why}")
+
+
+def attach(method: str, model: PreTrainedModel, options: Options, seed: int) -> Regulariser[Any]:
+    """Put a method to work on a model.
+
+    Raises:
+        UserError: if the model is not one for it.
+    """
+    _, module, name = METHODS[method]
+    regulariser = getattr(import_module(f"nvreg.finetune.regularisers.{module}"), name)
+    attached: Regulariser[Any] = regulariser(model, options, seed)
+    return attached

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from pathlib import Path
-from typing import Any
-
-from transformers import PreTrainedModel
 
 from nvreg.config.finetuning import Training
 from nvreg.files import write_text
 from nvreg.finetune.bench import Bench
 from nvreg.finetune.checkpoints import Checkpoints
 from nvreg.finetune.history import History, scores_of
-from nvreg.finetune.options import Options
 from nvreg.finetune.progress import Report
-from nvreg.finetune.registry import METHODS
-from nvreg.finetune.regularisers.regulariser import Regulariser
+from nvreg.finetune.registry import attach
 from nvreg.finetune.trainer import TaskTrainer
 from nvreg.sweep.progress import Progress
 
@@ -39,9 +33,6 @@ def train_seed(bench: Bench, seed: int, directory: Path, progress: Progress) -> 
         seed: of a new head, of the order of examples, of dropout and of the method.
         directory: of the checkpoint; a training that was interrupted there goes on.
         progress: shown.
-
-    Raises:
-        UserError: if the model is not one for the method.
     """
     finetuning, training = bench.finetuning, bench.finetuning.training
     model = bench.model(seed)
@@ -72,18 +63,6 @@ def train_seed(bench: Bench, seed: int, directory: Path, progress: Progress) -> 
     }
     write_text(directory / MANIFEST, json.dumps(manifest, indent=1) + "\n")
     progress.say(f"seed {seed}: best epoch {best['epoch']:g}, {history.seconds:.0f} s, in {directory}")
-
-
-def attach(method: str, model: PreTrainedModel, options: Options, seed: int) -> Regulariser[Any]:
-    """Put a method to work on a model.
-
-    Raises:
-        UserError: if the model is not one for it.
-    """
-    _, module, name = METHODS[method]
-    regulariser = getattr(import_module(f"nvreg.finetune.regularisers.{module}"), name)
-    attached: Regulariser[Any] = regulariser(model, options, seed)
-    return attached
 
 
 def _train(trainer: TaskTrainer, checkpoints: Checkpoints, training: Training) -> tuple[History, int | None]:

@@ -9,10 +9,9 @@ from safetensors.torch import load_file
 from nvreg.errors import UserError
 from nvreg.finetune.bench import open_bench
 from nvreg.finetune.options import Options
-from nvreg.finetune.registry import METHODS, REFUSED, check_method
+from nvreg.finetune.registry import METHODS, REFUSED, attach, check_method
 from nvreg.finetune.runner import run_finetuning
 from nvreg.finetune.trainer import TaskTrainer
-from nvreg.finetune.training import attach
 from nvreg.models.identity import body_parameters
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.tasks.metrics import score
@@ -53,7 +52,7 @@ def test_a_tuned_checkpoint_is_plain_and_scores_what_training_measured(load, tun
     changed = {"architectures", "problem_type", "transformers_version"}
     ours, theirs = ({**each.config.to_dict(), **dict.fromkeys(changed)} for each in (model, plain))
     assert {**ours, "_name_or_path": ""} == {**theirs, "_name_or_path": ""}
-    bench = open_bench(load(kind, method, f"model.path={directory}"))
+    bench = open_bench(load(kind, "plain", f"model.path={directory}"))
     assert bench.classes is None
     measured = score(bench.task.score(model, bench.splits["validation"].encoded), "nll")
     manifest = json.loads((directory / "training.json").read_text())
@@ -115,10 +114,9 @@ def test_evaluation_is_that_of_the_plain_model_attached_and_detached(load, metho
 
 @pytest.mark.parametrize("kind", ["gpt2", "bart"])
 def test_head_only_needs_a_head_of_its_own(load, kind):
-    bench = open_bench(load(kind, "head-only"))
-    model = bench.model(seed=1)
+    model = open_bench(load(kind)).model(seed=1)
     with pytest.raises(UserError, match="expected a model with parameters outside its body"):
-        attach("head-only", model, bench.finetuning.regulariser, seed=1)
+        attach("head-only", model, Options(), seed=1)
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
@@ -145,12 +143,6 @@ def test_weight_decay_pulls_the_body_to_the_pretrained_weights(load):
     for name, tensor in body.items():
         torch.testing.assert_close(tensor.grad, 1 + 0.5 * (tensor - pretrained[name]))
     assert torch.equal(model.classifier.weight.grad, torch.ones_like(model.classifier.weight))
-
-
-def test_guided_dropout_refuses_scores_of_another_model(load, workshop):
-    finetuning = load("bert", "guided-dropout", f"regulariser.fisher={workshop / 'gpt2.fisher.json'}")
-    with pytest.raises(UserError, match=r"expected Fisher scores of this model \(bert \w+\), .* gpt2 "):
-        run_finetuning(finetuning, quiet=True)
 
 
 def test_guided_dropout_says_its_rates(tuned):

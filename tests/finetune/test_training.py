@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -268,11 +269,25 @@ def test_generated_text_can_decide_when_to_stop(load):
             ["method=mvcr", "regulariser={layers: [9]}"],
             r"layers: expected layers from 0 to 2, received 9",
         ),
+        ("bert", ["method=mvcr", "regulariser={widths: [99]}"], "expected widths from 2 to below"),
+        (
+            "bert",
+            ["method=guided-dropout", "regulariser={fisher: missing.json}"],
+            "expected Fisher scores written by",
+        ),
+        (
+            "bert",
+            ["method=guided-dropout", "regulariser={fisher: gpt2.fisher.json}"],
+            r"expected Fisher scores of this model \(bert \w+\), .* gpt2 ",
+        ),
+        ("gpt2", ["method=head-only"], "expected a model with parameters outside its body"),
     ],
 )
-def test_what_cannot_be_trained_is_a_clear_error(load, kind, overrides, message):
+def test_what_cannot_be_trained_is_a_clear_error_that_claims_no_directory(load, kind, overrides, message):
+    finetuning = load(kind, "plain", *overrides)
     with pytest.raises(UserError, match=message):
-        run_finetuning(load(kind, "plain", *overrides), quiet=True)
+        run_finetuning(finetuning, quiet=True)
+    assert not Path(finetuning.output).exists()
 
 
 def test_training_needs_accelerate(load, monkeypatch):
