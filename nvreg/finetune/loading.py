@@ -49,7 +49,7 @@ def load_trainable(
 def classes_of(
     source: ModelSource, labels: Sequence[Any], renamed: Mapping[str, str] | None
 ) -> list[str] | None:
-    """Return the classes of the head that labels need, or None where the checkpoint has such a head.
+    """Return the classes of the head that labels need, or None where those are the checkpoint's.
 
     Args:
         source: the checkpoint.
@@ -58,15 +58,15 @@ def classes_of(
     """
     hub = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
     config = AutoConfig.from_pretrained(source.path, **hub)
-    if "ForSequenceClassification" in (config.architectures or [""])[0]:
-        try:
-            for record, label in enumerate(labels, start=1):
-                number_of(label, list(config.id2label.values()), renamed, record=record)
-        except UserError:
-            pass
-        else:
-            return None
     distinct = sorted(set(map(str, labels)), key=_natural)
+    if "ForSequenceClassification" in (config.architectures or [""])[0]:
+        names = list(config.id2label.values())
+        try:
+            known = {number_of(label, names, renamed, record=1) for label in distinct}
+        except UserError:
+            known = set()
+        if len(known) == len(names):
+            return None
     return list(dict.fromkeys((renamed or {}).get(label, label) for label in distinct))
 
 

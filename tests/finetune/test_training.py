@@ -5,7 +5,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from nvreg.errors import UserError
 from nvreg.finetune import precision, runner, training
@@ -238,6 +238,19 @@ def test_a_checkpoint_that_knows_the_labels_keeps_its_head(load, tuned):
         load("bert", "plain", f"model.path={tuned('bert', 'plain')}", "data.labels={aloof: x, fond: y}")
     )
     assert other.classes == ["x", "y"]
+
+
+@pytest.mark.parametrize("labels", [{"aloof": "0", "fond": "1"}, {"aloof": "fond", "fond": "LABEL_2"}])
+def test_a_head_of_more_classes_than_the_labels_is_not_kept(load, workshop, tmp_path, labels):
+    config = AutoConfig.from_pretrained(workshop / "bert", num_labels=3)
+    config.id2label[1] = "fond"
+    model = AutoModelForSequenceClassification.from_config(config)
+    for part in (model, AutoTokenizer.from_pretrained(workshop / "bert")):
+        part.save_pretrained(tmp_path / "nli")
+    renamed = f"data.labels={json.dumps(labels)}"
+    bench = open_bench(load("bert", "plain", f"model.path={tmp_path / 'nli'}", renamed))
+    assert bench.classes == list(labels.values())
+    assert bench.model(1).config.num_labels == 2
 
 
 def test_a_decoder_classifies_too(load):
