@@ -13,7 +13,7 @@ from nvreg.errors import UserError
 from nvreg.methods import METHODS
 from nvreg.parameters import Setting
 from nvreg.sweep.samplers import LISTED, Layers
-from nvreg.sweep.space import check_space, parse_space
+from nvreg.sweep.space import Range, check_space, parse_space, product
 from nvreg.sweep.store import PRETRAINED
 from nvreg.sweep.tpe import TPE, Scores
 
@@ -35,6 +35,7 @@ class Search:
         self.planned = len(settings) + draws
         self._left = deque(settings)
         self._tpe, self._draws = tpe, draws
+        self._known = set(settings)
 
     def ask(self) -> Setting | None:
         """Return the next setting, or None where there is none left."""
@@ -43,7 +44,9 @@ class Search:
         if self._tpe is None or self._draws <= 0:
             return None
         self._draws -= 1
-        return self._tpe.ask()
+        drawn = self._tpe.ask(self._known)
+        self._known.add(drawn)
+        return drawn
 
     def covers(self, setting: Setting) -> bool:
         """Return whether a setting that was measured before belongs to this search."""
@@ -58,6 +61,7 @@ class Search:
         """Take note of a setting that was drawn and measured before this search began anew."""
         if setting not in self.settings:
             self._draws -= 1
+            self._known.add(setting)
             self.tell(setting, scores)
 
 
@@ -80,7 +84,7 @@ def searches(experiment: Experiment, layers: Layers, output: Path) -> Iterator[S
             kind = METHODS[name].setting
             space = parse_space(kind.parameters, sweep.methods[name].space)
             tpe = TPE(space, kind, layers, seed, validated, output / "study.db", f"{name}-{seed}")
-            yield Search(name, seed, settings, tpe, (sweep.trials or 0) - len(settings))
+            yield Search(name, seed, settings, tpe, _tried(sweep, name, settings) - len(settings))
 
 
 def listed_settings(sweep: Sweep, method: str, seed: int, layers: Layers) -> list[Setting]:
@@ -130,7 +134,28 @@ def planned(sweep: Sweep, layers: Layers) -> int:
     Raises:
         UserError: as `listed_settings`.
     """
-    listed = [
-        len(listed_settings(sweep, name, seed, layers)) for name in sweep.methods for seed in sweep.seeds
-    ]
-    return len(listed) * (sweep.trials or 0) if sweep.sampler == "tpe" else sum(listed)
+    return sum(
+        _tried(sweep, name, listed_settings(sweep, name, seed, layers))
+        for name in sweep.methods
+        for seed in sweep.seeds
+    )
+
+
+def _tried(sweep: Sweep, method: str, listed: Sequence[Setting]) -> int:
+    """Return how many settings a search tries: those listed and, with TPE, what it draws beside them.
+
+    With TPE that is ``sweep.trials``, or all there are where no dimension is a range and they are fewer.
+    """
+    if sweep.sampler != "tpe":
+        return len(listed)
+    kind = METHODS[method].setting
+    space = parse_space(kind.parameters, sweep.methods[method].space)
+    if any(isinstance(dimension, Range) for dimension in space.values()):
+        return sweep.trials or 0
+    every = set(listed)
+    for values in product(space):
+        if len(every) == sweep.trials:
+            break
+        if not (setting := kind.from_dict(values)).is_identity:
+            every.add(setting)
+    return len(every)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 
 from nvreg.parameters import ROLES, Setting, Value
-from nvreg.sweep.samplers import Layers
+from nvreg.sweep.samplers import Layers, random
 from nvreg.sweep.space import Choices, Dimension, Range, Space, setting_values
 
 WORST = -1e6
@@ -36,7 +36,7 @@ class TPE:
         space: what to draw from.
         kind: of the settings.
         layers: number of layers by role of the model.
-        seed: with the number of results so far it decides a draw.
+        seed: with the number of settings asked for so far it decides a draw.
         domains: how many validation sets there are.
         file: the database that the study is kept in.
         name: of the study.
@@ -61,27 +61,39 @@ class TPE:
         self._study = optuna.create_study(storage=storage, study_name=name, directions=["maximize"] * domains)
         self._asked: dict[Setting, optuna.Trial] = {}
 
-    def ask(self) -> Setting:
-        """Return a draw that the results so far make promising; the first ten are random."""
+    def ask(self, known: Set[Setting]) -> Setting:
+        """Return a draw that the results so far make promising; the first ten are random.
+
+        Where it is the pretrained model or known, the draw is a random one that is neither.
+
+        Args:
+            known: settings that have been asked for before; there is one more in the space.
+        """
         # A sampler of its own for each draw: a search that is continued draws what it would have drawn.
-        sequence = np.random.SeedSequence([self._seed, len(self._study.get_trials(deepcopy=False))])
+        sequence = np.random.SeedSequence([self._seed, len(known)])
         self._study.sampler = optuna.samplers.TPESampler(seed=int(sequence.generate_state(1)[0]))
         trial = self._study.ask(self._distributions)
         values = [self._value(key, dimension, trial.params) for key, dimension in self._space.items()]
         setting = self._kind.from_dict(setting_values(self._space, values))
-        self._asked[setting] = trial
-        return setting
+        if not setting.is_identity and setting not in known:
+            self._asked[setting] = trial
+            return setting
+        self._study.tell(trial, state=TrialState.FAIL)
+        others = random(self._space, self._kind, self._layers, self._seed)
+        return next(other for other in others if not other.is_identity and other not in known)
 
     def tell(self, setting: Setting, scores: Scores | None) -> None:
         """Add what came of a setting to the study, also of one that was not drawn here."""
         values = None if scores is None else [_finite(score) for score in scores]
+        state = TrialState.FAIL if values is None else TrialState.COMPLETE
         if setting in self._asked:
-            state = TrialState.FAIL if values is None else None
             self._study.tell(self._asked.pop(setting), values, state)
             return
         params = dict(self._params(setting))
-        if values is not None and params.keys() == self._distributions.keys():
-            trial = optuna.trial.create_trial(params=params, distributions=self._distributions, values=values)
+        if params.keys() == self._distributions.keys():
+            trial = optuna.trial.create_trial(
+                state=state, params=params, distributions=self._distributions, values=values
+            )
             self._study.add_trial(trial)
 
     def _named_distributions(self) -> Iterator[tuple[str, BaseDistribution]]:

@@ -15,12 +15,14 @@ from nvreg import Prior, UserError
 from nvreg.config import Experiment, load_experiment
 from nvreg.methods.nv import NVSetting
 from nvreg.parameters import Setting
-from nvreg.sweep import priors, worker
+from nvreg.report import analyse, write_report
+from nvreg.sweep import priors, runner, worker
 from nvreg.sweep.dry_run import describe_plan
+from nvreg.sweep.executors import Local
 from nvreg.sweep.runner import run_sweep
 from nvreg.sweep.search import listed_settings
 from nvreg.sweep.store import Trial, exclusive, read_trials
-from nvreg.sweep.worker import Worker
+from nvreg.sweep.worker import Job, Measured, Worker
 from nvreg.tasks.metrics import score
 
 LAYERS = {"encoder": 2, "cross": 2, "decoder": 2}
@@ -367,3 +369,32 @@ def test_shared_encoder_outputs_change_no_number(experiment, tmp_path, monkeypat
     for one, other in zip(trials_in(tmp_path / "output"), trials_in(tmp_path / "apart"), strict=True):
         assert one.metrics == other.metrics
         assert (one.prior_weight, one.strength) == pytest.approx((other.prior_weight, other.strength))
+
+
+def test_two_workers_never_measure_one_setting_of_tpe_at_a_time(experiment, tmp_path, monkeypatch):
+    class Two(Local):
+        """Gives back the later of two jobs first."""
+
+        capacity = 2
+
+        def __init__(self, worker: Worker, step: Callable[[], None]) -> None:
+            super().__init__(worker, step)
+            self.under_way = []
+
+        def submit(self, job: Job) -> None:
+            self.under_way.append(job)
+            assert len({each.key for each in self.under_way}) == len(self.under_way) <= self.capacity
+
+        def next(self) -> tuple[Job, Measured]:
+            super().submit(self.under_way.pop())
+            return super().next()
+
+    monkeypatch.setattr(runner, "Local", Two)
+    space = "{tau_sigma: {cross: {values: [0, 2]}, encoder: {values: [0, 2]}}}"
+    asked = experiment("sweep.sampler=tpe", "sweep.trials=9", f"sweep.space={space}")
+    assert run_sweep(asked, quiet=True) == (4, 0, 0)
+    assert "3 of 3 settings completed" in (page := write_report(analyse(tmp_path / "output")))
+    assert "preview" not in page
+    before = (tmp_path / "output" / "trials.jsonl").read_bytes()
+    assert run_sweep(asked, quiet=True) == (4, 0, 0)
+    assert (tmp_path / "output" / "trials.jsonl").read_bytes() == before

@@ -154,6 +154,47 @@ def test_a_tpe_search_that_is_continued_draws_what_it_would_have_drawn(tpe, kept
     assert asked(search, score) == whole[kept:]
 
 
+@pytest.mark.parametrize("kept", [3, 5])
+def test_a_tpe_search_that_is_continued_after_a_failure_does_not_draw_it_again(tpe, kept):
+    def scores(setting: Setting) -> tuple[float, float] | None:
+        return None if setting == whole[2] else (setting.value("tau_alpha", "cross"), 0.0)
+
+    whole = asked(tpe())[:3]  # the first draws are random, whatever they score
+    search, settings = tpe(), []
+    while (setting := search.ask()) is not None:
+        settings.append(setting)
+        search.tell(setting, scores(setting))
+    assert (settings[:3], len(set(settings))) == (whole, 16)
+
+    search = tpe()
+    for setting in settings[:kept]:
+        search.remember(setting, scores(setting))
+    search.tell(enqueued := search.ask(), scores(enqueued))
+    continued = []
+    while (setting := search.ask()) is not None:
+        continued.append(setting)
+        search.tell(setting, scores(setting))
+    assert continued == settings[kept:]
+
+
+@pytest.mark.parametrize("trials", [4, 40])
+def test_tpe_tries_each_setting_of_a_finite_space_once(tiny_experiment, tmp_path, trials):
+    space = "{tau_alpha: {cross: {values: [1, 2, inf]}}, tau_sigma: {encoder: {values: [0, 0.1, 0.1]}}}"
+    overrides = [f"sweep.trials={trials}", f"sweep.space={space}", "sweep.sampler=tpe"]
+    enqueue = "sweep.enqueue=[{tau_alpha: {cross: 2}}, {tau_mu: 0.9}]"
+    experiment = load_experiment(tiny_experiment, [*overrides, enqueue])
+    search = next(searches(experiment, LAYERS, tmp_path))
+    settings = [*iter(search.ask, None)]  # many workers ask before the first score is told
+    assert len(settings) == len(set(settings)) == min(trials, 6) == search.planned
+    assert planned(experiment.sweep, LAYERS) == search.planned
+    assert not any(setting.is_identity for setting in settings)
+
+    search = next(searches(experiment, LAYERS, tmp_path))
+    for setting in settings[2:4]:
+        search.remember(setting, (0.0, 0.0))
+    assert {*asked(search), *settings[2:4]} == set(settings)
+
+
 def test_tpe_takes_failures_and_scores_that_are_not_finite(tpe):
     search = tpe()
     for scores in (None, (math.inf, 0.0), (-math.inf, math.nan), (1.0, 1.0)):
