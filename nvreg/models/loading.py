@@ -97,6 +97,8 @@ def load_model(
         options |= {"id2label": dict(enumerate(labels)), "ignore_mismatched_sizes": True}
         options["label2id"] = {label: number for number, label in enumerate(labels)}
     model, info = _load(getattr(transformers, loader), path, **options)
+    if labels is not None and type(model).__name__ in (config.architectures or ()):
+        _renew_head_(model)
     needed = set(model.state_dict()) if labels is None else _body(model)
     if task and (missing := sorted(needed & set(info["missing_keys"]))):
         raise UserError(
@@ -139,6 +141,14 @@ def _body(model: PreTrainedModel) -> set[str]:
     """Return the names of the parameters that every head of a model's body needs."""
     body = set(map(id, body_parameters(model).values()))
     return {name for name, parameter in model.named_parameters() if id(parameter) in body}
+
+
+def _renew_head_(model: PreTrainedModel) -> None:
+    """Draw the weights of a head that came with the checkpoint anew."""
+    body = set(model.base_model.modules())
+    for module in model.modules():
+        if module not in body and isinstance(module, torch.nn.Linear):
+            module.reset_parameters()
 
 
 def _explain(auto_class: Any, path: str, is_local: bool, error: Exception) -> NoReturn:

@@ -238,6 +238,12 @@ def test_a_checkpoint_that_knows_the_labels_keeps_its_head(load, tuned):
         load("bert", "plain", f"model.path={tuned('bert', 'plain')}", "data.labels={aloof: x, fond: y}")
     )
     assert other.classes == ["x", "y"]
+    kept, new, of_another_seed = (
+        each.state_dict() for each in (bench.model(5), other.model(5), other.model(6))
+    )
+    for weights_before in (kept, of_another_seed):
+        changed = {name for name in new if not torch.equal(new[name], weights_before[name])}
+        assert changed == {"classifier.weight", "classifier.bias"}
 
 
 @pytest.mark.parametrize("labels", [{"aloof": "0", "fond": "1"}, {"aloof": "fond", "fond": "LABEL_2"}])
