@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nvreg.cli.prior import SourceLanguage, TargetLanguage
+from nvreg.cli.reading import SourceLanguage, SourcePrefix, TargetLanguage, make_reading
 from nvreg.cli.settings import PriorWeight, TauAlpha, TauMu, TauSigma, read_nv_setting
 from nvreg.errors import UserError
 
@@ -70,6 +70,7 @@ def convert(
     prior_data: PriorData = None,
     column: Column = None,
     target_column: TargetColumn = None,
+    source_prefix: SourcePrefix = None,
     source_language: SourceLanguage = None,
     target_language: TargetLanguage = None,
     tau_alpha: TauAlpha = None,
@@ -90,8 +91,8 @@ def convert(
         raise UserError(f"expected a new or empty directory, received {out}, which is there already")
     setting = read_nv_setting(prior_weight, tau_alpha, tau_sigma, tau_mu)
     if from_results:
-        others = (prior, prior_data, column, target_column, source_language, target_language)
-        if not protocol or models or any(others) or not setting.is_identity:
+        text_options = (column, target_column, source_prefix, source_language, target_language)
+        if not protocol or models or any((prior, prior_data, *text_options)) or not setting.is_identity:
             raise UserError(
                 "expected OUT --from-results DIR --protocol PROTOCOL, and no model, prior, text or setting"
             )
@@ -120,18 +121,13 @@ def convert(
     except ValueError as error:
         raise UserError(str(error)) from error
 
+    reading = make_reading(source_prefix, source_language, target_language)
+
     def text(tokens: int | None = None) -> list[dict[str, Tensor]]:
         assert prior_data
         assert column
         return batches_of_file(
-            loaded,
-            tokenizer,
-            prior_data,
-            column,
-            target_column,
-            tokens=tokens,
-            source_language=source_language,
-            target_language=target_language,
+            loaded, tokenizer, prior_data, column, target_column, tokens=tokens, reading=reading
         )
 
     with Progress() as progress:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from nvreg.cli.reading import SourceLanguage, SourcePrefix, TargetLanguage, make_reading
 from nvreg.errors import UserError
 
 Model = Annotated[str, typer.Argument(help="Directory of a checkpoint, or its name on the hub.")]
@@ -32,6 +33,9 @@ def fisher(
     column: Column,
     target_column: TargetColumn = None,
     label_column: LabelColumn = None,
+    source_prefix: SourcePrefix = None,
+    source_language: SourceLanguage = None,
+    target_language: TargetLanguage = None,
     limit: Limit = None,
     quiet: Quiet = False,
 ) -> None:
@@ -43,10 +47,13 @@ def fisher(
         raise UserError(f"expected a file to write in a directory that exists, received {out}")
     if target_column and label_column:
         raise UserError("expected --target-column or --label-column, received both")
+    if not target_column and (received := source_prefix or source_language or target_language):
+        raise UserError(f"expected a prefix or language only with --target-column, received {received}")
     from nvreg.finetune.text import Columns, fisher_of_file
     from nvreg.sweep.progress import Progress
 
     columns = Columns(column, target_column, label_column)
+    reading = make_reading(source_prefix, source_language, target_language)
     with Progress(quiet) as progress:
-        scores = fisher_of_file(model, out, data, columns, limit, progress)
+        scores = fisher_of_file(model, out, data, columns, limit, progress, reading)
     typer.echo(f"{scores.loss} scores of {len(scores.sites)} dropout sites of {model} written to {out}")

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from nvreg.cli.output import print_markdown
-from nvreg.cli.prior import SourceLanguage, TargetLanguage
+from nvreg.cli.reading import SourceLanguage, SourcePrefix, TargetLanguage, make_reading
 from nvreg.cli.settings import TauAlpha, TauMu, TauSigma, read_settings
 
 Model = Annotated[
@@ -41,6 +41,7 @@ def inspect(
     data: Data,
     column: Column,
     target_column: TargetColumn = None,
+    source_prefix: SourcePrefix = None,
     source_language: SourceLanguage = None,
     target_language: TargetLanguage = None,
     prior: PriorFile = None,
@@ -59,19 +60,10 @@ def inspect(
     from nvreg.diagnostics.inspection import inspect_model
     from nvreg.sweep.progress import Progress
 
+    reading = make_reading(source_prefix, source_language, target_language)
     with Progress() as progress:
         page = inspect_model(
-            model,
-            prior,
-            settings,
-            data,
-            column,
-            target_column,
-            limit,
-            output,
-            progress,
-            source_language=source_language,
-            target_language=target_language,
+            model, prior, settings, data, column, target_column, reading, limit, output, progress
         )
     print_markdown(page)
     if output is not None:

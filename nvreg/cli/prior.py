@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from nvreg.cli.reading import SourceLanguage, SourcePrefix, TargetLanguage, make_reading
 from nvreg.errors import UserError
 
 Model = Annotated[str, typer.Argument(help="Directory of a checkpoint, or its name on the hub.")]
@@ -14,12 +15,6 @@ Column = Annotated[str, typer.Option("--column", help="Its column of texts, or o
 TargetColumn = Annotated[
     str | None, typer.Option("--target-column", help="Its column of targets, for an encoder-decoder model.")
 ]
-SourceLanguage = Annotated[
-    str | None, typer.Option("--source-language", help="Of the sources, for a model of many languages.")
-]
-TargetLanguage = Annotated[
-    str | None, typer.Option("--target-language", help="Of the targets, for a model of many languages.")
-]
 
 
 def prior(
@@ -28,6 +23,7 @@ def prior(
     data: Data,
     column: Column,
     target_column: TargetColumn = None,
+    source_prefix: SourcePrefix = None,
     source_language: SourceLanguage = None,
     target_language: TargetLanguage = None,
 ) -> None:
@@ -40,15 +36,8 @@ def prior(
     from nvreg.tasks.files import batches_of_file
 
     loaded = load_model(model)
-    batches = batches_of_file(
-        loaded,
-        load_tokenizer(model),
-        data,
-        column,
-        target_column,
-        source_language=source_language,
-        target_language=target_language,
-    )
+    reading = make_reading(source_prefix, source_language, target_language)
+    batches = batches_of_file(loaded, load_tokenizer(model), data, column, target_column, reading=reading)
     with Progress() as progress:
         estimate_prior(loaded, progress.over("estimating the prior", batches)).save(out)
     typer.echo(f"prior of {model} over {data} written to {out}")

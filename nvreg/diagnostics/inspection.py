@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from nvreg.attention.settings import Settings
 from nvreg.checkpoint import SETTINGS_FILE, from_pretrained
+from nvreg.config import Reading
 from nvreg.diagnostics.domains import domain_names
 from nvreg.diagnostics.heads import measure_heads
 from nvreg.diagnostics.presentation import heatmap, page
@@ -31,12 +32,10 @@ def inspect_model(
     files: Sequence[Path],
     column: str,
     target_column: str | None,
+    reading: Reading,
     limit: int,
     output: Path | None,
     progress: Progress,
-    *,
-    source_language: str | None = None,
-    target_language: str | None = None,
 ) -> str:
     """Measure every head on files of text; a file is a domain.
 
@@ -47,11 +46,10 @@ def inspect_model(
         files: of text, named as in `nvreg.diagnostics.domains` and read as in `nvreg.tasks.files`.
         column: of sources, or of texts.
         target_column: of targets, for an encoder-decoder model alone.
+        reading: the prefix and the languages.
         limit: examples a file at most.
         output: directory for ``inspect.csv`` (a row a domain, site, head and quantity) and ``inspect.png``.
         progress: counts examples.
-        source_language: as in `nvreg.config.Reading`, like the next.
-        target_language: of a model with many.
 
     Returns:
         Markdown, a table for each domain: a row a layer, means over heads.
@@ -63,16 +61,7 @@ def inspect_model(
     model = _load(path, prior, settings)
     tokenizer = load_tokenizer(path)
     domains = {
-        name: batches_of_file(
-            model,
-            tokenizer,
-            file,
-            column,
-            target_column,
-            limit,
-            source_language=source_language,
-            target_language=target_language,
-        )
+        name: batches_of_file(model, tokenizer, file, column, target_column, limit, reading=reading)
         for name, file in zip(names, files, strict=True)
     }
     progress.phase("measuring attention", sum(map(_examples, domains.values())))

@@ -17,6 +17,7 @@ from nvreg.finetune.fisher import Fisher, estimate_fisher
 from nvreg.models.loading import is_decoder_only, load_model, load_tokenizer
 from nvreg.models.tokens import IGNORED
 from nvreg.sweep.progress import Progress
+from nvreg.sweep.store import digest
 from nvreg.tasks import Task, make_task
 
 MASKED = 0.15
@@ -50,11 +51,12 @@ class Text:
         columns: of the file; those of labels are of targets given sources or of classes, else texts are their
             own, masked or causal.
         limit: examples at most, random ones.
+        reading: the prefix and the languages of sources with targets; its columns are not used.
 
     Attributes:
         loss: masked-lm, causal, seq2seq or classification.
         examples: number of examples.
-        fingerprint: of the text.
+        fingerprint: of the text and of how it is read.
 
     Raises:
         UserError: if the text cannot be had, or the columns are not those of such a model.
@@ -67,6 +69,7 @@ class Text:
         path: Path,
         columns: Columns,
         limit: int | None = None,
+        reading: Reading | None = None,
     ) -> None:
         if columns.task == "language-modelling" and model.config.is_encoder_decoder:
             raise UserError(
@@ -79,14 +82,15 @@ class Text:
         given = {"source" if columns.target else "text": columns.text}
         given |= {"target": columns.target} if columns.target else {}
         given |= {"label": columns.label} if columns.label else {}
-        reading, evaluation = Reading(columns=given), Evaluation(metrics=["nll"])
+        reading, evaluation = reading or Reading(), Evaluation(metrics=["nll"])
         self._task: Task[Any] = make_task(
             columns.task, tokenizer, model.config, data=reading, evaluation=evaluation
         )
         source = Source(files=str(path), limit=limit, seed=None if limit is None else 0)
         examples = load_examples(source, given, self._task.required)
         self._encoded = self._task.encode(examples)
-        self.examples, self.fingerprint = len(examples), examples.fingerprint
+        self.examples = len(examples)
+        self.fingerprint = digest([examples.fingerprint, reading.model_dump()])
         self._masking = (
             DataCollatorForLanguageModeling(tokenizer, mlm_probability=MASKED)
             if self.loss == "masked-lm"
@@ -119,7 +123,13 @@ class Text:
 
 
 def fisher_of_file(
-    path: str, out: Path, data: Path, columns: Columns, limit: int | None, progress: Progress
+    path: str,
+    out: Path,
+    data: Path,
+    columns: Columns,
+    limit: int | None,
+    progress: Progress,
+    reading: Reading | None = None,
 ) -> Fisher:
     """Estimate the Fisher scores of a checkpoint over a file of text, and save them.
 
@@ -132,13 +142,14 @@ def fisher_of_file(
         columns: as in `Text`.
         limit: examples at most, random ones.
         progress: shown.
+        reading: as in `Text`.
 
     Raises:
         UserError: if the model or the text cannot be had.
     """
     progress.phase("loading model and text")
     model, tokenizer = load_model(path, columns.task), load_tokenizer(path)
-    text = Text(model, tokenizer, data, columns, limit)
+    text = Text(model, tokenizer, data, columns, limit, reading)
     progress.phase(f"{text.loss} gradients of {text.examples} examples", text.examples)
     fisher = estimate_fisher(
         model,

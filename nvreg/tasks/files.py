@@ -27,8 +27,7 @@ def batches_of_file(
     target_column: str | None,
     limit: int | None = None,
     tokens: int | None = None,
-    source_language: str | None = None,
-    target_language: str | None = None,
+    reading: Reading | None = None,
 ) -> list[dict[str, Tensor]]:
     """Read a file of text as padded, teacher-forced batches, long and short ones mixed.
 
@@ -43,33 +42,29 @@ def batches_of_file(
         target_column: of targets, for an encoder-decoder model alone.
         limit: examples at most, the first ones.
         tokens: read random examples of these, as `random_batches` does; by default all.
-        source_language: as in `nvreg.config.Reading`, like the next.
-        target_language: of a model with many.
+        reading: the prefix and the languages, for an encoder-decoder model alone; its columns are not used.
 
     Raises:
         UserError: if the text cannot be had, or the columns are not those of such a model.
     """
-    source = Source(files=str(path), limit=limit)
+    source, reading = Source(files=str(path), limit=limit), reading or Reading()
     if "cross" in layers_by_role(model):
         if target_column is None:
             raise UserError(
                 "expected --target-column with an encoder-decoder model, whose decoder reads the targets"
             )
-        reading = Reading(
-            columns={"source": column, "target": target_column},
-            source_language=source_language,
-            target_language=target_language,
-        )
+        columns = {"source": column, "target": target_column}
         evaluation = Evaluation(metrics=["nll"])
         task = make_task("translation", tokenizer, model.config, data=reading, evaluation=evaluation)
-        examples = load_examples(source, reading.columns, task.required)
+        examples = load_examples(source, columns, task.required)
         if tokens is not None:
             return random_batches(task, examples, tokens)
         return list(task.teacher_forced(task.encode(examples)))
-    if received := target_column or source_language or target_language:
+    received = target_column or reading.source_prefix or reading.source_language or reading.target_language
+    if received:
         raise UserError(
             f"expected --column alone with {model.config.model_type}, which reads one text, "
-            f"received a target or language: {received}"
+            f"received a target, prefix or language: {received}"
         )
     texts = [record["text"] for record in load_examples(source, {"text": column}, ["text"]).records]
     sequences = [ids for ids in _tokenise(model, tokenizer, texts) if ids]

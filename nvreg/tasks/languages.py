@@ -36,7 +36,10 @@ def set_languages(
         return {}
     source, target = source or tokenizer.src_lang, target or tokenizer.tgt_lang
     if not target:
-        raise UserError("data.target_language: expected a language, as the model has many, received none")
+        raise UserError(
+            "data.target_language, or --target-language: expected a language, as the model has many, "
+            "received none"
+        )
     try:
         tokenizer.src_lang, tokenizer.tgt_lang = source, target
         frames = {"source": tokenizer("").input_ids, "target": tokenizer(text_target="").input_ids}

@@ -10,7 +10,11 @@ from typer.testing import CliRunner
 
 import nvreg
 from nvreg.cli import app
+from nvreg.config import load_experiment
 from nvreg.models.convert import current_settings
+from nvreg.sweep.priors import prior_of
+from nvreg.sweep.progress import Progress
+from nvreg.sweep.workbench import open_workbench
 
 
 def run(*arguments: object):
@@ -94,6 +98,27 @@ def test_convert_solves_for_tau_alpha(directory, prior, tmp_path, prior_given):
     assert saved.at("cross", 0).tau_alpha != saved.at("cross", 1).tau_alpha
     assert saved.at("decoder", 0).tau_alpha == math.inf
     assert saved.at("encoder", 0).tau_sigma == 0.2
+
+
+def test_a_prefix_is_read_as_in_a_sweep(directory, prior, tmp_path):
+    train, test = directory / "home/train.jsonl", directory / "home/test.jsonl"
+    columns, prefix = ("--column", "en", "--target-column", "de"), ("--source-prefix", "a ")
+    workbench = open_workbench(load_experiment(directory / "tiny.yaml", ["data.source_prefix='a '"]))
+    expected = prior_of(workbench, tmp_path / "kept", Progress(quiet=True)).fingerprint
+    assert expected != nvreg.Prior.load(prior).fingerprint
+    estimated, converted = tmp_path / "prior", tmp_path / "converted"
+    assert run("prior", directory / "model", estimated, "--data", train, *columns, *prefix).exit_code == 0
+    assert (
+        run("convert", directory / "model", converted, "--prior-data", train, *columns, *prefix).exit_code
+        == 0
+    )
+    for path in (estimated, converted / "nvreg_prior.safetensors"):
+        assert nvreg.Prior.load(path).fingerprint == expected
+    plain, prefixed = (
+        run("inspect", directory / "model", "--data", test, *columns, *more) for more in ((), prefix)
+    )
+    assert prefixed.exit_code == 0
+    assert prefixed.stdout != plain.stdout
 
 
 def test_sweep_and_report_run_from_file_to_table(tiny_experiment, tmp_path):

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 import nvreg
 from nvreg.cli import app
+from nvreg.config import Reading
 from nvreg.data import model_inputs
 from nvreg.diagnostics import measure_heads
 from nvreg.models.loading import load_model, load_tokenizer
@@ -105,7 +106,8 @@ def test_a_model_of_many_languages_is_told_which(directory, inspect, tmp_path):
     assert result.exit_code == 0, result.output
     model, tokenizer = (load(str(tmp_path / "mbart")) for load in (load_model, load_tokenizer))
     read = (model, tokenizer, directory / "home/test.jsonl", "en", "de")
-    batches = batches_of_file(*read, source_language="en_XX", target_language="de_DE")
+    reading = Reading(source_language="en_XX", target_language="de_DE")
+    batches = batches_of_file(*read, reading=reading)
     written = pd.read_csv(tmp_path / "output" / "inspect.csv").drop(columns="domain")
     pd.testing.assert_frame_equal(written, measure_heads(model, batches), atol=1e-6)
 

@@ -1,5 +1,6 @@
 import json
 
+from transformers import MBart50Tokenizer, MBartConfig, MBartForConditionalGeneration
 from typer.testing import CliRunner
 
 from nvreg.cli import app
@@ -38,6 +39,44 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(workshop, tmp_path):
         result = run("fisher", workshop / "bart", out, *columns, *more)
         assert result.exit_code == 2
         assert len(result.stderr.splitlines()) == 1
+
+
+def test_fisher_reads_with_a_prefix_and_languages(workshop, tmp_path):
+    config = MBartConfig(
+        d_model=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=16,
+        decoder_ffn_dim=16,
+        max_position_embeddings=64,
+    )
+    tokenizer = MBart50Tokenizer(
+        vocab=[(word, -1.0) for word in ("<s>", "<pad>", "</s>", "<unk>", "▁a", "▁")]
+    )
+    model = MBartForConditionalGeneration(config)
+    model.resize_token_embeddings(len(tokenizer))
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "mbart")
+    text = ("--data", workshop / "train.jsonl", "--column", "en", "--limit", 2, "--quiet")
+
+    def fisher(*options):
+        return run("fisher", tmp_path / "mbart", tmp_path / "fisher.json", *text, *options)
+
+    def scores(*options):
+        result = fisher("--target-column", "de", "--source-language", "en_XX", *options)
+        assert result.exit_code == 0, result.output
+        return json.loads((tmp_path / "fisher.json").read_text())
+
+    refused = fisher("--target-column", "de")
+    assert refused.exit_code == 2
+    assert "--target-language" in refused.stderr
+    assert "only with --target-column" in fisher("--source-prefix", "a ").stderr
+    german = scores("--target-language", "de_DE")
+    for other in (("--target-language", "fr_XX"), ("--target-language", "de_DE", "--source-prefix", "a a ")):
+        assert scores(*other)["scores"] != german["scores"]
+        assert scores(*other)["data"] != german["data"]
 
 
 def test_fisher_writes_scores_that_guided_dropout_takes(workshop, tmp_path):

@@ -5,6 +5,7 @@ import json
 import pytest
 
 import nvreg
+from nvreg.config import Reading
 from nvreg.tasks.files import batches_of_file
 from tests.models.architectures import ARCHITECTURES
 from tests.tiny import tiny_marian
@@ -87,12 +88,21 @@ def test_the_languages_of_a_model_with_many_are_in_its_tokens(file):
 
     tokenizer = mbart50()
     languages = {"source_language": "en_XX", "target_language": "de_DE"}
-    (batch,) = batches_of_file(build("mbart"), tokenizer, file, "en", "de", 4, **languages)
+    reading = Reading(**languages)
+    (batch,) = batches_of_file(build("mbart"), tokenizer, file, "en", "de", 4, reading=reading)
     source, target = (tokenizer.convert_tokens_to_ids(language) for language in languages.values())
     assert (batch["input_ids"] == source).any(-1).all()
     assert (batch["labels"] == target).any(-1).all()
 
 
-def test_a_model_of_one_text_has_no_languages(file, tokenizer):
-    with pytest.raises(nvreg.UserError, match="reads one text, received a target or language: en"):
-        batches_of_file(build("bert"), tokenizer, file, "en", None, source_language="en")
+def test_a_prefix_is_before_every_source(file, tokenizer):
+    reading = Reading(source_prefix="a small ")
+    (batch,) = batches_of_file(build("t5"), tokenizer, file, "en", "de", 4, reading=reading)
+    expected = [tokenizer(f"a small {text}").input_ids for text in ("a small red dog .", "a cat", "the", "a")]
+    assert sorted(real_tokens(batch)) == sorted(expected)
+
+
+@pytest.mark.parametrize("reading", [Reading(source_language="en"), Reading(source_prefix="en: ")])
+def test_a_model_of_one_text_has_no_prefix_and_no_languages(file, tokenizer, reading):
+    with pytest.raises(nvreg.UserError, match="reads one text, received a target, prefix or language: en"):
+        batches_of_file(build("bert"), tokenizer, file, "en", None, reading=reading)

@@ -52,7 +52,7 @@ def test_languages_mark_both_texts_and_start_the_generation(build, source, targe
     [
         ("english", "de_DE", "data.source_language: expected a language of .* received 'english'"),
         ("en_XX", "german", "data.target_language: expected a language of .* received 'german'"),
-        ("en_XX", None, "data.target_language: expected a language, as the model has many, received none"),
+        ("en_XX", None, "data.target_language, or --target-language: expected a language, as"),
     ],
 )
 def test_unknown_or_missing_language_is_refused(source, target, message):
