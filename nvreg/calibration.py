@@ -15,10 +15,10 @@ from transformers import PreTrainedModel
 
 from nvreg.attention.settings import PARAMETERS, PRIOR_WEIGHT, Settings
 from nvreg.errors import UserError
-from nvreg.models.cache import without_cache
 from nvreg.models.convert import convert_, current_settings, is_converted, revert_, set_settings_
 from nvreg.models.registry import attention_modules, layers_by_role, sites
 from nvreg.models.state import Site
+from nvreg.models.teacher_forcing import run_body
 from nvreg.models.tokens import query_masks
 from nvreg.parameters import Setting
 from nvreg.prior.artefact import Prior
@@ -148,7 +148,7 @@ class _Sample:
             with self._turn, torch.inference_mode():
                 batch = {name: tensor.to(model.device) for name, tensor in self._batches[index].items()}
                 self._here.index, self._here.masks = index, query_masks(model, batch)
-                model(**batch, **without_cache(model))
+                run_body(model, batch)
         except BaseException:
             self._arrived.abort()
             raise

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from nvreg.memory import over_rows
 from nvreg.methods import Method
-from nvreg.models.cache import without_cache
 from nvreg.models.registry import attention_modules
 from nvreg.models.state import Site
+from nvreg.models.teacher_forcing import run_body
 from nvreg.models.tokens import query_masks
 from nvreg.parameters import Setting
 
@@ -34,18 +35,25 @@ def attention_change(
     """
     modules = {site: module for site, (_, module) in attention_modules(model).items()}
     differences, norms = dict.fromkeys(modules, 0.0), dict.fromkeys(modules, 0.0)
+
+    def run(batch: Mapping[str, Tensor]) -> None:
+        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        masks = query_masks(model, batch)
+        method.set_(model, setting.identity())
+        calls = _calls(model, modules, batch)
+        method.set_(model, setting)
+        squares = {}
+        for site, (args, kwargs, pretrained) in calls.items():
+            changed = modules[site](*args, **kwargs)[0][masks[site.role]].double()
+            real = pretrained[masks[site.role]].double()
+            squares[site] = float((changed - real).square().sum()), float(real.square().sum())
+        for site, (difference, norm) in squares.items():  # of a batch that fitted in memory to the end
+            differences[site] += difference
+            norms[site] += norm
+
     with torch.no_grad():
         for batch in batches:
-            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-            masks = query_masks(model, batch)
-            method.set_(model, setting.identity())
-            calls = _calls(model, modules, batch)
-            method.set_(model, setting)
-            for site, (args, kwargs, pretrained) in calls.items():
-                changed = modules[site](*args, **kwargs)[0]
-                real = pretrained[masks[site.role]].double()
-                differences[site] += float((changed[masks[site.role]].double() - real).square().sum())
-                norms[site] += float(real.square().sum())
+            over_rows(batch, run)
     method.set_(model, setting.identity())
     return {site: (differences[site] / norms[site]) ** 0.5 for site in modules if norms[site]}
 
@@ -64,7 +72,7 @@ def _calls(
 
     hooks = [module.register_forward_hook(note(site), with_kwargs=True) for site, module in modules.items()]
     try:
-        model(**batch, **without_cache(model))
+        run_body(model, batch)
     finally:
         for hook in hooks:
             hook.remove()

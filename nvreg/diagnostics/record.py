@@ -40,7 +40,6 @@ class Record:
         self._masks: dict[str, Tensor] = {}
         self._sums: dict[Site, tuple[int, float, float]] = {}
         self._reused: Mapping[Site, Share] = {}
-        self.is_empty = True
 
     @property
     def prior_weight(self) -> float:
@@ -77,7 +76,6 @@ class Record:
         """
         is_generating = kwargs.get("past_key_values") is not None
         masks = {} if is_generating else query_masks(self._model, kwargs)
-        self.is_empty &= is_generating
         self._masks = {"encoder": self._masks["encoder"]} if "encoder" in self._masks else {}
         self._masks |= masks
 
@@ -107,9 +105,10 @@ def recording(model: PreTrainedModel, record: Record | None = None) -> Iterator[
     Args:
         model: converted or not; call it with keyword arguments, as ``model(**batch)``. An encoder may also be
             run by itself, as ``model.get_encoder()(**inputs)``.
-        record: an earlier one of this model, to go on with.
+        record: an earlier one of this model, to go on with; without what a block adds that an error ends.
     """
     record = record or Record(model)
+    before = dict(record._sums)
     converted = [module for module in model.modules() if isinstance(module, NVForward)]
     hooks = [model.register_forward_pre_hook(record.start_batch, with_kwargs=True)]
     if model.config.is_encoder_decoder:
@@ -119,6 +118,9 @@ def recording(model: PreTrainedModel, record: Record | None = None) -> Iterator[
         module.nv.observer = record.observe
     try:
         yield record
+    except BaseException:
+        record._sums = before
+        raise
     finally:
         for hook in hooks:
             hook.remove()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -13,11 +14,13 @@ from transformers import PreTrainedModel
 
 from nvreg.attention.moments import Moments
 from nvreg.errors import UserError
+from nvreg.memory import over_rows
 from nvreg.models.adapter import Adapter
 from nvreg.models.convert import is_converted
 from nvreg.models.identity import identify
 from nvreg.models.registry import attention_modules
 from nvreg.models.state import Site
+from nvreg.models.teacher_forcing import run_body
 from nvreg.models.tokens import key_masks
 from nvreg.prior.artefact import Prior
 from nvreg.prior.running import RunningMoments
@@ -50,16 +53,22 @@ def estimate_prior(
     was_training = model.training
     model.eval()
     hooks = [collector.attach() for collector in collectors.values()]
+
+    def run(batch: Mapping[str, Tensor]) -> None:
+        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        masks = key_masks(model, batch)
+        for site, collector in collectors.items():
+            collector.start(masks[site.role])
+        run_body(model, batch)
+        for collector in collectors.values():
+            collector.keep()
+
     try:
         with torch.inference_mode():
             for batch in batches:
-                batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
                 for name, tensor in sorted(batch.items()):
                     digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-                masks = key_masks(model, batch)
-                for site, collector in collectors.items():
-                    collector.mask = masks[site.role]
-                model(**batch)
+                over_rows(batch, run)
                 if max_tokens and max(c.vectors.count for c in collectors.values()) >= max_tokens:
                     break
     finally:
@@ -73,22 +82,33 @@ def estimate_prior(
 
 
 class _Collector:
-    """Moments of one site, collected by a hook on its module."""
+    """Moments of one site, collected by a hook on its module from the batches that run to their end."""
 
     def __init__(self, site: Site, adapter: Adapter, module: Any) -> None:
         self.site, self.adapter, self.module = site, adapter, module
         self.mask: Tensor
         self.vectors = RunningMoments(site.width)
         self.log_alphas = RunningMoments(1)
+        self._running: tuple[RunningMoments, RunningMoments]
 
     def attach(self) -> Any:
         return self.module.register_forward_pre_hook(self._collect, with_kwargs=True)
 
+    def start(self, mask: Tensor) -> None:
+        """Begin a batch, of which the keys that ``mask`` marks are not padding."""
+        self.mask = mask
+        self._running = deepcopy((self.vectors, self.log_alphas))
+
+    def keep(self) -> None:
+        """Take in the batch."""
+        self.vectors, self.log_alphas = self._running
+
     def _collect(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         bound = inspect.signature(module.forward).bind(*args, **kwargs)
         z = self.adapter.key_input(**bound.arguments)[self.mask].double()
-        self.vectors.update(z)
-        self.log_alphas.update(self.adapter.scale(module) / 2 * z.square().sum(-1, keepdim=True))
+        vectors, log_alphas = self._running
+        vectors.update(z)
+        log_alphas.update(self.adapter.scale(module) / 2 * z.square().sum(-1, keepdim=True))
 
     def moments(self) -> Moments:
         if self.vectors.count < 2:

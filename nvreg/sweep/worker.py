@@ -17,8 +17,10 @@ import torch
 from nvreg.config import Experiment
 from nvreg.diagnostics import Record, Share, recording
 from nvreg.diagnostics.change import attention_change
+from nvreg.memory import over_rows
 from nvreg.methods import METHODS, Method
 from nvreg.models.state import Site
+from nvreg.models.teacher_forcing import run_body
 from nvreg.parameters import Setting
 from nvreg.prior.artefact import Prior
 from nvreg.sweep.racing import ExampleScores, is_clearly_worse
@@ -133,7 +135,7 @@ class Worker:
 
     def _measured(self, job: Job, step: Callable[[], None]) -> dict[str, Any]:
         resolved = self._set(job)
-        self._record = Record(self._workbench.model)
+        self._record, self._is_recorded = Record(self._workbench.model), self._workbench.task.scores_as_read
         heads = {domain: self._score_parts(domain, "validation", slice(1)) for domain in job.incumbent}
         if heads and self._has_lost(heads, job.incumbent):
             metrics = {domain: {"validation": self._selection(frame)} for domain, frame in heads.items()}
@@ -197,11 +199,14 @@ class Worker:
         workbench = self._workbench
         scored = workbench.scored[domain][split]
         records = scored is workbench.in_domain_validation and workbench.task.scores_as_read
+        halved = workbench.task.halved
         with recording(workbench.model, self._record) if records else nullcontext():
             frames = [
                 workbench.task.score(workbench.model, part, encoder_states=self._states)
                 for part in scored.parts[which]
             ]
+        if records and workbench.task.halved > halved:
+            self._is_recorded = False  # what ran before a batch was halved is recorded twice
         return pd.concat([head, *frames], ignore_index=True)
 
     def _selection(self, frame: pd.DataFrame) -> dict[str, float]:
@@ -221,11 +226,7 @@ class Worker:
         """Return the mean prior weight, and how strongly the setting regularises, teacher-forced."""
         if job.method is None or job.setting is None:
             return 0.0, 0.0
-        model, task, record = self._workbench.model, self._workbench.task, self._record
-        if not task.scores_as_read:
-            with torch.inference_mode(), recording(model, record):
-                for batch in task.teacher_forced(self._workbench.in_domain_validation.encoded):
-                    model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
+        record = self._record if self._is_recorded else self._read()
         key = encoder_key(job.method, job.setting)
         if key in self._encoder_shares:
             record.reuse(self._encoder_shares[key])
@@ -233,6 +234,19 @@ class Worker:
             of_encoder = {site: share for site, share in record.shares.items() if site.role == "encoder"}
             self._encoder_shares = {PRETRAINED: {}, key: of_encoder}
         return record.prior_weight, self._methods[job.method].strength(job.setting, record)
+
+    def _read(self) -> Record:
+        """Return a record of in-domain validation, read teacher-forced."""
+        model, task, record = self._workbench.model, self._workbench.task, Record(self._workbench.model)
+
+        def run(batch: Mapping[str, torch.Tensor]) -> None:
+            with recording(model, record):
+                run_body(model, {name: tensor.to(model.device) for name, tensor in batch.items()})
+
+        with torch.inference_mode():
+            for batch in task.teacher_forced(self._workbench.in_domain_validation.encoded):
+                task.halved += over_rows(batch, run)
+        return record
 
     def _change(self, job: Job, resolved: Mapping[str, Any] | None) -> float | None:
         """Return how much attention outputs change, the mean over sites; the model is left at identity."""

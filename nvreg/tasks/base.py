@@ -128,6 +128,6 @@ class Task(ABC, Generic[E]):
 
     def _in_batches(self, lengths: Sequence[int], run: Callable[[list[int]], None]) -> None:
         """Call a function on the positions of every batch, and on halves of those that are too large."""
-        from nvreg.tasks.memory import in_halves  # imports torch, which metrics do without
+        from nvreg.memory import in_halves  # imports torch, which metrics do without
 
         self.halved += in_halves(batches(lengths, self._budget), run)

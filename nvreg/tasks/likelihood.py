@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from nvreg.data import model_inputs, pad
+from nvreg.models.teacher_forcing import decoder_inputs
 from nvreg.models.tokens import IGNORED
 
 _POSITIONS = 256
@@ -40,16 +41,6 @@ def negative_log_likelihood(model: PreTrainedModel, labels: Tensor, **inputs: An
     for part, label, row in zip(*parts, strict=True):
         totals.index_add_(0, row, F.cross_entropy(part.float(), label, reduction="none").cpu().double())
     return totals
-
-
-def decoder_inputs(model: PreTrainedModel, labels: Tensor) -> Tensor:
-    """Return what a decoder reads to predict its labels, [rows, positions], shifted as the model does it."""
-    if hasattr(model, "prepare_decoder_input_ids_from_labels"):
-        shifted: Tensor = model.prepare_decoder_input_ids_from_labels(labels)
-        return shifted
-    start = torch.full_like(labels[:, :1], model.config.decoder_start_token_id)
-    shifted = torch.cat([start, labels[:, :-1]], dim=1)
-    return shifted.masked_fill(shifted == IGNORED, model.config.pad_token_id)
 
 
 class Row(NamedTuple):

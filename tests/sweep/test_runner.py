@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from nvreg import Prior, UserError
 from nvreg.config import Experiment, load_experiment
@@ -22,6 +23,7 @@ from nvreg.sweep.executors import Local
 from nvreg.sweep.runner import run_sweep
 from nvreg.sweep.search import listed_settings
 from nvreg.sweep.store import Trial, exclusive, read_trials
+from nvreg.sweep.workbench import Workbench
 from nvreg.sweep.worker import Job, Measured, Worker
 from nvreg.tasks.metrics import score
 
@@ -398,3 +400,34 @@ def test_two_workers_never_measure_one_setting_of_tpe_at_a_time(experiment, tmp_
     before = (tmp_path / "output" / "trials.jsonl").read_bytes()
     assert run_sweep(asked, quiet=True) == (4, 0, 0)
     assert (tmp_path / "output" / "trials.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("metrics", ["[perplexity]", "[bleu]"])
+def test_batches_that_do_not_fit_in_memory_change_no_number(experiment, tmp_path, monkeypatch, metrics):
+    asked = experiment(f"evaluation.metrics={metrics}", f"selection.metric={metrics[1:-1]}", "sweep.trials=1")
+    run_sweep(asked, quiet=True)
+    opened = runner.open_workbench
+    refused = []
+
+    def refuse(module, args, kwargs):
+        if len(kwargs["input_ids"]) > 3:
+            refused.append(module)
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    def small(asked: Experiment) -> Workbench:
+        workbench = opened(asked)
+        # Encoder sites have been recorded by then.
+        workbench.model.get_decoder().register_forward_pre_hook(refuse, with_kwargs=True)
+        return workbench
+
+    monkeypatch.setattr(runner, "open_workbench", small)
+    halved = asked.model_copy(update={"output": str(tmp_path / "halved")})
+    assert run_sweep(halved, quiet=True) == (2, 0, 0)
+    assert refused
+    for one, other in zip(trials_in(tmp_path / "output"), trials_in(tmp_path / "halved"), strict=True):
+        for domain, splits in one.metrics.items():
+            for split, values in splits.items():
+                assert other.metrics[domain][split] == pytest.approx(values, rel=1e-6)
+        assert (other.prior_weight, other.strength) == pytest.approx(
+            (one.prior_weight, one.strength), rel=1e-6
+        )

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers.modeling_outputs import CausalLMOutput
 
-from nvreg.tasks.likelihood import decoder_inputs, negative_log_likelihood
+from nvreg.models.teacher_forcing import decoder_inputs
+from nvreg.tasks.likelihood import negative_log_likelihood
 from tests.models.architectures import ARCHITECTURES, random_ids
 
 LANGUAGE_MODELS = [each for each in ARCHITECTURES if "TokenClassification" not in each.model_class]

@@ -1,10 +1,16 @@
 import pytest
 import torch
 
+import nvreg
 from nvreg.config import Evaluation, Reading
 from nvreg.data import Examples
+from nvreg.diagnostics.change import attention_change
+from nvreg.memory import in_halves, over_rows
+from nvreg.methods import METHODS
+from nvreg.models.registry import attention_modules
 from nvreg.tasks import make_task
-from nvreg.tasks.memory import in_halves
+from tests.models.running import of
+from tests.test_calibration import sample
 from tests.tiny import tiny_marian
 
 ERRORS = [
@@ -52,6 +58,50 @@ def test_a_real_failure_of_the_cpu_allocator_is_recognised():
 
     assert in_halves([[0, 1]], run) == 1
     assert sizes == [2, 1, 1]
+
+
+def test_the_rows_of_a_batch_that_does_not_fit_run_in_halves():
+    batch = {"ids": torch.arange(10).reshape(5, 2), "label": torch.arange(5)}
+    seen = []
+
+    def run(part):
+        if len(part["ids"]) > 2:
+            raise ERRORS[0]
+        seen.append(part)
+
+    assert over_rows(batch, run) == 2
+    assert [len(part["label"]) for part in seen] == [2, 1, 2]
+    for name, tensor in batch.items():
+        assert torch.equal(torch.cat([part[name] for part in seen]), tensor)
+
+
+@of("marian", "gpt2")
+def test_prior_and_change_are_the_same_in_halves(architecture):
+    model = architecture.build()
+    method = METHODS["temperature"]()
+
+    def prior():
+        moments = nvreg.estimate_prior(model, sample(architecture))
+        return [value for site in moments.values() for value in (site.mean, site.variance, site.tokens)]
+
+    def change():
+        method.attach_(model, None, ())
+        changes = attention_change(model, method, method.setting(temperature=2.0), sample(architecture))
+        method.detach_(model)
+        return list(changes.values())
+
+    expected = [prior(), change()]
+    refused = []
+
+    def refuse(module, args, kwargs):
+        if len(args[0] if args else kwargs["hidden_states"]) > 1:
+            refused.append(module)
+            raise ERRORS[0]
+
+    last = list(attention_modules(model).values())[-1][1]
+    last.register_forward_pre_hook(refuse, with_kwargs=True)
+    torch.testing.assert_close([prior(), change()], expected)
+    assert refused
 
 
 @pytest.mark.parametrize("metrics", [["nll"], ["bleu"], ["nll", "bleu"]])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
+from torch import Tensor
 
 
 def in_halves(groups: Iterable[list[int]], run: Callable[[list[int]], None]) -> int:
@@ -29,6 +30,23 @@ def in_halves(groups: Iterable[list[int]], run: Callable[[list[int]], None]) -> 
             left += [group[len(group) // 2 :], group[: len(group) // 2]]
             halved += 1
     return halved
+
+
+def over_rows(batch: Mapping[str, Tensor], run: Callable[[Mapping[str, Tensor]], None]) -> int:
+    """Call a function on a batch, and on the halves of its rows if it does not fit in memory.
+
+    Args:
+        batch: tensors [rows, ...].
+        run: what is called; once again on a part of what it failed with.
+
+    Returns:
+        How many times the batch was halved.
+
+    Raises:
+        RuntimeError: as `in_halves`.
+    """
+    rows = range(len(next(iter(batch.values()))))
+    return in_halves([list(rows)], lambda part: run({name: tensor[part] for name, tensor in batch.items()}))
 
 
 def _fits(run: Callable[[list[int]], None], group: list[int]) -> bool:
