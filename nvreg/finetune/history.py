@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 from typing import Any
 
 from nvreg.config.finetuning import EarlyStopping, Training
@@ -29,11 +30,19 @@ class History:
         return float(self.log[-1]["seconds"])
 
     def best(self, stopping: EarlyStopping | None) -> dict[str, Any]:
-        """Return the entry of the first best validation, or of the last where nothing is to be best."""
+        """Return the entry of the first best validation, or of the last where nothing is to be best.
+
+        A score that is no number is the worst.
+        """
         if stopping is None:
             return self.validations[-1]
         sign = 1 if METRICS[stopping.metric].higher_is_better else -1
-        return max(self.validations, key=lambda entry: sign * entry[_PREFIX + stopping.metric])
+
+        def goodness(entry: dict[str, Any]) -> tuple[bool, float]:
+            score = entry[_PREFIX + stopping.metric]
+            return not isnan(score), sign * score
+
+        return max(self.validations, key=goodness)
 
     def is_exhausted(self, stopping: EarlyStopping) -> bool:
         """Whether the best validation has too many after it."""

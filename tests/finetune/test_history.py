@@ -1,0 +1,19 @@
+import math
+
+import pytest
+
+from nvreg.config.finetuning import EarlyStopping
+from nvreg.finetune.history import History
+
+
+@pytest.mark.parametrize(
+    ("metric", "scores", "best"),
+    [
+        ("accuracy", [math.nan, 0.5, 0.7, math.nan], 3),
+        ("nll", [math.nan, 2.0, 1.0, 1.0], 3),
+        ("nll", [math.nan, math.nan], 1),
+    ],
+)
+def test_no_score_is_worse_than_none(metric, scores, best):
+    log = [{"epoch": epoch, f"eval_{metric}": score} for epoch, score in enumerate(scores, start=1)]
+    assert History(log).best(EarlyStopping(metric=metric))["epoch"] == best
