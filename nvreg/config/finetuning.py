@@ -108,6 +108,8 @@ class FineTuning(Section):
         if method is None:
             return Options()  # its own mistake is the one to name
         options = METHODS[method].options
+        if given and not options.model_fields:
+            raise ValueError(f"expected none, as {method} has no options, received {given}")
         required = [name for name, field in options.model_fields.items() if field.is_required()]
         if required and not given:
             raise ValueError(f"regulariser: expected {', '.join(required)} with {method}, received nothing")
