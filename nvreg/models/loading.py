@@ -101,9 +101,10 @@ def load_model(
         _renew_head_(model)
     needed = set(model.state_dict()) if labels is None else _body(model)
     if task and (missing := sorted(needed & set(info["missing_keys"]))):
+        other = ", or name its labels (nvreg fisher: --label-column)" if task == "language-modelling" else ""
         raise UserError(
             f"expected a checkpoint with all weights of {type(model).__name__} for {task}, {path} has no "
-            f"{missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''}; fine-tune it first"
+            f"{missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''}; fine-tune it first{other}"
         )
     try:
         return model.to(_device(device)).eval()
