@@ -20,6 +20,9 @@ from nvreg.report.statistics import Array, resample_counts
 from nvreg.sweep.store import Trial, read_trials
 from nvreg.tasks.metrics import METRICS
 
+MANIFEST = frozenset({"context", "data", "metrics", "model", "nvreg"})
+"""What every manifest of a sweep has."""
+
 
 class Arm(NamedTuple):
     """One method's search with one seed: protocols choose among its trials."""
@@ -168,7 +171,7 @@ def read_run(directory: Path) -> Run:
                 "run the sweep first"
             )
     experiment = load_experiment(directory / "experiment.yaml")
-    manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+    manifest = _manifest(directory)
     latest = {
         (trial.key, trial.seed): trial
         for trial in read_trials(directory / "trials.jsonl")
@@ -183,6 +186,19 @@ def read_run(directory: Path) -> Run:
     return Run(
         directory, experiment, manifest, dict(sorted(completed.items())), _sweeps(experiment, latest.values())
     )
+
+
+def _manifest(directory: Path) -> Mapping[str, Any]:
+    try:
+        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+    except ValueError:
+        manifest = None
+    if not isinstance(manifest, dict) or not manifest.keys() >= MANIFEST:
+        raise UserError(
+            f"expected a directory written by nvreg sweep, received {directory} with a broken manifest.json "
+            "or one of something else; put the sweep's back, or sweep into another directory"
+        )
+    return manifest
 
 
 def _sweeps(experiment: Experiment, trials: Iterable[Trial]) -> dict[Arm, list[Trial]]:

@@ -117,6 +117,14 @@ def test_a_directory_that_is_no_run_is_refused(small, name):
         read_run(directory)
 
 
+@pytest.mark.parametrize("content", ["", "no JSON", "[]", "{}", '{"context": "of something else"}'])
+def test_a_manifest_of_something_else_is_refused(small, content):
+    directory = small.write()
+    (directory / "manifest.json").write_text(content)
+    with pytest.raises(UserError, match=rf"{directory} with a broken manifest.json"):
+        read_run(directory)
+
+
 def test_a_missing_directory_is_refused(tmp_path):
     with pytest.raises(UserError, match="nowhere"):
         read_run(tmp_path / "nowhere")
