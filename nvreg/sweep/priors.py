@@ -15,7 +15,7 @@ from nvreg.prior.artefact import Prior
 from nvreg.prior.estimate import estimate_prior
 from nvreg.sweep.progress import Progress
 from nvreg.sweep.store import digest
-from nvreg.sweep.workbench import Workbench
+from nvreg.sweep.workbench import Workbench, encode
 from nvreg.tasks.sampling import random_batches
 
 
@@ -44,9 +44,10 @@ def prior_of(workbench: Workbench, kept: Path, progress: Progress) -> Prior:
         if prior.data == text and prior.model == identify(workbench.model):
             return prior
     progress.phase("estimating the prior", len(examples))
+    encoded = encode(workbench.task, examples, f"{workbench.experiment.data.in_domain.name} train")
 
     def counted() -> Iterator[dict[str, Tensor]]:
-        for batch in workbench.task.teacher_forced(workbench.task.encode(examples)):
+        for batch in workbench.task.teacher_forced(encoded):
             yield batch
             progress.step(len(batch["input_ids"]))
 

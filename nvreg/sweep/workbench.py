@@ -81,6 +81,18 @@ class Workbench:
         return self.experiment.data.model_dump(include=Reading.model_fields.keys() - {"columns"})
 
 
+def encode(task: Task, examples: Examples, name: str) -> Encoded:
+    """Tokenise a data set.
+
+    Raises:
+        UserError: if the model cannot read an example; with the name of the data set.
+    """
+    try:
+        return task.encode(examples)
+    except UserError as error:
+        raise UserError(f"{name}, {error}") from error
+
+
 def open_workbench(experiment: Experiment) -> Workbench:
     """Load and check everything an experiment names, except its training text.
 
@@ -103,9 +115,9 @@ def open_workbench(experiment: Experiment) -> Workbench:
 
     racing = experiment.sweep.racing
 
-    def load(source: Source, split: str) -> Scored:
+    def load(source: Source, domain: str, split: str) -> Scored:
         examples = load_examples(source, data.columns, task.required)
-        encoded, parts = task.encode(examples), [examples.records]
+        encoded, parts = encode(task, examples, f"{domain} {split}"), [examples.records]
         if racing and split == "validation":
             parts = [examples.records[: racing.after], examples.records[racing.after :]]
         if not parts[-1] or len(parts) == 1:
@@ -115,7 +127,7 @@ def open_workbench(experiment: Experiment) -> Workbench:
     domains: list[InDomain | OutOfDomain] = [data.in_domain, *data.out_of_domain]
     scored = {
         domain.name: {
-            split: load(text, split)
+            split: load(text, domain.name, split)
             for split, text in (("validation", domain.validation), ("test", domain.test))
             if text is not None
         }

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel, set_seed
 
+from nvreg import UserError
 from nvreg.config import load_experiment
 from nvreg.report import analyse, write_report
 from nvreg.sweep.dry_run import describe_plan
@@ -99,3 +100,15 @@ def test_every_task_runs_from_files_to_a_table(experiment):
     page = write_report(analyse(Path(experiment.output)), examples=2)
     for name in experiment.evaluation.metrics:
         assert f"## {name} (" in page
+
+
+@pytest.mark.parametrize("experiment", ["classification"], indirect=True)
+@pytest.mark.parametrize(
+    ("place", "name"), [("out_of_domain.0.test", "away test"), ("in_domain.train", "home train")]
+)
+def test_a_label_that_the_model_has_not_is_named_with_its_data_set(experiment, tmp_path, place, name):
+    records = [{"text": "a cat", "label": label} for label in ("good", "bad", "ugly")]
+    (tmp_path / "wrong.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    asked = load_experiment(tmp_path / "experiment.yaml", [f"data.{place}={{files: wrong.jsonl}}"])
+    with pytest.raises(UserError, match=f"^{name}, record 3: expected the label good, bad"):
+        run_sweep(asked, quiet=True)
