@@ -13,6 +13,7 @@ from nvreg.models.identity import fingerprint
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.prior.artefact import Prior
 from nvreg.report.choice import Choice
+from nvreg.sweep.store import PRETRAINED
 from nvreg.sweep.worker import made_methods
 
 WRITERS: Mapping[str, Callable[[PreTrainedModel, Path], None]] = {
@@ -27,7 +28,7 @@ def save_chosen(choice: Choice, out: Path) -> None:
     """Set the model of a run to a trial's setting, and save it with its tokenizer.
 
     Args:
-        choice: the trial, of an NV method or one that changes weights.
+        choice: the trial, of an NV method or one that changes weights, or the pretrained model's.
         out: the directory of the checkpoint. One of an NV method is as `nvreg.save_pretrained` writes it,
             another is plain.
 
@@ -35,7 +36,8 @@ def save_chosen(choice: Choice, out: Path) -> None:
         UserError: if the method has no form as a checkpoint, or the model is no longer the one of the run.
     """
     run, arm, trial = choice
-    if arm.method not in WRITERS:
+    write = WRITERS.get(arm.method)
+    if write is None and trial.method != PRETRAINED:
         raise UserError(
             f"expected a method that a checkpoint can hold ({', '.join(WRITERS)}), received {arm.method}; "
             "its settings live in a running model alone"
@@ -55,8 +57,11 @@ def save_chosen(choice: Choice, out: Path) -> None:
             f"expected the model that {run.directory} was measured with, received another in {source.path}; "
             "put it back, or sweep again"
         )
-    method = made_methods(run.experiment)[arm.method]
-    method.attach_(model, Prior.load(run.directory / "prior.safetensors"), ())
-    method.set_(model, method.setting.from_dict(trial.resolved or trial.settings))
-    WRITERS[arm.method](model, out)
+    if write is None:
+        model.save_pretrained(out)
+    else:
+        method = made_methods(run.experiment)[arm.method]
+        method.attach_(model, Prior.load(run.directory / "prior.safetensors"), ())
+        method.set_(model, method.setting.from_dict(trial.resolved or trial.settings))
+        write(model, out)
     load_tokenizer(source.path, revision=source.revision, trust_remote_code=trust).save_pretrained(out)

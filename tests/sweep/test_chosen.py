@@ -13,6 +13,7 @@ from nvreg.cli import app
 from nvreg.config import load_experiment
 from nvreg.data import load_examples
 from nvreg.models.convert import is_converted
+from nvreg.models.identity import fingerprint
 from nvreg.models.loading import load_tokenizer
 from nvreg.report.reading import read_run
 from nvreg.sweep.runner import run_sweep
@@ -82,6 +83,16 @@ def test_a_choice_of_the_pretrained_model_is_said_and_saved(results, tmp_path):
     assert perplexity(model, results) == pytest.approx(
         float(pretrained.metrics["away"]["test"]["perplexity"]) - 1000, rel=1e-5
     )
+
+
+def test_the_pretrained_model_is_saved_whatever_method_it_was_preferred_to(results, tmp_path):
+    out = tmp_path / "checkpoint"
+    result = convert(out, "--from-results", results, "--protocol", "in-domain", "--method", "temperature")
+    assert result.exit_code == 0, result.output
+    assert "in-domain keeps the pretrained model, unchanged" in result.stdout
+    model = AutoModelForSeq2SeqLM.from_pretrained(out).eval()
+    assert fingerprint(model) == read_run(results).manifest["model"]
+    assert load_tokenizer(str(out)).vocab_size > 0
 
 
 def test_a_method_without_a_checkpoint_is_refused(results, tmp_path):
