@@ -64,7 +64,7 @@ def report(
     from nvreg.report import analyse, write_combined, write_report
     from nvreg.sweep.progress import Progress
 
-    kinds, analyses, pages = formats.split(","), [], []
+    kinds, analyses, pages = [kind.strip() for kind in formats.split(",")], [], []
     for directory in results:
         with Progress() as progress:
             progress.phase(f"reading {directory}")

@@ -27,7 +27,7 @@ def test_the_page_is_printed_plainly_outside_a_terminal(small, invoke):
 
 def test_every_directory_is_reported_with_the_given_protocols_and_formats(small, tmp_path, invoke):
     directories = [small.write(), shutil.copytree(small.directory, tmp_path / "another")]
-    result = invoke(*directories, "--protocol", "in-domain", "--protocol", "oracle", "--format", "csv")
+    result = invoke(*directories, "--protocol", "in-domain", "--protocol", "oracle", "--format", "csv, latex")
     assert result.exit_code == 0
     assert result.stdout.startswith("# 2 runs\n")
     assert "# synthetic" not in result.stdout
@@ -35,6 +35,7 @@ def test_every_directory_is_reported_with_the_given_protocols_and_formats(small,
     assert "in-domain-tolerance" not in result.stdout
     for directory in directories:
         assert (directory / "tables/scores.csv").is_file()
+        assert (directory / "tables/report.tex").is_file()
         assert not (directory / "tables/report.md").exists()
 
 
