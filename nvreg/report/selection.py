@@ -32,11 +32,6 @@ class Pick:
     trials: tuple[int, ...]
     redrawn: tuple[Numbers, ...] = ()
 
-    @property
-    def is_pretrained(self) -> bool:
-        """Whether the pretrained model was kept."""
-        return set(self.trials) == {PRETRAINED}
-
     def score(self, metric: str) -> float:
         """Return the value of a metric on the test set."""
         return float(np.mean([self.run.score(number, self.domain, "test", metric) for number in self.trials]))

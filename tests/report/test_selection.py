@@ -173,5 +173,5 @@ def test_the_oracle_is_not_repeated_and_the_pretrained_model_never_changes(small
     run = read_run(small.write())
     assert not any(pick.redrawn for pick in select(run, NV, ["oracle"])["oracle"].values())
     pick = pretrained(run)["books"]
-    assert pick.is_pretrained
+    assert pick.trials == (0,)
     assert (pick.reselected("nll") == pick.resampled("nll")).all()
