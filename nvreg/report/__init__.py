@@ -75,6 +75,7 @@ def write_report(
     from nvreg.report.examples import examples_section
     from nvreg.report.figures import changes_figure, png, svg
     from nvreg.report.page import run_page
+    from nvreg.report.rivals import rivals_table
     from nvreg.report.tables import methods_table, scores_table, settings_table
 
     _check("formats", formats, FORMATS)
@@ -82,7 +83,11 @@ def write_report(
     frames = {"scores": scores_table(run, selections)}
     if len(selections) > 1:
         frames["methods"] = methods_table(run, selections)
-    blocks = run_page(run, frames.get("methods", frames["scores"]), settings_table(run, selections))
+    rivals = rivals_table(run.selection_metric, run.domains, {"": [analysis]})
+    if rivals is not None:
+        frames["rivals"] = rivals.drop(columns="run")
+    shown = frames.get("methods", frames["scores"])
+    blocks = run_page(run, shown, settings_table(run, selections), frames.get("rivals"))
     if examples:
         arm = find_arm(run, method, seed, first=True)
         protocol, selection = next(iter(selections[arm].items()))

@@ -8,7 +8,7 @@ from nvreg.errors import UserError
 from nvreg.report import Analysis
 from nvreg.report.common import common_domains, common_metrics, scored_alike
 from nvreg.report.document import Blocks, Table
-from nvreg.report.page import METHOD_AND_SELECTION, SELECTION, intervals, metric_section
+from nvreg.report.page import SELECTION, SELECTION_AND_METHOD, intervals, metric_section
 from nvreg.report.reading import Run
 from nvreg.report.selection import pretrained
 from nvreg.report.tables import Row, contrasts_table, methods_of, repeated
@@ -42,7 +42,7 @@ def compare(first: Analysis, second: Analysis) -> tuple[Blocks, dict[str, DataFr
             )
     table = contrasts_table(metrics, domains, list(_rows(first, second))).drop(columns=["trial", "setting"])
     table.insert(list(table.columns).index("score"), "other", table["score"] - table["difference"])
-    labels = METHOD_AND_SELECTION if table["method"].nunique() > 2 else SELECTION
+    labels = SELECTION_AND_METHOD if table["method"].nunique() > 2 else SELECTION
     blocks: list[str | Table] = [
         f"# {runs[1].experiment.name} against {runs[0].experiment.name}",
         f"Each cell is {runs[0].directory} → {runs[1].directory} and the difference, paired by example.",

@@ -20,6 +20,8 @@ MATCHED = f"{NOISE} matched"
 FACTOR = 1.5
 """Changes further apart are no match."""
 
+NO_MATCH = f"no weight noise is known to change attention as much, to a factor of {FACTOR}"
+
 
 def match(run: Run, selections: Mapping[Arm, Mapping[str, Selection]]) -> dict[Arm, Mapping[str, Selection]]:
     """Return the noise that matches what each protocol chose of NV, for each seed that tried both.

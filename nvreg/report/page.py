@@ -12,7 +12,8 @@ from pandas import DataFrame
 from nvreg.methods import METHODS
 from nvreg.report import statistics
 from nvreg.report.document import Table
-from nvreg.report.matching import FACTOR, MATCHED
+from nvreg.report.findings import findings
+from nvreg.report.matching import MATCHED, NO_MATCH
 from nvreg.report.protocols import ORACLE, PRETRAINED
 from nvreg.report.reading import Run
 from nvreg.report.significance import name_of_test
@@ -20,17 +21,10 @@ from nvreg.sweep.store import Trial
 from nvreg.tasks.metrics import METRICS
 
 DIRECTIONS = {True: "higher is better", False: "lower is better", None: "neither direction is better"}
-OUTCOMES = {
-    True: (("improves", "above"), ("worsens", "below")),
-    False: (("improves", "below"), ("worsens", "above")),
-    None: (("raises", "above"), ("lowers", "below")),
-}
 SELECTION = {"protocol": "selection"}
 """Headers of the columns of labels of a run with one method and one seed."""
 
-METHOD_AND_SELECTION = {"method": "method", **SELECTION}
-
-NO_MATCH = f"no weight noise is known to change attention as much, to a factor of {FACTOR}"
+SELECTION_AND_METHOD = {**SELECTION, "method": "method"}
 
 CHANGES = {"change": "change", "nv_change": "NV's change"}
 
@@ -39,7 +33,7 @@ COSTS = {"tried": "settings", "search_seconds": "search", "training_seconds": "t
 Blocks = list[str | Table]
 
 
-def run_page(run: Run, scores: DataFrame, settings: DataFrame) -> Blocks:
+def run_page(run: Run, scores: DataFrame, settings: DataFrame, rivals: DataFrame | None) -> Blocks:
     """Return the page of a run.
 
     Args:
@@ -47,9 +41,12 @@ def run_page(run: Run, scores: DataFrame, settings: DataFrame) -> Blocks:
         scores: the table of `nvreg.report.tables.scores_table`, or of `methods_table` for a run of several
             methods or seeds.
         settings: the table of `nvreg.report.tables.settings_table`.
+        rivals: the table of `nvreg.report.rivals.rivals_table`, if there is one.
     """
     blocks: Blocks = [f"# {run.experiment.name}: {run.experiment.task}", _progress(run)]
-    labels = SELECTION if len(run.sweeps) == 1 else METHOD_AND_SELECTION
+    labels = SELECTION if len(run.sweeps) == 1 else SELECTION_AND_METHOD
+    if rivals is not None:
+        blocks += rivals_section(run.selection_metric, rivals, {"method": "against"}, run.in_domain)
     for metric, rows in scores.groupby("metric", sort=False):
         blocks += metric_section(str(metric), rows, labels, run.in_domain)
         blocks.append(intervals("pretrained model"))
@@ -62,21 +59,50 @@ def run_page(run: Run, scores: DataFrame, settings: DataFrame) -> Blocks:
     ]
 
 
-def metric_section(metric: str, rows: DataFrame, labels: Mapping[str, str], in_domain: str) -> Blocks:
+def rivals_section(
+    metric: str, rivals: DataFrame, labels: Mapping[str, str], in_domain: str, ours: str = "nv"
+) -> Blocks:
+    """Return what NV has over its rivals.
+
+    Args:
+        metric: the one they are compared by.
+        rivals: the table of `nvreg.report.rivals.rivals_table`.
+        labels: headers of its columns that name a rival.
+        in_domain: name of the domain to mark as such.
+        ours: which NV it is.
+    """
+    heading = f"Would something else have done as well? {ours} against it: {metric}"
+    return [
+        *metric_section(metric, rivals, {**SELECTION, **labels}, in_domain, heading, f"{ours} against "),
+        f"Each cell is the rival's score → that of {ours}, both chosen by the same rule, and the difference, "
+        f"paired by example. {intervals('rival')}",
+    ]
+
+
+def metric_section(
+    metric: str,
+    rows: DataFrame,
+    labels: Mapping[str, str],
+    in_domain: str,
+    heading: str | None = None,
+    subject: str = "",
+) -> Blocks:
     """Return what one metric says: findings, and a table of the domains.
 
     Args:
         metric: its name.
         rows: its rows in a table of `nvreg.report.tables.contrasts_table`.
-        labels: headers of the columns of ``rows`` that label rows of the table, ``protocol`` the last.
+        labels: headers of the columns of ``rows`` that label rows of the table, ``protocol`` among them.
         in_domain: name of the domain to mark as such.
+        heading: by default the metric.
+        subject: what findings begin with, before the names of rows.
     """
     direction = METRICS[metric].higher_is_better
     sentences = findings(rows, labels, direction)
     return [
-        f"## {metric} ({DIRECTIONS[direction]})",
+        f"## {heading or metric} ({DIRECTIONS[direction]})",
         f"Where the {statistics.LEVEL:.0%} interval in braces excludes zero:",
-        "\n".join(f"- {sentence}" for sentence in sentences)
+        "\n".join(f"- {subject}{sentence}" for sentence in sentences)
         or "- nothing but the oracle is reported, which is no selection.",
         _scores(rows, labels, in_domain),
     ]
@@ -91,35 +117,6 @@ def intervals(other: str) -> str:
         "shows that many settings were tried. p is of a paired test of no difference, corrected for the "
         "number of domains in the row, not for the number of rows."
     )
-
-
-def findings(rows: DataFrame, labels: Iterable[str], higher_is_better: bool | None) -> list[str]:
-    """Return one sentence for each group of rows of the table with the same outcome, the oracle left out.
-
-    Args:
-        rows: the rows of one metric.
-        labels: the columns that name a row of the table.
-        higher_is_better: the metric's direction.
-    """
-    names: dict[str, list[str]] = defaultdict(list)
-    for label, cells in rows[rows["protocol"] != ORACLE].groupby(list(labels), sort=False):
-        if cells["score"].isna().all() or cells["difference"].notna().any():
-            names[_finding(cells, higher_is_better)].append(" ".join(map(str, label)))
-    return [f"{', '.join(group)}: {finding}." for finding, group in names.items()]
-
-
-def _finding(cells: DataFrame, higher_is_better: bool | None) -> str:
-    measured = cells.dropna(subset="score")
-    if measured.empty:
-        is_matched = "method" in cells and cells["method"].eq(MATCHED).all()
-        return f"does not apply, {NO_MATCH if is_matched else 'no validation set to choose on'}"
-    if "trial" in measured and measured["trial"].eq(PRETRAINED).fillna(False).all():
-        return "keeps the pretrained model"
-    domains = {
-        "above": ", ".join(measured["domain"][measured["low_reselected"] > 0]),
-        "below": ", ".join(measured["domain"][measured["high_reselected"] < 0]),
-    }
-    return "; ".join(f"{verb} {domains[side] or 'no domain'}" for verb, side in OUTCOMES[higher_is_better])
 
 
 def _progress(run: Run) -> str:
@@ -144,8 +141,9 @@ def _saved_seconds(run: Run) -> float:
 
 
 def _scores(rows: DataFrame, labels: Mapping[str, str], in_domain: str) -> Table:
-    largest = rows.loc[rows["protocol"] == "pretrained", "score"].max()
-    decimals = 2 if largest >= 10 else 3 if largest >= 1 else 4
+    models = rows.loc[rows["protocol"] == "pretrained", "score"]
+    usual = models.max() if len(models) else rows["score"].median()
+    decimals = 2 if usual >= 10 else 3 if usual >= 1 else 4
     domains = rows["domain"].unique()
     costs = {name: header for name, header in COSTS.items() if name in rows and rows[name].notna().any()}
     body = [

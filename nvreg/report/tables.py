@@ -60,17 +60,21 @@ def methods_table(run: Run, selections: Selections) -> DataFrame:
 
 
 def method_rows(repetitions: Sequence[tuple[Run, Selections]], **labels: Any) -> Iterator[Row]:
-    """Yield the rows of runs that repeat each other: the pretrained model's, then each method and protocol.
+    """Yield the rows of runs that repeat each other: the pretrained model's, then each protocol and method.
 
     Every selection is compared with the pretrained models of the runs.
     """
     runs = [run for run, _ in repetitions]
-    models = [pretrained(run) for run in runs]
-    yield Row({**labels, "method": "pretrained", "protocol": "pretrained"}, models, [])
-    for method in methods_of(*(selections for _, selections in repetitions)):
-        cost = costs(runs, NOISE if method == MATCHED else method)
-        for protocol, chosen in repeated(repetitions, method).items():
-            yield Row({**labels, "method": method, "protocol": protocol, **cost}, chosen, models)
+    models, labels = [pretrained(run) for run in runs], {**labels, "method": "pretrained"}
+    yield Row({**labels, "protocol": "pretrained", **costs(runs)}, models, [])
+    methods = methods_of(*(selections for _, selections in repetitions))
+    chosen = {method: repeated(repetitions, method) for method in methods}
+    for protocol in dict.fromkeys(protocol for selections in chosen.values() for protocol in selections):
+        for method in methods:
+            if protocol in chosen[method]:
+                cost = costs(runs, NOISE if method == MATCHED else method)
+                row = {**labels, "method": method, "protocol": protocol, **cost}
+                yield Row(row, chosen[method][protocol], models)
 
 
 def methods_of(*repetitions: Selections) -> list[str]:
@@ -132,17 +136,18 @@ def _match(run: Run, seed: int | None, number: int) -> dict[str, Any]:
     return wanted | {"change": change(run, noise)}
 
 
-def costs(runs: Sequence[Run], method: str) -> dict[str, float | None]:
+def costs(runs: Sequence[Run], method: str | None = None) -> dict[str, float | None]:
     """Return what one search of a method cost, the mean over runs and seeds.
 
-    Keys: tried, the settings; search_seconds, the time of measuring them; training_seconds, the time of
-    fine-tuning the model, None where it was not by ``nvreg finetune``.
+    Keys: tried, the settings; search_seconds, the time of measuring them; both None without a method.
+    training_seconds, the time of fine-tuning the model; None where it was not by ``nvreg finetune``.
     """
     searches = [trials for run in runs for arm, trials in run.sweeps.items() if arm.method == method]
-    training = [seconds for run in runs if (seconds := training_seconds(run)) is not None]
+    seconds = [sum(trial.seconds for trial in trials) for trials in searches]
+    training = [took for run in runs if (took := training_seconds(run)) is not None]
     return {
-        "tried": fmean(map(len, searches)),
-        "search_seconds": fmean(sum(trial.seconds for trial in trials) for trials in searches),
+        "tried": fmean(map(len, searches)) if searches else None,
+        "search_seconds": fmean(seconds) if searches else None,
         "training_seconds": fmean(training) if training else None,
     }
 

@@ -62,10 +62,39 @@ def test_only_domains_with_the_same_examples_are_shown(build):
 def test_the_table_is_written_where_asked_for(build, tmp_path):
     analyses = [analyse(build(name, 2, 1.9).write()) for name in ("first", "second")]
     text = write_combined(analyses, output=tmp_path / "all")
-    assert "| second | in-domain " in text
+    assert "| in-domain                | second |" in text
     assert {path.name for path in (tmp_path / "all").iterdir()} == {
         "combined.md",
         "combined.tex",
         "combined.csv",
         "combined.html",
+        "rivals.csv",
     }
+
+
+def test_rows_of_all_runs_stand_together_by_selection(build):
+    analyses = [analyse(build(name, 2, 1.9).write()) for name in ("first", "second")]
+    _, frames = combined(analyses)
+    table = frames["combined"].drop_duplicates(["run", "protocol"])
+    assert table[["protocol", "run"]].values.tolist()[:4] == [
+        ["pretrained", "first"],
+        ["pretrained", "second"],
+        ["in-domain", "first"],
+        ["in-domain", "second"],
+    ]
+
+
+def test_a_model_as_it_came_has_the_cost_of_its_training(build, tmp_path):
+    (tmp_path / "training.json").write_text('{"seconds": 77.5}')
+    plain, tuned = build("plain", 2, 1.9), build("tuned", 2, 1.9, model=str(tmp_path))
+    text = write_combined([analyse(run.write()) for run in (plain, tuned)])
+    header, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.split("## nll")[1].splitlines()
+        if line.startswith("| ")
+    ]
+    assert header[-3:] == ["settings", "search", "training"]
+    costs = {tuple(row[:2]): row[-3:] for row in rows}
+    assert costs["pretrained", "plain"] == ["", "", ""]
+    assert costs["pretrained", "tuned"] == ["", "", "0:01:18"]
+    assert costs["in-domain", "tuned"] == ["1", "0:00:10", "0:01:18"]

@@ -5,7 +5,8 @@ import re
 import pandas as pd
 import pytest
 
-from nvreg.report import analyse, page, write_report
+from nvreg.report import analyse, write_report
+from nvreg.report.findings import findings as findings_of
 
 
 def page_of(synthetic) -> str:
@@ -13,7 +14,7 @@ def page_of(synthetic) -> str:
 
 
 def findings(rows: pd.DataFrame, higher_is_better: bool | None) -> list[str]:
-    return page.findings(rows, ["protocol"], higher_is_better)
+    return findings_of(rows, ["protocol"], higher_is_better)
 
 
 def table_under(text: str, heading: str) -> list[list[str]]:
@@ -142,12 +143,13 @@ def test_several_methods_and_seeds_are_rows_with_means_and_costs(small, control)
     small.add_nll(news=1.7, talks=2.7, books=3.0, method=control, seed=43, seconds=70.0)
     text = page_of(small)
     header, pretrained, *rows = table_under(text, "nll")
-    assert header == ["method", "selection", "news (in-domain)", "talks", "books", "settings", "search"]
+    assert header == ["selection", "method", "news (in-domain)", "talks", "books", "settings", "search"]
     assert pretrained == ["pretrained", "pretrained", "2.000", "3.000", "3.000", "", ""]
-    (row,) = [row for row in rows if row[:2] == ["control", "in-domain"]]
+    (row,) = [row for row in rows if row[:2] == ["in-domain", "control"]]
     assert row[3].startswith("2.800 ± 0.141 (-0.200 [")
     assert row[-2:] == ["1", "0:01:05"]
-    assert "- control in-domain, " in text
+    assert [row[1] for row in rows[:2]] == ["nv", "control"]
+    assert "control (in-domain, " in text
     chosen = table_under(text, "Settings chosen")
     assert ["control", "43", "in-domain", "all", "6"] in [row[:5] for row in chosen]
 

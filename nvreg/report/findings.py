@@ -1,0 +1,57 @@
+"""What a table says in a few sentences, by the intervals that repeat the choice."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from pandas import DataFrame
+
+from nvreg.report.matching import MATCHED, NO_MATCH
+from nvreg.report.protocols import ORACLE, PRETRAINED
+
+OUTCOMES = {
+    True: (("improves", "above"), ("worsens", "below")),
+    False: (("improves", "below"), ("worsens", "above")),
+    None: (("raises", "above"), ("lowers", "below")),
+}
+
+
+def findings(rows: DataFrame, labels: Iterable[str], higher_is_better: bool | None) -> list[str]:
+    """Return one sentence for each group of rows of the table with the same outcome, the oracle left out.
+
+    Args:
+        rows: the rows of one metric.
+        labels: the columns that name a row of the table.
+        higher_is_better: the metric's direction.
+    """
+    shown = rows[rows["protocol"] != ORACLE]
+    others = [label for label in labels if label != "protocol"]
+    outcomes: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for label, cells in shown.groupby([*others, "protocol"], sort=False):
+        *names, protocol = map(str, label)
+        if cells["score"].isna().all() or cells["difference"].notna().any():
+            outcomes[_finding(cells, higher_is_better)][" ".join(names)].append(protocol)
+    every = set(shown["protocol"]) - {"pretrained"}
+    return [
+        f"{', '.join(_subject(name, protocols, every) for name, protocols in subjects.items())}: {finding}."
+        for finding, subjects in outcomes.items()
+    ]
+
+
+def _subject(name: str, protocols: list[str], every: set[str]) -> str:
+    if not name or protocols == ["pretrained"]:
+        return name or ", ".join(protocols)
+    return f"{name} ({'every selection' if every <= set(protocols) else ', '.join(protocols)})"
+
+
+def _finding(cells: DataFrame, higher_is_better: bool | None) -> str:
+    measured = cells.dropna(subset="score")
+    if measured.empty:
+        is_matched = "method" in cells and cells["method"].eq(MATCHED).all()
+        return f"does not apply, {NO_MATCH if is_matched else 'no validation set to choose on'}"
+    if "trial" in measured and measured["trial"].eq(PRETRAINED).fillna(False).all():
+        return "keeps the pretrained model"
+    domains = {
+        "above": ", ".join(measured["domain"][measured["low_reselected"] > 0]),
+        "below": ", ".join(measured["domain"][measured["high_reselected"] < 0]),
+    }
+    return "; ".join(f"{verb} {domains[side] or 'no domain'}" for verb, side in OUTCOMES[higher_is_better])
