@@ -2,21 +2,16 @@
 
 from nvreg.config.loading import load_experiment
 from nvreg.config.schema import (
-    Data,
     Evaluation,
     Experiment,
     Generation,
-    InDomain,
     MethodSpace,
-    ModelSource,
-    OutOfDomain,
     PriorSource,
     Racing,
-    Reading,
     Selection,
-    Source,
     Sweep,
 )
+from nvreg.config.sections import Data, InDomain, ModelSource, OutOfDomain, Reading, Source
 
 __all__ = [
     "Data",

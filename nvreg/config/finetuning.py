@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from nvreg.config.loading import load_checked
-from nvreg.config.schema import (
+from nvreg.config.sections import (
     FileName,
     ModelSource,
     OutOfDomain,

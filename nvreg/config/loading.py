@@ -11,7 +11,8 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from nvreg.config.schema import Experiment, Section
+from nvreg.config.schema import Experiment
+from nvreg.config.sections import Section
 from nvreg.errors import UserError
 
 S = TypeVar("S", bound=Section)

@@ -1,25 +1,12 @@
-"""The sections of the experiment file as pydantic models."""
+"""The experiment file as pydantic models: its own sections, and how they agree."""
 
 from __future__ import annotations
 
-import os
-from difflib import get_close_matches
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
+from nvreg.config.sections import Data, InputPath, ModelPath, ModelSource, Section, Seeded
 from nvreg.errors import UserError
 from nvreg.methods import METHODS
 from nvreg.sweep.space import Range, Space, parse_space
@@ -28,148 +15,7 @@ from nvreg.tasks.metrics import METRICS, check_metrics
 Protocol = Literal[
     "in-domain", "in-domain-tolerance", "leave-one-domain-out", "out-of-domain-validation", "oracle"
 ]
-
-
-def _absolute(path: str, info: ValidationInfo) -> str:
-    """Resolve a path against the directory of the experiment file."""
-    return os.path.abspath(_directory(info) / os.path.expanduser(path))
-
-
-def _absolute_if_local(path: str, info: ValidationInfo) -> str:
-    """Resolve a path, and leave the name of a model on the hub as it is."""
-    local = path.startswith((".", "/", "~")) or (_directory(info) / path).exists()
-    return _absolute(path, info) if local else path
-
-
-def _directory(info: ValidationInfo) -> Path:
-    return Path((info.context or {}).get("directory", "."))
-
-
-InputPath = Annotated[str, AfterValidator(_absolute)]
-ModelPath = Annotated[str, AfterValidator(_absolute_if_local)]
 TaskName = Literal["translation", "summarisation", "language-modelling", "classification", "multiple-choice"]
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-"""A name that files are called by."""
-
-
-class Section(BaseModel):
-    """Keys with values, where an unknown key is an error that names the nearest known one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_nearest_key(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        given = cls._written_out(dict(given))
-        for key in given:
-            if key not in cls.model_fields:
-                near = get_close_matches(str(key), cls.model_fields, n=1)
-                raise PydanticCustomError(
-                    "unknown_key",
-                    "unknown key{hint}; known keys: {known}",
-                    {
-                        "key": str(key),
-                        "hint": f", did you mean {near[0]!r}?" if near else "",
-                        "known": ", ".join(cls.model_fields),
-                    },
-                )
-        return given
-
-    @classmethod
-    def _written_out(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Return what a shorter form stands for."""
-        return given
-
-
-class ModelSource(Section):
-    """A checkpoint: a local directory or a name on the hub."""
-
-    path: ModelPath
-    revision: str | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    device: str = "auto"
-    trust_remote_code: bool = False
-
-
-class Source(Section):
-    """Where records come from: ``files``, ``source_file`` with ``target_file``, or ``hub``.
-
-    ``limit`` takes the first records, or random ones where a ``seed`` is given.
-    """
-
-    files: InputPath | None = None
-    source_file: InputPath | None = None
-    target_file: InputPath | None = None
-    hub: str | None = None
-    config: str | None = None
-    revision: str | None = None
-    split: str | None = None
-    limit: PositiveInt | None = None
-    seed: NonNegativeInt | None = None
-    columns: dict[str, str] = {}
-
-    @model_validator(mode="after")
-    def _one_place(self) -> Self:
-        parallel = self.source_file is not None or self.target_file is not None
-        places = [self.files is not None, parallel, self.hub is not None]
-        if sum(places) != 1 or (self.source_file is None) != (self.target_file is None):
-            raise ValueError(
-                "expected files, source_file with target_file, or hub; received "
-                + (", ".join(sorted(self.model_fields_set)) or "nothing")
-            )
-        if self.hub is None and any((self.config, self.revision, self.split)):
-            raise ValueError("expected config, revision and split only with hub")
-        if self.seed is not None and self.limit is None:
-            raise ValueError("expected a limit with the seed, which draws that many records")
-        return self
-
-
-class InDomain(Section):
-    """The domain the model was tuned on; ``train`` feeds the prior and is never scored."""
-
-    name: FileName
-    train: Source | None = None
-    validation: Source
-    test: Source
-
-
-class OutOfDomain(Section):
-    """Another domain; ``validation`` is needed by two selection protocols."""
-
-    name: FileName
-    validation: Source | None = None
-    test: Source
-
-
-class Reading(Section):
-    """How the model reads text.
-
-    ``max_length`` is in source tokens, by default the model's limit; ``labels`` maps labels of the data to
-    those of the model, where they differ.
-    """
-
-    columns: dict[str, str] = {}
-    max_length: PositiveInt | None = None
-    source_prefix: str | None = None
-    source_language: str | None = None
-    target_language: str | None = None
-    labels: dict[str, str] | None = None
-
-
-class Data(Reading):
-    """All text, and how the model reads it."""
-
-    in_domain: InDomain
-    out_of_domain: Annotated[list[OutOfDomain], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _names_differ(self) -> Self:
-        names = [self.in_domain.name, *(domain.name for domain in self.out_of_domain)]
-        if len(set(names)) < len(names):
-            raise ValueError(f"expected domains of different names, received {', '.join(names)}")
-        return self
 
 
 class PriorSource(Section):
@@ -201,7 +47,7 @@ class MethodSpace(Section):
     """
 
     space: dict[str, Any]
-    enqueue: list[dict[str, Any]] = []
+    enqueue: list[dict[str, Any]] = Field(default_factory=list)
     pretrained: ModelPath | None = None
 
     @property
@@ -214,27 +60,6 @@ class Racing(Section):
     """Settings that are clearly worse after so many examples of every validation set are stopped."""
 
     after: PositiveInt
-
-
-class Seeded(Section):
-    """What is done once a seed; ``seed`` may stand for one of ``seeds``."""
-
-    seeds: Annotated[list[NonNegativeInt], Field(min_length=1)] = [0]
-
-    @classmethod
-    def _written_out(cls, given: dict[str, Any]) -> dict[str, Any]:
-        if "seed" in given:
-            if "seeds" in given:
-                raise ValueError("expected seed or seeds, received both")
-            given["seeds"] = [given.pop("seed")]
-        return given
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_differ(cls, seeds: list[int]) -> list[int]:
-        if len(set(seeds)) < len(seeds):
-            raise ValueError(f"expected different seeds, received {seeds}")
-        return seeds
 
 
 class Sweep(Seeded):

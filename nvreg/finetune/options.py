@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from nvreg.config.schema import InputPath, Section
+from nvreg.config.sections import InputPath, Section
 from nvreg.finetune.schedule import Schedule
 
 Share = Annotated[float, Field(ge=0, lt=1)]
