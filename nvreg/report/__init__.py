@@ -113,19 +113,30 @@ def write_report(
 def write_combined(
     analyses: Sequence[Analysis], formats: Sequence[str] = FORMATS, output: Path | None = None
 ) -> str | None:
-    """Put several runs into one table, where they share data, and write it into a directory if one is given.
+    """Put several runs on one page, where they share data, and write it into a directory if one is given.
 
     Returns:
-        The table as markdown, or None where the runs share no test set.
+        The page as markdown, or None where the runs share no test set.
 
     Raises:
         UserError: if a format is unknown.
     """
     from nvreg.report.combined import combined
+    from nvreg.report.figures import png, svg
+    from nvreg.report.overview import overview_figure
 
     _check("formats", formats, FORMATS)
-    found = combined(analyses)
-    return _write(output, "combined", *found, formats) if found else None
+    if not (found := combined(analyses)):
+        return None
+    page = _write(output, "combined", *found, formats)
+    if output:
+        run, table = analyses[0].run, found[1]["combined"]
+        chosen_by = run.selection_metric
+        metric = chosen_by if chosen_by in table["metric"].array else table["metric"].iloc[0]
+        figure = overview_figure(table, metric, run.in_domain)
+        write_text(output / "overview.svg", svg(figure))
+        write_bytes(output / "overview.png", png(figure))
+    return page
 
 
 def write_comparison(

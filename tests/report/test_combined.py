@@ -69,6 +69,8 @@ def test_the_table_is_written_where_asked_for(build, tmp_path):
         "combined.csv",
         "combined.html",
         "rivals.csv",
+        "overview.png",
+        "overview.svg",
     }
 
 
