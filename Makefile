@@ -16,8 +16,17 @@ BIN := .venv/bin
 INSTALLED := .venv/.stamp-installed
 TORCH := .venv/.stamp-torch
 EXPERIMENTS := $(wildcard experiments/$(SUITE)/*.yaml)
-EMBEDDED := $(patsubst experiments/%.yaml,results/runs/%/.stamp,$(wildcard experiments/embedded/*.yaml))
+TASKS := $(filter-out rivals,$(patsubst experiments/embedded/%.yaml,%,$(wildcard experiments/embedded/*.yaml)))
+TUNINGS := plain guided-dropout mvcr
+TUNED := results/runs/embedded/finetuning
+RIVALS := results/runs/embedded/rivals
 SOURCES := $(shell find nvreg -name '*.py')
+
+# Two runs at a time, unless -j says otherwise, and plain lines of progress: two live displays would share a terminal.
+ifeq ($(SUITE),embedded)
+MAKEFLAGS += --jobs=2
+export TTY_COMPATIBLE := 0
+endif
 
 .PHONY: install test lint bench reproduce clean
 .DELETE_ON_ERROR:
@@ -52,13 +61,39 @@ $(INSTALLED): $(TORCH) pyproject.toml constraints.txt
 
 # A new demo is a new model and new data: the run on the old one is void.
 results/demo/.stamp-%: $(wildcard nvreg/demo/*.py) | $(INSTALLED)
-	rm -rf results/demo/$* results/runs/embedded/$*
+	rm -rf results/demo/$* results/runs/embedded/$* $(if $(filter classification,$*),$(TUNED) $(RIVALS))
 	$(BIN)/nvreg demo results/demo --task $*
 	touch $@
 
 # The built-in models are too small for threads, and give the same numbers on any number of cores.
-$(EMBEDDED): export OMP_NUM_THREADS := 1
-$(EMBEDDED): results/runs/embedded/%/.stamp: results/demo/.stamp-%
+results/runs/embedded/%: export OMP_NUM_THREADS := 1
+$(TASKS:%=results/runs/embedded/%/.stamp): results/runs/embedded/%/.stamp: results/demo/.stamp-%
+
+# Three ways of fine-tuning, three seeds each; on every checkpoint the methods that need no training, beyond plain
+# fine-tuning NV alone; one table of all.
+$(TUNED)/fisher.json: results/demo/.stamp-classification
+	mkdir -p $(@D)
+	$(BIN)/nvreg fisher results/demo/classification/pretrained $@ --limit 500 \
+		--data results/demo/classification/general/train.jsonl --column text
+
+$(TUNED)/guided-dropout/.stamp: $(TUNED)/fisher.json
+
+$(TUNINGS:%=$(TUNED)/%/.stamp): $(TUNED)/%/.stamp: experiments/embedded/finetuning/%.yaml results/demo/.stamp-classification
+	$(BIN)/nvreg finetune --config $<
+	touch $@
+
+$(TUNINGS:%=$(RIVALS)/%/.stamp): $(RIVALS)/%/.stamp: experiments/embedded/rivals.yaml $(TUNED)/%/.stamp $(SOURCES)
+	set -e; for seed in 1 2 3; do \
+		$(BIN)/nvreg sweep --config $< --output $(@D)/seed-$$seed $(if $(filter plain,$*),,--method nv) \
+			--set model.path=../../$(TUNED)/$*/seed-$$seed --set sweep.seeds=[$$seed]; \
+	done
+	touch $@
+
+$(RIVALS)/.stamp: $(TUNINGS:%=$(RIVALS)/%/.stamp)
+	$(BIN)/nvreg report $(foreach tuning,$(TUNINGS),$(RIVALS)/$(tuning)/seed-*) --output $(RIVALS)/tables
+	mkdir -p results/embedded/rivals
+	cp $(RIVALS)/tables/*.md $(RIVALS)/tables/*.csv $(RIVALS)/tables/*.png results/embedded/rivals/
+	touch $@
 
 # The sweep itself decides which trials are still valid.
 results/runs/%/.stamp: experiments/%.yaml $(SOURCES) | $(INSTALLED)
