@@ -82,6 +82,17 @@ class Ledger:
         ]
         return sorted(trials, key=lambda trial: trial.number)
 
+    def to_retry(self, search: Search) -> list[Setting]:
+        """Return the settings of a search that failed and are to be measured again."""
+        kind = METHODS[search.method].setting
+        return [
+            kind.from_dict(trial.settings)
+            for trial in self.store.trials(self.context)
+            if self._retry_failed
+            and trial.status == "failed"
+            and (trial.method, trial.seed) == (search.method, search.seed)
+        ]
+
     def pretrained(self) -> Trial | None:
         """Return the trial of the pretrained model, once there is one."""
         return self.find(self.pretrained_key)

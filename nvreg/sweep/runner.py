@@ -149,6 +149,8 @@ class _Run:
         kind = METHODS[search.method].setting
         for trial in self._ledger.trials_of(search):
             search.remember(kind.from_dict(trial.settings), self._ledger.scores(trial))
+        for setting in self._ledger.to_retry(search):
+            search.retry(setting)
         under_way: dict[str, str] = {}
         while True:
             while len(under_way) < self._executor.capacity and (job := self._next(search)):

@@ -64,6 +64,13 @@ class Search:
             self._known.add(setting)
             self.tell(setting, scores)
 
+    def retry(self, setting: Setting) -> None:
+        """Have a setting that was drawn before this search began anew measured again, before others."""
+        if setting not in self.settings:
+            self._draws -= 1
+            self._known.add(setting)
+            self._left.append(setting)
+
 
 def searches(experiment: Experiment, layers: Layers, output: Path) -> Iterator[Search]:
     """Yield the searches of an experiment, method by method.

@@ -210,6 +210,17 @@ def test_a_failed_trial_is_measured_again_only_when_asked(
     assert trials_in(tmp_path / "output")[-1] == trials_in(finished)[2]
 
 
+def test_a_failed_draw_of_tpe_is_the_one_that_is_measured_again(experiment, tmp_path, monkeypatch):
+    asked = experiment("sweep.sampler=tpe", "sweep.trials=3", "sweep.space={tau_sigma: {cross: [0, 1]}}")
+    with monkeypatch.context() as patch:
+        fail_at(patch, 3, RuntimeError("once"))
+        assert run_sweep(asked, quiet=True) == (3, 0, 1)
+    failed = trials_in(tmp_path / "output")[2]
+    assert run_sweep(asked, retry_failed=True, quiet=True) == (4, 0, 0)
+    again = trials_in(tmp_path / "output")[-1]
+    assert (again.key, again.number, again.settings) == (failed.key, failed.number, failed.settings)
+
+
 @pytest.mark.parametrize(("number", "fail_fast"), [(1, False), (3, True)])
 def test_the_pretrained_model_s_failure_or_any_with_fail_fast_stops_the_sweep(
     experiment, tmp_path, monkeypatch, number, fail_fast
