@@ -44,7 +44,8 @@ def combined(analyses: Sequence[Analysis]) -> tuple[Blocks, dict[str, DataFrame]
     blocks: list[str | Table] = [
         f"# {len(runs)} runs",
         "Each is compared with its own pretrained model. Of repetitions the mean is shown, ± the standard "
-        "deviation of their scores.",
+        "deviation of their scores. Intervals and tests are over examples, for these models: how much other "
+        "seeds of training would change shows in ± alone.",
     ]
     metric, in_domain = runs[0].selection_metric, runs[0].in_domain
     rivals = rivals_table(metric, domains, groups) if metric in metrics else None

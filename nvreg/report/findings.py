@@ -14,6 +14,9 @@ OUTCOMES = {
     None: (("raises", "above"), ("lowers", "below")),
 }
 
+MANY = 3
+"""Methods of the same outcome; of more that nothing comes of the names are left out."""
+
 
 def findings(rows: DataFrame, labels: Iterable[str], higher_is_better: bool | None) -> list[str]:
     """Return one sentence for each group of rows of the table with the same outcome, the oracle left out.
@@ -31,10 +34,13 @@ def findings(rows: DataFrame, labels: Iterable[str], higher_is_better: bool | No
         if cells["score"].isna().all() or cells["difference"].notna().any():
             outcomes[_finding(cells, higher_is_better)][" ".join(names)].append(protocol)
     every = set(shown["protocol"]) - {"pretrained"}
-    return [
+    nothing = _outcome((), (), higher_is_better)
+    rest = outcomes.pop(nothing) if len(outcomes.get(nothing, ())) > MANY else {}
+    sentences = [
         f"{', '.join(_subject(name, protocols, every) for name, protocols in subjects.items())}: {finding}."
         for finding, subjects in outcomes.items()
     ]
+    return [*sentences, f"{'all others' if sentences else 'all'}: {nothing}."] if rest else sentences
 
 
 def _subject(name: str, protocols: list[str], every: set[str]) -> str:
@@ -50,8 +56,10 @@ def _finding(cells: DataFrame, higher_is_better: bool | None) -> str:
         return f"does not apply, {NO_MATCH if is_matched else 'no validation set to choose on'}"
     if "trial" in measured and measured["trial"].eq(PRETRAINED).fillna(False).all():
         return "keeps the pretrained model"
-    domains = {
-        "above": ", ".join(measured["domain"][measured["low_reselected"] > 0]),
-        "below": ", ".join(measured["domain"][measured["high_reselected"] < 0]),
-    }
+    above, below = measured["low_reselected"] > 0, measured["high_reselected"] < 0
+    return _outcome(measured["domain"][above], measured["domain"][below], higher_is_better)
+
+
+def _outcome(above: Iterable[str], below: Iterable[str], higher_is_better: bool | None) -> str:
+    domains = {"above": ", ".join(above), "below": ", ".join(below)}
     return "; ".join(f"{verb} {domains[side] or 'no domain'}" for verb, side in OUTCOMES[higher_is_better])

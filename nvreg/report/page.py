@@ -71,22 +71,30 @@ def rivals_section(
         in_domain: name of the domain to mark as such.
         ours: which NV it is.
     """
-    heading = f"Would something else have done as well? {ours} against it: {metric}"
-    return [
-        *metric_section(metric, rivals, {**SELECTION, **labels}, in_domain, heading, f"{ours} against "),
-        f"Each cell is the rival's score → that of {ours}, both chosen by the same rule, and the difference, "
-        f"paired by example. {intervals('rival')}",
+    direction = METRICS[metric].higher_is_better
+    decimals, names = _decimals(rivals), _domain_headers(rivals, in_domain)
+    blocks: Blocks = [
+        f"## Would something else have done as well? {ours} against it: {metric} ({DIRECTIONS[direction]})",
+        f"Where the {statistics.LEVEL:.0%} interval in braces excludes zero:",
+        _bullets(
+            f"{ours} against {finding}" for finding in findings(rivals, [*labels, "protocol"], direction)
+        ),
+        f"Below, the score of {ours} minus that of each rival, both chosen by the same rule: the mean over "
+        "repetitions, paired by example. In {braces} its interval, by paired bootstrap over examples with "
+        "both choices repeated on every resample; p is of a paired test of no difference, corrected for "
+        "the number of domains in the row. rivals.csv has the scores, and the intervals that take both "
+        "choices as given.",
     ]
+    for protocol, rows in rivals.groupby("protocol", sort=False):
+        body = [
+            [*map(str, label), *(_gain(cell, decimals) for cell in cells.to_dict("records"))]
+            for label, cells in rows.groupby(list(labels), sort=False)
+        ]
+        blocks += [f"### Chosen by {protocol}: {ours} minus each", Table([*labels.values(), *names], body)]
+    return blocks
 
 
-def metric_section(
-    metric: str,
-    rows: DataFrame,
-    labels: Mapping[str, str],
-    in_domain: str,
-    heading: str | None = None,
-    subject: str = "",
-) -> Blocks:
+def metric_section(metric: str, rows: DataFrame, labels: Mapping[str, str], in_domain: str) -> Blocks:
     """Return what one metric says: findings, and a table of the domains.
 
     Args:
@@ -94,18 +102,19 @@ def metric_section(
         rows: its rows in a table of `nvreg.report.tables.contrasts_table`.
         labels: headers of the columns of ``rows`` that label rows of the table, ``protocol`` among them.
         in_domain: name of the domain to mark as such.
-        heading: by default the metric.
-        subject: what findings begin with, before the names of rows.
     """
     direction = METRICS[metric].higher_is_better
-    sentences = findings(rows, labels, direction)
     return [
-        f"## {heading or metric} ({DIRECTIONS[direction]})",
+        f"## {metric} ({DIRECTIONS[direction]})",
         f"Where the {statistics.LEVEL:.0%} interval in braces excludes zero:",
-        "\n".join(f"- {subject}{sentence}" for sentence in sentences)
+        _bullets(findings(rows, labels, direction))
         or "- nothing but the oracle is reported, which is no selection.",
         _scores(rows, labels, in_domain),
     ]
+
+
+def _bullets(sentences: Iterable[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
 def intervals(other: str) -> str:
@@ -141,10 +150,7 @@ def _saved_seconds(run: Run) -> float:
 
 
 def _scores(rows: DataFrame, labels: Mapping[str, str], in_domain: str) -> Table:
-    models = rows.loc[rows["protocol"] == "pretrained", "score"]
-    usual = models.max() if len(models) else rows["score"].median()
-    decimals = 2 if usual >= 10 else 3 if usual >= 1 else 4
-    domains = rows["domain"].unique()
+    decimals = _decimals(rows)
     costs = {name: header for name, header in COSTS.items() if name in rows and rows[name].notna().any()}
     body = [
         [
@@ -154,8 +160,17 @@ def _scores(rows: DataFrame, labels: Mapping[str, str], in_domain: str) -> Table
         ]
         for label, cells in rows.groupby(list(labels), sort=False)
     ]
-    names = [f"{domain} (in-domain)" if domain == in_domain else domain for domain in domains]
-    return Table([*labels.values(), *names, *costs.values()], body)
+    return Table([*labels.values(), *_domain_headers(rows, in_domain), *costs.values()], body)
+
+
+def _decimals(rows: DataFrame) -> int:
+    models = rows.loc[rows["protocol"] == "pretrained", "score"]
+    usual = models.max() if len(models) else rows["score"].median()
+    return 2 if usual >= 10 else 3 if usual >= 1 else 4
+
+
+def _domain_headers(rows: DataFrame, in_domain: str) -> list[str]:
+    return [f"{domain} (in-domain)" if domain == in_domain else domain for domain in rows["domain"].unique()]
 
 
 def _label(name: Any) -> str:
@@ -175,11 +190,22 @@ def _cell(cell: Mapping[Hashable, Any], decimals: int) -> str:
     if (trial := cell.get("trial", pd.NA)) is not pd.NA and trial == PRETRAINED:
         return f"{score} (pretrained)"
     facts = [f"{cell['difference']:+z.{decimals}f}", "[{}, {}]".format(*_ends(cell, "", decimals))]
+    return f"{score} ({' '.join([*facts, *_reselected(cell, decimals)])})"
+
+
+def _gain(cell: Mapping[Hashable, Any], decimals: int) -> str:
+    if math.isnan(cell["score"]):
+        return "n/a"
+    return " ".join([f"{cell['difference']:+z.{decimals}f}", *_reselected(cell, decimals)])
+
+
+def _reselected(cell: Mapping[Hashable, Any], decimals: int) -> list[str]:
+    facts = []
     if not math.isnan(cell["low_reselected"]):
         facts.append("{{{}, {}}}".format(*_ends(cell, "_reselected", decimals)))
     if not math.isnan(cell["p_holm"]):
         facts.append(f"p={cell['p_holm']:.3f}" if cell["p_holm"] >= 0.001 else "p<0.001")
-    return f"{score} ({' '.join(facts)})"
+    return facts
 
 
 def _ends(cell: Mapping[Hashable, Any], which: str, decimals: int) -> list[str]:

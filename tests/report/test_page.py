@@ -122,6 +122,18 @@ def test_findings_leave_the_oracle_out_and_join_equal_outcomes():
     ]
 
 
+def test_findings_do_not_list_many_of_whom_there_is_nothing_to_say():
+    cells = [("in-domain", "talks", low, 1, 2) for low in (0.1, 0, 0, 0, 0)]
+    rows = rows_of(*cells).assign(method=["nv", "sink", "low-rank", "wise-ft", "temperature"])
+    assert findings_of(rows, ["protocol", "method"], True) == [
+        "nv (every selection): improves talks; worsens no domain.",
+        "all others: improves no domain; worsens no domain.",
+    ]
+    assert findings_of(rows[1:], ["protocol", "method"], True) == [
+        "all: improves no domain; worsens no domain."
+    ]
+
+
 def test_the_oracle_alone_is_no_finding(small):
     small.protocols = ("oracle",)
     assert "nothing but the oracle is reported" in page_of(small)

@@ -1,5 +1,7 @@
 """NV against what else was tried."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -84,3 +86,15 @@ def test_the_pages_ask_whether_something_else_would_have_done(build, tmp_path):
     assert "- nv on plain against plain control (in-domain): improves no domain; worsens" in combined
     both = "(in-domain, in-domain-tolerance)"
     assert f"mvcr pretrained {both}, mvcr nv {both}: improves news, talks, books;" in combined
+
+
+def test_cells_are_differences_with_the_interval_that_repeats_both_choices(build):
+    run = build("plain", 2.0, nv=1.9, control=1.7)
+    text = write_report(analyse(run.write()), formats=())
+    table = text.split("### Chosen by in-domain: nv minus each\n\n")[1].split("\n\n")[0].splitlines()
+    header, _, row = ([cell.strip() for cell in line.strip("|").split("|")] for line in table)
+    assert header == ["against", "news (in-domain)", "talks", "books"]
+    assert row[0] == "control"
+    assert re.fullmatch(r"\+0\.200 \{\+0\.1\d\d, \+0\.2\d\d\} p<0\.001", row[2])
+    not_applicable = text.split("### Chosen by out-of-domain-validation")[1].split("### ")[0]
+    assert "| n/a" in not_applicable
