@@ -25,7 +25,7 @@ SOURCES := $(shell find nvreg -name '*.py')
 # Two runs at a time, unless -j says otherwise, and plain lines of progress: two live displays would share a terminal.
 ifeq ($(SUITE),embedded)
 MAKEFLAGS += --jobs=2
-export TTY_COMPATIBLE := 0
+results/%: export TTY_COMPATIBLE := 0
 endif
 
 .PHONY: install test lint bench reproduce clean

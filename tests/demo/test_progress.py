@@ -19,6 +19,7 @@ def test_a_bar_with_the_time_left_in_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("TTY_COMPATIBLE", raising=False)
     with training_progress("x", 3) as advance:
         for _ in range(3):
             advance(0.25)
