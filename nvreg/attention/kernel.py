@@ -81,8 +81,8 @@ def _flash(
     is_causal: bool,
 ) -> Attended:
     head_dim = query.shape[-1]
-    if bias is not None and _is_shared(query, mask):
-        query, key, value = _with_bias_channel(query, key, value, scale, bias)
+    if bias is not None and _has_map_by_head(mask):
+        query, key, value = _with_bias_channels(query, key, value, scale, bias)
         bias = None
     added = _added_to_logits(query, mask, bias)
     output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
@@ -91,19 +91,23 @@ def _flash(
     return Attended(output[..., :head_dim], lse, None, None)
 
 
-def _is_shared(query: Tensor, mask: Tensor | None) -> bool:
-    """Whether a map of queries and keys serves every row of the batch, until a bias is added to it."""
-    if mask is None or mask.dtype == torch.bool or query.dtype in _HALF:
-        return False
-    return mask.shape[-2] > 1 and (mask.ndim < 4 or mask.shape[0] < query.shape[0])
+def _has_map_by_head(mask: Tensor | None) -> bool:
+    """Whether a mask adds something to every query and key of every head, as T5's relative positions do."""
+    return mask is not None and mask.dtype != torch.bool and mask.ndim == 4 and min(mask.shape[1:3]) > 1
 
 
-def _with_bias_channel(
+def _with_bias_channels(
     query: Tensor, key: Tensor, value: Tensor, scale: float, bias: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Carry the bias as one more channel of the keys."""
-    channel = bias.transpose(-1, -2).to(key.dtype).expand(-1, key.shape[1], -1, -1)
-    return F.pad(query, (0, 1), value=1 / scale), torch.cat([key, channel], dim=-1), F.pad(value, (0, 1))
+    """Carry the bias as channels of the keys: one, or in half precision three, of 8 bits or more each."""
+    rest = bias.transpose(-1, -2) / scale
+    channels = []
+    for _ in range(3 if key.dtype in _HALF else 1):
+        channels.append(rest.to(key.dtype))
+        rest = rest - channels[-1]
+    more = (0, len(channels))
+    bias_of_keys = torch.cat(channels, dim=-1).expand(-1, key.shape[1], -1, -1)
+    return F.pad(query, more, value=1.0), torch.cat([key, bias_of_keys], dim=-1), F.pad(value, more)
 
 
 def _added_to_logits(query: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor | None:

@@ -65,18 +65,20 @@ def test_blocks_of_rows_and_queries_are_the_whole(
         torch.testing.assert_close(one, other, **EXACT)
 
 
+@pytest.mark.parametrize("map_rows", [0, 1, 2])
 @pytest.mark.parametrize("with_columns", [False, True])
 @pytest.mark.parametrize("queries", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_that_of_the_inputs_and_no_worse(dtype, queries, with_columns):
+def test_half_precision_is_that_of_the_inputs_and_no_worse(dtype, queries, with_columns, map_rows):
     generator = torch.Generator().manual_seed(0)
+    mask = torch.randn(map_rows, 4, queries, 40, generator=generator).to(dtype) if map_rows else None
     query, key, value = (torch.randn(2, 4, n, 8, generator=generator).to(dtype) for n in (queries, 40, 40))
     columns = torch.randn(2, 40, 6, generator=generator).to(dtype) if with_columns else None
     bias = 300 + torch.rand(2, 1, 1, 40, generator=generator)
-    attended = attention_with_lse(4 * query, key, value, 0.35, columns=columns, bias=bias)
+    attended = attention_with_lse(4 * query, key, value, 0.35, columns=columns, bias=bias, mask=mask)
     wide = (each if each is None else each.float() for each in (4 * query, key, value, columns))
     query, key, value, columns = wide
-    output, lse, means = defined(query, key, value, 0.35, columns, bias, None, False)
+    output, lse, means = defined(query, key, value, 0.35, columns, bias, mask, False)
     assert attended.output.dtype == dtype
     assert attended.lse.dtype == torch.float32
     torch.testing.assert_close(attended.lse, lse, rtol=1e-6, atol=1e-4)

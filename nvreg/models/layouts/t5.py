@@ -111,7 +111,7 @@ def _position_bias(module: Any, query: Tensor, key: Tensor, past: int | Tensor) 
 
 
 def _position_mask(position_bias: Tensor, mask: Tensor | None, *, is_causal: bool) -> Tensor:
-    """Merge position bias and mask; finite and in float32 at least, as float16 holds no such sum.
+    """Merge position bias and mask; finite, and in the dtype of the bias unless that does not hold the sum.
 
     Args:
         position_bias: shape (1, heads, queries, keys).
@@ -119,10 +119,10 @@ def _position_mask(position_bias: Tensor, mask: Tensor | None, *, is_causal: boo
         is_causal: whether the module hides later keys where there is no mask.
     """
     queries, keys = position_bias.shape[-2:]
-    wide = torch.promote_types(position_bias.dtype, torch.float32)
     if mask is None and is_causal and queries > 1:
         mask = torch.ones(queries, keys, dtype=torch.bool, device=position_bias.device).tril()
-    if mask is not None and mask.dtype == torch.bool:
-        seen = position_bias.new_zeros((), dtype=wide)
-        mask = torch.where(mask, seen, torch.finfo(wide).min / 2)
-    return position_bias.to(wide) if mask is None else position_bias.to(wide) + mask
+    if mask is None:
+        return position_bias
+    if mask.dtype == torch.bool:
+        return torch.where(mask, position_bias, torch.finfo(position_bias.dtype).min / 2)
+    return position_bias.to(torch.promote_types(position_bias.dtype, torch.float32)) + mask
