@@ -51,13 +51,22 @@ def test_a_batch_padded_on_the_left_equals_its_rows_alone(name):
         assert_close(logits[row, -len(expected) :], expected, **EXACT)
 
 
-def test_a_query_that_sees_no_key_attends_to_the_prior_alone():
-    model = T5["t5"].build(attention="eager", dtype=torch.float16)
-    converted(model, nvreg.Settings(tau_alpha={"decoder": 1.0}))
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_query_that_sees_no_key_attends_to_the_prior_alone(dtype, attention):
+    model = T5["t5"].build(attention=attention, dtype=dtype)
+    converted(model, nvreg.Settings(tau_alpha={"decoder": 1.0}, tau_sigma={"decoder": 0.3}))
     inputs = T5["t5"].inputs(model)
     mask = torch.ones_like(inputs["decoder_input_ids"])
     mask[0, :2] = 0
-    outputs = model(**inputs, decoder_attention_mask=mask, output_attentions=True)
+    gates = []
+    for site in nvreg.sites(model):
+        if site.role == "decoder":
+            state = model.base_model.get_submodule(site.name).nv
+            state.observer = lambda site, gate, share: gates.append(gate)
+    outputs = model(**inputs, decoder_attention_mask=mask)
     assert outputs.logits.isfinite().all()
-    for weights in outputs.decoder_attentions:
-        assert (weights[0, :, :2, 0] == 1).all()
+    assert gates
+    for gate in gates:
+        assert (gate[0, :, :2] == 1).all()
+        assert (gate[0, :, 2:] < 1).all()
