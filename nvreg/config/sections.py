@@ -147,6 +147,11 @@ class Reading(Section):
     target_language: str | None = None
     labels: dict[str, str] | None = None
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything but the names of columns: what else decides how text becomes tokens."""
+        return self.model_dump(include=Reading.model_fields.keys() - {"columns"})
+
 
 class Data(Reading):
     """All text, and how the model reads it."""

@@ -18,7 +18,7 @@ from nvreg.finetune.precision import Precision, choose_precision
 from nvreg.finetune.registry import attach
 from nvreg.models.identity import identify
 from nvreg.models.loading import load_tokenizer
-from nvreg.tasks import Encoded, Task, make_task
+from nvreg.tasks import Encoded, Task, encode, make_task
 from nvreg.tasks.limits import token_limit
 
 _SCORES = {"classification": ("accuracy", "nll")}
@@ -100,11 +100,11 @@ def open_bench(finetuning: FineTuning) -> Bench:
     evaluation = Evaluation(metrics=metrics, generation=generation)
     task = make_task(finetuning.task, tokenizer, model.config, data=data, evaluation=evaluation)
 
-    def load(split: Source) -> Split:
-        examples = load_examples(split, data.columns, task.required)
-        return Split(len(examples), examples.fingerprint, task.encode(examples))
+    def load(text: Source, split: str) -> Split:
+        examples = load_examples(text, data.columns, task.required)
+        return Split(len(examples), examples.fingerprint, encode(task, examples, f"{domain.name} {split}"))
 
-    splits = {"train": load(domain.train), "validation": load(domain.validation)}
+    splits = {"train": load(domain.train, "train"), "validation": load(domain.validation, "validation")}
     if "labels" not in task.batch(splits["train"].encoded, [0]):
         raise UserError(
             f"expected a decoder for task {finetuning.task}, received a masked language model "
@@ -115,6 +115,7 @@ def open_bench(finetuning: FineTuning) -> Bench:
         "training": finetuning.training.model_dump(exclude={"seeds"}),
         "model": str(identify(model)),
         "data": {name: split.describe() for name, split in splits.items()},
+        "reading": data.options,
     }
     precision = choose_precision(finetuning.training.precision, model.device)
     made_with = environment(model.device)

@@ -34,7 +34,7 @@ def context_of(workbench: Workbench, prior: Prior) -> str:
     return digest(
         {
             **_subject(workbench),
-            "reading": workbench.reading,
+            "reading": workbench.experiment.data.options,
             "tokens": _by_split(workbench, lambda scored: digest(asdict(cast(Any, scored.encoded)))),
             "prior": prior.fingerprint,
             "evaluation": evaluation | {"metrics": sorted(evaluation["metrics"])},

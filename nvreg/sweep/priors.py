@@ -15,7 +15,8 @@ from nvreg.prior.artefact import Prior
 from nvreg.prior.estimate import estimate_prior
 from nvreg.sweep.progress import Progress
 from nvreg.sweep.store import digest
-from nvreg.sweep.workbench import Workbench, encode
+from nvreg.sweep.workbench import Workbench
+from nvreg.tasks import encode
 from nvreg.tasks.sampling import random_batches
 
 
@@ -38,7 +39,7 @@ def prior_of(workbench: Workbench, kept: Path, progress: Progress) -> Prior:
     if source.kind == "gaussian":
         return Prior.gaussian(workbench.model)
     examples = workbench.training
-    text = digest([examples.fingerprint, workbench.reading, source.max_tokens])
+    text = digest([examples.fingerprint, workbench.experiment.data.options, source.max_tokens])
     with suppress(UserError):
         prior = Prior.load(kept)
         if prior.data == text and prior.model == identify(workbench.model):

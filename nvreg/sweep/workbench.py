@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from transformers import PreTrainedModel
 
-from nvreg.config import Experiment, InDomain, OutOfDomain, Reading, Source
+from nvreg.config import Experiment, InDomain, OutOfDomain, Source
 from nvreg.data import Examples, load_examples
 from nvreg.errors import UserError
 from nvreg.models.identity import fingerprint
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.models.registry import layers_by_role
 from nvreg.sweep.search import planned
-from nvreg.tasks import Encoded, Task, make_task
+from nvreg.tasks import Encoded, Task, encode, make_task
 
 
 @dataclass(frozen=True)
@@ -74,23 +73,6 @@ class Workbench:
     def in_domain_validation(self) -> Scored:
         """What strength is measured on, and most selections."""
         return self.scored[self.experiment.data.in_domain.name]["validation"]
-
-    @property
-    def reading(self) -> dict[str, Any]:
-        """How text becomes tokens, as the experiment asks for it."""
-        return self.experiment.data.model_dump(include=Reading.model_fields.keys() - {"columns"})
-
-
-def encode(task: Task, examples: Examples, name: str) -> Encoded:
-    """Tokenise a data set.
-
-    Raises:
-        UserError: if the model cannot read an example; with the name of the data set.
-    """
-    try:
-        return task.encode(examples)
-    except UserError as error:
-        raise UserError(f"{name}, {error}") from error
 
 
 def open_workbench(experiment: Experiment) -> Workbench:

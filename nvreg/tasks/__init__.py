@@ -6,14 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nvreg.errors import UserError
-from nvreg.tasks.base import Encoded, Task
+from nvreg.tasks.base import Encoded, Task, encode
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from nvreg.config import Evaluation, Reading
 
-__all__ = ["SCORING_VERSION", "Encoded", "Task", "make_task"]
+__all__ = ["SCORING_VERSION", "Encoded", "Task", "encode", "make_task"]
 
 SCORING_VERSION = 3
 """Raised by hand with every change that changes a score: no trial of another version is reused."""

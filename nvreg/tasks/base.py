@@ -8,6 +8,7 @@ from random import Random
 from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
 from nvreg.data import batches
+from nvreg.errors import UserError
 from nvreg.tasks.metrics import METRICS, check_metrics, signature
 
 if TYPE_CHECKING:
@@ -131,3 +132,15 @@ class Task(ABC, Generic[E]):
         from nvreg.memory import in_halves  # imports torch, which metrics do without
 
         self.halved += in_halves(batches(lengths, self._budget), run)
+
+
+def encode(task: Task[E], examples: Examples, name: str) -> E:
+    """Tokenise a data set.
+
+    Raises:
+        UserError: if the model cannot read an example; with the name of the data set.
+    """
+    try:
+        return task.encode(examples)
+    except UserError as error:
+        raise UserError(f"{name}, {error}") from error

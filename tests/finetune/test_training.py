@@ -178,6 +178,7 @@ def test_seeds_differ_in_the_head_they_begin_with_and_not_in_the_body(load):
         (["training.epochs=4"], r"training\.epochs"),
         (["method=mvcr", "regulariser={widths: [4]}"], "method, regulariser"),
         (["data.in_domain.train.limit=6"], r"data\.train\.examples, data\.train\.fingerprint"),
+        (["data.max_length=63"], r"reading\.max_length"),
     ],
 )
 def test_an_output_directory_is_of_one_fine_tuning(load, tuned, overrides, where):
@@ -215,6 +216,12 @@ def test_a_new_head_has_the_labels_of_the_data(tuned, load):
     assert AutoTokenizer.from_pretrained(tuned("bert", "plain"))("a cat").input_ids
     renamed = open_bench(load("bert", "plain", "data.labels={aloof: cold, fond: warm}"))
     assert renamed.model(1).config.id2label == {0: "cold", 1: "warm"}
+
+
+def test_a_label_that_training_lacks_is_named_with_its_data_set(load, tmp_path):
+    (tmp_path / "odd.jsonl").write_text('{"en": "the dog sees a cat", "mood": "odd"}\n')
+    with pytest.raises(UserError, match="home validation, .*odd"):
+        open_bench(load("bert", "plain", f"data.in_domain.validation.files={tmp_path / 'odd.jsonl'}"))
 
 
 def test_the_head_of_a_subset_has_the_labels_of_all_training_data(load):
