@@ -220,7 +220,7 @@ def test_a_new_head_has_the_labels_of_the_data(tuned, load):
 
 def test_a_label_that_training_lacks_is_named_with_its_data_set(load, tmp_path):
     (tmp_path / "odd.jsonl").write_text('{"en": "the dog sees a cat", "mood": "odd"}\n')
-    with pytest.raises(UserError, match="home validation, .*odd"):
+    with pytest.raises(UserError, match=r"home validation, .*odd"):
         open_bench(load("bert", "plain", f"data.in_domain.validation.files={tmp_path / 'odd.jsonl'}"))
 
 

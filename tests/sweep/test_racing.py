@@ -1,10 +1,15 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nvreg.sweep import worker
 from nvreg.sweep.racing import is_clearly_worse
+from nvreg.sweep.runner import run_sweep
+from tests.sweep.running import trials_in
 
+RACING = ["sweep.racing={after: 6}", "sweep.trials=2", "sweep.enqueue=[{tau_sigma: 5}, {tau_sigma: 0.001}]"]
 INCUMBENT = {"home": np.linspace(0, 1, 20), "away": np.linspace(2, 3, 20)}
 
 
@@ -37,3 +42,36 @@ def test_equal_scores_are_not_worse_and_few_examples_decide_nothing():
 def test_not_both_of_two_settings_are_worse_than_the_other(scores):
     one, other = {"home": np.array(scores)}, {"home": np.zeros(len(scores))}
     assert not (is_clearly_worse(one, other) and is_clearly_worse(other, one))
+
+
+def test_a_setting_that_loses_its_race_is_stopped_and_not_selectable(
+    experiment, finished, tmp_path, measured, monkeypatch
+):
+    races = []
+
+    def loses(setting, incumbent):
+        races.append((setting, incumbent))
+        return len(races) == 1
+
+    monkeypatch.setattr(worker, "is_clearly_worse", loses)
+    assert run_sweep(experiment(*RACING), quiet=True) == (2, 1, 0)
+    pretrained, lost, kept = trials_in(tmp_path / "output")
+    assert (lost.status, lost.strength, kept.status) == ("stopped", None, "completed")
+    assert lost.metrics.keys() == {"home", "away"}
+    assert all(splits.keys() == {"validation"} for splits in lost.metrics.values())
+    assert not (tmp_path / "output" / "examples" / lost.key).exists()
+    for domain, splits in trials_in(finished)[0].metrics.items():
+        assert pretrained.metrics[domain]["validation"] == pytest.approx(splits["validation"], rel=1e-6)
+        frame = pd.read_parquet(
+            tmp_path / "output" / "examples" / pretrained.key / f"{domain}.validation.parquet"
+        )
+        scores = -np.array([nll / tokens for nll, tokens, _ in frame["likelihood"]])
+        assert len(races[0][0][domain]) == 6
+        assert races[0][1][domain] == pytest.approx(scores[:6])
+
+    measured.clear()
+    assert run_sweep(experiment(*RACING), quiet=True) == (2, 1, 0)
+    assert measured == []
+    assert run_sweep(experiment(*RACING[1:]), quiet=True) == (3, 0, 0)
+    assert len(measured) == 1
+    assert trials_in(tmp_path / "output")[-1].metrics["home"].keys() == {"validation", "test"}

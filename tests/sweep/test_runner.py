@@ -1,13 +1,7 @@
 import json
-import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -15,75 +9,19 @@ import torch
 from nvreg import Prior, UserError
 from nvreg.config import Experiment, load_experiment
 from nvreg.methods.nv import NVSetting
-from nvreg.parameters import Setting
 from nvreg.report import analyse, write_report
 from nvreg.sweep import priors, runner, worker
 from nvreg.sweep.dry_run import describe_plan
 from nvreg.sweep.executors import Local
 from nvreg.sweep.runner import run_sweep
 from nvreg.sweep.search import listed_settings
-from nvreg.sweep.store import Trial, exclusive, read_trials
+from nvreg.sweep.store import exclusive
 from nvreg.sweep.workbench import Workbench
 from nvreg.sweep.worker import Job, Measured, Worker
 from nvreg.tasks.metrics import score
+from tests.sweep.running import trials_in
 
 LAYERS = {"encoder": 2, "cross": 2, "decoder": 2}
-
-
-def trials_in(output: Path) -> list[Trial]:
-    """The trials without the one thing that no two runs share."""
-    return [replace(trial, seconds=0.0) for trial in read_trials(output / "trials.jsonl")]
-
-
-@pytest.fixture(scope="module")
-def finished(tiny_experiment, tmp_path_factory) -> Path:
-    """The output of a whole sweep, to look at."""
-    output = tmp_path_factory.mktemp("finished") / "output"
-    assert run_sweep(load_experiment(tiny_experiment, [f"output={output}"]), quiet=True) == (4, 0, 0)
-    return output
-
-
-@pytest.fixture
-def output(finished, tmp_path) -> Path:
-    """A copy of a finished sweep's output, to work on."""
-    return Path(shutil.copytree(finished, tmp_path / "output"))
-
-
-@pytest.fixture
-def experiment(tiny_experiment, tmp_path) -> Callable[..., Experiment]:
-    """The tiny experiment with changes, written to tmp_path/output."""
-
-    def load(*overrides: str) -> Experiment:
-        return load_experiment(tiny_experiment, [f"output={tmp_path / 'output'}", *overrides])
-
-    return load
-
-
-@pytest.fixture
-def measured(monkeypatch) -> list[Setting | None]:
-    """The settings that are measured from here on."""
-    seen = []
-    measure = Worker._measured
-
-    def spy(self, job, step):
-        seen.append(job.setting)
-        return measure(self, job, step)
-
-    monkeypatch.setattr(Worker, "_measured", spy)
-    return seen
-
-
-def fail_at(monkeypatch, number: int, error: BaseException) -> None:
-    """Let the measuring of the number-th settings from here on fail."""
-    measure, calls = Worker._measured, []
-
-    def failing(self, job, step):
-        calls.append(job)
-        if len(calls) == number:
-            raise error
-        return measure(self, job, step)
-
-    monkeypatch.setattr(Worker, "_measured", failing)
 
 
 def test_the_pretrained_model_and_every_setting_are_measured_in_order(finished, experiment):
@@ -163,82 +101,6 @@ def test_what_can_change_a_number_is_measured_anew_and_the_old_is_kept(output, e
     assert [trial.number for trial in trials[4:]] == [0, 1]
     assert not {trial.key for trial in old} & {trial.key for trial in trials[4:]}
     assert json.loads((output / "manifest.json").read_text())["context"] == trials[4].context
-
-
-def test_killed_in_the_middle_and_run_again_nothing_is_lost_or_doubled(
-    finished, experiment, tiny_experiment, tmp_path
-):
-    output = tmp_path / "output"
-    log = output / "trials.jsonl"
-    command = "from nvreg.cli import main; main()"
-    arguments = ["sweep", "--config", tiny_experiment, "--output", output, "--set", "data.max_length=128"]
-    with subprocess.Popen([sys.executable, "-c", command, *arguments], stderr=subprocess.DEVNULL) as process:
-        while process.poll() is None and not (log.exists() and log.read_bytes().count(b"\n") >= 2):
-            time.sleep(0.005)
-        process.kill()
-    kept = trials_in(output)
-    assert 2 <= len(kept) < 4
-    log.write_bytes(log.read_bytes() + b'{"key": "torn')
-
-    assert run_sweep(experiment("data.max_length=128"), quiet=True) == (4, 0, 0)
-    trials = trials_in(output)
-    assert trials[: len(kept)] == kept
-    assert [replace(trial, key="", context="") for trial in trials] == [
-        replace(trial, key="", context="") for trial in trials_in(finished)
-    ]
-
-
-def test_a_failed_trial_is_recorded_and_the_sweep_goes_on(experiment, tmp_path, monkeypatch):
-    fail_at(monkeypatch, 3, RuntimeError("out of\nmemory"))
-    assert run_sweep(experiment(), quiet=True) == (3, 0, 1)
-    failed = trials_in(tmp_path / "output")[2]
-    assert (failed.status, failed.number, failed.metrics) == ("failed", 2, {})
-    assert failed.error == "RuntimeError: out of memory"
-
-
-def test_a_failed_trial_is_measured_again_only_when_asked(
-    experiment, finished, tmp_path, measured, monkeypatch
-):
-    with monkeypatch.context() as patch:
-        fail_at(patch, 3, RuntimeError("once"))
-        run_sweep(experiment(), quiet=True)
-    measured.clear()
-    assert run_sweep(experiment(), quiet=True) == (3, 0, 1)
-    assert measured == []
-    assert run_sweep(experiment(), retry_failed=True, quiet=True) == (4, 0, 0)
-    assert len(measured) == 1
-    assert trials_in(tmp_path / "output")[-1] == trials_in(finished)[2]
-
-
-def test_a_failed_draw_of_tpe_is_the_one_that_is_measured_again(experiment, tmp_path, monkeypatch):
-    asked = experiment("sweep.sampler=tpe", "sweep.trials=3", "sweep.space={tau_sigma: {cross: [0, 1]}}")
-    with monkeypatch.context() as patch:
-        fail_at(patch, 3, RuntimeError("once"))
-        assert run_sweep(asked, quiet=True) == (3, 0, 1)
-    failed = trials_in(tmp_path / "output")[2]
-    assert run_sweep(asked, retry_failed=True, quiet=True) == (4, 0, 0)
-    again = trials_in(tmp_path / "output")[-1]
-    assert (again.key, again.number, again.settings) == (failed.key, failed.number, failed.settings)
-
-
-@pytest.mark.parametrize(("number", "fail_fast"), [(1, False), (3, True)])
-def test_the_pretrained_model_s_failure_or_any_with_fail_fast_stops_the_sweep(
-    experiment, tmp_path, monkeypatch, number, fail_fast
-):
-    fail_at(monkeypatch, number, RuntimeError("broken"))
-    with pytest.raises(RuntimeError, match="broken"):
-        run_sweep(experiment(), fail_fast=fail_fast, quiet=True)
-    assert len(trials_in(tmp_path / "output")) == number - 1
-
-
-def test_an_interrupt_keeps_what_is_done(experiment, finished, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        fail_at(patch, 3, KeyboardInterrupt())
-        with pytest.raises(KeyboardInterrupt):
-            run_sweep(experiment(), quiet=True)
-    assert len(trials_in(tmp_path / "output")) == 2
-    run_sweep(experiment(), quiet=True)
-    assert trials_in(tmp_path / "output") == trials_in(finished)
 
 
 @pytest.mark.parametrize(
@@ -331,42 +193,6 @@ def test_a_prior_weight_is_solved_for_and_both_are_recorded(experiment, tmp_path
     raw = experiment("sweep.trials=1", f"sweep.enqueue=[{trial.resolved}]")
     run_sweep(raw.model_copy(update={"output": str(tmp_path / "raw")}), quiet=True)
     assert trials_in(tmp_path / "raw")[1].metrics == trial.metrics
-
-
-RACING = ["sweep.racing={after: 6}", "sweep.trials=2", "sweep.enqueue=[{tau_sigma: 5}, {tau_sigma: 0.001}]"]
-
-
-def test_a_setting_that_loses_its_race_is_stopped_and_not_selectable(
-    experiment, finished, tmp_path, measured, monkeypatch
-):
-    races = []
-
-    def loses(setting, incumbent):
-        races.append((setting, incumbent))
-        return len(races) == 1
-
-    monkeypatch.setattr(worker, "is_clearly_worse", loses)
-    assert run_sweep(experiment(*RACING), quiet=True) == (2, 1, 0)
-    pretrained, lost, kept = trials_in(tmp_path / "output")
-    assert (lost.status, lost.strength, kept.status) == ("stopped", None, "completed")
-    assert lost.metrics.keys() == {"home", "away"}
-    assert all(splits.keys() == {"validation"} for splits in lost.metrics.values())
-    assert not (tmp_path / "output" / "examples" / lost.key).exists()
-    for domain, splits in trials_in(finished)[0].metrics.items():
-        assert pretrained.metrics[domain]["validation"] == pytest.approx(splits["validation"], rel=1e-6)
-        frame = pd.read_parquet(
-            tmp_path / "output" / "examples" / pretrained.key / f"{domain}.validation.parquet"
-        )
-        scores = -np.array([nll / tokens for nll, tokens, _ in frame["likelihood"]])
-        assert len(races[0][0][domain]) == 6
-        assert races[0][1][domain] == pytest.approx(scores[:6])
-
-    measured.clear()
-    assert run_sweep(experiment(*RACING), quiet=True) == (2, 1, 0)
-    assert measured == []
-    assert run_sweep(experiment(*RACING[1:]), quiet=True) == (3, 0, 0)
-    assert len(measured) == 1
-    assert trials_in(tmp_path / "output")[-1].metrics["home"].keys() == {"validation", "test"}
 
 
 @pytest.mark.parametrize("metrics", ["[perplexity, bleu, overlap]", "[bleu]"])

@@ -1,0 +1,25 @@
+"""What tests of whole sweeps look at, and how they make one fail."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from nvreg.sweep.store import Trial, read_trials
+from nvreg.sweep.worker import Worker
+
+
+def trials_in(output: Path) -> list[Trial]:
+    """The trials without the one thing that no two runs share."""
+    return [replace(trial, seconds=0.0) for trial in read_trials(output / "trials.jsonl")]
+
+
+def fail_at(monkeypatch, number: int, error: BaseException) -> None:
+    """Let the measuring of the number-th settings from here on fail."""
+    measure, calls = Worker._measured, []
+
+    def failing(self, job, step):
+        calls.append(job)
+        if len(calls) == number:
+            raise error
+        return measure(self, job, step)
+
+    monkeypatch.setattr(Worker, "_measured", failing)
