@@ -46,7 +46,7 @@ def paired_p_value(metric: Metric, ours: Sequence[Array], theirs: Sequence[Array
         split: where the examples are from; decides the swaps.
     """
     if metric.name in MEANS:
-        differences = _mean_scores(metric, ours) - _mean_scores(metric, theirs)
+        differences = _differences(_mean_scores(metric, ours), _mean_scores(metric, theirs))
         return float(wilcoxon(differences).pvalue) if differences.any() else 1.0
     swapped = _swaps(split, len(ours[0]))
     pairs = product(ours, theirs)
@@ -68,6 +68,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def _mean_scores(metric: Metric, settings: Sequence[Array]) -> Array:
     return np.mean([cast(Array, metric.per_example(statistics)) for statistics in settings], axis=0)
+
+
+def _differences(ours: Array, theirs: Array) -> Array:
+    """Return differences in units of the largest score, without the last bits of means: ties must be ties."""
+    largest = max(np.abs(ours).max(), np.abs(theirs).max(), np.finfo(np.float64).tiny)
+    return cast(Array, np.round((ours - theirs) / largest, 12))
 
 
 def _swaps(split: str, examples: int) -> NDArray[np.bool_]:

@@ -49,6 +49,17 @@ def test_means_are_tested_by_signed_ranks(metric, ours, theirs):
     assert name_of_test(METRICS[metric]) == "Wilcoxon signed-rank"
 
 
+@given(st.integers(2, 5), st.integers(2, 5), st.integers(0, 2**31))
+def test_means_over_seeds_that_tie_are_tested_as_ties(ours, theirs, seed):
+    generator = np.random.default_rng(seed)
+    both = [predictions(generator.random(), int(generator.integers(2**31))) for _ in range(ours + theirs)]
+    right = np.array([rows[:, 0] == rows[:, 1] for rows in both]).astype(int)
+    integers = theirs * right[:ours].sum(0) - ours * right[ours:].sum(0)
+    expected = wilcoxon(integers).pvalue if integers.any() else 1.0
+    p_value = paired_p_value(METRICS["accuracy"], both[:ours], both[ours:], "talks.test")
+    assert p_value == pytest.approx(expected)
+
+
 def test_corpus_scores_are_tested_by_approximate_randomisation_as_sacrebleu_does():
     systems = {"theirs": corrupted(0.3, 1), "ours": corrupted(0.25, 2)}
     named = [(name, outputs) for name, outputs in systems.items()]
