@@ -73,8 +73,7 @@ class TPE:
         sequence = np.random.SeedSequence([self._seed, len(known)])
         self._study.sampler = optuna.samplers.TPESampler(seed=int(sequence.generate_state(1)[0]))
         trial = self._study.ask(self._distributions)
-        values = [self._value(key, dimension, trial.params) for key, dimension in self._space.items()]
-        setting = self._kind.from_dict(setting_values(self._space, values))
+        setting = self._drawn(trial.params)
         if not setting.is_identity and setting not in known:
             self._asked[setting] = trial
             return setting
@@ -83,14 +82,14 @@ class TPE:
         return next(other for other in others if not other.is_identity and other not in known)
 
     def tell(self, setting: Setting, scores: Scores | None) -> None:
-        """Add what came of a setting to the study, also of one that was not drawn here."""
+        """Add what came of a setting to the study, drawn here or not, if the space has it."""
         values = None if scores is None else [_finite(score) for score in scores]
         state = TrialState.FAIL if values is None else TrialState.COMPLETE
         if setting in self._asked:
             self._study.tell(self._asked.pop(setting), values, state)
             return
         params = dict(self._params(setting))
-        if params.keys() == self._distributions.keys():
+        if params.keys() == self._distributions.keys() and self._are_alike(self._drawn(params), setting):
             trial = optuna.trial.create_trial(
                 state=state, params=params, distributions=self._distributions, values=values
             )
@@ -110,6 +109,19 @@ class TPE:
         if role and isinstance(dimension, Range) and dimension.each_layer:
             return [f"{name}.{layer}" for layer in range(self._layers[role])]
         return [name]
+
+    def _drawn(self, params: Mapping[str, Any]) -> Setting:
+        values = [self._value(key, dimension, params) for key, dimension in self._space.items()]
+        return self._kind.from_dict(setting_values(self._space, values))
+
+    def _are_alike(self, one: Setting, other: Setting) -> bool:
+        """Whether two settings are the same in every layer, however they are written."""
+        return all(
+            one.value(parameter, role, layer) == other.value(parameter, role, layer)
+            for parameter in self._kind.parameters
+            for role, layers in self._layers.items()
+            for layer in range(layers)
+        )
 
     def _value(self, key: Key, dimension: Dimension, params: Mapping[str, Any]) -> Value:
         drawn = [params[name] for name in self._names(key, dimension)]

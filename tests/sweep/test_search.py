@@ -1,6 +1,7 @@
 import math
 from itertools import pairwise
 
+import optuna
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -205,3 +206,19 @@ def test_tpe_takes_failures_and_scores_that_are_not_finite(tpe):
 def test_an_enqueued_setting_must_fit_the_model():
     with pytest.raises(UserError, match=r"sweep.enqueue: .*expected 2 values, one a layer, got 3"):
         settings_to_try(random_sweep(enqueue=[{"tau_sigma": {"cross": [0.1, 0.2, 0.3]}}]))
+
+
+def test_tpe_learns_nothing_from_an_enqueued_setting_that_its_space_has_not(tiny_experiment, tmp_path):
+    overrides = [
+        "sweep.sampler=tpe",
+        "sweep.trials=3",
+        "sweep.space={tau_sigma: [0, 1]}",
+        "sweep.enqueue=[{tau_sigma: {cross: 0.3}}, {tau_sigma: 0.5}, {tau_sigma: 0.5, tau_mu: 0.9}]",
+    ]
+    search = next(searches(load_experiment(tiny_experiment, overrides), LAYERS, tmp_path))
+    asked(search, lambda setting: 1.0)
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    (name,) = optuna.get_all_study_names(storage)
+    assert [trial.params for trial in optuna.load_study(study_name=name, storage=storage).trials] == [
+        {"tau_sigma": 0.5}
+    ]
