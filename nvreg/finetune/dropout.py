@@ -59,8 +59,13 @@ _FED_BY: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "distilbert": _DISTILBERT,
     "gpt2": _GPT2,
     "bart": _BART,
-    "mbart": _BART,
+    "blenderbot": _BART,
+    "blenderbot-small": _BART,
+    "m2m_100": _BART,
     "marian": _BART,
+    "mbart": _BART,
+    "pegasus": _BART,
+    "plbart": _BART,
     "t5": _T5,
 }
 """By model type: site's name to the modules that feed it, where the module that holds the site has them."""
@@ -84,7 +89,8 @@ def dropout_sites(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> list[D
 
     They are found by running the model once, with another rate at every place that may be one: what it
     does not read is no site. The parameters that feed a site are known by name for BERT, RoBERTa, DistilBERT,
-    GPT-2, BART, Marian and T5; elsewhere they are those of the module that holds it, without its layers.
+    GPT-2, BART and models built like it, and T5; elsewhere they are those of the module that holds it,
+    without its layers.
 
     Args:
         model: left as it was.

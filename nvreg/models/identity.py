@@ -1,4 +1,4 @@
-"""Which model is this? Architecture and a digest of its weights, whatever dtype they are loaded in."""
+"""Which model is this? Architecture and digests of its weights, in float32 or one half precision the same."""
 
 from __future__ import annotations
 

@@ -1,3 +1,4 @@
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -7,6 +8,7 @@ from transformers import AutoModelForSequenceClassification
 
 from nvreg.errors import UserError
 from nvreg.finetune import autoencoders
+from nvreg.finetune.dropout import dropout_sites, set_rates_
 from nvreg.finetune.options import MVCROptions
 from nvreg.finetune.regularisers.mvcr import MVCR, NAME
 from tests.models.architectures import ARCHITECTURES, Architecture, random_ids
@@ -15,6 +17,9 @@ from tests.models.running import of
 WIDTHS = [4, 8, 12]
 
 BERT = next(architecture for architecture in ARCHITECTURES if architecture.name == "bert")
+
+WITHOUT_DROPOUT = {"gemma", "granite", "llama", "mistral", "olmo", "qwen2", "xlm-roberta-xl"}
+"""Model types that drop nothing of what their feed-forward network returns."""
 
 of_three = of("bert", "gpt2", "bart")
 
@@ -98,6 +103,28 @@ def test_the_feed_forward_output_is_dropped_before_and_after(architecture, monke
     norm.register_forward_hook(lambda *_: result.append(list(order)))
     model.train()(**batch)
     assert result == [["projection", "dropout", "views", "dropout", "norm"]]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=str)
+def test_the_second_dropout_is_that_of_what_the_projection_returns(architecture, monkeypatch):
+    model = architecture.build(dtype=torch.float32)
+    batch = architecture.inputs(model)
+    with suppress(UserError):  # of models without dropout
+        names = [site.name for site in dropout_sites(model, batch)]
+        set_rates_(model, {name: 0.03 if "activation" in name else 0.1 for name in names})
+    attached(model, layers=[1], noise=0.0)
+    (views,) = views_of(model)
+    rates, dropout = [], F.dropout
+
+    def noted(x, p=0.5, training=True, inplace=False):
+        rates.append(p)
+        return dropout(x, p, training, inplace)
+
+    monkeypatch.setattr(F, "dropout", noted)
+    second = []
+    views.register_forward_pre_hook(lambda *_: second.append(rates[-1]))
+    model.train()(**batch)
+    assert second == [0.0 if architecture.model_type in WITHOUT_DROPOUT else 0.1]
 
 
 @of_three

@@ -120,7 +120,8 @@ class MVCR(Regulariser[MVCROptions]):
 
     def _rate_after(self, projection: nn.Module) -> float:
         """Return the model's own dropout rate after a projection."""
-        sites = sites_fed_by(self.model, next(projection.parameters()))
+        fed = sites_fed_by(self.model, next(projection.parameters()))
+        sites = [site for site in fed if "activation" not in site]  # of what the projection reads
         return get_rate(self.model, sites[-1]) if sites else 0.0
 
     def _after_layer(self, views: nn.Module) -> Any:
