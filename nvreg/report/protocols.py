@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from nvreg.report.statistics import without_last_bits
+
 PRETRAINED = 0
 """The number of the pretrained model's trial, and its position among candidates."""
 
@@ -64,8 +66,10 @@ def leave_one_domain_out(validation: Validation, domain: str) -> Positions | Non
     ]
     if not others:
         return None
+    scale = np.mean([np.abs(_pretrained(scores)) for scores in others], axis=0)
     with np.errstate(invalid="ignore"):  # of infinities, a destroyed model's
-        return _best(np.mean([scores - _pretrained(scores) for scores in others], axis=0))
+        differences = np.mean([scores - _pretrained(scores) for scores in others], axis=0)
+        return _best(without_last_bits(differences, scale))
 
 
 def out_of_domain_validation(validation: Validation, domain: str) -> Positions | None:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import wilcoxon
 
-from nvreg.report.statistics import RESAMPLES, Array, generator
+from nvreg.report.statistics import RESAMPLES, Array, generator, without_last_bits
 from nvreg.tasks.metrics import Metric
 
 MEANS = frozenset(
@@ -46,13 +46,16 @@ def paired_p_value(metric: Metric, ours: Sequence[Array], theirs: Sequence[Array
         split: where the examples are from; decides the swaps.
     """
     if metric.name in MEANS:
-        differences = _differences(_mean_scores(metric, ours), _mean_scores(metric, theirs))
+        both = np.stack([_mean_scores(metric, ours), _mean_scores(metric, theirs)])
+        differences = without_last_bits(both[0] - both[1], _largest(both))
         return float(wilcoxon(differences).pvalue) if differences.any() else 1.0
     swapped = _swaps(split, len(ours[0]))
     pairs = product(ours, theirs)
     differences = np.mean([_swapped_difference(metric, *pair, swapped) for pair in pairs], axis=0)
-    observed = np.abs(differences[0]) * (1 - 1e-9)  # another order of summation is no smaller difference
-    return float(np.mean(np.abs(differences) >= observed))
+    whole = np.ones((1, len(ours[0])))
+    scores = np.concatenate([metric.score(statistics, whole) for statistics in (*ours, *theirs)])
+    sizes = np.abs(without_last_bits(differences, _largest(scores)))
+    return float(np.mean(sizes >= sizes[0]))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -66,14 +69,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected.tolist()
 
 
+def _largest(scores: Array) -> float:
+    """Return the largest size of a score, infinite ones aside."""
+    return float(np.abs(scores[np.isfinite(scores)]).max(initial=0))
+
+
 def _mean_scores(metric: Metric, settings: Sequence[Array]) -> Array:
     return np.mean([cast(Array, metric.per_example(statistics)) for statistics in settings], axis=0)
-
-
-def _differences(ours: Array, theirs: Array) -> Array:
-    """Return differences in units of the largest score, without the last bits of means: ties must be ties."""
-    largest = max(np.abs(ours).max(), np.abs(theirs).max(), np.finfo(np.float64).tiny)
-    return cast(Array, np.round((ours - theirs) / largest, 12))
 
 
 def _swaps(split: str, examples: int) -> NDArray[np.bool_]:

@@ -121,6 +121,14 @@ def test_of_equals_the_pretrained_model_wins_then_the_earliest(protocol):
     assert choose(protocol, two_best, ["talks", "books"])["talks"] == (1,)
 
 
+@pytest.mark.parametrize("right", range(2, 99))
+def test_what_one_set_gains_and_another_loses_is_a_tie(right):
+    """Two right answers of 100 more on one set and two fewer on the other, in accuracies."""
+    talks = [right / 100, (right - 2) / 100, (right + 1) / 100]
+    level = validation([0.5, 0.5, 0.5], talks=talks, books=[0.83, 0.85, 0.82])
+    assert choose("leave-one-domain-out", level, ["talks", "books", "poems"])["poems"] == (0,)
+
+
 @pytest.mark.parametrize("protocol", HONEST)
 def test_a_score_that_is_no_number_never_wins(protocol):
     nan = float("nan")

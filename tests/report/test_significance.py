@@ -60,6 +60,22 @@ def test_means_over_seeds_that_tie_are_tested_as_ties(ours, theirs, seed):
     assert p_value == pytest.approx(expected)
 
 
+def test_an_infinite_score_is_a_difference_like_any():
+    ours, theirs = likelihoods(0.4, 1), likelihoods(0, 2)
+    ours[0, 0] = np.inf
+    p_value = paired_p_value(METRICS["nll"], [ours], [theirs], "talks.test")
+    ours[0, 0] = 1e6
+    assert p_value == paired_p_value(METRICS["nll"], [ours], [theirs], "talks.test") < 0.5
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_same_calibration_twice_is_no_difference(seed):
+    generator = np.random.default_rng(seed)
+    rows = np.stack([generator.integers(50, 100, 300) / 100, generator.integers(2, size=300)], axis=1)
+    rows = np.concatenate([rows, np.zeros((300, 1))], axis=1)
+    assert paired_p_value(METRICS["ece"], [rows], [rows], "talks.test") == 1.0
+
+
 def test_corpus_scores_are_tested_by_approximate_randomisation_as_sacrebleu_does():
     systems = {"theirs": corrupted(0.3, 1), "ours": corrupted(0.25, 2)}
     named = [(name, outputs) for name, outputs in systems.items()]
