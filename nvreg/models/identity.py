@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 HEADS = ("pooler.", "lm_head.")
 """Parameters that some of a body's heads have and others have not."""
+
+_NOT_OF_OUTPUTS = {"architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -61,12 +65,25 @@ def identify(model: PreTrainedModel) -> ModelIdentity:
 
 
 def fingerprint(model: PreTrainedModel) -> str:
-    """Return a digest of what decides a model's outputs: class, parameters, buffers and dtypes."""
+    """Return a digest of a model's class, parameters, buffers and dtypes."""
     digest = hashlib.sha256(type(model).__name__.encode())
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(_numbers(tensor).cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
+
+
+def options_of(config: PreTrainedConfig) -> dict[str, Any]:
+    """Return, as JSON-safe data, what of a config can change outputs: not where it is from, nor its dtype."""
+    return _of_outputs(json.loads(config.to_json_string(use_diff=False)))
+
+
+def _of_outputs(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: _of_outputs(value) if isinstance(value, dict) else value
+        for name, value in options.items()
+        if not name.startswith("_") and name not in _NOT_OF_OUTPUTS
+    }
 
 
 def _numbers(tensor: Tensor) -> Tensor:

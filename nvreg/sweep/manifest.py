@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nvreg.directory import check_output
 from nvreg.environment import environment
+from nvreg.models.identity import options_of
 from nvreg.sweep.priors import calibrates
 from nvreg.sweep.search import planned
 from nvreg.sweep.store import digest
@@ -34,6 +35,7 @@ def context_of(workbench: Workbench, prior: Prior) -> str:
     return digest(
         {
             **_subject(workbench),
+            "config": options_of(workbench.model.config),
             "reading": workbench.experiment.data.options,
             "tokens": _by_split(workbench, lambda scored: digest(asdict(cast(Any, scored.encoded)))),
             "prior": prior.fingerprint,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nvreg.config import Experiment
 from nvreg.errors import UserError
-from nvreg.models.identity import identify
+from nvreg.models.identity import identify, options_of
 from nvreg.prior.artefact import Prior
 from nvreg.prior.estimate import estimate_prior
 from nvreg.sweep.progress import Progress
@@ -39,7 +39,8 @@ def prior_of(workbench: Workbench, kept: Path, progress: Progress) -> Prior:
     if source.kind == "gaussian":
         return Prior.gaussian(workbench.model)
     examples = workbench.training
-    text = digest([examples.fingerprint, workbench.experiment.data.options, source.max_tokens])
+    config = options_of(workbench.model.config)
+    text = digest([examples.fingerprint, workbench.experiment.data.options, source.max_tokens, config])
     with suppress(UserError):
         prior = Prior.load(kept)
         if prior.data == text and prior.model == identify(workbench.model):

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -135,6 +136,20 @@ def test_a_directory_with_other_files_or_a_file_is_refused(experiment, tmp_path)
 def test_a_directory_that_another_sweep_writes_is_refused(output, experiment):
     with exclusive(output), pytest.raises(UserError, match="no other sweep is writing"):
         run_sweep(experiment(), quiet=True)
+
+
+def test_another_config_of_the_same_weights_is_measured_anew(experiment, tmp_path, measured):
+    asked = experiment("sweep.trials=1")
+    for name in ("one", "other"):
+        shutil.copytree(asked.model.path, tmp_path / name)
+    config = json.loads((tmp_path / "other" / "config.json").read_text())
+    config["scale_embedding"] = not config["scale_embedding"]
+    (tmp_path / "other" / "config.json").write_text(json.dumps(config))
+    for name in ("one", "other"):
+        run_sweep(experiment("sweep.trials=1", f"model.path={tmp_path / name}"), quiet=True)
+    assert len(measured) == 4
+    one, _, other, _ = trials_in(tmp_path / "output")
+    assert one.metrics != other.metrics
 
 
 def test_a_space_must_fit_the_model(experiment):
