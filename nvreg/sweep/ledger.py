@@ -59,12 +59,14 @@ class Ledger:
     def find(self, key: str, seed: int | None = None) -> Trial | None:
         """Return the trial that need not be measured again, as that of ``seed`` whichever seed drew it first.
 
-        A line for the seed is added where there is none yet.
+        A line for the seed is added where there is none yet. What another seed stopped did not lose this
+        seed's race.
         """
         trials = [trial for trial in self._final() if trial.key == key]
         for trial in trials:
             if trial.seed == seed:
                 return trial
+        trials = [trial for trial in trials if trial.status != "stopped"]
         if not trials:
             return None
         copy = replace(trials[0], seed=seed)
@@ -98,8 +100,11 @@ class Ledger:
         return self.find(self.pretrained_key)
 
     def scores(self, trial: Trial) -> Sequence[float] | None:
-        """Return what a trial scores on each validation set, the greater the better; None if it failed."""
-        if trial.status == "failed":
+        """Return what a trial scores on each validation set, the greater the better; None unless completed.
+
+        What was stopped has scores of the first examples alone.
+        """
+        if trial.status != "completed":
             return None
         splits = [by_split["validation"] for by_split in trial.metrics.values() if "validation" in by_split]
         return [self._sign * float(metrics[self._metric.name]) for metrics in splits]

@@ -75,3 +75,21 @@ def test_a_setting_that_loses_its_race_is_stopped_and_not_selectable(
     assert run_sweep(experiment(*RACING[1:]), quiet=True) == (3, 0, 0)
     assert len(measured) == 1
     assert trials_in(tmp_path / "output")[-1].metrics["home"].keys() == {"validation", "test"}
+
+
+def test_what_another_seed_stopped_races_again(experiment, tmp_path, monkeypatch):
+    races = []
+
+    def loses(setting, incumbent):
+        races.append(setting)
+        return len(races) == 1
+
+    monkeypatch.setattr(worker, "is_clearly_worse", loses)
+    assert run_sweep(experiment(*RACING, "sweep.seeds=[1, 2]"), quiet=True) == (4, 1, 0)
+    statuses = [(trial.seed, trial.number, trial.status) for trial in trials_in(tmp_path / "output")]
+    assert sorted(statuses[1:]) == [
+        (1, 1, "stopped"),
+        (1, 2, "completed"),
+        (2, 1, "completed"),
+        (2, 2, "completed"),
+    ]
