@@ -88,7 +88,7 @@ class MultipleChoice(Task[EncodedQuestions]):
             )
             if min(scored[-1]) < 1:
                 raise UserError(f"record {number}: expected choices of at least one token after a context")
-            labels.append(number_of(record["label"], choices, self._renamed, record=number))
+            labels.append(number_of(record["label"], choices, self._renamed, record=number, by_number=True))
             truncated += any(len(ids) > self._room for ids, _ in whole)
         choices = [record["choices"] for record in examples.records]
         return EncodedQuestions(tokens, scored, choices, labels, truncated)
