@@ -29,7 +29,7 @@ _READERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".csv": ("csv", {"sep": ","}),
     ".tsv": ("csv", {"sep": "\t", "quoting": csv.QUOTE_NONE}),
     ".parquet": ("parquet", {"batch_size": 10_000}),  # the default is 0 for an empty file, and an error
-    ".txt": ("text", {}),
+    ".txt": ("text", {"encoding": "utf-8-sig"}),
 }
 
 CONVERTED = "refs/convert/parquet"

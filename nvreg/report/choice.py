@@ -43,6 +43,8 @@ def choose_trial(
         raise UserError(f"expected --protocol among {', '.join(known)}, received {protocol}")
     run = read_run(directory)
     arm = find_arm(run, method, seed)
+    if domain not in (None, *run.domains):
+        raise UserError(f"expected --domain among {', '.join(run.domains)}, received {domain}")
     if protocol not in SINGLE and domain not in run.out_of_domain:
         raise UserError(
             f"expected --domain with {protocol}, one of {', '.join(run.out_of_domain)}, received {domain}"

@@ -98,8 +98,21 @@ def _executor(
 def _write(output: Path, manifest: Mapping[str, Any], experiment: Experiment, prior: Prior) -> None:
     """Write everything but trials; the manifest first, which makes the directory this experiment's."""
     write_text(output / "manifest.json", json.dumps(manifest, indent=1) + "\n")
-    write_text(output / "experiment.yaml", yaml.safe_dump(experiment.model_dump(), sort_keys=False))
+    written = experiment.model_dump()
+    written["sweep"]["methods"] = (
+        _methods_in(output, written["sweep"]["sampler"]) | written["sweep"]["methods"]
+    )
+    write_text(output / "experiment.yaml", yaml.safe_dump(written, sort_keys=False))
     prior.save(output / "prior.safetensors")
+
+
+def _methods_in(output: Path, sampler: str) -> dict[str, Any]:
+    """Return the methods that an earlier sweep by a sampler tried here: its trials are there to be chosen."""
+    try:
+        sweep = yaml.safe_load((output / "experiment.yaml").read_text())["sweep"]
+        return dict(sweep["methods"]) if sweep["sampler"] == sampler else {}
+    except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError):
+        return {}
 
 
 class _Run:

@@ -149,6 +149,14 @@ def test_a_sweep_may_try_some_methods_of_its_file(tiny_experiment, tmp_path):
     assert refused.exit_code == 2
     assert "expected --method among sink, low-rank, received nv" in refused.stderr
 
+    assert run(*arguments, "--method", "sink").exit_code == 0
+    choice = ["--from-results", tmp_path, "--method", "low-rank", "--protocol", "in-domain"]
+    converted = run("convert", tmp_path / "converted", *choice)
+    assert converted.exit_code == 0, converted.output
+    mistyped = run("convert", tmp_path / "other", *choice, "--domain", "nowhere")
+    assert mistyped.exit_code == 2
+    assert "expected --domain among home, away, received nowhere" in mistyped.stderr
+
 
 def test_a_dry_run_prints_the_plan(tiny_experiment, tmp_path):
     result = run("sweep", "--config", tiny_experiment, "--dry-run", "--output", tmp_path / "output")

@@ -72,6 +72,12 @@ def test_text_has_a_line_a_record(tmp_path, name):
     assert [record["text"] for record in examples.records] == ["one", "", ' "two"\u2028 x', "three"]
 
 
+def test_a_byte_order_mark_is_no_text(tmp_path):
+    path = write(tmp_path / "a.txt", "\ufeffone\ntwo")
+    examples = load(required=("text",), columns={}, files=path)
+    assert [record["text"] for record in examples.records] == ["one", "two"]
+
+
 def test_parallel_files_become_the_columns_of_their_names(tmp_path):
     source, target = write(tmp_path / "a.en", "one\n\nthree\n"), write(tmp_path / "a.de.gz", "eins\n\ndrei\n")
     examples = load(source_file=source, target_file=target)
