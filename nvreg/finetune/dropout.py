@@ -101,11 +101,10 @@ def dropout_sites(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> list[D
     """
     places = _places(model.base_model)
     rates = {name: 0.4 * (number + 1) / len(places) for number, name in enumerate(places)}
-    layer_drops = {name: 0.0 for name in _numbers(model, "layerdrop")}
     with (
         _running(model),
         _rates_set(model.base_model, rates),
-        _rates_set(model, layer_drops),
+        layers_kept(model),
         _Reads() as read,
     ):
         model(**{name: tensor.to(model.device) for name, tensor in batch.items()})
@@ -135,6 +134,13 @@ def sites_fed_by(model: PreTrainedModel, tensor: Tensor) -> list[str]:
     body = model.base_model
     name = next(name for name, parameter in body.named_parameters() if parameter is tensor)
     return [place for place in _places(body) if name in _feeding(model, place)]
+
+
+@contextmanager
+def layers_kept(model: PreTrainedModel) -> Iterator[None]:
+    """Have no layer left out at random (LayerDrop) for a while."""
+    with _rates_set(model, {name: 0.0 for name in _numbers(model, "layerdrop")}):
+        yield
 
 
 @contextmanager

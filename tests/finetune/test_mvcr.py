@@ -127,6 +127,17 @@ def test_the_second_dropout_is_that_of_what_the_projection_returns(architecture,
     assert second == [0.0 if architecture.model_type in WITHOUT_DROPOUT else 0.1]
 
 
+def test_no_layer_is_left_out_while_its_states_are_needed():
+    bart = next(architecture for architecture in ARCHITECTURES if architecture.name == "bart")
+    config = {**bart.config, "encoder_layerdrop": 1.0}
+    model = Architecture("bart", "bart", "BartForConditionalGeneration", config).build(dtype=torch.float32)
+    regulariser = attached(model, layers=[0, 1])
+    model.train()(**batch_of(bart, model)).loss.backward()
+    step(regulariser)
+    regulariser.detach_()
+    assert model.model.encoder.layerdrop == 1.0
+
+
 @of_three
 def test_reconstruction_trains_the_autoencoders_alone(architecture):
     model = architecture.build(dtype=torch.float32)

@@ -18,7 +18,13 @@ def test_a_setting_for_a_domain(small):
     assert choose_trial(small.directory, "out-of-domain-validation", domain="talks").trial.number == 3
 
 
-@pytest.mark.parametrize("domain", [None, "news", "nowhere"])
+@pytest.mark.parametrize("protocol", ["oracle", "in-domain"])
+def test_a_domain_that_the_run_has_not_is_refused(small, protocol):
+    with pytest.raises(UserError, match="--domain among news, talks, books, received nowhere"):
+        choose_trial(small.write(), protocol, domain="nowhere")
+
+
+@pytest.mark.parametrize("domain", [None, "news"])
 def test_a_protocol_that_chooses_by_domain_needs_one_that_is_out_of_domain(small, domain):
     with pytest.raises(UserError, match=f"--domain with oracle, one of talks, books, received {domain}"):
         choose_trial(small.write(), "oracle", domain=domain)

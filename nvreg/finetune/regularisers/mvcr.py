@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from transformers import PreTrainedModel
 
 from nvreg.errors import UserError
 from nvreg.finetune.autoencoders import Views
-from nvreg.finetune.dropout import get_rate, sites_fed_by
+from nvreg.finetune.dropout import get_rate, layers_kept, sites_fed_by
 from nvreg.finetune.options import MVCROptions
 from nvreg.finetune.regularisers.regulariser import Regulariser
 
@@ -54,6 +55,8 @@ class MVCR(Regulariser[MVCROptions]):
         self._views = [Views(size, self._widths, options.dropout, options.noise) for _ in self._layers]
         self._plain = [tensor for tensor in model.parameters() if tensor.requires_grad]
         self._mask: Tensor | None = None
+        self._kept = ExitStack()
+        self._kept.enter_context(layers_kept(model))  # a layer that is left out has no hidden states
         self._hooks = [model.register_forward_pre_hook(self._note_mask, with_kwargs=True)]
         for layer, views in zip(self._layers, self._views, strict=True):
             self._insert(layers[layer], views)
@@ -63,6 +66,7 @@ class MVCR(Regulariser[MVCROptions]):
 
     def detach_(self) -> None:
         """Remove the autoencoders."""
+        self._kept.close()
         for hook in self._hooks:
             hook.remove()
         delattr(self.model, NAME)
