@@ -21,6 +21,7 @@ BATCHES = {512: 2, 1024: 1}
 def main() -> None:
     """Print a table: milliseconds of the unconverted model's forward, and the ratio to it."""
     print("| model | tokens | unconverted, ms | measure_heads, " + ", measure_heads, ".join(SETTINGS) + " |")
+    print("|---" * (3 + len(SETTINGS)) + "|")
     for name in ("bert", "gpt2", "llama"):
         plain = build(name, torch.float32)
         models = [

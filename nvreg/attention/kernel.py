@@ -20,7 +20,7 @@ class Attended(NamedTuple):
     Attributes:
         output: in the shape of the queries.
         lse: log-sum-exp of the logits, shape (batch, heads, queries), in float32 at least: about the lowest
-            float where a query sees no key.
+            number of the mask's dtype where a query sees no key.
         columns: means of the columns, shape (batch, heads, queries, r), or None.
         weights: shape (batch, heads, queries, keys), or None.
     """

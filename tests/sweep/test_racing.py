@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from nvreg.sweep import worker
 from nvreg.sweep.racing import is_clearly_worse
 from nvreg.sweep.runner import run_sweep
+from nvreg.sweep.tpe import TPE
 from tests.sweep.running import trials_in
 
 RACING = ["sweep.racing={after: 6}", "sweep.trials=2", "sweep.enqueue=[{tau_sigma: 5}, {tau_sigma: 0.001}]"]
@@ -93,3 +94,15 @@ def test_what_another_seed_stopped_races_again(experiment, tmp_path, monkeypatch
         (2, 1, "completed"),
         (2, 2, "completed"),
     ]
+
+
+def test_tpe_is_not_told_scores_of_the_first_examples_alone(experiment, monkeypatch):
+    told = []
+    monkeypatch.setattr(worker, "is_clearly_worse", lambda *_: len(told) == 0)
+    monkeypatch.setattr(TPE, "tell", lambda self, setting, scores: told.append(scores))
+    space = "sweep.space={tau_sigma: {cross: [0, 1]}}"
+    asked = experiment("sweep.racing={after: 6}", "sweep.sampler=tpe", "sweep.trials=2", space)
+    assert run_sweep(asked, quiet=True) == (2, 1, 0)
+    stopped, completed = told
+    assert stopped is None
+    assert len(completed) == 2

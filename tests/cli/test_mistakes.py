@@ -1,0 +1,195 @@
+"""A user's mistake is one line and exit code 2, and leaves nothing behind."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.running import estimate_prior, run
+
+
+def sweep(*overrides: str):
+    return lambda files: [
+        "sweep",
+        "--config",
+        files["experiment"],
+        "--output",
+        files["output"],
+        *(part for override in overrides for part in ("--set", override)),
+    ]
+
+
+def convert(*options: str):
+    return lambda files: ["convert", files["model"], files["output"], "--prior", files["prior"], *options]
+
+
+MISTAKES = {
+    "missing experiment": (
+        lambda files: ["sweep", "--config", "missing.yaml"],
+        "missing.yaml: expected an experiment file",
+    ),
+    "missing data file": (
+        sweep("data.in_domain.test.files=missing.jsonl"),
+        "missing.jsonl: expected a file, there is none",
+    ),
+    "missing training file": (
+        sweep("data.in_domain.train.files=missing.jsonl"),
+        "missing.jsonl: expected a file",
+    ),
+    "missing model": (sweep("model.path=./missing"), "expected a model directory"),
+    "missing prior": (sweep("prior={path: missing.safetensors}"), "missing.safetensors"),
+    "unknown key": (sweep("sweep.trails=3"), "sweep.trails: unknown key, did you mean 'trials'?"),
+    "empty data file": (sweep("data.in_domain.test.files=empty.jsonl"), "expected at least one record"),
+    "missing column": (sweep("data.columns.target=fr"), "expected a column 'fr', received"),
+    "unsupported architecture": (sweep("model.path=deberta"), "deberta-v2"),
+    "prior of another model": (sweep("prior={path: other.safetensors}"), "expected a prior of this model"),
+    "negative tau_sigma": (
+        sweep("sweep.space.tau_sigma.encoder=[-1, 0]"),
+        "expected a finite number >= 0, got -1",
+    ),
+    "role the model has not": (
+        sweep("sweep.space.tau_sigma.head=[0, 1]"),
+        "space.tau_sigma: expected roles among encoder, cross, decoder, received 'head'",
+    ),
+    "layers the model has not": (
+        sweep("sweep.space.tau_mu={cross: {layers: [1, 1, 0.5]}}"),
+        "sweep.space.tau_mu.cross: expected 2 values, one a layer, received 3",
+    ),
+    "a metric of another task": (
+        sweep("evaluation.metrics=[accuracy]"),
+        "expected some of nll, perplexity, bits-per-character, bleu, chrf",
+    ),
+    "workers of one process": (
+        lambda files: [*sweep()(files), "--workers", "2"],
+        "expected --workers, --cpus-per-worker and --ray-address only with --executor ray",
+    ),
+    "weights to solve for without training text": (
+        sweep(
+            "data.in_domain.train=null", "prior={kind: gaussian}", "sweep.space={prior_weight: [0.1, 0.2]}"
+        ),
+        "expected data.in_domain.train, which prior_weight is calibrated on",
+    ),
+    "unreachable hub model": (sweep("model.path=organisation/model"), "local directory"),
+    "unreachable hub data": (
+        sweep("data.out_of_domain.0.test={hub: organisation/data, split: test}"),
+        "organisation/data: expected a data set of the hub",
+    ),
+    "output of another experiment": (
+        lambda files: [*sweep("name=other")(files), "--output", files["finished"]],
+        "expected an output directory of this experiment",
+    ),
+    "report of no run": (
+        lambda files: ["report", files["model"]],
+        "expected a directory written by nvreg sweep",
+    ),
+    "convert with negative tau_sigma": (
+        convert("--tau-sigma=-1"),
+        "tau_sigma: expected a finite number >= 0",
+    ),
+    "convert with an unknown role": (convert("--tau-mu=head=0.5"), "encoder, cross, decoder"),
+    "convert with no number": (convert("--tau-mu=encoder"), "--tau-mu: expected a number, or ROLE=NUMBER"),
+    "convert with a role twice": (
+        convert("--tau-alpha=cross=1,cross=2"),
+        "--tau-alpha: expected a number, or ROLE=NUMBER of each role once",
+    ),
+    "convert with two priors": (
+        convert("--prior-data=x.jsonl"),
+        "expected --prior FILE, or --prior-data FILE",
+    ),
+    "convert with a weight and no text": (
+        convert("--prior-weight=0.1"),
+        "expected --prior-data FILE with --column",
+    ),
+    "convert with a weight and its solution": (
+        convert("--prior-weight=0.1", "--tau-alpha=cross=2"),
+        "expected prior_weight or tau_alpha, got both",
+    ),
+    "convert with all weight on the prior": (
+        convert("--prior-weight=1"),
+        "prior_weight: expected a number from 0 to below 1",
+    ),
+    "convert over files": (
+        lambda files: ["convert", files["model"], files["finished"], "--prior", files["prior"]],
+        "expected a new or empty directory",
+    ),
+    "convert onto a file": (
+        lambda files: ["convert", files["model"], files["prior"], "--prior", files["prior"]],
+        "expected a new or empty directory",
+    ),
+    "convert with another's prior": (
+        lambda files: ["convert", files["model"], files["output"], "--prior", files["other"]],
+        "expected a prior of this model",
+    ),
+    "prior into no directory": (
+        lambda files: ["prior", files["model"], "no/such/p", "--data", "x", "--column", "en"],
+        "expected a file to write in a directory that exists",
+    ),
+    "prior without the column": (
+        lambda files: [
+            "prior",
+            files["model"],
+            files["output"],
+            "--data",
+            files["text"],
+            "--column",
+            "fr",
+            "--target-column",
+            "de",
+        ],
+        "expected a column 'fr', received",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def files(directory, prior) -> dict[str, Path]:
+    """Things to make mistakes with, beside the tiny experiment."""
+    from transformers import DebertaV2Config, DebertaV2Model
+
+    from tests.tiny import tiny_marian
+
+    (directory / "empty.jsonl").touch()
+    deberta = DebertaV2Config(
+        vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
+    DebertaV2Model(deberta).save_pretrained(directory / "deberta")
+    for part in tiny_marian(seed=5):
+        part.save_pretrained(directory / "other")
+    finished = directory / "finished"
+    assert (
+        run("sweep", "--config", directory / "tiny.yaml", "--output", finished, "--trials", 1).exit_code == 0
+    )
+    return {
+        "experiment": directory / "tiny.yaml",
+        "model": directory / "model",
+        "text": directory / "home/train.jsonl",
+        "prior": prior,
+        "other": estimate_prior(directory, "other"),
+        "finished": finished,
+    }
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_and_exit_code_2(files, tmp_path, monkeypatch, mistake):
+    monkeypatch.chdir(tmp_path)
+    arguments, message = MISTAKES[mistake]
+    result = run(*arguments(files | {"output": tmp_path / "output"}))
+    line = result.stderr.splitlines()[-1]
+    assert message in line
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_mistake_at_the_shell_prints_nothing_but_its_line(files, tmp_path):
+    command = [
+        Path(sys.executable).with_name("nvreg"),
+        *sweep("sweep.space.tau_mu={cross: {layers: [1, 1, 0.5]}}")(files | {"output": tmp_path / "output"}),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    first, second = result.stderr.splitlines()
+    assert first == "loading model and data"
+    assert second.startswith("nvreg: sweep.space.tau_mu.cross: expected 2 values, one a layer, received 3")
