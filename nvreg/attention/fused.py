@@ -68,16 +68,38 @@ class TokenMap(NamedTuple):
         return bias
 
 
-class PriorSlot(NamedTuple):
-    """The prior component of a site, whatever the setting (section 4): from queries to its value and logit.
+class QueryMap(NamedTuple):
+    """An affine map of each head's queries.
 
     Attributes:
-        query_map: transposed M0, behind it ``c k_0``, shape (heads, e, e + 1), in float32 at least.
-        offset: ``v_0``, behind it 0, shape (heads, 1, e + 1), in the same dtype.
+        weight: transposed matrices, shape (heads, e, n), in float32 at least.
+        offset: what is added, shape (heads, 1, n), in the same dtype.
     """
 
-    query_map: Tensor
+    weight: Tensor
     offset: Tensor
+
+    def __call__(self, query: Tensor) -> Tensor:
+        """Map queries of shape (batch, heads, queries, e) to shape (batch, heads, queries, n)."""
+        batch, heads, queries, width = query.shape
+        flat = query.to(self.weight.dtype).transpose(0, 1).reshape(heads, batch * queries, width)
+        return torch.baddbmm(self.offset, flat, self.weight).view(heads, batch, queries, -1).transpose(0, 1)
+
+
+class PriorSlot(NamedTuple):
+    """The prior component of a site, whatever the setting (section 4).
+
+    Attributes:
+        weight: transposed M0, behind it ``c k_0``, shape (heads, e, e + 1), in float32 at least.
+        value: ``v_0``, shape (heads, 1, e), in the same dtype.
+    """
+
+    weight: Tensor
+    value: Tensor
+
+    def query_map(self, log_mass: float) -> QueryMap:
+        """Return the map from queries to the prior's value and logit, for its bias ``beta_0``."""
+        return QueryMap(self.weight, F.pad(self.value, (0, 1), value=log_mass))
 
 
 class Parameters(NamedTuple):
@@ -85,17 +107,18 @@ class Parameters(NamedTuple):
 
     Attributes:
         tokens: how token components differ from the pretrained vectors.
-        prior: the prior component, or None at tau_alpha = inf.
-        log_mass: beta_0, the prior's bias.
-        query_map: transposed M1, shape (heads, e, e), or None at tau_sigma = 0.
+        interpolation: queries to ``M1 q``, or None at tau_sigma = 0.
+        prior: queries to what the prior adds, ``v_0 + M0 q``, and behind it its logit ``l_m0``, or None at
+            tau_alpha = inf.
+        joint: the two maps side by side, where there are both.
         token_share: mean over input coordinates of ``tau_mu v_u / b1``, for the discarded share (section 6).
         temperature: what logits of tokens are divided by.
     """
 
     tokens: TokenMap | None = None
-    prior: PriorSlot | None = None
-    log_mass: float = 0.0
-    query_map: Tensor | None = None
+    interpolation: QueryMap | None = None
+    prior: QueryMap | None = None
+    joint: QueryMap | None = None
     token_share: float = 1.0
     temperature: float = 1.0
 
@@ -148,7 +171,7 @@ def prepare(
     def cast(tensor: Tensor, to: torch.dtype) -> Tensor:
         return tensor.to(key.weight.device, to)
 
-    tokens = query_map = None
+    tokens = interpolation = prior = joint = None
     if settings.changes_tokens:
         mixed = tau_mu < 1
         tokens = TokenMap(
@@ -159,19 +182,17 @@ def prepare(
             constant=cast(-((1 - tau_mu) ** 2) * (mu_0.square() / b1).sum() / 2, wide),
         )
     if tau_sigma > 0 and interpolates:
-        query_map = interpolation_map(cast(1 - query_variance / b1, wide), key, value, groups).to(dtype)
-    log_mass = moments.log_alpha_mean - (tau_alpha * moments.log_alpha_std if settings.has_prior else 0.0)
-    log_spread = b0.log() - b1.log() if interpolates else 0.0
-    log_mass -= float((mu_0.square() / b0 + log_spread).sum()) / 2
-    if settings.has_prior and slot is None:
-        slot = prior_slot(moments, scale, key, value, groups=groups, interpolates=interpolates)
-    return Parameters(
-        tokens,
-        slot if settings.has_prior else None,
-        log_mass,
-        query_map,
-        token_share=tau_mu * float((query_variance / b1).mean()),
-    )
+        weight = interpolation_map(cast(1 - query_variance / b1, wide), key, value, groups)
+        interpolation = QueryMap(weight, torch.zeros_like(weight[:, :1]))
+    if settings.has_prior:
+        slot = slot or prior_slot(moments, scale, key, value, groups=groups, interpolates=interpolates)
+        log_spread = b0.log() - b1.log() if interpolates else 0.0
+        log_mass = moments.log_alpha_mean - tau_alpha * moments.log_alpha_std
+        prior = slot.query_map(log_mass - float((mu_0.square() / b0 + log_spread).sum()) / 2)
+    if interpolation is not None and prior is not None:
+        joint = QueryMap(*(torch.cat(both, dim=-1) for both in zip(interpolation, prior, strict=True)))
+    token_share = tau_mu * float((query_variance / b1).mean())
+    return Parameters(tokens, interpolation, prior, joint, token_share)
 
 
 def prior_slot(
@@ -189,8 +210,8 @@ def prior_slot(
     seen = (moments.mean / scale / b0).to(device, wide)
     ratio = (moments.variance / b0 if interpolates else torch.zeros_like(b0)).to(device, wide)
     logit = (scale * key(seen)).repeat_interleave(groups, 0).unsqueeze(-1)
-    offset = F.pad(value(seen), (0, 1)).repeat_interleave(groups, 0).unsqueeze(1)
-    return PriorSlot(torch.cat([interpolation_map(ratio, key, value, groups), logit], dim=-1), offset)
+    weight = torch.cat([interpolation_map(ratio, key, value, groups), logit], dim=-1)
+    return PriorSlot(weight, value(seen).repeat_interleave(groups, 0).unsqueeze(1))
 
 
 def attend(
@@ -245,32 +266,33 @@ def attend(
         is_causal=is_causal,
         need_weights=need_weights,
     )
-    prior = parameters.prior
+    relative = query
+    if rotation is not None and mean_columns is not None:
+        relative = rotation.relative(turned, mean_columns)
+    moved, seen = _mapped(parameters, query, relative)
     gate = None
-    if parameters.query_map is not None:
-        relative = query
-        if rotation is not None and mean_columns is not None:
-            relative = rotation.relative(turned, mean_columns)
-        output = output + _map_queries(relative, parameters.query_map)
-    if prior is not None:
-        seen = _map_queries(query, prior.query_map, prior.offset)
-        odds = seen[..., -1] + parameters.log_mass - lse
-        gate = torch.sigmoid(odds if solve is None else odds - solve(odds))
-        output = torch.lerp(output, seen[..., :-1].to(output.dtype), gate.to(output.dtype).unsqueeze(-1))
+    if moved is not None:
+        output = output + moved
+    if seen is not None:
+        prior_output, logit = seen.split([seen.shape[-1] - 1, 1], dim=-1)
+        odds = logit - lse.unsqueeze(-1)
+        share = torch.sigmoid(odds if solve is None else odds - solve(odds.squeeze(-1)))
+        output = torch.lerp(output.to(share.dtype), prior_output, share)
+        gate = share.squeeze(-1)
     if weights is not None:
-        first = torch.zeros_like(lse) if gate is None else gate
-        weights = torch.cat(
-            [first.unsqueeze(-1).to(weights.dtype), weights * (1 - first).unsqueeze(-1)], dim=-1
-        )
-    return output, weights, gate
+        first = (torch.zeros_like(lse) if gate is None else gate).unsqueeze(-1)
+        weights = torch.cat([first, weights * (1 - first)], dim=-1).to(query.dtype)
+    return output.to(query.dtype), weights, gate
 
 
-def _map_queries(query: Tensor, query_map: Tensor, offset: Tensor | None = None) -> Tensor:
-    """Multiply each head's queries by its matrix, in one batched product over heads."""
-    batch, heads, queries, width = query.shape
-    flat = query.to(query_map.dtype).transpose(0, 1).reshape(heads, batch * queries, width)
-    mapped = torch.bmm(flat, query_map) if offset is None else torch.baddbmm(offset, flat, query_map)
-    return mapped.view(heads, batch, queries, -1).transpose(0, 1)
+def _mapped(parameters: Parameters, query: Tensor, relative: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """Return ``M1`` times the relative queries, and what the queries see of the prior, where there is any."""
+    if parameters.joint is not None and relative is query:
+        width = query.shape[-1]
+        moved, seen = parameters.joint(query).split([width, width + 1], dim=-1)
+        return moved, seen
+    interpolation, prior = parameters.interpolation, parameters.prior
+    return interpolation and interpolation(relative), prior and prior(query)
 
 
 def _tempered(mask: Tensor | None, temperature: float) -> Tensor | None:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 _HALF = (torch.bfloat16, torch.float16)
 _QUERIES = 64
+_KEYS = 128
+"""Up to so many keys the flash kernel is the fastest for a single query in half precision."""
 _ENTRIES = {"cpu": 2**19, "cuda": 2**27}
 """Of a map of queries and keys that is computed at once: on a CPU, what stays in the cache of a core."""
 
@@ -18,7 +20,7 @@ class Attended(NamedTuple):
     """What plain attention makes of its values.
 
     Attributes:
-        output: in the shape of the queries.
+        output: in the shape of the queries, in their dtype or float32.
         lse: log-sum-exp of the logits, shape (batch, heads, queries), in float32 at least: about the lowest
             number of the mask's dtype where a query sees no key.
         columns: means of the columns, shape (batch, heads, queries, r), or None.
@@ -46,8 +48,8 @@ def attention_with_lse(
     """Run softmax attention.
 
     The flash kernel serves where nothing is differentiated, as its gradient leaves the log-sum-exp out, where
-    there are values alone, and for more than one query: in half precision it takes several times as long for
-    one as plain products do. Everything else is computed plainly, in blocks.
+    there are values alone, and but for one query of many keys: in half precision it takes several times as
+    long for that as plain products do. Everything else is computed plainly, in blocks.
 
     Args:
         query: shape (batch, heads, queries, e).
@@ -61,7 +63,7 @@ def attention_with_lse(
         need_weights: return the weights too.
     """
     differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
-    is_slow = query.shape[2] == 1 and query.dtype in _HALF
+    is_slow = query.shape[2] == 1 and key.shape[2] > _KEYS and query.dtype in _HALF
     if columns is None and query.device.type == "cpu" and not (need_weights or differentiated or is_slow):
         return _flash(query, key, value, scale, bias, mask, is_causal)
     added = _added_to_logits(query, mask, bias)
@@ -80,15 +82,15 @@ def _flash(
     mask: Tensor | None,
     is_causal: bool,
 ) -> Attended:
-    head_dim = query.shape[-1]
-    if bias is not None and _has_map_by_head(mask):
-        query, key, value = _with_bias_channels(query, key, value, scale, bias)
-        bias = None
+    if bias is not None and query.shape[2] > 1 and _has_map_by_head(mask):
+        channels = _with_bias_channels(query, key, value, scale, bias)
+        attended = _flash(*channels, scale, None, mask, is_causal)
+        return attended._replace(output=attended.output[..., : value.shape[-1]])
     added = _added_to_logits(query, mask, bias)
-    output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+    output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default(
         query, key, value, 0.0, is_causal, attn_mask=added, scale=scale
     )
-    return Attended(output[..., :head_dim], lse, None, None)
+    return Attended(output, lse, None, None)
 
 
 def _has_map_by_head(mask: Tensor | None) -> bool:
@@ -187,9 +189,10 @@ def _plain(
         logits[..., keys - queries :].masked_fill_(future, -torch.inf)
     weights = logits.softmax(-1)
     lse = logits.amax(-1) - weights.amax(-1).log()  # without another map of all queries and keys
-    weights = weights.to(value.dtype)
-    output = (weights.view(batch, key_heads, -1, keys) @ value).view(batch, heads, queries, -1)
+    dtype = wide if queries == 1 else value.dtype  # one query is many small operations: float32 has fast ones
+    weights = weights.to(dtype)
+    output = (weights.view(batch, key_heads, -1, keys) @ value.to(dtype)).view(batch, heads, queries, -1)
     means = None
     if columns is not None:
-        means = (weights.flatten(1, 2) @ columns).view(batch, heads, queries, -1)
+        means = (weights.flatten(1, 2) @ columns.to(dtype)).view(batch, heads, queries, -1)
     return Attended(output, lse, means, weights)

@@ -91,7 +91,7 @@ def is_linear(module: Any) -> bool:
 
 def is_plain(module: Any) -> bool:
     """Whether a projection is its weight and bias alone, and they are numbers: not quantised either."""
-    return is_linear(module) and type(module.weight) is nn.Parameter
+    return is_linear(module) and type(module._parameters.get("weight")) is nn.Parameter
 
 
 @torch.no_grad()
@@ -117,8 +117,9 @@ def revision(linear: Any, width: int) -> tuple[Any, ...]:
     One that is not plain is asked what it makes of some vector: low-rank adapters can be switched, rescaled
     or merged without a trace on their tensors.
     """
-    if is_plain(linear):
-        return _version(linear.weight), linear.bias is not None and _version(linear.bias)
+    if is_plain(linear):  # at every forward: a look into the dictionary costs less than the attribute
+        weight, bias = linear._parameters["weight"], linear._parameters.get("bias")
+        return _version(weight), bias is not None and _version(bias)
     with torch.no_grad():
         return tuple(linear(torch.arange(1, 1 + width, **_kind(linear)).cos()[None])[0].tolist())
 
@@ -133,6 +134,8 @@ def _kind(linear: Any) -> dict[str, Any]:
 def _version(weight: Tensor) -> tuple[int, int]:
     return weight.data_ptr(), 0 if weight.is_inference() else weight._version
 
+
+_FEW_TOKENS = 8
 
 Split = Callable[[Tensor], tuple[Tensor, ...]]
 """Takes what a projection makes of a token, in the last dimension, to its parts, each as (..., heads, e)."""
@@ -150,7 +153,8 @@ def fused_projections(fused: Any, width: int, split: Split) -> tuple[Projection,
 def project_fused(fused: Any, hidden_states: Tensor, means: Tensor, split: Split) -> tuple[Tensor, ...]:
     """Return queries of ``hidden_states``, keys and values of ``means``, shape (batch, tokens, heads, e).
 
-    Where the two differ, only a plain weight can be split: anything else projects both whole.
+    Where the two differ, a plain weight is split; anything else projects both whole, and so does a plain one
+    that has hooks, or where tokens are so few that reading the weight is all that takes time.
 
     Args:
         fused: the projection of all three.
@@ -160,8 +164,11 @@ def project_fused(fused: Any, hidden_states: Tensor, means: Tensor, split: Split
     """
     if means is hidden_states:
         return split(fused(hidden_states))
-    if not is_plain(fused):
-        return *split(fused(hidden_states))[:1], *split(fused(means))[1:]
+    is_watched = fused._forward_hooks or fused._forward_pre_hooks
+    if is_watched or not is_plain(fused) or hidden_states.shape[:-1].numel() <= _FEW_TOKENS:
+        query, key, value = split(fused(torch.cat([hidden_states, means])))
+        rows = len(hidden_states)
+        return query[:rows], key[rows:], value[rows:]
     columns = fused.weight if isinstance(fused, Conv1D) else fused.weight.T
     weights = split(columns)
     biases = (None,) * 3 if fused.bias is None else [bias.flatten() for bias in split(fused.bias)]

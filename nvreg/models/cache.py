@@ -61,5 +61,7 @@ def _detach_bias(key: Tensor, value: Tensor, head_dim: int) -> Components:
     if key.shape[-1] == head_dim:
         return key, value, None
     wide = torch.promote_types(key.dtype, torch.float32)
-    bias = key[:, :1, :, head_dim:].contiguous().view(wide)
-    return key[..., :head_dim], value, bias.transpose(-1, -2)
+    bias = key.narrow(1, 0, 1).narrow(3, head_dim, key.shape[-1] - head_dim)
+    if head_dim % 2:  # two channels that hold one number, but do not begin where one may
+        bias = bias.contiguous()
+    return key.narrow(3, 0, head_dim), value, bias.view(wide).transpose(2, 3)

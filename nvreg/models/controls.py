@@ -40,4 +40,4 @@ class SinkState(SiteState):
         """Return what the current logit needs."""
         heads, head_dim, _ = weights.key.weight.shape
         nothing = weights.key.weight.new_zeros(heads * weights.groups, head_dim, head_dim + 1)
-        return Parameters(prior=PriorSlot(nothing, nothing[:, :1]), log_mass=self.settings.sink_logit)
+        return Parameters(prior=PriorSlot(nothing, nothing[:, :1, 1:]).query_map(self.settings.sink_logit))

@@ -107,11 +107,11 @@ class SiteState(ABC):
     @torch.compiler.disable
     def refresh(self, module: nn.Module, dtype: torch.dtype) -> None:
         """Recompute what the setting needs, if it, the weights, their device or ``dtype`` changed."""
-        linears = [getattr(module, name) for name in self.adapter.key_value_modules]
-        self.is_settled = all(map(is_linear, linears))
-        revisions = (dtype, *(revision(linear, self.site.width) for linear in linears))
+        linears = [module._modules[name] for name in self.adapter.key_value_modules]
+        revisions = (dtype, *[revision(linear, self.site.width) for linear in linears])
         if self._made_from == (self.settings, revisions):
             return
+        self.is_settled = all(map(is_linear, linears))
         self.scale = self.adapter.scale(module)
         groups = getattr(module, "num_key_value_groups", 1)
         are_new = self._made_from is None or self._made_from[1] != revisions
@@ -126,11 +126,11 @@ class SiteState(ABC):
         tokens = self._parameters.tokens
         if tokens is None:
             return z, None
-        return tokens.means(z), tokens.bias(z)[:, None, None]
+        return tokens.means(z), tokens.bias(z).view(z.shape[0], 1, 1, -1)
 
     def with_columns(self, value: Tensor, rotation: Rotation) -> Tensor:
         """Append what the mean rotation of the keys is read from, where the setting needs it (section 5)."""
-        if self._parameters.query_map is None:
+        if self._parameters.interpolation is None:
             return value
         return torch.cat([value, rotation.columns(*value.shape[:2]).to(value.dtype)], dim=-1)
 

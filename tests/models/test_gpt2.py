@@ -9,6 +9,7 @@ from torch.testing import assert_close
 
 import nvreg
 from nvreg.attention.settings import Settings
+from nvreg.models import adapter
 from nvreg.models.adapter import affine_map
 from tests.models.architectures import ARCHITECTURES
 from tests.models.running import EXACT, converted
@@ -41,15 +42,22 @@ def low_rank_and_merged():
     return adapted, merged
 
 
-def calls(model, settings):
-    """How often the first layer runs its fused projection."""
+def rows_projected(model, settings):
+    """Rows of every run of the first layer's fused projection, for a batch of three."""
     nvreg.set_settings_(model, settings)
-    count = []  # dimensions of its inputs: what only asks for its map has two
+    rows = []
     fused = model.transformer.h[0].attn.c_attn
-    hook = fused.register_forward_hook(lambda _, args, __: count.append(args[0].ndim))
-    model(**GPT2.inputs(model))
-    hook.remove()
-    return count.count(3)
+    forward = fused.forward
+
+    def counted(z):
+        if z.ndim == 3:  # what only asks for the projection's map hands it two dimensions
+            rows.append(len(z))
+        return forward(z)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fused, "forward", counted)
+        model(**GPT2.inputs(model))
+    return rows
 
 
 def test_a_low_rank_adapter_equals_its_merged_weight():
@@ -67,9 +75,25 @@ def test_the_map_of_an_adapted_projection_is_the_merged_one():
 
 def test_what_is_plain_is_projected_once():
     model = converted(GPT2.build())
-    assert calls(model, Settings(tau_alpha=0.5)) == 1
-    assert calls(model, Settings(tau_sigma=0.5)) == 0  # its weight is split instead
+    assert rows_projected(model, Settings(tau_alpha=0.5)) == [3]
+    assert rows_projected(model, Settings(tau_sigma=0.5)) == []  # its weight is split instead
     adapted, _ = low_rank_and_merged()
     converted(adapted)
-    assert calls(adapted, Settings(tau_alpha=0.5)) == 1
-    assert calls(adapted, Settings(tau_sigma=0.5)) == 2
+    assert rows_projected(adapted, Settings(tau_alpha=0.5)) == [3]
+    assert rows_projected(adapted, Settings(tau_sigma=0.5)) == [6]
+
+
+def test_the_weight_is_not_split_for_few_tokens_nor_past_hooks():
+    model = converted(GPT2.build(), Settings(tau_sigma=0.5))
+    inputs = GPT2.inputs(model)
+    expected = model(**inputs).logits
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(adapter, "_FEW_TOKENS", 1000)
+        assert_close(model(**inputs).logits, expected, **EXACT)
+    for block in model.transformer.h:
+        block.attn.c_attn.register_forward_hook(lambda _, __, features: 0 * features)
+    hooked = model(**inputs).logits
+    for block in model.transformer.h:
+        block.attn.c_attn.weight.zero_()
+        block.attn.c_attn.bias.zero_()
+    assert_close(hooked, nvreg.revert_(model)(**inputs).logits, **EXACT)
