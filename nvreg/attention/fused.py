@@ -86,22 +86,6 @@ class QueryMap(NamedTuple):
         return torch.baddbmm(self.offset, flat, self.weight).view(heads, batch, queries, -1).transpose(0, 1)
 
 
-class PriorSlot(NamedTuple):
-    """The prior component of a site, whatever the setting (section 4).
-
-    Attributes:
-        weight: transposed M0, behind it ``c k_0``, shape (heads, e, e + 1), in float32 at least.
-        value: ``v_0``, shape (heads, 1, e), in the same dtype.
-    """
-
-    weight: Tensor
-    value: Tensor
-
-    def query_map(self, log_mass: float) -> QueryMap:
-        """Return the map from queries to the prior's value and logit, for its bias ``beta_0``."""
-        return QueryMap(self.weight, F.pad(self.value, (0, 1), value=log_mass))
-
-
 class Parameters(NamedTuple):
     """All that one setting at one site needs; None where there is nothing to do.
 
@@ -144,7 +128,6 @@ def prepare(
     *,
     groups: int = 1,
     dtype: torch.dtype | None = None,
-    slot: PriorSlot | None = None,
     interpolates: bool = True,
 ) -> Parameters:
     """Precompute a setting: vectors in float64, maps in the projections' dtype, cast last to ``dtype``.
@@ -157,7 +140,6 @@ def prepare(
         value: W_v and b_v, shape as key.
         groups: query heads per key head (section 5).
         dtype: of the model's activations; by default the projections'.
-        slot: the prior component, where `prior_slot` made it for an earlier setting.
         interpolates: False leaves out M0, M1 and the ``log s`` terms: an ablation of the method.
     """
     dtype = dtype or key.weight.dtype
@@ -185,33 +167,18 @@ def prepare(
         weight = interpolation_map(cast(1 - query_variance / b1, wide), key, value, groups)
         interpolation = QueryMap(weight, torch.zeros_like(weight[:, :1]))
     if settings.has_prior:
-        slot = slot or prior_slot(moments, scale, key, value, groups=groups, interpolates=interpolates)
         log_spread = b0.log() - b1.log() if interpolates else 0.0
         log_mass = moments.log_alpha_mean - tau_alpha * moments.log_alpha_std
-        prior = slot.query_map(log_mass - float((mu_0.square() / b0 + log_spread).sum()) / 2)
+        log_mass -= float((mu_0.square() / b0 + log_spread).sum()) / 2
+        seen = cast(mu_0 * query_variance / b0, wide)
+        ratio = cast(var_0 / b0 if interpolates else torch.zeros_like(b0), wide)
+        logit = (scale * key(seen)).repeat_interleave(groups, 0).unsqueeze(-1)
+        offset = F.pad(value(seen), (0, 1), value=log_mass).repeat_interleave(groups, 0).unsqueeze(1)
+        prior = QueryMap(torch.cat([interpolation_map(ratio, key, value, groups), logit], dim=-1), offset)
     if interpolation is not None and prior is not None:
         joint = QueryMap(*(torch.cat(both, dim=-1) for both in zip(interpolation, prior, strict=True)))
     token_share = tau_mu * float((query_variance / b1).mean())
     return Parameters(tokens, interpolation, prior, joint, token_share)
-
-
-def prior_slot(
-    moments: Moments,
-    scale: float,
-    key: Projection,
-    value: Projection,
-    *,
-    groups: int,
-    interpolates: bool = True,
-) -> PriorSlot:
-    """Return the prior component, which no setting changes; arguments as in `prepare`."""
-    wide, device = key.weight.dtype, key.weight.device
-    b0 = moments.variance + 1 / scale
-    seen = (moments.mean / scale / b0).to(device, wide)
-    ratio = (moments.variance / b0 if interpolates else torch.zeros_like(b0)).to(device, wide)
-    logit = (scale * key(seen)).repeat_interleave(groups, 0).unsqueeze(-1)
-    weight = torch.cat([interpolation_map(ratio, key, value, groups), logit], dim=-1)
-    return PriorSlot(weight, value(seen).repeat_interleave(groups, 0).unsqueeze(1))
 
 
 def attend(

@@ -67,7 +67,7 @@ def attention_with_lse(
     if columns is None and query.device.type == "cpu" and not (need_weights or differentiated or is_slow):
         return _flash(query, key, value, scale, bias, mask, is_causal)
     added = _added_to_logits(query, mask, bias)
-    if need_weights or differentiated or torch.compiler.is_compiling():
+    if need_weights or differentiated or query.shape[2] == 1 or torch.compiler.is_compiling():
         attended = _plain(query, key, value, scale, columns, added, is_causal)
         return attended if need_weights else attended._replace(weights=None)
     return _blockwise(query, key, value, scale, columns, added, is_causal)

@@ -30,7 +30,7 @@ class Rotation(NamedTuple):
 
     def __call__(self, vectors: Tensor) -> Tensor:
         """Rotate queries or keys, shape (batch, heads, tokens, e)."""
-        turned = vectors[..., : self.cos.shape[-1]]
+        turned = _first(vectors, self.cos.shape[-1])
         first, second = self._unpaired(turned)
         turned = torch.addcmul(turned * self.cos, self._paired(-second, first), self.sin)
         return _with_rest(turned, vectors)
@@ -53,8 +53,9 @@ class Rotation(NamedTuple):
             turned: queries, rotated, shape (batch, heads, queries, e).
             mean_columns: attended columns, from `split_columns`, shape (batch, heads, queries, r or more).
         """
-        first, second = self._unpaired(turned[..., : self.cos.shape[-1]])
-        cos, sin, *_ = mean_columns.split(first.shape[-1], dim=-1)
+        rotated = self.cos.shape[-1]
+        first, second = self._unpaired(_first(turned, rotated))
+        cos, sin = _first(mean_columns, rotated).chunk(2, dim=-1)
         back = self._paired(
             torch.addcmul(first * cos, second, sin), torch.addcmul(second * cos, first, sin, value=-1)
         )
@@ -64,8 +65,8 @@ class Rotation(NamedTuple):
         """Return the first and the second dimension of every pair."""
         if self.interleaved:
             return vectors[..., ::2], vectors[..., 1::2]
-        half = vectors.shape[-1] // 2
-        return vectors[..., :half], vectors[..., half:]
+        first, second = vectors.chunk(2, dim=-1)
+        return first, second
 
     def _paired(self, first: Tensor, second: Tensor) -> Tensor:
         if self.interleaved:
@@ -78,6 +79,10 @@ def split_columns(value: Tensor, head_dim: int) -> tuple[Tensor, Tensor | None]:
     if value.shape[-1] == head_dim:
         return value, None
     return value[..., :head_dim], value[..., head_dim:].transpose(1, 2).flatten(2)
+
+
+def _first(vectors: Tensor, width: int) -> Tensor:
+    return vectors if vectors.shape[-1] == width else vectors[..., :width]
 
 
 def _with_rest(turned: Tensor, vectors: Tensor) -> Tensor:

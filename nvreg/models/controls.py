@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from nvreg.attention.fused import Parameters, PriorSlot
+from torch.nn import functional as F
+
+from nvreg.attention.fused import Parameters, QueryMap
 from nvreg.models.state import SiteState, Weights
 
 
@@ -40,4 +42,5 @@ class SinkState(SiteState):
         """Return what the current logit needs."""
         heads, head_dim, _ = weights.key.weight.shape
         nothing = weights.key.weight.new_zeros(heads * weights.groups, head_dim, head_dim + 1)
-        return Parameters(prior=PriorSlot(nothing, nothing[:, :1, 1:]).query_map(self.settings.sink_logit))
+        offset = F.pad(nothing[:, :1, 1:], (0, 1), value=self.settings.sink_logit)
+        return Parameters(prior=QueryMap(nothing, offset))

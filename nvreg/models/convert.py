@@ -29,7 +29,8 @@ def convert_(model: PreTrainedModel, prior: Prior, settings: Settings | None = N
     Weights are neither changed nor copied: each module becomes an instance of a subclass of its own class
     that scales what the key and value projections read (docs/method.md, section 4). What follows from the
     weights follows them: when they are loaded or moved, when adapters (LoRA) come, change, merge or go, and
-    when they are written to in place, which compiled code alone notices no sooner than `set_settings_`.
+    when they are written to in place. Compiled code alone notices no sooner than `set_settings_`, and a write
+    through ``.data``, which leaves no trace, is noticed then too.
 
     Args:
         model: an unconverted model in evaluation mode.

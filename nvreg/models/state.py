@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from nvreg.attention.fused import Parameters, PriorSlot, Projection, attend, prepare, prior_slot
+from nvreg.attention.fused import Parameters, Projection, attend, prepare
 from nvreg.attention.rotary import Rotation
 from nvreg.attention.settings import SiteSettings
 from nvreg.models.adapter import Adapter, is_linear, revision
@@ -52,7 +53,6 @@ class Weights(NamedTuple):
         groups: query heads per key head.
         scale: c.
         dtype: of the model's activations.
-        are_new: whether they are others than at the last setting.
     """
 
     key: Projection
@@ -60,7 +60,6 @@ class Weights(NamedTuple):
     groups: int
     scale: float
     dtype: torch.dtype
-    are_new: bool
 
 
 class SiteState(ABC):
@@ -81,8 +80,6 @@ class SiteState(ABC):
         self.solver: Solver | None = None
         self._parameters: Parameters
         self.scale: float
-        self._made_from: Any = None
-        self.is_settled = False
 
     @abstractmethod
     def prepare(self, weights: Weights) -> Parameters:
@@ -96,12 +93,13 @@ class SiteState(ABC):
     @settings.setter
     def settings(self, settings: Any) -> None:
         self._settings = settings
+        self.unsettle()
         # Compiled code takes a float never to become infinite.
         self.is_identity = settings == self.setting()
 
     def unsettle(self) -> None:
         """Have the next forward make everything anew: the weights may be others."""
-        self._made_from = None
+        self._made_from: Any = None
         self.is_settled = False
 
     @torch.compiler.disable
@@ -109,24 +107,24 @@ class SiteState(ABC):
         """Recompute what the setting needs, if it, the weights, their device or ``dtype`` changed."""
         linears = [module._modules[name] for name in self.adapter.key_value_modules]
         revisions = (dtype, *[revision(linear, self.site.width) for linear in linears])
-        if self._made_from == (self.settings, revisions):
+        if self._made_from == revisions:
             return
         self.is_settled = all(map(is_linear, linears))
         self.scale = self.adapter.scale(module)
         groups = getattr(module, "num_key_value_groups", 1)
-        are_new = self._made_from is None or self._made_from[1] != revisions
         with torch.no_grad():
             self._parameters = self.prepare(
-                Weights(*self.adapter.projections(module), groups, self.scale, dtype, are_new)
+                Weights(*self.adapter.projections(module), groups, self.scale, dtype)
             )
-        self._made_from = (self.settings, revisions)
+        self._made_from = revisions
 
     def token_components(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the input of the key and value projections, and beta_i of shape (batch, 1, 1, keys)."""
         tokens = self._parameters.tokens
         if tokens is None:
             return z, None
-        return tokens.means(z), tokens.bias(z).view(z.shape[0], 1, 1, -1)
+        with _without_autocast(z):
+            return tokens.means(z), tokens.bias(z).view(z.shape[0], 1, 1, -1)
 
     def with_columns(self, value: Tensor, rotation: Rotation) -> Tensor:
         """Append what the mean rotation of the keys is read from, where the setting needs it (section 5)."""
@@ -169,22 +167,32 @@ class SiteState(ABC):
         if is_causal and key.shape[2] > queries:  # an empty static cache: the rest is not written yet
             key, value = key[:, :, :queries], value[:, :, :queries]
             bias = None if bias is None else bias[..., :queries]
-        output, weights, gate = attend(
-            query,
-            key,
-            value,
-            self._parameters,
-            self.scale,
-            bias=bias,
-            mask=mask,
-            is_causal=is_causal,
-            need_weights=need_weights,
-            rotation=rotation,
-            solve=None if self.solver is None else functools.partial(self.solver, self.site),
-        )
+        with _without_autocast(query):
+            output, weights, gate = attend(
+                query,
+                key,
+                value,
+                self._parameters,
+                self.scale,
+                bias=bias,
+                mask=mask,
+                is_causal=is_causal,
+                need_weights=need_weights,
+                rotation=rotation,
+                solve=None if self.solver is None else functools.partial(self.solver, self.site),
+            )
         if self.observer is not None:
             self.observer(self.site, gate, self._parameters.token_share)
         return output.transpose(1, 2).flatten(2), weights
+
+
+_NOTHING = contextlib.nullcontext()
+
+
+def _without_autocast(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Keep the bias and the prior's logit in float32: autocast would round their products."""
+    device = tensor.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else _NOTHING
 
 
 class NVState(SiteState):
@@ -203,16 +211,19 @@ class NVState(SiteState):
         super().__init__(site, adapter)
         self.prior = prior
         self._interpolates = interpolates
-        self._slot: PriorSlot
 
     def prepare(self, weights: Weights) -> Parameters:
-        """Return what the current setting needs; the prior's component is kept from one to the next."""
-        moments = self.prior[self.site.name]
-        common: dict[str, Any] = {"groups": weights.groups, "interpolates": self._interpolates}
-        projections = (weights.scale, weights.key, weights.value)
-        if weights.are_new:
-            self._slot = prior_slot(moments, *projections, **common)
-        return prepare(moments, self.settings, *projections, **common, dtype=weights.dtype, slot=self._slot)
+        """Return what the current setting needs."""
+        return prepare(
+            self.prior[self.site.name],
+            self.settings,
+            weights.scale,
+            weights.key,
+            weights.value,
+            groups=weights.groups,
+            dtype=weights.dtype,
+            interpolates=self._interpolates,
+        )
 
 
 class NVForward(nn.Module):

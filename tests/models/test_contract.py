@@ -186,6 +186,17 @@ def test_new_weights_are_noticed(architecture, model):
     assert torch.equal(model(**inputs).logits, converted(other)(**inputs).logits)
 
 
+def test_a_write_through_data_is_noticed_by_a_setting(architecture, model):
+    inputs = architecture.inputs(model)
+    settings = random_settings(model)
+    model(**inputs)
+    other = architecture.build(seed=1)
+    for weight, new in zip(model.parameters(), other.parameters(), strict=True):
+        weight.data.copy_(new)
+    nvreg.set_settings_(model, settings)
+    assert torch.equal(model(**inputs).logits, converted(other)(**inputs).logits)
+
+
 def test_training_mode_is_refused(architecture, model):
     with pytest.raises(RuntimeError, match="evaluated, not trained"):
         model.train()(**architecture.inputs(model))

@@ -1,0 +1,51 @@
+"""Converted models under autocast: linear layers in half precision, the prior's share in float32."""
+
+import pytest
+import torch
+
+from nvreg.attention.settings import Settings
+from tests.models.running import converted, generate, of, of_every_layout
+
+pytestmark = pytest.mark.usefixtures("no_gradients")
+SETTINGS = Settings(tau_alpha=0.5, tau_sigma=0.4, tau_mu=0.8)
+
+
+def halved():
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+def error(logits, exact):
+    return float((logits.float() - exact).abs().mean() / exact.std())
+
+
+@of_every_layout
+def test_it_rounds_no_more_than_a_model_in_half_precision(architecture):
+    model = converted(architecture.build(dtype=torch.float32), SETTINGS)
+    inputs = architecture.inputs(model)
+    exact = model(**inputs).logits
+    with halved():
+        mixed = model(**inputs).logits
+    half = converted(architecture.build(dtype=torch.bfloat16), SETTINGS)
+    assert error(mixed, exact) < 1.5 * error(half(**inputs).logits, exact)
+
+
+@of("bert", "bart", "llama")
+def test_the_prior_weighs_what_it_weighs(architecture):
+    """A bias in the hundreds would be off by whole units in bfloat16."""
+    model = converted(architecture.build(dtype=torch.float32), SETTINGS)
+    site = next(module for module in model.modules() if hasattr(module, "nv"))
+    z = 30 * torch.randn(2, 4, site.nv.site.width, generator=torch.Generator().manual_seed(0))
+    model(**architecture.inputs(model))
+    _, exact = site.nv.token_components(z)
+    with halved():
+        _, bias = site.nv.token_components(z)
+    assert exact.abs().max() > 100
+    assert torch.equal(bias, exact)
+
+
+@of("bart", "t5", "gpt2", "llama")
+def test_it_generates_with_a_cache_what_it_generates_without(architecture):
+    model = converted(architecture.build(dtype=torch.float32), SETTINGS)
+    inputs = architecture.inputs(model)
+    with halved():
+        assert generate(model, inputs) == generate(model, inputs, use_cache=False)
