@@ -8,12 +8,14 @@ import statistics
 import time
 
 import torch
+from transformers.utils import logging
 
 import nvreg
-from benchmarks.memory import peak_bytes
+from benchmarks.hardware import describe
+from benchmarks.memory import peaks
 from benchmarks.shapes import SETTINGS, SHAPES, build
 from benchmarks.timing import interleaved, ratio
-from benchmarks.workloads import workloads_of
+from benchmarks.workloads import KINDS, workloads_of
 from nvreg.models.identity import identify
 
 DTYPES = ["float32", "bfloat16"]
@@ -24,22 +26,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES)
+    parser.add_argument("--workloads", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--lengths", nargs="+", type=int, default=[128, 512, 1024, 2048])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     options = parser.parse_args()
+    logging.set_verbosity_error()
 
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}; medians [quartiles] of", end=" ")
-    print(f"{options.rounds} interleaved rounds; prefill: 2 rows, 64 target tokens for encoder-decoders\n")
+    print(f"{describe(options.device)}; medians [quartiles] of {options.rounds} interleaved rounds;", end=" ")
+    print("prefill: 2 rows, 64 target tokens for encoder-decoders\n")
     for dtype in options.dtypes:
         for name in options.models:
-            time_shape(name, dtype, options.lengths, options.rounds)
-        if "bart" in options.models:
-            time_definition(dtype, options.rounds)
+            time_shape(name, dtype, options)
+        if "bart" in options.models and "prefill" in options.workloads:
+            time_definition(dtype, options)
 
 
-def time_shape(name: str, dtype: str, lengths: list[int], rounds: int) -> None:
+def time_shape(name: str, dtype: str, options: argparse.Namespace) -> None:
     """Print one model's table, what conversion costs, and its peak memory."""
-    plain = build(name, getattr(torch, dtype))
+    plain = build(name, getattr(torch, dtype), options.device)
     converted = copy.deepcopy(plain)
     prior = nvreg.Prior(nvreg.Prior.gaussian(plain), model=identify(plain))
     print(f"### {name}, {plain.num_parameters() / 1e6:.0f} M parameters, {dtype}\n")
@@ -49,14 +54,14 @@ def time_shape(name: str, dtype: str, lengths: list[int], rounds: int) -> None:
     started = time.perf_counter()
     nvreg.convert_(converted, prior)
     conversion = time.perf_counter() - started
+    models = {
+        name: nvreg.set_settings_(copy.deepcopy(converted), settings) for name, settings in SETTINGS.items()
+    }
     with torch.inference_mode():
-        for workload, run in workloads_of(plain, lengths).items():
+        for workload, run in workloads_of(plain, options.lengths, options.workloads).items():
             calls = {"plain": lambda run=run: run(plain)}
-            models = {}
-            for setting, settings in SETTINGS.items():
-                models[setting] = nvreg.set_settings_(copy.deepcopy(converted), settings)
-                calls[setting] = lambda run=run, model=models[setting]: run(model)
-            seconds = interleaved(calls, rounds)
+            calls |= {name: lambda run=run, model=model: run(model) for name, model in models.items()}
+            seconds = interleaved(calls, options.rounds)
             base = seconds["plain"]
             cells = [str(ratio(seconds[setting], base)) for setting in SETTINGS]
             print(
@@ -64,32 +69,37 @@ def time_shape(name: str, dtype: str, lengths: list[int], rounds: int) -> None:
                 flush=True,
             )
 
-    tau_sigmas = [0.1 + 0.01 * number for number in range(rounds)]
-    changes = [_seconds_to_set(converted, tau_sigma) for tau_sigma in tau_sigmas]
-    longest = f"prefill {max(lengths)}"
-    peaks = [peak_bytes(name, dtype, longest, setting) for setting in (None, *SETTINGS)]
-    change = statistics.median(changes)
-    print(f"\nconversion {1000 * conversion:.0f} ms; changing settings {1000 * change:.0f} ms", end="")
-    print(f" [{1000 * min(changes):.0f}, {1000 * max(changes):.0f}]; peak memory of {longest}:", end=" ")
+    changes = [1000 * _seconds_to_set(converted, 0.1 + 0.01 * number) for number in range(options.rounds)]
     print(
-        f"{peaks[0] / 1e6:.0f} MB, ratios",
-        ", ".join(f"{peak / peaks[0]:.2f}" for peak in peaks[1:]),
-        "\n",
-        flush=True,
+        f"\nconversion {1000 * conversion:.0f} ms; another setting {statistics.median(changes):.0f} ms",
+        end="",
     )
+    print(f" [{min(changes):.0f}, {max(changes):.0f}]", flush=True)
+    if "prefill" in options.workloads:
+        longest = f"prefill {max(options.lengths)}"
+        base, *others = (
+            peaks(name, dtype, options.device, longest, setting, options.rounds)
+            for setting in (None, *SETTINGS)
+        )
+        print(f"peak memory of {longest}: {statistics.median(base) / 1e6:.0f} MB, ratios", end=" ")
+        print(", ".join(str(ratio(other, base)) for other in others), flush=True)
+    print()
 
 
-def time_definition(dtype: str, rounds: int) -> None:
+def time_definition(dtype: str, options: argparse.Namespace) -> None:
     """Print how long BART takes with the method computed as it is defined, the scale to compare with."""
     from tests.models.definition import run_definition_
 
-    plain = build("bart", getattr(torch, dtype))
+    plain = build("bart", getattr(torch, dtype), options.device)
     prior = nvreg.Prior.gaussian(plain)
     defined = run_definition_(copy.deepcopy(plain), prior, SETTINGS["tau_sigma > 0"])
     run = workloads_of(plain, [512])["prefill 512"]
     with torch.inference_mode():
-        seconds = interleaved({"plain": lambda: run(plain), "defined": lambda: run(defined)}, rounds)
-    print(f"bart, {dtype}, prefill 512, the definition: {ratio(seconds['defined'], seconds['plain'])}")
+        seconds = interleaved({"plain": lambda: run(plain), "defined": lambda: run(defined)}, options.rounds)
+    print(
+        f"bart, {dtype}, prefill 512, the definition: {1000 * statistics.median(seconds['defined']):.0f} ms,"
+    )
+    print(f"{ratio(seconds['defined'], seconds['plain'])} times the unconverted model\n", flush=True)
 
 
 def _seconds_to_set(model: torch.nn.Module, tau_sigma: float) -> float:

@@ -1,4 +1,4 @@
-"""Peak memory of one forward, each in a process of its own (Linux)."""
+"""Peak memory of one forward, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -13,27 +13,38 @@ from benchmarks.shapes import SETTINGS, build
 from benchmarks.workloads import workloads_of
 
 
-def peak_bytes(shape: str, dtype: str, workload: str, setting: str | None) -> int:
-    """Return the largest resident memory, model included, of a fresh process running one workload.
+def peaks(
+    shape: str, dtype: str, device: str, workload: str, setting: str | None, processes: int
+) -> list[float]:
+    """Return the most memory, model included, that each of some fresh processes takes for one workload.
 
     Args:
         shape: a name of `SHAPES`.
         dtype: a name in torch.
+        device: "cpu": resident memory, which Linux alone tells; or an accelerator, whose own memory counts.
         workload: a name of `workloads_of`.
         setting: a name of `SETTINGS`, or None for the unconverted model.
+        processes: how many.
     """
-    command = [sys.executable, "-m", "benchmarks.memory", shape, dtype, workload, setting or ""]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    command = [sys.executable, "-m", "benchmarks.memory", shape, dtype, device, workload, setting or ""]
+    runs = (subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(processes))
+    return [float(run.stdout) for run in runs]
 
 
-def _measure(shape: str, dtype: str, workload: str, setting: str) -> int:
-    model = build(shape, getattr(torch, dtype))
+def _measure(shape: str, dtype: str, device: str, workload: str, setting: str) -> int:
+    model = build(shape, getattr(torch, dtype), device)
     if setting:
         nvreg.convert_(model, nvreg.Prior.gaussian(model), SETTINGS[setting])
-    run = workloads_of(model, [int(workload.split()[-1])] if workload.startswith("prefill") else [])[workload]
-    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of building the model
+    lengths = [int(workload.split()[-1])] if workload.startswith("prefill") else []
+    run = workloads_of(model, lengths)[workload]
+    if device == "cpu":
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak of building the model
+    else:
+        torch.cuda.reset_peak_memory_stats()
     with torch.inference_mode():
         run(model)
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated()
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 

@@ -67,7 +67,7 @@ SETTINGS = {
 }
 
 
-def build(name: str, dtype: torch.dtype) -> PreTrainedModel:
+def build(name: str, dtype: torch.dtype, device: str = "cpu") -> PreTrainedModel:
     """Return the model of a shape, unconverted, under SDPA, in evaluation mode."""
     model_type, model_class, options = SHAPES[name]
     config = AutoConfig.for_model(
@@ -75,7 +75,7 @@ def build(name: str, dtype: torch.dtype) -> PreTrainedModel:
     )
     config._attn_implementation = "sdpa"
     torch.manual_seed(0)
-    return getattr(transformers, model_class)(config).to(dtype).eval()
+    return getattr(transformers, model_class)(config).to(device, dtype).eval()
 
 
 def tokens(rows: int, length: int) -> torch.Tensor:

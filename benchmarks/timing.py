@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+import torch
+
 
 class Ratio(NamedTuple):
     """The quartiles, over rounds, of one time divided by another of the same round."""
@@ -26,6 +28,8 @@ def interleaved(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[
         for name, call in calls.items():
             started = time.perf_counter()
             call()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             if number:
                 seconds[name].append(time.perf_counter() - started)
     return seconds

@@ -244,7 +244,7 @@ def attend(
         prior_output, logit = seen.split([seen.shape[-1] - 1, 1], dim=-1)
         odds = logit - lse.unsqueeze(-1)
         share = torch.sigmoid(odds if solve is None else odds - solve(odds.squeeze(-1)))
-        output = torch.lerp(output.to(share.dtype), prior_output, share)
+        output = output.to(share.dtype).lerp_(prior_output, share)
         gate = share.squeeze(-1)
     if weights is not None:
         first = (torch.zeros_like(lse) if gate is None else gate).unsqueeze(-1)
