@@ -39,7 +39,8 @@ class Adapter(ABC):
     def refusal(self, config: PreTrainedConfig) -> str | None:
         """Return why a model of this layout cannot be converted, or None."""
         for option, reason in self.refused_options.items():
-            if getattr(config, option, None) not in (None, False):
+            value = getattr(config, option, None)
+            if value is not None and value is not False:  # 0.0 is a number to clip to
                 return f"{reason} ({option})"
         return None
 

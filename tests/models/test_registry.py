@@ -55,7 +55,12 @@ def test_cross_attention_without_its_encoder_is_refused(model_type):
 
 @pytest.mark.parametrize(
     ("model_type", "option", "value"),
-    [("olmo", "clip_qkv", 8.0), ("phi", "qk_layernorm", True), ("stablelm", "qk_layernorm", True)],
+    [
+        ("olmo", "clip_qkv", 8.0),
+        ("olmo", "clip_qkv", 0.0),
+        ("phi", "qk_layernorm", True),
+        ("stablelm", "qk_layernorm", True),
+    ],
 )
 def test_an_option_that_the_method_does_not_express_is_refused_by_name(model_type, option, value):
     assert adapter_for(AutoConfig.for_model(model_type))
