@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from nvreg.attention.fused import Projection
+from nvreg.errors import UserError
 
 
 class Adapter(ABC):
@@ -70,8 +71,18 @@ class Adapter(ABC):
 
 
 def is_eager(config: PreTrainedConfig) -> bool:
-    """Whether a model runs eager attention, the one that returns attention maps."""
-    return config._attn_implementation == "eager"
+    """Whether a model runs eager attention, the one that returns attention maps.
+
+    Raises:
+        UserError: if it runs one whose masks are not those of sdpa or eager attention.
+    """
+    implementation = config._attn_implementation
+    if implementation not in ("sdpa", "eager"):
+        raise UserError(
+            f"expected attn_implementation 'sdpa' or 'eager', got {implementation!r}; "
+            "load the model with attn_implementation='sdpa', or call model.set_attn_implementation('sdpa')"
+        )
+    return implementation == "eager"
 
 
 def split_heads(projected: Tensor, head_dim: int) -> Tensor:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import PreTrainedModel
 
 from nvreg.attention.settings import PARAMETERS, Settings
-from nvreg.errors import UserError
-from nvreg.models.adapter import Adapter
+from nvreg.models.adapter import Adapter, is_eager
 from nvreg.models.registry import attention_modules, layers_by_role
 from nvreg.models.state import NVForward, NVState, Site, SiteState, converted_class
 
@@ -40,8 +39,8 @@ def convert_(model: PreTrainedModel, prior: Prior, settings: Settings | None = N
         The same model.
 
     Raises:
-        UserError: if the architecture is not supported, the prior is another model's, or the model runs an
-            attention implementation that reports no log-sum-exp.
+        UserError: if the architecture is not supported, the prior is another model's, or the model runs
+            another attention implementation than sdpa or eager.
         ValueError: if the settings do not fit the model, or it is converted already.
     """
     settings = settings or Settings.identity()
@@ -61,13 +60,10 @@ def attach_(model: PreTrainedModel, make: Callable[[Site, Adapter], SiteState]) 
         raise ValueError(
             "expected an unconverted model; change its settings with set_settings_, or revert_ it first"
         )
-    implementation = model.config._attn_implementation
-    if implementation not in ("sdpa", "eager"):
-        raise UserError(
-            f"expected attn_implementation 'sdpa' or 'eager', got {implementation!r}; "
-            "load the model with attn_implementation='sdpa'"
-        )
-    for site, (adapter, module) in attention_modules(model).items():
+    modules = attention_modules(model)
+    for _, module in modules.values():
+        is_eager(module.config)  # or sdpa, or refused; the halves of a model may each have their own
+    for site, (adapter, module) in modules.items():
         module.nv = make(site, adapter)
         module.__class__ = converted_class(module.__class__)
 

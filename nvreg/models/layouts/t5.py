@@ -48,6 +48,7 @@ class T5Adapter(Adapter):
         past_key_values: Cache | None = None,
         **_: Any,
     ) -> tuple[Any, ...]:
+        need_weights = is_eager(module.config)  # before the mask is read, which another's would not be
         z = hidden_states if key_value_states is None else key_value_states
         head_dim = module.key_value_proj_dim
         past = 0 if past_key_values is None else past_key_values.get_seq_length(module.layer_idx)
@@ -67,7 +68,7 @@ class T5Adapter(Adapter):
         if key_value_states is None:
             mask = _position_mask(position_bias, mask, is_causal=module.is_causal)
         output, weights = module.nv.attend(
-            module, query, key, value, bias, mask, is_causal=False, need_weights=is_eager(module.config)
+            module, query, key, value, bias, mask, is_causal=False, need_weights=need_weights
         )
         return module.o(output), position_bias, weights
 
