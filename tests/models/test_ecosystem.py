@@ -134,6 +134,19 @@ def test_rows_of_a_batch_with_adapters_of_their_own_are_refused(architecture, mo
         adapted(**inputs, adapter_names=["default", "__base__", "default"])
 
 
+@of("llama")
+def test_a_prefix_has_no_biases(architecture, model, peft):
+    inputs = architecture.inputs(model)
+    config = peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    tuned = peft.get_peft_model(model, config).double().eval()
+    with pytest.raises(nvreg.UserError, match=r"prefix tuning.*tau_sigma=0 and tau_mu=1"):
+        tuned(**inputs)
+    nvreg.set_settings_(model, Settings(tau_alpha=1e4))
+    logits = tuned(**inputs).logits
+    nvreg.revert_(model)
+    assert_close(logits, tuned(**inputs).logits, **EXACT)
+
+
 @of("bert")
 def test_a_prior_is_that_of_the_adapted_model(architecture, plain, adapt):
     inputs = architecture.inputs(plain)
