@@ -67,7 +67,10 @@ class Adapter(ABC):
 
     @abstractmethod
     def forward(self, module: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Do what the module's own forward does, with NV attention: same arguments, same results."""
+        """Do what the module's own forward does, with NV attention: same arguments, same results.
+
+        ``is_causal`` is always among them: whether sdpa attention hides later keys where there is no mask.
+        """
 
 
 def is_eager(config: PreTrainedConfig) -> bool:
