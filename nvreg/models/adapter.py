@@ -114,8 +114,16 @@ def affine_map(linear: Any, width: int) -> tuple[Tensor, Tensor]:
     """Return weight, shape (out, width), and bias, shape (out,), of a projection, in float32 at least.
 
     One that is not plain is asked what it makes of zero and of the unit vectors.
+
+    Raises:
+        UserError: if its weight is not in memory.
     """
     if is_plain(linear):
+        if linear.weight.is_meta:
+            raise UserError(
+                "expected attention weights in memory, received some on the meta device, as accelerate "
+                "offloads them; load the model with a device_map that keeps attention on devices"
+            )
         wide = torch.promote_types(linear.weight.dtype, torch.float32)
         weight = linear.weight.T if isinstance(linear, Conv1D) else linear.weight
         bias = weight.new_zeros(weight.shape[0]) if linear.bias is None else linear.bias
