@@ -258,9 +258,17 @@ class NVForward(nn.Module):
         self.nv.unsettle()
         super()._load_from_state_dict(*args, **kwargs)
 
+    def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:  # the class has no name to be found by
+        return _unpickled, (type(self).__mro__[2],), self.__dict__
+
     def extra_repr(self) -> str:
         """Name the setting in ``print(model)``."""
         return ", ".join(f"{name}={value:g}" for name, value in self.nv.settings._asdict().items())
+
+
+def _unpickled(plain: Any) -> nn.Module:
+    converted = converted_class(plain)
+    return converted.__new__(converted)
 
 
 @functools.cache
