@@ -110,7 +110,7 @@ class _Meter:
         """Add what one forward did; a hook that takes the weights, last in every layout, off its output."""
         *others, weights = output
         pretrained: Iterable[Tensor | None] = repeat(None)
-        if isinstance(module, NVForward) and not module.nv.settings.is_identity:
+        if isinstance(module, NVForward) and not module.nv.is_identity:
             pretrained = _pretrained_weights(module, args, kwargs).unbind(1)
         # Head by head: maps of all heads at once would spend most of the time on getting memory.
         by_head = [

@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
 
 from nvreg.attention.fused import Projection
+from nvreg.errors import UserError
 
 
 class Adapter(ABC):
@@ -39,7 +40,8 @@ class Adapter(ABC):
     def refusal(self, config: PreTrainedConfig) -> str | None:
         """Return why a model of this layout cannot be converted, or None."""
         for option, reason in self.refused_options.items():
-            if getattr(config, option, None) not in (None, False):
+            value = getattr(config, option, None)
+            if value is not None and value is not False:  # 0.0 is a number to clip to
                 return f"{reason} ({option})"
         return None
 
@@ -65,12 +67,25 @@ class Adapter(ABC):
 
     @abstractmethod
     def forward(self, module: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        """Do what the module's own forward does, with NV attention: same arguments, same results."""
+        """Do what the module's own forward does, with NV attention: same arguments, same results.
+
+        ``is_causal`` is always among them: whether sdpa attention hides later keys where there is no mask.
+        """
 
 
 def is_eager(config: PreTrainedConfig) -> bool:
-    """Whether a model runs eager attention, the one that returns attention maps."""
-    return config._attn_implementation == "eager"
+    """Whether a model runs eager attention, the one that returns attention maps.
+
+    Raises:
+        UserError: if it runs one whose masks are not those of sdpa or eager attention.
+    """
+    implementation = config._attn_implementation
+    if implementation not in ("sdpa", "eager"):
+        raise UserError(
+            f"expected attn_implementation 'sdpa' or 'eager', got {implementation!r}; "
+            "load the model with attn_implementation='sdpa', or call model.set_attn_implementation('sdpa')"
+        )
+    return implementation == "eager"
 
 
 def split_heads(projected: Tensor, head_dim: int) -> Tensor:
@@ -99,8 +114,16 @@ def affine_map(linear: Any, width: int) -> tuple[Tensor, Tensor]:
     """Return weight, shape (out, width), and bias, shape (out,), of a projection, in float32 at least.
 
     One that is not plain is asked what it makes of zero and of the unit vectors.
+
+    Raises:
+        UserError: if its weight is not in memory.
     """
     if is_plain(linear):
+        if linear.weight.is_meta:
+            raise UserError(
+                "expected attention weights in memory, received some on the meta device, as accelerate "
+                "offloads them; load the model with a device_map that keeps attention on devices"
+            )
         wide = torch.promote_types(linear.weight.dtype, torch.float32)
         weight = linear.weight.T if isinstance(linear, Conv1D) else linear.weight
         bias = weight.new_zeros(weight.shape[0]) if linear.bias is None else linear.bias

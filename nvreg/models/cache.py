@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import Cache, EncoderDecoderCache, PreTrainedModel
+
+from nvreg.errors import UserError
 
 Components = tuple[Tensor, Tensor, Tensor | None]
 """Keys and values, shape (batch, key heads, keys, e), and beta_i, shape (batch, 1, 1, keys), or None."""
@@ -27,6 +30,10 @@ def cached(
         layer: index of the layer in the cache.
         project: computes the components of the new tokens; not called for cross-attention that is cached.
         is_cross: whether the keys are those of an encoder, computed once.
+
+    Raises:
+        UserError: if there is a bias to store and the cache rounds what it stores, or if of the keys that it
+            holds and the new ones only one has a bias.
     """
     if cache is None:
         return project()
@@ -39,13 +46,32 @@ def cached(
         cache = cache.cross_attention_cache if is_cross else cache.self_attention_cache
     key, value, bias = project()
     head_dim = key.shape[-1]
-    key, value = cache.update(_attach_bias(key, bias), value, layer)
+    key = _attach_bias(key, bias)
+    if layer < len(cache.layers):
+        _check(cache.layers[layer], key, has_bias=bias is not None)
+    key, value = cache.update(key, value, layer)
     return _detach_bias(key, value, head_dim)
 
 
 def without_cache(model: PreTrainedModel) -> dict[str, bool]:
     """Return the option with which a model's forward fills no cache: nothing where it has none to fill."""
     return {"use_cache": False} if "use_cache" in inspect.signature(model.forward).parameters else {}
+
+
+def _check(stored: Any, key: Tensor, *, has_bias: bool) -> None:
+    """Raise a UserError if one layer of a cache cannot take keys with the bias, or none, that they have."""
+    if has_bias and hasattr(stored, "_quantize"):
+        raise UserError(
+            "expected a cache that keeps keys bit for bit, which tau_sigma > 0 and tau_mu < 1 need, "
+            f"received a {type(stored).__name__}; take another cache, or tau_sigma=0 and tau_mu=1"
+        )
+    held = stored.keys
+    if held is not None and held.ndim == 4 and held.shape[-1] != key.shape[-1]:
+        raise UserError(
+            f"expected a cache filled under the present settings, with {key.shape[-1]} channels a key, "
+            f"received one with {held.shape[-1]}; start from an empty cache, or, where a prefix is given "
+            "(prefix tuning), set tau_sigma=0 and tau_mu=1"
+        )
 
 
 def _attach_bias(key: Tensor, bias: Tensor | None) -> Tensor:

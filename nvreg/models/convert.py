@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from transformers import PreTrainedModel
 
 from nvreg.attention.settings import PARAMETERS, Settings
 from nvreg.errors import UserError
-from nvreg.models.adapter import Adapter
+from nvreg.models.adapter import Adapter, is_eager
 from nvreg.models.registry import attention_modules, layers_by_role
 from nvreg.models.state import NVForward, NVState, Site, SiteState, converted_class
 
@@ -41,8 +42,8 @@ def convert_(model: PreTrainedModel, prior: Prior, settings: Settings | None = N
         The same model.
 
     Raises:
-        UserError: if the architecture is not supported, the prior is another model's, or the model runs an
-            attention implementation that reports no log-sum-exp.
+        UserError: if the architecture is not supported, the prior is another model's, or the model runs
+            another attention implementation than sdpa or eager, or another forward than its classes'.
         ValueError: if the settings do not fit the model, or it is converted already.
     """
     settings = settings or Settings.identity()
@@ -62,15 +63,39 @@ def attach_(model: PreTrainedModel, make: Callable[[Site, Adapter], SiteState]) 
         raise ValueError(
             "expected an unconverted model; change its settings with set_settings_, or revert_ it first"
         )
-    implementation = model.config._attn_implementation
-    if implementation not in ("sdpa", "eager"):
-        raise UserError(
-            f"expected attn_implementation 'sdpa' or 'eager', got {implementation!r}; "
-            "load the model with attn_implementation='sdpa'"
-        )
-    for site, (adapter, module) in attention_modules(model).items():
+    modules = attention_modules(model)
+    for site, (_, module) in modules.items():
+        is_eager(module.config)  # or sdpa, or refused; the halves of a model may each have their own
+        _check_forward(module, site)
+    for site, (adapter, module) in modules.items():
         module.nv = make(site, adapter)
-        module.__class__ = converted_class(module.__class__)
+        _change_class_(module, converted_class(module.__class__))
+
+
+def _check_forward(module: Any, site: Site) -> None:
+    """Raise a UserError if a module runs another forward than its class's."""
+    kept = [vars(module)[name] for name in _KEPT_FORWARDS if name in vars(module)]
+    if kept and not _is_forward_of(kept[0], module):
+        raise UserError(
+            f"expected the attention at {site.name!r} to run the forward of {type(module).__name__}, found "
+            "another on the module itself; convert the model without what put it there"
+        )
+
+
+def _change_class_(module: Any, new: type) -> None:
+    """Change a module's class, and the forward of the old one where accelerate keeps it on the module."""
+    for name in _KEPT_FORWARDS:
+        if _is_forward_of(vars(module).get(name), module):
+            vars(module)[name] = MethodType(new.forward, module)  # type: ignore[attr-defined]
+    module.__class__ = new
+
+
+def _is_forward_of(function: Any, module: Any) -> bool:
+    return function == MethodType(type(module).forward, module)
+
+
+_KEPT_FORWARDS = ("_old_forward", "forward")
+"""Where accelerate keeps a module's own forward: while a hook wraps it, and after the hook is gone."""
 
 
 def set_settings_(model: PreTrainedModel, settings: Settings) -> PreTrainedModel:
@@ -105,7 +130,7 @@ def revert_(model: PreTrainedModel) -> PreTrainedModel:
     """
     for module in model.modules():
         if isinstance(module, NVForward):
-            module.__class__ = type(module).__mro__[2]
+            _change_class_(module, type(module).__mro__[2])
             del module.nv
     return model
 

@@ -133,17 +133,30 @@ def attention_modules(model: PreTrainedModel) -> dict[Site, tuple[Adapter, Any]]
     """Return every attention site of a model, plain or converted, in forward order.
 
     Raises:
-        UserError: if the architecture is not supported, or an encoder-decoder model lacks its encoder.
+        UserError: if the architecture is not supported, an attention module is not Transformers' own or is
+            missing from a layer, or an encoder-decoder model lacks its encoder.
     """
     adapters = adapters_by_class(model.config)
-    found = {}
+    found: dict[Site, tuple[Adapter, Any]] = {}
+    layers: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for name, module in model.base_model.named_modules():
-        plain = type(module).__mro__[2] if isinstance(module, NVForward) else type(module)
-        for pattern, adapter in adapters.items():
-            if re.fullmatch(pattern, plain.__name__):
-                layer = int(re.findall(r"\d+", name)[0])
-                site = Site(name, adapter.role(module, name), layer, adapter.width(module))
-                found[site] = (adapter, module)
+        if (adapter := _adapter_of(module, name, adapters)) is None:
+            continue
+        stack, layer, _ = re.split(r"\.(\d+)\.", name, maxsplit=1)
+        site = Site(name, adapter.role(module, name), int(layer), adapter.width(module))
+        layers[site.role, stack].append(site.layer)
+        found[site] = (adapter, module)
+    for (role, stack), present in layers.items():
+        if missing := set(range(len(model.base_model.get_submodule(stack)))) - set(present):
+            raise UserError(
+                f"expected {role} attention of Transformers' own in every layer of {stack!r}, found none in "
+                f"layer {', '.join(map(str, sorted(missing)))}; give the model its attention back"
+            )
+    if not found:
+        raise UserError(
+            f"expected Transformers' own attention ({', '.join(adapters)}) in the model, "
+            f"got {type(model).__name__} without any; give the model its attention back"
+        )
     roles = {site.role for site in found}
     if "cross" in roles and "encoder" not in roles:
         raise UserError(
@@ -151,6 +164,24 @@ def attention_modules(model: PreTrainedModel) -> dict[Site, tuple[Adapter, Any]]
             "convert the encoder-decoder model that it is part of"
         )
     return found
+
+
+def _adapter_of(module: Any, name: str, adapters: Mapping[str, Adapter]) -> Adapter | None:
+    """Return the adapter of an attention module, None for any other.
+
+    Raises:
+        UserError: if the module is of another class of the same name, or of a subclass.
+    """
+    plain = type(module).__mro__[2] if isinstance(module, NVForward) else type(module)
+    for pattern, adapter in adapters.items():
+        if any(re.fullmatch(pattern, base.__name__) for base in plain.__mro__):
+            if plain.__module__.startswith("transformers.") and re.fullmatch(pattern, plain.__name__):
+                return adapter
+            raise UserError(
+                f"expected Transformers' own attention at {name!r}, got {plain.__qualname__} of "
+                f"{plain.__module__}, which may compute something else; give the model its attention back"
+            )
+    return None
 
 
 def sites(model: PreTrainedModel) -> list[Site]:

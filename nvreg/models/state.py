@@ -154,7 +154,8 @@ class SiteState(ABC):
             value: their values, shape of key, or wider through `with_columns`.
             bias: their beta_i, shape (batch, 1, 1, keys), or None.
             mask: what Transformers passes as ``attention_mask``: bool or additive, or None.
-            is_causal: whether the module hides later keys where there is no mask.
+            is_causal: whether sdpa attention hides later keys where there is no mask; eager attention, which
+                returns weights, goes by its mask alone.
             need_weights: return the weights too.
             rotation: of the queries, where positions are rotary.
 
@@ -163,7 +164,7 @@ class SiteState(ABC):
             prior in column 0, shape (batch, heads, queries, 1 + keys), or None.
         """
         queries = query.shape[2]
-        is_causal = is_causal and mask is None and queries > 1
+        is_causal = is_causal and mask is None and queries > 1 and not need_weights
         if is_causal and key.shape[2] > queries:  # an empty static cache: the rest is not written yet
             key, value = key[:, :, :queries], value[:, :, :queries]
             bias = None if bias is None else bias[..., :queries]
@@ -251,6 +252,8 @@ class NVForward(nn.Module):
                     "expected settled weights to export: merge adapters, then call nvreg.set_settings_"
                 )
             state.refresh(self, hidden_states.dtype)
+        if kwargs.get("is_causal") is None:  # the caller's word goes before the module's, as in Transformers
+            kwargs["is_causal"] = self.is_causal
         return state.adapter.forward(self, hidden_states, *args, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -266,9 +269,17 @@ class NVForward(nn.Module):
         self.nv.unsettle()
         super()._load_from_state_dict(*args, **kwargs)
 
+    def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:  # the class has no name to be found by
+        return _unpickled, (type(self).__mro__[2],), self.__dict__
+
     def extra_repr(self) -> str:
         """Name the setting in ``print(model)``."""
         return ", ".join(f"{name}={value:g}" for name, value in self.nv.settings._asdict().items())
+
+
+def _unpickled(plain: Any) -> nn.Module:
+    converted = converted_class(plain)
+    return converted.__new__(converted)
 
 
 @functools.cache

@@ -12,6 +12,8 @@ from torch.nn.functional import pad
 import nvreg
 from nvreg.attention.settings import SiteSettings
 from nvreg.diagnostics import QUANTITIES, measure_heads, recording
+from nvreg.models.controls import Sink, SinkState, Temperature, TemperatureState
+from nvreg.models.convert import attach_, set_sites_
 from nvreg.models.registry import attention_modules
 from nvreg.models.tokens import query_masks
 from tests.models.architectures import ARCHITECTURES, random_prior
@@ -112,6 +114,21 @@ def test_at_identity_there_is_entropy_alone(is_converted):
     for quantity in QUANTITIES:
         low, high = means.loc[quantity]
         assert low > 0 if quantity == "entropy" else (low, high) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("form", "setting"),
+    [(TemperatureState, Temperature(0.5)), (SinkState, Sink(1.0))],
+    ids=["temperature", "sink"],
+)
+def test_a_control_is_measured_too(form, setting):
+    model = MARIAN.build()
+    attach_(model, form)
+    set_sites_(model, lambda site: setting)
+    means = measure_heads(model, batches()).groupby("quantity")["value"].agg(["min", "max"])
+    assert means.loc["divergence", "min"] > 0
+    assert (means.loc["prior_weight", "min"] > 0) == (form is SinkState)
+    assert (means.loc["prior_weight", "max"] > 0) == (form is SinkState)
 
 
 def test_where_only_the_prior_is_seen_nothing_is_shared_with_the_pretrained_attention():

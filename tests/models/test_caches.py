@@ -7,6 +7,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from torch.testing import assert_close
 from transformers import EncoderDecoderCache, StaticCache
+from transformers.cache_utils import DynamicCache, QuantizedLayer
 
 import nvreg
 from nvreg.attention.settings import Settings
@@ -71,6 +72,48 @@ def test_a_bias_stays_with_its_key(architecture, model, operate, rows, dropped):
     whole = torch.cat([ids[rows, : ids.shape[1] - dropped], new], dim=1)
     continued = model(**rest, **{name: new}, past_key_values=cache, use_cache=True).logits
     assert_close(continued, model(**rest, **{name: whole}).logits[:, -3:], **EXACT)
+
+
+class Rounded(QuantizedLayer):
+    """Keeps keys and values to three places."""
+
+    def _quantize(self, tensor, axis):
+        return tensor.round(decimals=3)
+
+    def _dequantize(self, tensor):
+        return tensor
+
+
+def test_a_bias_is_not_quantised_but_keys_without_are(architecture, model):
+    name, ids, rest = growing(architecture, architecture.inputs(model))
+
+    def cache():
+        rounding = DynamicCache()
+        rounding.layers = [Rounded() for _ in range(4)]
+        return EncoderDecoderCache(rounding, DynamicCache()) if architecture.is_encoder_decoder else rounding
+
+    with pytest.raises(nvreg.UserError, match=r"bit for bit, .* received a Rounded; "):
+        steps(model, cache(), name, ids, rest)
+    nvreg.set_settings_(model, Settings(tau_alpha=0.5))
+    expected = steps(model, None, name, ids, rest)
+    assert_close(steps(model, cache(), name, ids, rest), expected, rtol=0.05, atol=0.05)
+
+
+NO_BIAS = Settings(tau_alpha=0.5)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(NO_BIAS, Settings(tau_sigma=0.3)), (NO_BIAS, Settings(tau_mu=0.8)), (Settings(tau_sigma=0.3), NO_BIAS)],
+    ids=["sigma", "mu", "no more"],
+)
+def test_a_cache_of_other_settings_is_refused(architecture, model, before, after):
+    name, ids, rest = growing(architecture, architecture.inputs(model))
+    nvreg.set_settings_(model, before)
+    cache = model(**rest, **{name: ids}, use_cache=True).past_key_values
+    nvreg.set_settings_(model, after)
+    with pytest.raises(nvreg.UserError, match=r"filled under the present settings, .* empty cache"):
+        model(**rest, **{name: ids}, past_key_values=cache, use_cache=True)
 
 
 tokens = st.integers(EOS + 1, VOCABULARY - 1)

@@ -1,6 +1,7 @@
 """One contract, every architecture: what conversion promises."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -161,6 +162,14 @@ def test_a_copy_is_independent(architecture, model):
     assert torch.equal(other(**inputs).logits, logits)
     nvreg.set_settings_(other, Settings(tau_sigma=0.9))
     assert torch.equal(model(**inputs).logits, logits)
+
+
+def test_pickled_it_is_the_same(architecture, model):
+    inputs = architecture.inputs(model)
+    other = pickle.loads(pickle.dumps(model))
+    assert torch.equal(other(**inputs).logits, model(**inputs).logits)
+    assert [type(module) for module in other.modules()] == [type(module) for module in model.modules()]
+    assert current_settings(other) == current_settings(model)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

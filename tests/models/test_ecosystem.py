@@ -1,6 +1,7 @@
 """Converted models with low-rank adapters, and quantised."""
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from torch.testing import assert_close
 
 import nvreg
 from nvreg.attention.settings import Settings
+from nvreg.models.convert import is_converted
 from nvreg.models.registry import adapter_for
 from tests.models.architectures import random_prior, random_settings
 from tests.models.definition import run_definition_
@@ -134,6 +136,19 @@ def test_rows_of_a_batch_with_adapters_of_their_own_are_refused(architecture, mo
         adapted(**inputs, adapter_names=["default", "__base__", "default"])
 
 
+@of("llama")
+def test_a_prefix_has_no_biases(architecture, model, peft):
+    inputs = architecture.inputs(model)
+    config = peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    tuned = peft.get_peft_model(model, config).double().eval()
+    with pytest.raises(nvreg.UserError, match=r"prefix tuning.*tau_sigma=0 and tau_mu=1"):
+        tuned(**inputs)
+    nvreg.set_settings_(model, Settings(tau_alpha=1e4))
+    logits = tuned(**inputs).logits
+    nvreg.revert_(model)
+    assert_close(logits, tuned(**inputs).logits, **EXACT)
+
+
 @of("bert")
 def test_a_prior_is_that_of_the_adapted_model(architecture, plain, adapt):
     inputs = architecture.inputs(plain)
@@ -231,3 +246,74 @@ def test_a_prior_of_a_quantised_model(architecture, quantise):
     expected = run_definition_(exact, prior, settings)(**inputs).logits
     assert_close(model(**inputs).logits, expected, **FLOAT32)
     assert generate(model, inputs) == generate(model, inputs, use_cache=False)
+
+
+# --- dispatch to devices --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hooks():
+    return pytest.importorskip("accelerate.hooks", reason="needs accelerate")
+
+
+@pytest.fixture
+def dispatch(hooks):
+    """Wrap every module's forward in a hook, as accelerate's dispatch_model does."""
+
+    def add(model):
+        for module in model.modules():
+            hooks.add_hook_to_module(module, hooks.AlignDevicesHook("cpu", io_same_device=True))
+
+    return add
+
+
+@of_every_layout
+def test_a_model_dispatched_before_conversion(architecture, plain, dispatch, hooks):
+    inputs, pretrained = architecture.inputs(plain), copy.deepcopy(plain)
+    expected = converted(copy.deepcopy(plain))(**inputs).logits
+    dispatch(plain)
+    model = converted(plain)
+    for each in (model, copy.deepcopy(model)):
+        assert torch.equal(each(**inputs).logits, expected)
+        nvreg.revert_(each)
+        assert torch.equal(each(**inputs).logits, pretrained(**inputs).logits)
+    hooks.remove_hook_from_module(model, recurse=True)  # which leaves the forward that it kept on the module
+    assert torch.equal(converted(model)(**inputs).logits, expected)
+
+
+@of_every_layout
+def test_a_model_dispatched_after_conversion(architecture, plain, dispatch, hooks):
+    inputs, pretrained = architecture.inputs(plain), copy.deepcopy(plain)
+    model = converted(plain)
+    expected = model(**inputs).logits
+    dispatch(model)
+    assert torch.equal(model(**inputs).logits, expected)
+    hooks.remove_hook_from_module(model, recurse=True)
+    assert torch.equal(model(**inputs).logits, expected)
+    dispatch(model)
+    nvreg.revert_(model)
+    assert torch.equal(model(**inputs).logits, pretrained(**inputs).logits)
+    hooks.remove_hook_from_module(model, recurse=True)
+    assert torch.equal(model(**inputs).logits, pretrained(**inputs).logits)
+
+
+@of("llama")
+def test_another_forward_on_the_module_is_refused(architecture, plain):
+    attention = plain.model.layers[1].self_attn
+    attention.forward = functools.partial(type(attention).forward, attention)
+    with pytest.raises(
+        nvreg.UserError, match=r"at 'layers.1.self_attn' to run the forward of LlamaAttention"
+    ):
+        converted(plain)
+    assert not is_converted(plain)
+
+
+@of("llama")
+def test_offloaded_weights_are_refused(architecture, plain):
+    accelerate = pytest.importorskip("accelerate", reason="needs accelerate")
+    prior = random_prior(plain)
+    offloaded = accelerate.cpu_offload(plain, execution_device=torch.device("cpu"))
+    with pytest.raises(
+        nvreg.UserError, match="in memory, received some on the meta device, as accelerate offloads"
+    ):
+        nvreg.convert_(offloaded, prior, Settings(tau_alpha=0.5))

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.models.llama.modeling_llama import LlamaAttention
 from typer.testing import CliRunner
 
 import nvreg
@@ -16,6 +18,7 @@ from nvreg.models.registry import (
     supported_model_types,
 )
 from tests.models.architectures import ARCHITECTURES
+from tests.models.running import of
 
 
 @pytest.mark.parametrize("model_type", REFUSED)
@@ -53,9 +56,60 @@ def test_cross_attention_without_its_encoder_is_refused(model_type):
         nvreg.sites(model)
 
 
+def test_layers_are_counted_from_0_within_their_role(architecture, plain):
+    by_role = {}
+    for site in nvreg.sites(plain):
+        by_role.setdefault(site.role, []).append(site.layer)
+    assert all(layers == list(range(len(layers))) for layers in by_role.values())
+
+
+class OwnAttention(LlamaAttention):
+    """As research code changes it."""
+
+
+class Namesake(nn.Module):
+    """As remote code writes it anew."""
+
+
+Namesake.__name__ = Namesake.__qualname__ = "LlamaAttention"
+
+
+@pytest.mark.parametrize(
+    ("replaced", "attention", "message"),
+    [
+        ([1], OwnAttention, r"own attention at 'layers.1.self_attn', got OwnAttention of .*test_registry, "),
+        ([0, 1, 2], OwnAttention, "own attention at 'layers.0.self_attn', got OwnAttention"),
+        ([2], Namesake, r"own attention at 'layers.2.self_attn', got LlamaAttention of .*test_registry, "),
+        (
+            [0],
+            nn.Identity,
+            "decoder attention of Transformers' own in every layer of 'layers', found none in layer 0; ",
+        ),
+        (
+            [1, 2],
+            nn.Identity,
+            "decoder attention of Transformers' own in every layer of 'layers', found none in layer 1, 2; ",
+        ),
+        ([0, 1, 2], nn.Identity, r"own attention \(LlamaAttention\) in the model, got LlamaForCausalLM"),
+    ],
+    ids=["one subclass", "subclasses", "namesake", "first missing", "last missing", "all missing"],
+)
+@of("llama")
+def test_attention_that_is_not_transformers_own_is_refused_not_skipped(plain, replaced, attention, message):
+    for layer in replaced:
+        plain.model.layers[layer].self_attn.__class__ = attention
+    with pytest.raises(nvreg.UserError, match=message):
+        nvreg.sites(plain)
+
+
 @pytest.mark.parametrize(
     ("model_type", "option", "value"),
-    [("olmo", "clip_qkv", 8.0), ("phi", "qk_layernorm", True), ("stablelm", "qk_layernorm", True)],
+    [
+        ("olmo", "clip_qkv", 8.0),
+        ("olmo", "clip_qkv", 0.0),
+        ("phi", "qk_layernorm", True),
+        ("stablelm", "qk_layernorm", True),
+    ],
 )
 def test_an_option_that_the_method_does_not_express_is_refused_by_name(model_type, option, value):
     assert adapter_for(AutoConfig.for_model(model_type))

@@ -53,6 +53,7 @@ class BartAdapter(Adapter):
         key_value_states: Tensor | None = None,
         past_key_values: Cache | None = None,
         attention_mask: Tensor | None = None,
+        is_causal: bool,
         **_: Any,
     ) -> tuple[Tensor, Tensor | None]:
         query = split_heads(module.q_proj(hidden_states), module.head_dim)
@@ -72,7 +73,7 @@ class BartAdapter(Adapter):
             value,
             bias,
             attention_mask,
-            is_causal=module.is_causal,
+            is_causal=is_causal,
             need_weights=is_eager(module.config),
         )
         return module.out_proj(output), weights

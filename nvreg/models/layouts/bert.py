@@ -57,6 +57,7 @@ class BertAdapter(Adapter):
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
         past_key_values: Cache | None = None,
+        is_causal: bool,
         **_: Any,
     ) -> tuple[Tensor, Tensor | None]:
         head_dim = module.attention_head_size
@@ -75,6 +76,6 @@ class BertAdapter(Adapter):
             value,
             bias,
             attention_mask,
-            is_causal=module.is_causal,
+            is_causal=is_causal,
             need_weights=is_eager(module.config),
         )

@@ -33,7 +33,13 @@ class DistilBertAdapter(Adapter):
         return hidden_states
 
     def forward(
-        self, module: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: Any
+        self,
+        module: Any,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        is_causal: bool,
+        **_: Any,
     ) -> tuple[Tensor, Tensor | None]:
         means, bias = module.nv.token_components(hidden_states)
         output, weights = module.nv.attend(
@@ -43,7 +49,7 @@ class DistilBertAdapter(Adapter):
             split_heads(module.v_lin(means), module.attention_head_size),
             bias,
             attention_mask,
-            is_causal=False,
+            is_causal=is_causal,
             need_weights=is_eager(module.config),
         )
         return module.out_lin(output), weights

@@ -50,6 +50,7 @@ class GPT2Adapter(Adapter):
         attention_mask: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
+        is_causal: bool,
         **_: Any,
     ) -> tuple[Tensor, Tensor | None]:
         split = partial(self.split, module)
@@ -79,7 +80,7 @@ class GPT2Adapter(Adapter):
             value,
             bias,
             attention_mask,
-            is_causal=module.is_causal,
+            is_causal=is_causal,
             need_weights=is_eager(module.config),
         )
         return module.c_proj(output), weights

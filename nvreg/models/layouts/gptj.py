@@ -35,5 +35,11 @@ class GPTJAdapter(RotaryAdapter):
         sin, cos = positions.repeat_interleave(2, dim=-1).chunk(2, dim=-1)
         rotation = Rotation(cos, sin, interleaved=True)
         return self.attend(
-            module, hidden_states, rotation, attention_mask, layer_past, need_weights=output_attentions
+            module,
+            hidden_states,
+            rotation,
+            attention_mask,
+            layer_past,
+            is_causal=False,
+            need_weights=output_attentions,
         )

@@ -53,6 +53,7 @@ class RotaryAdapter(Adapter):
         mask: Tensor | None,
         cache: Cache | None,
         *,
+        is_causal: bool,
         need_weights: bool,
         factor: float = 1.0,
     ) -> tuple[Tensor, Tensor | None]:
@@ -74,7 +75,7 @@ class RotaryAdapter(Adapter):
             value,
             biases,
             mask,
-            is_causal=module.is_causal,
+            is_causal=is_causal,
             need_weights=need_weights,
             rotation=rotation,
         )
@@ -110,6 +111,7 @@ class LlamaAdapter(RotaryAdapter):
         position_embeddings: tuple[Tensor, Tensor],
         attention_mask: Tensor | None = None,
         past_key_values: Cache | None = None,
+        is_causal: bool,
         **_: Any,
     ) -> tuple[Tensor, Tensor | None]:
         factor = module.nv.scale / module.scaling
@@ -119,6 +121,7 @@ class LlamaAdapter(RotaryAdapter):
             unit_rotation(*position_embeddings, factor),
             attention_mask,
             past_key_values,
+            is_causal=is_causal,
             need_weights=is_eager(module.config),
             factor=factor,
         )

@@ -46,8 +46,10 @@ class T5Adapter(Adapter):
         key_value_states: Tensor | None = None,
         position_bias: Tensor | None = None,
         past_key_values: Cache | None = None,
+        is_causal: bool,
         **_: Any,
     ) -> tuple[Any, ...]:
+        need_weights = is_eager(module.config)  # before the mask is read, which another's would not be
         z = hidden_states if key_value_states is None else key_value_states
         head_dim = module.key_value_proj_dim
         past = 0 if past_key_values is None else past_key_values.get_seq_length(module.layer_idx)
@@ -65,9 +67,9 @@ class T5Adapter(Adapter):
         if position_bias is None:
             position_bias = _position_bias(module, query, key, past)
         if key_value_states is None:
-            mask = _position_mask(position_bias, mask, is_causal=module.is_causal)
+            mask = _position_mask(position_bias, mask, is_causal=is_causal and not need_weights)
         output, weights = module.nv.attend(
-            module, query, key, value, bias, mask, is_causal=False, need_weights=is_eager(module.config)
+            module, query, key, value, bias, mask, is_causal=False, need_weights=need_weights
         )
         return module.o(output), position_bias, weights
 
@@ -98,6 +100,7 @@ class UMT5Adapter(T5Adapter):
             mask=attention_mask,
             key_value_states=encoder_hidden_states,
             past_key_values=past_key_values,
+            **kwargs,
         )
         return output, weights
 

@@ -1,0 +1,70 @@
+"""What Transformers' attention interface is told: which implementation runs, and whether it is causal."""
+
+import pytest
+import torch
+
+import nvreg
+from tests.models.architectures import random_prior
+from tests.models.running import converted, of, padded
+
+pytestmark = pytest.mark.usefixtures("no_gradients")
+
+ANOTHER = r"expected attn_implementation 'sdpa' or 'eager', got 'flex_attention'; "
+
+
+@of("llama")
+def test_another_implementation_is_refused(architecture, plain):
+    plain.config._attn_implementation = "flex_attention"
+    with pytest.raises(nvreg.UserError, match=ANOTHER):
+        nvreg.convert_(plain, random_prior(plain))
+
+
+@of("bert to gpt2")
+def test_another_implementation_in_one_half_is_refused(architecture, plain):
+    plain.decoder.config._attn_implementation = "flex_attention"
+    with pytest.raises(nvreg.UserError, match=ANOTHER):
+        nvreg.convert_(plain, random_prior(plain))
+
+
+@of("bart", "t5", "umt5", "bert", "distilbert", "opt", "llama", "gpt_neox")
+def test_another_implementation_after_conversion_is_refused_when_it_runs(architecture, plain):
+    model = converted(plain, nvreg.Settings(tau_alpha=0.5))
+    inputs = architecture.inputs(model)
+    model(**inputs)
+    model.set_attn_implementation("flex_attention")
+    with pytest.raises(nvreg.UserError, match=ANOTHER):
+        model(**inputs)
+
+
+def like_the_pretrained(architecture, model, inputs, **options):
+    """Whether without the prior's weight the logits of real tokens are those of the pretrained model."""
+    expected = model(**inputs, **options).logits
+    logits = converted(model, nvreg.Settings(tau_alpha=1e4))(**inputs, **options).logits
+    nvreg.revert_(model)
+    if "attention_mask" in inputs and not architecture.is_encoder_decoder:
+        real = inputs["attention_mask"].bool()
+        logits, expected = logits[real], expected[real]
+    return torch.allclose(logits, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_not_causal_is_what_it_is_in_the_pretrained_model(architecture, attention):
+    model = architecture.build(attention=attention, dtype=torch.float32)
+    inputs, (padded_inputs, _) = architecture.inputs(model), padded(architecture, "right")
+    causal = model(**inputs).logits
+    assert like_the_pretrained(architecture, model, inputs, is_causal=False)
+    for part in model.modules():
+        if hasattr(part, "config"):
+            part.config.is_causal = False
+    assert like_the_pretrained(architecture, model, inputs)
+    assert like_the_pretrained(architecture, model, padded_inputs)
+    if {site.role for site in nvreg.sites(model)} == {"decoder"} and attention == "eager":
+        is_always_causal = architecture.model_type == "gpt_neo"
+        assert torch.allclose(model(**inputs).logits, causal, atol=0.1) == is_always_causal
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@of("llama", "bert", "distilbert", "t5 encoder")
+def test_causal_is_what_it_is_in_the_pretrained_model(architecture, attention):
+    model = architecture.build(attention=attention, dtype=torch.float32)
+    assert like_the_pretrained(architecture, model, architecture.inputs(model), is_causal=True)
