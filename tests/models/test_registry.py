@@ -55,7 +55,13 @@ def test_cross_attention_without_its_encoder_is_refused(model_type):
 
 @pytest.mark.parametrize(
     ("model_type", "option", "value"),
-    [("olmo", "clip_qkv", 8.0), ("phi", "qk_layernorm", True), ("stablelm", "qk_layernorm", True)],
+    [
+        ("olmo", "clip_qkv", 8.0),
+        ("phi", "qk_layernorm", True),
+        ("stablelm", "qk_layernorm", True),
+        ("cohere", "use_qk_norm", True),
+        ("glm4_moe", "use_qk_norm", True),
+    ],
 )
 def test_an_option_that_the_method_does_not_express_is_refused_by_name(model_type, option, value):
     assert adapter_for(AutoConfig.for_model(model_type))
@@ -72,6 +78,7 @@ def test_every_supported_model_type_is_listed_and_keeps_the_contract():
 def test_every_refusal_is_listed():
     listed = {name for names in architectures().refused.values() for name in names}
     options = {"olmo with clip_qkv", "phi with qk_layernorm", "stablelm with qk_layernorm"}
+    options |= {"cohere with use_qk_norm", "glm4_moe with use_qk_norm"}
     assert listed == REFUSED.keys() | options
 
 
