@@ -17,7 +17,7 @@ def converted(model, settings=None):
 
 def generate(model, inputs, **options):
     inputs = {name: tensor for name, tensor in inputs.items() if name != "decoder_input_ids"}
-    options = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False, **options}
+    options = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False, **options}
     torch.manual_seed(0)
     return model.generate(**inputs, **options).tolist()
 
@@ -49,4 +49,6 @@ def of(*names, slow=()):
     return pytest.mark.parametrize("architecture", quick + late)
 
 
-of_every_layout = of("bart", "bert", "gpt2", "llama", "gpt_neox")
+of_every_layout = of(
+    "bart", "t5", "bert", "distilbert", "gpt2", "gpt_neo", "opt", "llama", "gpt_neox", "gptj"
+)
