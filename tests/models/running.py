@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import nvreg
+from nvreg.models.registry import architectures
 from tests.models.architectures import ARCHITECTURES, PAD, random_ids, random_prior, random_settings
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
@@ -49,6 +50,13 @@ def of(*names, slow=()):
     return pytest.mark.parametrize("architecture", quick + late)
 
 
-of_every_layout = of(
-    "bart", "t5", "bert", "distilbert", "gpt2", "gpt_neo", "opt", "llama", "gpt_neox", "gptj"
-)
+ONE_A_LAYOUT = [
+    next(architecture.name for architecture in ARCHITECTURES if architecture.model_type in model_types)
+    for model_types in architectures().converted.values()
+]
+of_every_layout = of(*ONE_A_LAYOUT)
+
+
+def of_every_layout_but_quickly(*names):
+    """Run a slow test on every layout, and in the default suite on these."""
+    return of(*names, slow=[name for name in ONE_A_LAYOUT if name not in names])
