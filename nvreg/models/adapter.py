@@ -190,7 +190,7 @@ def project_fused(fused: Any, hidden_states: Tensor, means: Tensor, split: Split
     is_watched = fused._forward_hooks or fused._forward_pre_hooks
     if is_watched or not is_plain(fused) or hidden_states.shape[:-1].numel() <= _FEW_TOKENS:
         query, key, value = split(fused(torch.cat([hidden_states, means])))
-        rows = len(hidden_states)
+        rows = hidden_states.shape[0]  # len() would fix the batch of an exported program
         return query[:rows], key[rows:], value[rows:]
     columns = fused.weight if isinstance(fused, Conv1D) else fused.weight.T
     weights = split(columns)

@@ -17,7 +17,7 @@ from nvreg.models.layouts.distilbert import DistilBertAdapter
 from nvreg.models.layouts.gpt2 import GPT2Adapter, GPTBigCodeAdapter
 from nvreg.models.layouts.gpt_neo import GPTNeoAdapter
 from nvreg.models.layouts.gptj import GPTJAdapter
-from nvreg.models.layouts.llama import LlamaAdapter, PhiAdapter
+from nvreg.models.layouts.llama import CohereAdapter, GlmAdapter, LlamaAdapter, PhiAdapter, SmolLM3Adapter
 from nvreg.models.layouts.neox import NeoXAdapter, Phi3Adapter
 from nvreg.models.layouts.opt import OPTAdapter
 from nvreg.models.layouts.t5 import T5Adapter, UMT5Adapter
@@ -36,27 +36,38 @@ ADAPTERS: tuple[Adapter, ...] = (
     OPTAdapter(),
     LlamaAdapter(),
     PhiAdapter(),
+    SmolLM3Adapter(),
+    CohereAdapter(),
+    GlmAdapter(),
     NeoXAdapter(),
     Phi3Adapter(),
     GPTJAdapter(),
 )
 
+_KEYS_CLIPPED = "keys are clipped after projection"
 _KEY_NORM = "keys are normalised after projection"
 _SOFT_CAP = "logits are capped after the product"
 _LATENT = "keys are expanded from a latent vector"
+_SINK = "the softmax has a learned sink of its own"
+_SPARSE = "attention is sparse, computed over blocks of tokens"
+_DISENTANGLED = "attention is disentangled: keys depend on position and content separately"
 
 REFUSED: Mapping[str, str] = {
-    "qwen3": _KEY_NORM,
-    "qwen3_moe": _KEY_NORM,
-    "olmo2": _KEY_NORM,
-    "olmo3": _KEY_NORM,
-    "gemma3": _KEY_NORM,
-    "gemma3_text": _KEY_NORM,
-    "gemma2": _SOFT_CAP,
-    "deepseek_v2": _LATENT,
-    "deepseek_v3": _LATENT,
-    "deberta": "attention is disentangled: keys depend on position and content separately",
-    "deberta-v2": "attention is disentangled: keys depend on position and content separately",
+    model_type: reason
+    for reason, model_types in {
+        _KEYS_CLIPPED: "dbrx",
+        _KEY_NORM: (
+            "apertus dots1 exaone4 flex_olmo gemma3 gemma3_text gemma3n gemma3n_text gemma4 gemma4_text "
+            "hunyuan_v1_dense hunyuan_v1_moe lfm2 lfm2_moe minimax_m2 nanochat olmo2 olmo3 olmoe persimmon "
+            "qwen3 qwen3_moe qwen3_next qwen3_5 qwen3_5_moe qwen3_5_text t5gemma2"
+        ),
+        _SOFT_CAP: "gemma2 t5gemma vaultgemma",
+        _LATENT: "deepseek_v2 deepseek_v3 deepseek_v32 glm4_moe_lite kimi_linear minicpm3",
+        _SINK: "gpt_oss",
+        _SPARSE: "big_bird bigbird_pegasus led longformer longt5 pegasus_x",
+        _DISENTANGLED: "deberta deberta-v2",
+    }.items()
+    for model_type in model_types.split()
 }
 """Model types whose attention the method does not express, and why (docs/method.md, section 5)."""
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nvreg.attention.fused import Parameters, Projection, attend, prepare
 from nvreg.attention.rotary import Rotation
 from nvreg.attention.settings import SiteSettings
+from nvreg.errors import UserError
 from nvreg.models.adapter import Adapter, is_linear, revision
 
 if TYPE_CHECKING:
@@ -238,6 +239,7 @@ class NVForward(nn.Module):
         Raises:
             RuntimeError: in training mode, for which the method is not defined; or when it is exported with
                 adapters that may change.
+            UserError: under continuous batching, whose cache attends by itself.
         """
         state = self.nv
         if state.is_identity:
@@ -245,6 +247,11 @@ class NVForward(nn.Module):
         if self.training:
             raise RuntimeError(
                 "NV attention is evaluated, not trained: call model.eval() or nvreg.revert_(model)"
+            )
+        if kwargs.get("cache") is not None:
+            raise UserError(
+                "expected a cache that hands back its keys, received the paged one of continuous batching; "
+                "call model.generate"
             )
         if not (state.is_settled and torch.compiler.is_compiling()):
             if torch.compiler.is_exporting():

@@ -19,6 +19,8 @@ WIDTHS = [4, 8, 12]
 BERT = next(architecture for architecture in ARCHITECTURES if architecture.name == "bert")
 
 WITHOUT_DROPOUT = {"gemma", "granite", "llama", "mistral", "olmo", "qwen2", "xlm-roberta-xl"}
+WITHOUT_DROPOUT |= {"arcee", "cohere", "cwm", "glm", "glm4", "helium", "ministral", "nemotron", "smollm3"}
+WITHOUT_DROPOUT |= {"glm4_moe", "granitemoe", "mixtral", "phimoe", "qwen2_moe"}
 """Model types that drop nothing of what their feed-forward network returns."""
 
 of_three = of("bert", "gpt2", "bart")

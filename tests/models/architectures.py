@@ -38,7 +38,7 @@ class Architecture:
     @property
     def attends_in_float32(self) -> bool:
         """Whether the pretrained attention, and so a layer at identity, is no more exact than float32."""
-        return self.model_type in ("gpt_neo", "gptj")
+        return self.model_type in ("gpt_neo", "gptj", "cohere")
 
     def build(
         self, *, seed: int = 0, dtype: torch.dtype = torch.float64, attention: str = "sdpa"
@@ -48,6 +48,7 @@ class Architecture:
         config = AutoConfig.for_model(self.model_type, vocab_size=VOCABULARY, **ids, **self.config)
         model_class = getattr(transformers, self.model_class)
         config._attn_implementation = attention if model_class._supports_sdpa else "eager"
+        config._experts_implementation = "eager"  # the one that has float64
         torch.manual_seed(seed)
         model = model_class(config).double().eval()
         generator = torch.Generator().manual_seed(seed)
@@ -133,6 +134,7 @@ _LLAMA = {
     "intermediate_size": 24,
     "max_position_embeddings": 64,
 }
+_HEADS = {**_LLAMA, "head_dim": 6}
 _WINDOWS = {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}
 _GPT2 = {"n_embd": 16, "n_layer": 4, "n_head": 4, "n_positions": 64}
 _GPT2_DECODER = {**_GPT2, "vocab_size": VOCABULARY, "is_decoder": True, "add_cross_attention": True}
@@ -159,6 +161,26 @@ _NEOX = {**_LLAMA, "hidden_size": 32, "rotary_pct": 0.25}
 _NEOX.pop("num_key_value_heads")
 _GPTJ = {"n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 64, "rotary_dim": 4}
 _YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 100.0, "original_max_position_embeddings": 16}
+_ROTARY_KINDS = {
+    "yarn": _YARN,
+    "llama3": {**_YARN, "rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    "linear": {"rope_type": "linear", "factor": 2.0, "rope_theta": 100.0},
+}
+_LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 100.0,
+    "original_max_position_embeddings": 16,
+    "short_factor": [1.0, 1.5],
+    "long_factor": [2.0, 3.0],
+}
+_MOE = {  # every expert is used: rounding does not choose others
+    "num_experts": 2,
+    "num_local_experts": 2,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 8,
+    "shared_expert_intermediate_size": 8,
+}
+_GLM = {**_LLAMA, "head_dim": 8, "partial_rotary_factor": 0.5}
 
 _T5 = {
     "d_model": 16,
@@ -190,13 +212,31 @@ ARCHITECTURES = [
     Architecture("blenderbot-small", "blenderbot-small", "BlenderbotSmallForConditionalGeneration", _BART),
     Architecture("m2m_100", "m2m_100", "M2M100ForConditionalGeneration", _BART),
     Architecture("llama", "llama", "LlamaForCausalLM", {**_LLAMA, "attention_bias": True}),
-    Architecture("llama yarn", "llama", "LlamaForCausalLM", {**_LLAMA, "rope_parameters": _YARN}),
+    *(
+        Architecture(f"llama {kind}", "llama", "LlamaForCausalLM", {**_LLAMA, "rope_parameters": parameters})
+        for kind, parameters in _ROTARY_KINDS.items()
+    ),
     Architecture("mistral sliding", "mistral", "MistralForCausalLM", {**_LLAMA, "sliding_window": 4}),
     Architecture("qwen2 windows", "qwen2", "Qwen2ForCausalLM", {**_LLAMA, **_WINDOWS}),
-    Architecture("gemma tied", "gemma", "GemmaForCausalLM", {**_LLAMA, "head_dim": 6}),
+    Architecture("gemma tied", "gemma", "GemmaForCausalLM", _HEADS),
     Architecture("olmo", "olmo", "OlmoForCausalLM", _LLAMA),
     Architecture("starcoder2", "starcoder2", "Starcoder2ForCausalLM", _LLAMA),
     Architecture("granite", "granite", "GraniteForCausalLM", {**_LLAMA, "attention_multiplier": 0.4}),
+    Architecture("ministral", "ministral", "MinistralForCausalLM", {**_HEADS, "sliding_window": 4}),
+    Architecture("seed_oss", "seed_oss", "SeedOssForCausalLM", _HEADS),
+    Architecture("cwm", "cwm", "CwmForCausalLM", {**_HEADS, "sliding_window": 4}),
+    Architecture("arcee", "arcee", "ArceeForCausalLM", _LLAMA),
+    Architecture("nemotron", "nemotron", "NemotronForCausalLM", {**_LLAMA, "partial_rotary_factor": 0.5}),
+    Architecture("mixtral", "mixtral", "MixtralForCausalLM", {**_LLAMA, **_MOE}),
+    Architecture("qwen2_moe", "qwen2_moe", "Qwen2MoeForCausalLM", {**_LLAMA, **_MOE}),
+    Architecture("granitemoe", "granitemoe", "GraniteMoeForCausalLM", {**_LLAMA, **_MOE}),
+    Architecture("phimoe", "phimoe", "PhimoeForCausalLM", {**_LLAMA, **_MOE}),
+    Architecture("glm4_moe", "glm4_moe", "Glm4MoeForCausalLM", {**_GLM, "first_k_dense_replace": 3}),
+    Architecture("smollm3", "smollm3", "SmolLM3ForCausalLM", {**_LLAMA, "no_rope_layers": [1, 0, 1]}),
+    Architecture("cohere", "cohere", "CohereForCausalLM", _LLAMA),
+    Architecture("glm", "glm", "GlmForCausalLM", _GLM),
+    Architecture("glm4", "glm4", "Glm4ForCausalLM", _GLM),
+    Architecture("helium", "helium", "HeliumForCausalLM", {**_LLAMA, "head_dim": 4}),
     Architecture(
         "phi yarn",
         "phi",
@@ -226,6 +266,13 @@ ARCHITECTURES = [
     Architecture("xlm-roberta-xl", "xlm-roberta-xl", "XLMRobertaXLForMaskedLM", _BERT),
     Architecture("camembert", "camembert", "CamembertForMaskedLM", _BERT),
     Architecture("electra", "electra", "ElectraForMaskedLM", {**_BERT, "embedding_size": 8}),
+    Architecture("ernie", "ernie", "ErnieForMaskedLM", _BERT),
+    Architecture("data2vec-text", "data2vec-text", "Data2VecTextForMaskedLM", _BERT),
+    Architecture("roberta-prelayernorm", "roberta-prelayernorm", "RobertaPreLayerNormForMaskedLM", _BERT),
+    Architecture("xmod", "xmod", "XmodForMaskedLM", {**_BERT, "default_language": "en_XX"}),
+    Architecture(
+        "bert-generation", "bert-generation", "BertGenerationDecoder", {**_BERT, "is_decoder": True}
+    ),
     Architecture("distilbert", "distilbert", "DistilBertForMaskedLM", _DISTILBERT),
     Architecture("gpt2", "gpt2", "GPT2LMHeadModel", _GPT2),
     Architecture("gpt2 unscaled", "gpt2", "GPT2LMHeadModel", {**_GPT2, "scale_attn_weights": False}),
@@ -265,6 +312,7 @@ ARCHITECTURES = [
         {**_LLAMA, "partial_rotary_factor": 0.5, "use_qkv_bias": True},
     ),
     Architecture("phi3 sliding", "phi3", "Phi3ForCausalLM", {**_LLAMA, "sliding_window": 4}),
+    Architecture("phi3 longrope", "phi3", "Phi3ForCausalLM", {**_LLAMA, "rope_parameters": _LONGROPE}),
     Architecture("opt", "opt", "OPTForCausalLM", _OPT),
     Architecture("opt 350m", "opt", "OPTForCausalLM", {**_OPT, **_OPT_350M}),
     Architecture("biogpt", "biogpt", "BioGptForCausalLM", _BIOGPT),

@@ -14,6 +14,7 @@ from transformers.models.gptj import modeling_gptj
 import nvreg
 from nvreg.attention import reference
 from nvreg.attention.settings import Settings
+from nvreg.models.registry import architectures
 
 
 def run_definition_(model: nn.Module, prior: nvreg.Prior, settings: Settings) -> nn.Module:
@@ -49,6 +50,8 @@ def llama(module, moments, settings, hidden_states, position_embeddings, attenti
     heads = module.q_proj.out_features // module.head_dim
     query = module.q_proj(hidden_states).unflatten(-1, (heads, -1)).transpose(1, 2)
     query, rotations = unit_rotations(module, query, position_embeddings)
+    if not getattr(module, "use_rope", True):  # some layers of SmolLM3
+        rotations = None
     output, weights = reference.nv_attention(
         query,
         hidden_states,
@@ -255,16 +258,14 @@ def distilbert(module, moments, settings, hidden_states, attention_mask=None, **
     return module.out_lin(output.transpose(1, 2).flatten(2)), weights
 
 
-_BART = ("bart", "mbart", "marian", "pegasus", "blenderbot", "blenderbot-small", "m2m_100", "plbart")
-_BART += ("opt", "biogpt")
-_LLAMA = ("llama", "mistral", "qwen2", "gemma", "olmo", "starcoder2", "granite", "phi")
-_LLAMA += ("stablelm",)
-_BERT = ("bert", "roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "electra")
-_T5 = {"t5": t5, "mt5": t5, "umt5": umt5}
-DEFINITIONS = _T5 | dict.fromkeys(_BERT, bert) | {"distilbert": distilbert}
-DEFINITIONS |= dict.fromkeys(_BART, bart) | dict.fromkeys(_LLAMA, llama)
-DEFINITIONS |= {"gpt2": gpt2, "gpt_bigcode": gpt_bigcode, "gpt_neo": gpt_neo}
-DEFINITIONS |= {"gpt_neox": neox, "phi3": phi3, "gptj": gptj}
+_BY_LAYOUT = {"bart": bart, "opt": bart, "t5": t5, "bert": bert, "distilbert": distilbert, "gpt2": gpt2}
+_BY_LAYOUT |= {"gpt_neo": gpt_neo, "llama": llama, "neox": neox, "gptj": gptj}
+DEFINITIONS = {
+    model_type: _BY_LAYOUT[layout]
+    for layout, model_types in architectures().converted.items()
+    for model_type in model_types
+}
+DEFINITIONS |= {"umt5": umt5, "gpt_bigcode": gpt_bigcode, "phi3": phi3}
 
 
 def by_head(linear: nn.Linear, heads: int, groups: int = 1) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import nvreg
+from nvreg.models.registry import architectures
 from tests.models.architectures import ARCHITECTURES, PAD, random_ids, random_prior, random_settings
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
@@ -17,7 +18,7 @@ def converted(model, settings=None):
 
 def generate(model, inputs, **options):
     inputs = {name: tensor for name, tensor in inputs.items() if name != "decoder_input_ids"}
-    options = {"max_new_tokens": 8, "min_new_tokens": 8, "do_sample": False, **options}
+    options = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False, **options}
     torch.manual_seed(0)
     return model.generate(**inputs, **options).tolist()
 
@@ -49,4 +50,13 @@ def of(*names, slow=()):
     return pytest.mark.parametrize("architecture", quick + late)
 
 
-of_every_layout = of("bart", "bert", "gpt2", "llama", "gpt_neox")
+ONE_A_LAYOUT = [
+    next(architecture.name for architecture in ARCHITECTURES if architecture.model_type in model_types)
+    for model_types in architectures().converted.values()
+]
+of_every_layout = of(*ONE_A_LAYOUT)
+
+
+def of_every_layout_but_quickly(*names):
+    """Run a slow test on every layout, and in the default suite on these."""
+    return of(*names, slow=[name for name in ONE_A_LAYOUT if name not in names])

@@ -139,8 +139,8 @@ def test_a_cached_bias_never_depends_on_later_tokens(architecture, plain, model,
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"num_beams": 3}, {"do_sample": True, "top_k": 0}, {"num_beams": 2, "num_return_sequences": 2}],
-    ids=["greedy", "beams", "sampling", "returning several"],
+    [{}, {"do_sample": True, "top_k": 0}, {"num_beams": 3, "num_return_sequences": 2}],
+    ids=["greedy", "sampling", "beams"],
 )
 def test_generation_with_a_cache_equals_generation_without(architecture, model, options):
     inputs = architecture.inputs(model)
@@ -153,10 +153,10 @@ def test_generation_goes_on_from_a_cache(architecture, model):
     if architecture.is_encoder_decoder:
         pytest.skip("generate() feeds the whole prefix of an encoder-decoder model again, cached or not")
     ids = random_ids(3, 7)
-    half = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
-    first = model.generate(ids, **half, return_dict_in_generate=True)
-    prefix = {"input_ids": first.sequences, "attention_mask": torch.ones_like(first.sequences)}
-    again = model.generate(**prefix, **half, past_key_values=first.past_key_values)
+    first, more = ({"max_new_tokens": n, "min_new_tokens": n, "do_sample": False} for n in (2, 3))
+    begun = model.generate(ids, **first, return_dict_in_generate=True)
+    prefix = {"input_ids": begun.sequences, "attention_mask": torch.ones_like(begun.sequences)}
+    again = model.generate(**prefix, **more, past_key_values=begun.past_key_values)
     assert again.tolist() == generate(model, {"input_ids": ids})
 
 
@@ -175,4 +175,4 @@ def test_a_padded_batch_generates_what_its_rows_generate_alone(architecture, mod
     batch, alone = padded(architecture, "right" if architecture.is_encoder_decoder else "left")
     together = generate(model, batch)
     for row, single in enumerate(alone):
-        assert together[row][-8:] == generate(model, single)[0][-8:]
+        assert together[row][-5:] == generate(model, single)[0][-5:]

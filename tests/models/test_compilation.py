@@ -7,13 +7,12 @@ from torch.testing import assert_close
 import nvreg
 from nvreg.attention.settings import Settings
 from tests.models.architectures import random_ids, random_settings
-from tests.models.running import EXACT, FLOAT32, converted, of, of_every_layout
+from tests.models.running import EXACT, FLOAT32, converted, of, of_every_layout_but_quickly
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
 
-@pytest.mark.slow
-@of_every_layout
+@of_every_layout_but_quickly("distilbert")
 def test_a_compiled_model_is_the_same_and_follows_settings(architecture, model, compiled):
     inputs = architecture.inputs(model)
     model_compiled = compiled(model)
@@ -22,9 +21,8 @@ def test_a_compiled_model_is_the_same_and_follows_settings(architecture, model, 
         assert_close(model_compiled(**inputs).logits, model(**inputs).logits, **EXACT)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("change", ["dtype", "weights"])
-@of("bert")
+@of("distilbert")
 def test_a_compiled_model_follows_its_weights(architecture, model, compiled, change):
     inputs = architecture.inputs(model)
     model_compiled = compiled(model, whole=False)
@@ -50,7 +48,7 @@ def test_generated_code_is_the_same(architecture):
     assert_close(logits, model(**inputs).logits, **FLOAT32)
 
 
-@of("bert", slow=("bart", "gpt2", "llama", "gpt_neox"))
+@of_every_layout_but_quickly("distilbert", "gpt2")
 def test_an_exported_program_is_the_same_for_any_batch(architecture, model):
     without_cache = {"use_cache": False} if architecture.can_generate else {}
     inputs = architecture.inputs(model)

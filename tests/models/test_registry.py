@@ -109,6 +109,8 @@ def test_attention_that_is_not_transformers_own_is_refused_not_skipped(plain, re
         ("olmo", "clip_qkv", 0.0),
         ("phi", "qk_layernorm", True),
         ("stablelm", "qk_layernorm", True),
+        ("cohere", "use_qk_norm", True),
+        ("glm4_moe", "use_qk_norm", True),
     ],
 )
 def test_an_option_that_the_method_does_not_express_is_refused_by_name(model_type, option, value):
@@ -126,6 +128,7 @@ def test_every_supported_model_type_is_listed_and_keeps_the_contract():
 def test_every_refusal_is_listed():
     listed = {name for names in architectures().refused.values() for name in names}
     options = {"olmo with clip_qkv", "phi with qk_layernorm", "stablelm with qk_layernorm"}
+    options |= {"cohere with use_qk_norm", "glm4_moe with use_qk_norm"}
     assert listed == REFUSED.keys() | options
 
 

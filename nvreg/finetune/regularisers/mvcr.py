@@ -29,8 +29,10 @@ _FEED_FORWARD = (
     "mlp.dense_4h_to_h",
     "fc2",
     "layer.1.DenseReluDense.wo",
+    "mlp",
+    "block_sparse_moe",
 )
-"""The last projection of a feed-forward block, relative to its layer, in the layouts of attention."""
+"""The last projection of a feed-forward block, relative to its layer, or else a mixture of experts."""
 
 
 class MVCR(Regulariser[MVCROptions]):

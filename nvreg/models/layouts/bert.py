@@ -25,6 +25,11 @@ class BertAdapter(Adapter):
         "xlm-roberta-xl": "XLMRobertaXL(Self|Cross)Attention",
         "camembert": "Camembert(Self|Cross)Attention",
         "electra": "Electra(Self|Cross)Attention",
+        "ernie": "Ernie(Self|Cross)Attention",
+        "data2vec-text": "Data2VecText(Self|Cross)Attention",
+        "roberta-prelayernorm": "RobertaPreLayerNorm(Self|Cross)Attention",
+        "xmod": "Xmod(Self|Cross)Attention",
+        "bert-generation": "BertGeneration(Self|Cross)Attention",
     }
     key_value_modules: ClassVar = ("key", "value")
     output_projection: ClassVar = "..output.dense"

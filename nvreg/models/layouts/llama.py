@@ -94,14 +94,29 @@ class LlamaAdapter(RotaryAdapter):
         "starcoder2": "Starcoder2Attention",
         "granite": "GraniteAttention",
         "stablelm": "StableLmAttention",
+        "ministral": "MinistralAttention",
+        "seed_oss": "SeedOssAttention",
+        "cwm": "CwmAttention",
+        "arcee": "ArceeAttention",
+        "nemotron": "NemotronAttention",
+        "mixtral": "MixtralAttention",
+        "qwen2_moe": "Qwen2MoeAttention",
+        "granitemoe": "GraniteMoeAttention",
+        "phimoe": "PhimoeAttention",
+        "glm4_moe": "Glm4MoeAttention",
     }
     refused_options: ClassVar = {
         "clip_qkv": "keys are clipped after projection",
         "qk_layernorm": "keys are normalised after projection",
+        "use_qk_norm": "keys are normalised after projection",
     }
 
     def scale(self, module: Any) -> float:
         return module.scaling * attention_factor(module.config) ** 2
+
+    def rotation(self, module: Any, cos: Tensor, sin: Tensor) -> Rotation:
+        """Return the module's rotation from what every module is given, shape (batch, 1, tokens, r)."""
+        return Rotation(cos, sin)
 
     def forward(
         self,
@@ -118,7 +133,7 @@ class LlamaAdapter(RotaryAdapter):
         return self.attend(
             module,
             hidden_states,
-            unit_rotation(*position_embeddings, factor),
+            self.rotation(module, *unit_positions(*position_embeddings, factor)),
             attention_mask,
             past_key_values,
             is_causal=is_causal,
@@ -134,13 +149,46 @@ class PhiAdapter(LlamaAdapter):
     output_projection: ClassVar = "dense"
 
 
+class SmolLM3Adapter(LlamaAdapter):
+    """SmolLM3: some layers have no positions."""
+
+    attention_classes: ClassVar = {"smollm3": "SmolLM3Attention"}
+
+    def rotation(self, module: Any, cos: Tensor, sin: Tensor) -> Rotation:
+        return Rotation(cos, sin) if module.use_rope else Rotation(cos[..., :0], sin[..., :0])
+
+
+class CohereAdapter(LlamaAdapter):
+    """Cohere: neighbours are rotary pairs."""
+
+    attention_classes: ClassVar = {"cohere": "CohereAttention"}
+
+    def rotation(self, module: Any, cos: Tensor, sin: Tensor) -> Rotation:
+        return Rotation(cos, sin, interleaved=True)
+
+
+class GlmAdapter(LlamaAdapter):
+    """GLM and Helium: neighbours are rotary pairs, though cosines and sines are given by halves."""
+
+    attention_classes: ClassVar = {
+        "glm": "GlmAttention",
+        "glm4": "Glm4Attention",
+        "helium": "HeliumAttention",
+    }
+
+    def rotation(self, module: Any, cos: Tensor, sin: Tensor) -> Rotation:
+        pairs = cos.shape[-1] // 2
+        cos, sin = (each[..., :pairs].repeat_interleave(2, dim=-1) for each in (cos, sin))
+        return Rotation(cos, sin, interleaved=True)
+
+
 def attention_factor(config: Any) -> float:
     """Return a, by which YaRN and longrope multiply cosines and sines: the scale is c a^2 (section 5)."""
     rope_type = config.rope_parameters["rope_type"]
     return 1.0 if rope_type == "default" else ROPE_INIT_FUNCTIONS[rope_type](config, device="cpu")[1]
 
 
-def unit_rotation(cos: Tensor, sin: Tensor, factor: float) -> Rotation:
-    """Return a rotation from its cosines and sines times the root of ``factor``, (batch, tokens, r)."""
-    cos, sin = (each[:, None] if factor == 1 else each[:, None] / factor**0.5 for each in (cos, sin))
-    return Rotation(cos, sin)
+def unit_positions(cos: Tensor, sin: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    """Return cosines and sines, (batch, 1, tokens, r), from those times the root of ``factor``."""
+    cos, sin = cos[:, None], sin[:, None]
+    return (cos, sin) if factor == 1 else (cos / factor**0.5, sin / factor**0.5)
