@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -30,6 +31,9 @@ QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
 }
 """Read by the libraries when they are imported, which commands do only when they run."""
+
+LOUD_ON_IMPORT = ("torchao", "torch.utils._pytree")
+"""Loggers of what Transformers imports where torchao is installed, without variables to read."""
 
 
 class Commands(TyperGroup):
@@ -75,4 +79,6 @@ def main() -> None:
     """Run the command line."""
     os.environ.update(QUIET | os.environ)
     warnings.simplefilter("ignore")
+    for name in LOUD_ON_IMPORT:
+        logging.getLogger(name).setLevel(logging.ERROR)
     sys.exit(app())
