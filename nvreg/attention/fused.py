@@ -19,6 +19,9 @@ from nvreg.attention.moments import Moments
 from nvreg.attention.rotary import Rotation, split_columns
 from nvreg.attention.settings import SiteSettings
 
+_ENTRIES = 2**18
+"""Of queries that are mapped at once: what they are mapped to stays in the caches of a core."""
+
 
 class Projection(NamedTuple):
     """A pretrained key or value projection, by head.
@@ -85,6 +88,10 @@ class QueryMap(NamedTuple):
         flat = query.to(self.weight.dtype).transpose(0, 1).reshape(heads, batch * queries, width)
         return torch.baddbmm(self.offset, flat, self.weight).view(heads, batch, queries, -1).transpose(0, 1)
 
+    def part(self, some: slice) -> QueryMap:
+        """Return the map to some of the n dimensions, with the same memory."""
+        return QueryMap(self.weight[..., some], self.offset[..., some])
+
 
 class Parameters(NamedTuple):
     """All that one setting at one site needs; None where there is nothing to do.
@@ -107,16 +114,15 @@ class Parameters(NamedTuple):
     temperature: float = 1.0
 
 
-def interpolation_map(ratio: Tensor, key: Projection, value: Projection, groups: int) -> Tensor:
-    """Return ``W_v diag(ratio) W_k^T`` of every query head, transposed: shape (heads, e, e).
+def interpolation_map(ratio: Tensor, key: Projection, value: Projection) -> Tensor:
+    """Return ``W_v diag(ratio) W_k^T`` of every key head, transposed: shape (key heads, e, e).
 
     Args:
         ratio: r0 or r1, shape (d,).
         key: the key projection.
         value: the value projection.
-        groups: query heads per key head.
     """
-    return torch.einsum("hed,hfd->hef", key.weight * ratio, value.weight).repeat_interleave(groups, 0)
+    return (key.weight * ratio) @ value.weight.transpose(-1, -2)
 
 
 def prepare(
@@ -153,7 +159,7 @@ def prepare(
     def cast(tensor: Tensor, to: torch.dtype) -> Tensor:
         return tensor.to(key.weight.device, to)
 
-    tokens = interpolation = prior = joint = None
+    tokens = interpolation = prior = None
     if settings.changes_tokens:
         mixed = tau_mu < 1
         tokens = TokenMap(
@@ -163,22 +169,33 @@ def prepare(
             linear=cast(-tau_mu * (1 - tau_mu) * mu_0 / b1, wide) if mixed else None,
             constant=cast(-((1 - tau_mu) ** 2) * (mu_0.square() / b1).sum() / 2, wide),
         )
-    if tau_sigma > 0 and interpolates:
-        weight = interpolation_map(cast(1 - query_variance / b1, wide), key, value, groups)
-        interpolation = QueryMap(weight, torch.zeros_like(weight[:, :1]))
+    weights, offsets = [], []
+    has_interpolation = tau_sigma > 0 and interpolates
+    if has_interpolation:
+        weights.append(interpolation_map(cast(1 - query_variance / b1, wide), key, value))
+        offsets.append(torch.zeros_like(key.bias))
     if settings.has_prior:
         log_spread = b0.log() - b1.log() if interpolates else 0.0
         log_mass = moments.log_alpha_mean - tau_alpha * moments.log_alpha_std
         log_mass -= float((mu_0.square() / b0 + log_spread).sum()) / 2
         seen = cast(mu_0 * query_variance / b0, wide)
         ratio = cast(var_0 / b0 if interpolates else torch.zeros_like(b0), wide)
-        logit = (scale * key(seen)).repeat_interleave(groups, 0).unsqueeze(-1)
-        offset = F.pad(value(seen), (0, 1), value=log_mass).repeat_interleave(groups, 0).unsqueeze(1)
-        prior = QueryMap(torch.cat([interpolation_map(ratio, key, value, groups), logit], dim=-1), offset)
-    if interpolation is not None and prior is not None:
-        joint = QueryMap(*(torch.cat(both, dim=-1) for both in zip(interpolation, prior, strict=True)))
-    token_share = tau_mu * float((query_variance / b1).mean())
-    return Parameters(tokens, interpolation, prior, joint, token_share)
+        weights += [interpolation_map(ratio, key, value), scale * key(seen).unsqueeze(-1)]
+        offsets.append(F.pad(value(seen), (0, 1), value=log_mass))
+    if weights:
+        weight, offset = torch.cat(weights, dim=-1), torch.cat(offsets, dim=-1).unsqueeze(1)
+        if groups > 1:
+            weight, offset = weight.repeat_interleave(groups, 0), offset.repeat_interleave(groups, 0)
+        whole, head_dim = QueryMap(weight, offset), weight.shape[1]
+        interpolation = whole.part(slice(head_dim)) if has_interpolation else None
+        prior = whole.part(slice(-head_dim - 1, None)) if settings.has_prior else None
+    return Parameters(
+        tokens,
+        interpolation,
+        prior,
+        joint=None if interpolation is None or prior is None else whole,
+        token_share=tau_mu * float((query_variance / b1).mean()),
+    )
 
 
 def attend(
@@ -233,33 +250,75 @@ def attend(
         is_causal=is_causal,
         need_weights=need_weights,
     )
-    relative = query
+    relative = None
     if rotation is not None and mean_columns is not None:
         relative = rotation.relative(turned, mean_columns)
-    moved, seen = _mapped(parameters, query, relative)
     gate = None
-    if moved is not None:
-        output = output + moved
-    if seen is not None:
-        prior_output, logit = seen.split([seen.shape[-1] - 1, 1], dim=-1)
-        odds = logit - lse.unsqueeze(-1)
-        share = torch.sigmoid(odds if solve is None else odds - solve(odds.squeeze(-1)))
-        output = output.to(share.dtype).lerp_(prior_output, share)
-        gate = share.squeeze(-1)
+    if parameters.interpolation is not None or parameters.prior is not None:
+        output, gate = _mix_blockwise(output, lse, query, relative, parameters, solve)
     if weights is not None:
         first = (torch.zeros_like(lse) if gate is None else gate).unsqueeze(-1)
         weights = torch.cat([first, weights * (1 - first)], dim=-1).to(query.dtype)
     return output.to(query.dtype), weights, gate
 
 
-def _mapped(parameters: Parameters, query: Tensor, relative: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Return ``M1`` times the relative queries, and what the queries see of the prior, where there is any."""
-    if parameters.joint is not None and relative is query:
-        width = query.shape[-1]
+def _mix_blockwise(
+    output: Tensor,
+    lse: Tensor,
+    query: Tensor,
+    relative: Tensor | None,
+    parameters: Parameters,
+    solve: Callable[[Tensor], float] | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Do as `_mix` does, some queries at a time unless something needs all of them."""
+    batch, heads, queries, width = query.shape
+    step = max(64, _ENTRIES // (batch * heads * width))
+    needs_all = solve is not None or torch.is_grad_enabled() or torch.compiler.is_compiling()
+    if queries <= step or needs_all:
+        return _mix(output, lse, query, relative, parameters, solve)
+    gate = None if parameters.prior is None else torch.empty_like(lse)
+    for first in range(0, queries, step):
+        some = slice(first, first + step)
+        mixed, part = _mix(
+            output[:, :, some],
+            lse[:, :, some],
+            query[:, :, some],
+            None if relative is None else relative[:, :, some],
+            parameters,
+            None,
+        )
+        output[:, :, some] = mixed
+        if gate is not None and part is not None:
+            gate[:, :, some] = part
+    return output, gate
+
+
+def _mix(
+    output: Tensor,
+    lse: Tensor,
+    query: Tensor,
+    relative: Tensor | None,
+    parameters: Parameters,
+    solve: Callable[[Tensor], float] | None,
+) -> tuple[Tensor, Tensor | None]:
+    """Add M1's and the prior's part to what tokens give (section 4); return the prior's weights too."""
+    width, interpolation, prior = query.shape[-1], parameters.interpolation, parameters.prior
+    moved = seen = None
+    if parameters.joint is not None and relative is None:
         moved, seen = parameters.joint(query).split([width, width + 1], dim=-1)
-        return moved, seen
-    interpolation, prior = parameters.interpolation, parameters.prior
-    return interpolation and interpolation(relative), prior and prior(query)
+    else:
+        if interpolation is not None:
+            moved = interpolation(query if relative is None else relative)
+        if prior is not None:
+            seen = prior(query)
+    if moved is not None:
+        output = output + moved
+    if seen is None:
+        return output, None
+    prior_output, logit = seen.split([width, 1], dim=-1)
+    odds = logit - lse.unsqueeze(-1)
+    share = torch.sigmoid(odds if solve is None else odds - solve(odds.squeeze(-1)))
+    return output.to(share.dtype).lerp_(prior_output, share), share.squeeze(-1)
 
 
 def _tempered(mask: Tensor | None, temperature: float) -> Tensor | None:

@@ -8,10 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nvreg.attention import reference
+from nvreg.attention import fused, reference
 from nvreg.attention.fused import Parameters, Projection, attend, prepare
 from nvreg.attention.kernel import attention_with_lse
 from nvreg.attention.moments import Moments
+from nvreg.attention.rotary import Rotation
 from nvreg.attention.settings import SiteSettings
 
 site_settings = st.builds(
@@ -109,6 +110,39 @@ def test_the_fast_form_is_the_definition(seed, size, site, scale, masked, need_w
         assert gate is None
     if need_weights:
         torch.testing.assert_close(weights, expected_weights, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "site", [SiteSettings(0.5, 0.4, 0.7), SiteSettings(-1.0), SiteSettings(math.inf, 0.4)]
+)
+def test_blocks_of_queries_are_the_whole(site, monkeypatch):
+    case = random_case(1, batch=2, heads=2, queries=130, keys=5, width=6, head_dim=4)
+    parameters = prepare(case.moments, site, 0.5, case.key, case.value)
+    with torch.inference_mode():
+        whole = fast(case, parameters, 0.5)
+        monkeypatch.setattr(fused, "_ENTRIES", 1)
+        in_blocks = fast(case, parameters, 0.5)
+    torch.testing.assert_close(in_blocks, whole, rtol=1e-12, atol=1e-12)
+    expected, _ = defined(case, site, 0.5)
+    torch.testing.assert_close(in_blocks[0], expected, rtol=1e-10, atol=1e-10)
+
+
+def test_blocks_of_rotated_queries_are_the_whole(monkeypatch):
+    case = random_case(2, batch=2, heads=2, queries=130, keys=130, width=6, head_dim=4)
+    parameters = prepare(case.moments, SiteSettings(0.5, 0.4), 0.5, case.key, case.value)
+    angles = torch.arange(130.0).double()[:, None] * torch.tensor([1.0, 0.1, 1.0, 0.1]).double()
+    rotation = Rotation(angles.cos()[None, None], angles.sin()[None, None])
+    key, value = torch.randn(2, 2, 2, 130, 4, generator=torch.Generator().manual_seed(0)).double()
+    values = torch.cat([value, rotation.columns(2, 2)], dim=-1)
+
+    def run():
+        return attend(case.query, key, values, parameters, 0.5, rotation=rotation, is_causal=True)
+
+    with torch.inference_mode():
+        whole = run()
+        monkeypatch.setattr(fused, "_ENTRIES", 1)
+        in_blocks = run()
+    torch.testing.assert_close(in_blocks, whole, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("need_weights", [False, True])
