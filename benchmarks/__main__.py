@@ -16,7 +16,7 @@ from benchmarks.memory import peaks
 from benchmarks.shapes import SETTINGS, SHAPES, build
 from benchmarks.timing import interleaved, ratio
 from benchmarks.workloads import KINDS, workloads_of
-from nvreg.models.identity import identify
+from nvreg.identity import identify
 
 DTYPES = ["float32", "bfloat16"]
 

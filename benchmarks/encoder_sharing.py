@@ -9,10 +9,10 @@ import sys
 import time
 from pathlib import Path
 
-from nvreg.config import load_experiment
+from nvreg.experiment import load_experiment
+from nvreg.progress import Progress
 from nvreg.sweep import worker
 from nvreg.sweep.priors import prior_of
-from nvreg.sweep.progress import Progress
 from nvreg.sweep.search import listed_settings
 from nvreg.sweep.workbench import open_workbench
 

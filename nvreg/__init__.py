@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nvreg.attention.moments import Moments
     from nvreg.attention.settings import Settings
-    from nvreg.calibration import calibrate
     from nvreg.checkpoint import from_pretrained, save_pretrained
     from nvreg.errors import UserError
+    from nvreg.estimation.calibration import calibrate
+    from nvreg.estimation.estimate import estimate_prior
     from nvreg.models.convert import convert_, revert_, set_settings_
     from nvreg.models.registry import sites
     from nvreg.models.state import Site
     from nvreg.prior.artefact import Prior
-    from nvreg.prior.estimate import estimate_prior
 
 __version__ = "0.1.0"
 
@@ -25,9 +25,9 @@ _HOMES = {
     "Settings": "attention.settings",
     "Site": "models.state",
     "UserError": "errors",
-    "calibrate": "calibration",
+    "calibrate": "estimation.calibration",
     "convert_": "models.convert",
-    "estimate_prior": "prior.estimate",
+    "estimate_prior": "estimation.estimate",
     "from_pretrained": "checkpoint",
     "revert_": "models.convert",
     "save_pretrained": "checkpoint",

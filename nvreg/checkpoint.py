@@ -39,7 +39,7 @@ def save_pretrained(model: PreTrainedModel, path: str | Path) -> None:
     for name, weight in model.named_parameters():
         if type(weight) is not nn.Parameter:
             raise UserError(
-                f"expected plain weights, received {type(weight).__name__} for {name}; save the model before "
+                f"expected plain weights, got {type(weight).__name__} for {name}; save the model before "
                 "it is quantised, and quantise what nvreg.from_pretrained returns"
             )
     path = Path(path)

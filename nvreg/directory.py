@@ -28,22 +28,20 @@ def check_output(
         theirs = theirs_of(json.loads((output / "manifest.json").read_text(encoding="utf-8")))
     except FileNotFoundError:
         if output.is_dir() and any(not path.name.startswith(".") for path in output.iterdir()):
-            raise UserError(
-                f"expected a new or empty output directory, received {output}; {elsewhere}"
-            ) from None
+            raise UserError(f"expected a new or empty output directory, got {output}; {elsewhere}") from None
         return
     except OSError as error:
         raise UserError(
-            f"expected an output directory, received {output} ({error.strerror}); {elsewhere}"
+            f"expected an output directory, got {output} ({error.strerror}); {elsewhere}"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # of something else
         raise UserError(
-            f"expected an output directory of this experiment, received {output} with another kind of "
+            f"expected an output directory of this experiment, got {output} with another kind of "
             f"manifest.json; {elsewhere}"
         ) from error
     if differing := list(_differences(theirs, ours)):
         raise UserError(
-            f"expected an output directory of this experiment, received {output} of one that differs in "
+            f"expected an output directory of this experiment, got {output} of one that differs in "
             f"{', '.join(differing)}; {elsewhere}"
         )
 

@@ -9,8 +9,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import nvreg
-
 if TYPE_CHECKING:
     import torch
 
@@ -24,9 +22,9 @@ def environment(device: torch.device) -> dict[str, Any]:
         device: that the model is on.
     """
     return {
-        "nvreg": nvreg.__version__,
+        "nvreg": version("nvreg"),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        "git_commit": _git_commit(Path(nvreg.__file__).parents[1]),
+        "git_commit": _git_commit(Path(__file__).parents[1]),
         "hardware": _hardware(device),
     }
 

@@ -4,6 +4,6 @@
 class UserError(Exception):
     """A mistake in what the user gave: input, settings, files or environment.
 
-    The message is one line that says what was expected, what was received and how to mend it. The
+    The message is one line that says what was expected, what was got and how to mend it. The
     command line prints it without a traceback and exits with code 2.
     """

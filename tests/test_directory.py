@@ -36,5 +36,5 @@ def test_a_directory_with_files_and_a_file_are_refused(tmp_path):
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UserError, match="expected a new or empty output directory"):
         check_output(tmp_path, OURS, theirs_of)
-    with pytest.raises(UserError, match="expected an output directory, received"):
+    with pytest.raises(UserError, match="expected an output directory, got"):
         check_output(tmp_path / "thesis.tex", OURS, theirs_of)

@@ -4,13 +4,13 @@ import torch
 import nvreg
 from nvreg.config import Evaluation, Reading
 from nvreg.data import Examples
-from nvreg.diagnostics.change import attention_change
 from nvreg.memory import in_halves, over_rows
 from nvreg.methods import METHODS
+from nvreg.methods.change import attention_change
 from nvreg.models.registry import attention_modules
 from nvreg.tasks import make_task
+from tests.estimation.test_calibration import sample
 from tests.models.running import of
-from tests.test_calibration import sample
 from tests.tiny import tiny_marian
 
 ERRORS = [

@@ -23,8 +23,8 @@ def compare(
 
     The pretrained models are compared, and what each protocol chooses in the one and in the other.
     """
+    from nvreg.progress import Progress
     from nvreg.report import analyse, write_comparison
-    from nvreg.sweep.progress import Progress
 
     with Progress() as progress:
         first_run, second_run = (

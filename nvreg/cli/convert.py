@@ -88,7 +88,7 @@ def convert(
     *models, last = paths
     out = Path(last)
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise UserError(f"expected a new or empty directory, received {out}, which is there already")
+        raise UserError(f"expected a new or empty directory, got {out}, which is there already")
     setting = read_nv_setting(prior_weight, tau_alpha, tau_sigma, tau_mu)
     if from_results:
         text_options = (column, target_column, source_prefix, source_language, target_language)
@@ -104,14 +104,14 @@ def convert(
     _check_text(prior, prior_data, column, setting.is_calibrated)
 
     from nvreg.attention.settings import Settings
-    from nvreg.calibration import calibrate
     from nvreg.checkpoint import save_pretrained
+    from nvreg.estimation.calibration import calibrate
+    from nvreg.estimation.estimate import estimate_prior
     from nvreg.models.convert import convert_
     from nvreg.models.loading import load_model, load_tokenizer
     from nvreg.models.registry import layers_by_role
     from nvreg.prior.artefact import Prior
-    from nvreg.prior.estimate import estimate_prior
-    from nvreg.sweep.progress import Progress
+    from nvreg.progress import Progress
     from nvreg.tasks.files import batches_of_file
     from nvreg.tasks.sampling import CALIBRATION_TOKENS
 
@@ -153,7 +153,7 @@ def _convert_chosen(
 
     choice = choose_trial(results, protocol, domain=domain, method=method, seed=seed)
 
-    from nvreg.sweep.chosen import save_chosen
+    from nvreg.export import save_chosen
 
     save_chosen(choice, out)
     _, arm, trial = choice

@@ -26,7 +26,7 @@ def finetune(
 
     Run again, it continues: finished seeds are not trained again, an unfinished one goes on.
     """
-    from nvreg.config.finetuning import load_finetuning
+    from nvreg.finetune.schema import load_finetuning
 
     finetuning = load_finetuning(config, overrides or ())
     if output:

@@ -44,13 +44,13 @@ def fisher(
     Run again after an interruption, it continues.
     """
     if not out.parent.is_dir() or out.is_dir():
-        raise UserError(f"expected a file to write in a directory that exists, received {out}")
+        raise UserError(f"expected a file to write in a directory that exists, got {out}")
     if target_column and label_column:
-        raise UserError("expected --target-column or --label-column, received both")
-    if not target_column and (received := source_prefix or source_language or target_language):
-        raise UserError(f"expected a prefix or language only with --target-column, received {received}")
+        raise UserError("expected --target-column or --label-column, got both")
+    if not target_column and (got := source_prefix or source_language or target_language):
+        raise UserError(f"expected a prefix or language only with --target-column, got {got}")
     from nvreg.finetune.text import Columns, fisher_of_file
-    from nvreg.sweep.progress import Progress
+    from nvreg.progress import Progress
 
     columns = Columns(column, target_column, label_column)
     reading = make_reading(source_prefix, source_language, target_language)

@@ -57,8 +57,8 @@ def inspect(
     """
     settings = read_settings(tau_alpha, tau_sigma, tau_mu)
 
-    from nvreg.diagnostics.inspection import inspect_model
-    from nvreg.sweep.progress import Progress
+    from nvreg.inspection.measure import inspect_model
+    from nvreg.progress import Progress
 
     reading = make_reading(source_prefix, source_language, target_language)
     with Progress() as progress:

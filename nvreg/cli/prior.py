@@ -29,10 +29,10 @@ def prior(
 ) -> None:
     """Estimate the empirical prior of a model and save it."""
     if not out.parent.is_dir() or out.is_dir():
-        raise UserError(f"expected a file to write in a directory that exists, received {out}")
+        raise UserError(f"expected a file to write in a directory that exists, got {out}")
+    from nvreg.estimation.estimate import estimate_prior
     from nvreg.models.loading import load_model, load_tokenizer
-    from nvreg.prior.estimate import estimate_prior
-    from nvreg.sweep.progress import Progress
+    from nvreg.progress import Progress
     from nvreg.tasks.files import batches_of_file
 
     loaded = load_model(model)

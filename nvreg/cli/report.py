@@ -61,8 +61,8 @@ def report(
     if not examples and (method is not None or seed is not None):
         raise UserError("expected --method and --seed only with --examples N, whose examples they choose")
 
+    from nvreg.progress import Progress
     from nvreg.report import analyse, write_combined, write_report
-    from nvreg.sweep.progress import Progress
 
     kinds, analyses, pages = [kind.strip() for kind in formats.split(",")], [], []
     for directory in results:

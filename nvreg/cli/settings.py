@@ -84,6 +84,5 @@ def _by_role(name: str, text: str) -> float | dict[str, float]:
         return by_role
     except ValueError as error:
         raise UserError(
-            f"--{name.replace('_', '-')}: expected a number, or ROLE=NUMBER of each role once, "
-            f"received {text!r}"
+            f"--{name.replace('_', '-')}: expected a number, or ROLE=NUMBER of each role once, got {text!r}"
         ) from error

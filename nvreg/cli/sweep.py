@@ -9,7 +9,7 @@ import typer
 from nvreg.errors import UserError
 
 if TYPE_CHECKING:
-    from nvreg.config import Experiment
+    from nvreg.experiment import Experiment
 
 Config = Annotated[Path, typer.Option("--config", help="The experiment file.", show_default=False)]
 Overrides = Annotated[
@@ -70,9 +70,9 @@ def sweep(
     if executor == "local" and (workers or ray_address or cpus_per_worker > 1):
         raise UserError(
             "expected --workers, --cpus-per-worker and --ray-address only with --executor ray, "
-            "received --executor local, which has one worker"
+            "got --executor local, which has one worker"
         )
-    from nvreg.config import load_experiment
+    from nvreg.experiment import load_experiment
 
     changes = [*(overrides or ()), *([f"sweep.trials={trials}"] if trials else ())]
     experiment = load_experiment(config, changes)
@@ -105,6 +105,6 @@ def _limited(experiment: "Experiment", methods: Sequence[str]) -> "Experiment":
     """Return the experiment with some of its methods."""
     tried = experiment.sweep.methods
     if unknown := [name for name in methods if name not in tried]:
-        raise UserError(f"expected --method among {', '.join(tried)}, received {', '.join(unknown)}")
+        raise UserError(f"expected --method among {', '.join(tried)}, got {', '.join(unknown)}")
     sweep = experiment.sweep.model_copy(update={"methods": {name: tried[name] for name in methods}})
     return experiment.model_copy(update={"sweep": sweep})

@@ -1,32 +1,27 @@
-"""The experiment file: its schema and its loading."""
+"""The sections that experiment and fine-tuning files share, and how any file is loaded."""
 
-from nvreg.config.loading import load_experiment
-from nvreg.config.schema import (
+from nvreg.config.loading import load_checked
+from nvreg.config.sections import (
+    Data,
     Evaluation,
-    Experiment,
     Generation,
-    MethodSpace,
-    PriorSource,
-    Racing,
-    Selection,
-    Sweep,
+    InDomain,
+    ModelSource,
+    OutOfDomain,
+    Reading,
+    Section,
+    Source,
 )
-from nvreg.config.sections import Data, InDomain, ModelSource, OutOfDomain, Reading, Source
 
 __all__ = [
     "Data",
     "Evaluation",
-    "Experiment",
     "Generation",
     "InDomain",
-    "MethodSpace",
     "ModelSource",
     "OutOfDomain",
-    "PriorSource",
-    "Racing",
     "Reading",
-    "Selection",
+    "Section",
     "Source",
-    "Sweep",
-    "load_experiment",
+    "load_checked",
 ]

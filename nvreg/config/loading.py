@@ -11,17 +11,17 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from nvreg.config.schema import Experiment
 from nvreg.config.sections import Section
 from nvreg.errors import UserError
 
 S = TypeVar("S", bound=Section)
 
 
-def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
-    """Read and check an experiment file.
+def load_checked(schema: type[S], path: Path | str, overrides: Sequence[str] = ()) -> S:
+    """Read a file and check it against a schema.
 
     Args:
+        schema: what the file must be.
         path: the YAML file. Input paths in it are relative to its directory and returned absolute.
         overrides: ``a.b=value`` each, set before checking: a dotted path of keys (and of positions in lists,
             from 0) and a YAML value.
@@ -29,11 +29,6 @@ def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Experime
     Raises:
         UserError: if the file cannot be read, or a key or value is not what the schema expects.
     """
-    return load_checked(Experiment, path, overrides)
-
-
-def load_checked(schema: type[S], path: Path | str, overrides: Sequence[str] = ()) -> S:
-    """Read a file and check it against any schema, as `load_experiment` does."""
     path = Path(path)
     document = _read(path)
     for override in overrides:
@@ -49,13 +44,11 @@ def _read(path: Path) -> dict[str, Any]:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise UserError(
-            f"{path}: expected an experiment file that can be read, received: {reason}"
-        ) from error
+        raise UserError(f"{path}: expected an experiment file that can be read, got: {reason}") from error
     except yaml.YAMLError as error:
-        raise UserError(f"{path}: expected YAML, received: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path}: expected YAML, got: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
-        raise UserError(f"{path}: expected keys and values of an experiment, received {_short(document)}")
+        raise UserError(f"{path}: expected keys and values of an experiment, got {_short(document)}")
     return document
 
 
@@ -63,7 +56,7 @@ def _set(document: dict[str, Any], override: str) -> None:
     dotted, separator, value = override.partition("=")
     *parents, last = dotted.split(".")
     if not separator or not all([*parents, last]):
-        raise UserError(f"--set: expected a.b=value, received {override!r}")
+        raise UserError(f"--set: expected a.b=value, got {override!r}")
     target: Any = document
     try:
         for key in parents:
@@ -72,7 +65,7 @@ def _set(document: dict[str, Any], override: str) -> None:
     except (AttributeError, IndexError, TypeError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
-            f"--set: expected keys of the experiment and a YAML value, received {override!r}: {reason}"
+            f"--set: expected keys of the experiment and a YAML value, got {override!r}: {reason}"
         ) from error
 
 
@@ -111,7 +104,7 @@ def _message(alternatives: Sequence[ErrorDetails]) -> str:
             return alternatives[0]["msg"].removeprefix("Value error, ")
         case _:
             expected = " or ".join(map(_expected, alternatives))
-            return f"expected {expected}, received {_short(alternatives[0]['input'])}"
+            return f"expected {expected}, got {_short(alternatives[0]['input'])}"
 
 
 def _expected(details: ErrorDetails) -> str:

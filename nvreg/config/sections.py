@@ -20,6 +20,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from nvreg.metrics import METRICS
+
 
 def _absolute(path: str, info: ValidationInfo) -> str:
     """Resolve a path against the directory of the file."""
@@ -106,7 +108,7 @@ class Source(Section):
         places = [self.files is not None, parallel, self.hub is not None]
         if sum(places) != 1 or (self.source_file is None) != (self.target_file is None):
             raise ValueError(
-                "expected files, source_file with target_file, or hub; received "
+                "expected files, source_file with target_file, or hub; got "
                 + (", ".join(sorted(self.model_fields_set)) or "nothing")
             )
         if self.hub is None and any((self.config, self.revision, self.split)):
@@ -163,7 +165,7 @@ class Data(Reading):
     def _names_differ(self) -> Self:
         names = [self.in_domain.name, *(domain.name for domain in self.out_of_domain)]
         if len(set(names)) < len(names):
-            raise ValueError(f"expected domains of different names, received {', '.join(names)}")
+            raise ValueError(f"expected domains of different names, got {', '.join(names)}")
         return self
 
 
@@ -176,7 +178,7 @@ class Seeded(Section):
     def _written_out(cls, given: dict[str, Any]) -> dict[str, Any]:
         if "seed" in given:
             if "seeds" in given:
-                raise ValueError("expected seed or seeds, received both")
+                raise ValueError("expected seed or seeds, got both")
             given["seeds"] = [given.pop("seed")]
         return given
 
@@ -184,5 +186,41 @@ class Seeded(Section):
     @classmethod
     def _seeds_differ(cls, seeds: list[int]) -> list[int]:
         if len(set(seeds)) < len(seeds):
-            raise ValueError(f"expected different seeds, received {seeds}")
+            raise ValueError(f"expected different seeds, got {seeds}")
         return seeds
+
+
+class Generation(Section):
+    """Decoding of predictions: ``max_new_tokens`` in target tokens."""
+
+    num_beams: PositiveInt = 4
+    max_new_tokens: PositiveInt = 128
+
+
+class Evaluation(Section):
+    """What is measured.
+
+    ``batch_tokens`` bounds the padded tokens of a batch. ``window`` and ``stride``, in tokens, are language
+    modelling's: each window is scored where the one before it has not been, by default the model's positions
+    and half a window.
+    """
+
+    metrics: Annotated[list[str], Field(min_length=1)]
+    batch_tokens: PositiveInt | Literal["auto"] = "auto"
+    generation: Generation = Generation()
+    window: PositiveInt | None = None
+    stride: PositiveInt | None = None
+
+    @field_validator("metrics")
+    @classmethod
+    def _known(cls, metrics: list[str]) -> list[str]:
+        for name in metrics:
+            if name not in METRICS:
+                raise ValueError(f"expected some of {', '.join(METRICS)}, got {name!r}")
+        return metrics
+
+    @model_validator(mode="after")
+    def _stride_within_window(self) -> Self:
+        if self.stride and self.window and self.stride > self.window:
+            raise ValueError(f"stride: expected at most the window of {self.window}, got {self.stride}")
+        return self

@@ -34,7 +34,7 @@ def build_demo(
     """
     for task in tasks or recipes:
         if task not in recipes:
-            raise UserError(f"--task: expected one of {', '.join(recipes)}, received {task!r}")
+            raise UserError(f"--task: expected one of {', '.join(recipes)}, got {task!r}")
     for task in tasks or recipes:
         recipe = recipes[task]
         made, stamp = directory / task, recipe.digest(task, seed)

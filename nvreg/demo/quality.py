@@ -12,8 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from nvreg.config import Evaluation, Generation, Reading
 from nvreg.data import Examples
 from nvreg.demo.records import Record
+from nvreg.metrics import METRICS, score, text_statistics
 from nvreg.tasks import make_task
-from nvreg.tasks.metrics import METRICS, score, text_statistics
 
 MEASURES = {
     "translation": "bleu",

@@ -90,7 +90,7 @@ class _Meter:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         if not isinstance(self.sums, Tensor) or not self.queries:
-            raise UserError(f"expected at least one token that {self.site.name!r} reads, received none")
+            raise UserError(f"expected at least one token that {self.site.name!r} reads, got none")
         for head, values in enumerate((self.sums / self.queries).tolist()):
             for quantity, value in zip(QUANTITIES, values, strict=True):
                 yield {

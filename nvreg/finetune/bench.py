@@ -9,14 +9,14 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from nvreg.config import Evaluation, Generation, Source
-from nvreg.config.finetuning import FineTuning
 from nvreg.data import load_examples
 from nvreg.environment import environment
 from nvreg.errors import UserError
 from nvreg.finetune.loading import classes_of, load_trainable
 from nvreg.finetune.precision import Precision, choose_precision
 from nvreg.finetune.registry import attach
-from nvreg.models.identity import identify
+from nvreg.finetune.schema import FineTuning
+from nvreg.identity import identify
 from nvreg.models.loading import load_tokenizer
 from nvreg.tasks import Encoded, Task, encode, make_task
 from nvreg.tasks.limits import token_limit
@@ -107,7 +107,7 @@ def open_bench(finetuning: FineTuning) -> Bench:
     splits = {"train": load(domain.train, "train"), "validation": load(domain.validation, "validation")}
     if "labels" not in task.batch(splits["train"].encoded, [0]):
         raise UserError(
-            f"expected a decoder for task {finetuning.task}, received a masked language model "
+            f"expected a decoder for task {finetuning.task}, got a masked language model "
             f"({model.config.model_type})"
         )
     subject = {

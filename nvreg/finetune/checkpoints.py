@@ -10,8 +10,8 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
-from nvreg.config.finetuning import EarlyStopping
 from nvreg.finetune.history import History
+from nvreg.finetune.schema import EarlyStopping
 
 _PREFIX = "checkpoint-"
 

@@ -209,7 +209,7 @@ def _place(body: nn.Module, name: str) -> tuple[Any, str]:
     if isinstance(value, nn.Dropout):
         return value, "p"
     if not isinstance(value, int | float):
-        raise UserError(f"expected a dropout site of this model, received {name!r}")
+        raise UserError(f"expected a dropout site of this model, got {name!r}")
     return module, leaf
 
 

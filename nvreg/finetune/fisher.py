@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from nvreg.errors import UserError
 from nvreg.files import write_text
 from nvreg.finetune.dropout import DropoutSite, dropout_sites
-from nvreg.models.identity import ModelIdentity, identify
+from nvreg.identity import ModelIdentity, identify
 
 FORMAT = "nvreg-fisher-1"
 SAVE_PERIOD = 30.0
@@ -56,7 +56,7 @@ class Fisher:
         """
         if not self.model.matches(actual := identify(model)):
             raise UserError(
-                f"expected Fisher scores of this model ({actual}), received those of {self.model}; "
+                f"expected Fisher scores of this model ({actual}), got those of {self.model}; "
                 "estimate this model's with `nvreg fisher`"
             )
 
@@ -77,12 +77,12 @@ class Fisher:
             document = json.loads(path.read_text(encoding="utf-8"))
             found = document["format"]
             if found != FORMAT:
-                raise UserError(f"expected Fisher scores of format {FORMAT}, received {found} in {path}")
+                raise UserError(f"expected Fisher scores of format {FORMAT}, got {found} in {path}")
             model = ModelIdentity(**document["model"])
             return cls(document["loss"], document["sequences"], model, document["data"], document["sites"])
         except OSError as error:
             raise UserError(
-                f"expected Fisher scores written by `nvreg fisher`, received {path} ({error.strerror})"
+                f"expected Fisher scores written by `nvreg fisher`, got {path} ({error.strerror})"
             ) from error
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
@@ -120,7 +120,7 @@ def estimate_fisher(
     identity = identify(model)
     first = next(iter(sequences(0)), None) if examples else None
     if first is None:
-        raise UserError("expected text with at least one sequence of tokens, received none")
+        raise UserError("expected text with at least one sequence of tokens, got none")
     sites = dropout_sites(model, first)
     sums = _Sums(sorted({tensor for site in sites for tensor in site.tensors}))
     key = {"format": FORMAT, "loss": loss, "model": asdict(identity), "data": data, "examples": examples}

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from math import isnan
 from typing import Any
 
-from nvreg.config.finetuning import EarlyStopping, Training
-from nvreg.tasks.metrics import METRICS
+from nvreg.finetune.schema import EarlyStopping, Training
+from nvreg.metrics import METRICS
 
 _PREFIX = "eval_"
 

@@ -29,7 +29,7 @@ def load_trainable(
     """
     if source.device not in ("auto", "cpu", "cuda"):
         raise UserError(
-            f"model.device: expected auto, cpu or cuda, received {source.device}; the environment variable "
+            f"model.device: expected auto, cpu or cuda, got {source.device}; the environment variable "
             "CUDA_VISIBLE_DEVICES chooses a GPU for training"
         )
     model = load_model(

@@ -33,7 +33,7 @@ class GuidedDropoutOptions(Options):
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if self.p_min > self.p_max:
-            raise ValueError(f"p_min: expected at most p_max, received {self.p_min} and {self.p_max}")
+            raise ValueError(f"p_min: expected at most p_max, got {self.p_min} and {self.p_max}")
         return self
 
 

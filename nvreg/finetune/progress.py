@@ -9,7 +9,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from nvreg.finetune.history import scores_of
-from nvreg.sweep.progress import Progress
+from nvreg.progress import Progress
 
 
 class Report(TrainerCallback):

@@ -53,7 +53,7 @@ def check_method(name: str) -> None:
     if name in METHODS:
         return
     why = f", which is not offered: {REFUSED[name]}" if name in REFUSED else ""
-    raise UserError(f"method: expected one of {', '.join(METHODS)}, received {name!r}{why}")
+    raise UserError(f"method: expected one of {', '.join(METHODS)}, got {name!r}{why}")
 
 
 def attach(method: str, model: PreTrainedModel, options: Options, seed: int) -> Regulariser[Any]:

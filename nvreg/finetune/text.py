@@ -16,8 +16,8 @@ from nvreg.errors import UserError
 from nvreg.finetune.fisher import Fisher, estimate_fisher
 from nvreg.models.loading import is_decoder_only, load_model, load_tokenizer
 from nvreg.models.tokens import IGNORED
-from nvreg.sweep.progress import Progress
-from nvreg.sweep.store import digest
+from nvreg.progress import Progress
+from nvreg.results import digest
 from nvreg.tasks import Task, make_task
 
 MASKED = 0.15

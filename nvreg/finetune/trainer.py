@@ -12,10 +12,10 @@ import torch
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from nvreg.config.finetuning import Training
 from nvreg.finetune.bench import Bench
 from nvreg.finetune.regularisers.regulariser import Regulariser
-from nvreg.tasks.metrics import score
+from nvreg.finetune.schema import Training
+from nvreg.metrics import score
 
 STATE = "regulariser.pt"
 """In a checkpoint: the method's state."""

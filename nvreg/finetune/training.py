@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from nvreg.config.finetuning import Training
 from nvreg.files import write_text
 from nvreg.finetune.bench import Bench
 from nvreg.finetune.checkpoints import Checkpoints
 from nvreg.finetune.history import History, scores_of
 from nvreg.finetune.progress import Report
 from nvreg.finetune.registry import attach
+from nvreg.finetune.schema import Training
 from nvreg.finetune.trainer import TaskTrainer
-from nvreg.sweep.progress import Progress
+from nvreg.progress import Progress
 
 MANIFEST = "training.json"
 """In a finished directory, written last."""

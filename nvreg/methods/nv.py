@@ -70,7 +70,7 @@ class NV(Method):
         return record.strength
 
     def _calibrated(self, model: PreTrainedModel, setting: NVSetting) -> Settings:
-        from nvreg.calibration import calibrate
+        from nvreg.estimation.calibration import calibrate
 
         return calibrate(model, self._prior, self._sample, **setting.to_dict())
 

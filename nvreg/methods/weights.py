@@ -169,13 +169,13 @@ class WiseFT(_Weights):
     @cached_property
     def fingerprint(self) -> str:
         """The method with what is in the pretrained checkpoint."""
-        from nvreg.models.identity import identify
+        from nvreg.identity import identify
         from nvreg.models.loading import load_model
 
         return f"{self.name} {identify(load_model(self._path, device='cpu'))}"
 
     def _views(self, model: PreTrainedModel) -> list[Tensor]:
-        from nvreg.models.identity import HEADS
+        from nvreg.identity import HEADS
         from nvreg.models.loading import load_model
 
         pretrained = load_model(self._path, device=str(model.device)).base_model.state_dict()
@@ -185,11 +185,11 @@ class WiseFT(_Weights):
             if not name.startswith(HEADS)
         }
         for name, view in views.items():
-            received = tuple(pretrained[name].shape) if name in pretrained else "none"
-            if received != tuple(view.shape):
+            got = tuple(pretrained[name].shape) if name in pretrained else "none"
+            if got != tuple(view.shape):
                 raise UserError(
                     f"pretrained: expected the checkpoint that the model was fine-tuned from, with {name} of "
-                    f"shape {tuple(view.shape)}, received {received} in {self._path}"
+                    f"shape {tuple(view.shape)}, got {got} in {self._path}"
                 )
         self._pretrained = [pretrained[name] for name in views]
         return list(views.values())

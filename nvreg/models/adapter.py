@@ -121,7 +121,7 @@ def affine_map(linear: Any, width: int) -> tuple[Tensor, Tensor]:
     if is_plain(linear):
         if linear.weight.is_meta:
             raise UserError(
-                "expected attention weights in memory, received some on the meta device, as accelerate "
+                "expected attention weights in memory, got some on the meta device, as accelerate "
                 "offloads them; load the model with a device_map that keeps attention on devices"
             )
         wide = torch.promote_types(linear.weight.dtype, torch.float32)

@@ -63,13 +63,13 @@ def _check(stored: Any, key: Tensor, *, has_bias: bool) -> None:
     if has_bias and hasattr(stored, "_quantize"):
         raise UserError(
             "expected a cache that keeps keys bit for bit, which tau_sigma > 0 and tau_mu < 1 need, "
-            f"received a {type(stored).__name__}; take another cache, or tau_sigma=0 and tau_mu=1"
+            f"got a {type(stored).__name__}; take another cache, or tau_sigma=0 and tau_mu=1"
         )
     held = stored.keys
     if held is not None and held.ndim == 4 and held.shape[-1] != key.shape[-1]:
         raise UserError(
             f"expected a cache filled under the present settings, with {key.shape[-1]} channels a key, "
-            f"received one with {held.shape[-1]}; start from an empty cache, or, where a prefix is given "
+            f"got one with {held.shape[-1]}; start from an empty cache, or, where a prefix is given "
             "(prefix tuning), set tau_sigma=0 and tau_mu=1"
         )
 

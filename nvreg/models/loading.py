@@ -18,7 +18,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from nvreg.errors import UserError
-from nvreg.models.identity import body_parameters
+from nvreg.identity import body_parameters
 from nvreg.models.registry import adapters_by_class
 
 _AUTO_CLASSES: Mapping[str, str] = {

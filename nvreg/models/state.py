@@ -250,7 +250,7 @@ class NVForward(nn.Module):
             )
         if kwargs.get("cache") is not None:
             raise UserError(
-                "expected a cache that hands back its keys, received the paged one of continuous batching; "
+                "expected a cache that hands back its keys, got the paged one of continuous batching; "
                 "call model.generate"
             )
         if not (state.is_settled and torch.compiler.is_compiling()):

@@ -40,7 +40,7 @@ def attention_weights(model: PreTrainedModel) -> dict[Site, AttentionWeights]:
         linears = [getattr(module, name) for name in adapter.key_value_modules]
         if not all(map(is_plain, [*linears, output])):
             raise UserError(
-                f"{site.name}: expected plain weights to change, received quantised ones or adapters; "
+                f"{site.name}: expected plain weights to change, got quantised ones or adapters; "
                 "merge adapters with merge_and_unload(), load the model unquantised"
             )
         key, value = _key_value(adapter, module, linears)

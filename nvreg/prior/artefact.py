@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from nvreg.attention.moments import Moments
 from nvreg.errors import UserError
 from nvreg.files import write_bytes
-from nvreg.models.identity import ModelIdentity, identify
+from nvreg.identity import ModelIdentity, identify
 from nvreg.models.registry import sites
 
 FORMAT = "nvreg-prior-1"

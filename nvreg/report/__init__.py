@@ -10,7 +10,7 @@ from nvreg.files import write_bytes, write_text
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from nvreg.report.document import Blocks
+    from nvreg.document import Blocks
     from nvreg.report.reading import Run
     from nvreg.report.tables import Selections
 
@@ -35,7 +35,7 @@ def analyse(directory: Path, protocols: Sequence[str] = ()) -> Analysis:
         UserError: if the directory is not a run's, the pretrained model is not yet measured, or a protocol is
             unknown.
     """
-    from nvreg.config.schema import Protocol
+    from nvreg.experiment import Protocol
     from nvreg.report.matching import match
     from nvreg.report.reading import read_run
     from nvreg.report.selection import select
@@ -70,8 +70,8 @@ def write_report(
     Raises:
         UserError: if a format, method or seed is unknown, or the examples cannot be read.
     """
+    from nvreg.document import html
     from nvreg.report.choice import find_arm
-    from nvreg.report.document import html
     from nvreg.report.examples import examples_section
     from nvreg.report.figures import changes_figure, png, svg
     from nvreg.report.page import run_page
@@ -164,7 +164,7 @@ def _write(
     formats: Sequence[str],
 ) -> str:
     """Write a page and the frames it shows, as far as the formats ask for them, and return it as markdown."""
-    from nvreg.report.document import html, latex, markdown
+    from nvreg.document import html, latex, markdown
 
     page = markdown(blocks)
     if folder is None:
@@ -185,4 +185,4 @@ def _write(
 def _check(what: str, given: Sequence[str], known: Sequence[str]) -> None:
     unknown = [name for name in given if name not in known]
     if unknown:
-        raise UserError(f"expected {what} among {', '.join(known)}, received {', '.join(unknown)}")
+        raise UserError(f"expected {what} among {', '.join(known)}, got {', '.join(unknown)}")

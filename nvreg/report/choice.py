@@ -7,7 +7,7 @@ from nvreg.errors import UserError
 from nvreg.report.protocols import ORACLE, PER_DOMAIN, SINGLE
 from nvreg.report.reading import Arm, Run, read_run
 from nvreg.report.selection import chosen
-from nvreg.sweep.store import Trial
+from nvreg.results import Trial
 
 
 class Choice(NamedTuple):
@@ -40,19 +40,19 @@ def choose_trial(
             does not apply to the domain.
     """
     if protocol not in (known := (*SINGLE, *PER_DOMAIN, ORACLE)):
-        raise UserError(f"expected --protocol among {', '.join(known)}, received {protocol}")
+        raise UserError(f"expected --protocol among {', '.join(known)}, got {protocol}")
     run = read_run(directory)
     arm = find_arm(run, method, seed)
     if domain not in (None, *run.domains):
-        raise UserError(f"expected --domain among {', '.join(run.domains)}, received {domain}")
+        raise UserError(f"expected --domain among {', '.join(run.domains)}, got {domain}")
     if protocol not in SINGLE and domain not in run.out_of_domain:
         raise UserError(
-            f"expected --domain with {protocol}, one of {', '.join(run.out_of_domain)}, received {domain}"
+            f"expected --domain with {protocol}, one of {', '.join(run.out_of_domain)}, got {domain}"
         )
     numbers = chosen(run, arm, protocol)[domain or run.in_domain]
     if not numbers:
         raise UserError(
-            f"expected a protocol that applies to {domain}, received {protocol}, "
+            f"expected a protocol that applies to {domain}, got {protocol}, "
             "which has no validation set to choose on; choose another"
         )
     return Choice(run, arm, run.trials[numbers[0]])
@@ -69,7 +69,7 @@ def find_arm(run: Run, method: str | None, seed: int | None, *, first: bool = Fa
         known = dict.fromkeys(getattr(arm, field) for arm in arms)
         if wanted not in known and (wanted is not None or (len(known) > 1 and not first)):
             raise UserError(
-                f"expected {option} among those of the run, {', '.join(map(str, known))}, received {wanted}"
+                f"expected {option} among those of the run, {', '.join(map(str, known))}, got {wanted}"
             )
         arms = [arm for arm in arms if wanted in (None, getattr(arm, field))]
     return arms[0]

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pandas import DataFrame
 
+from nvreg.document import Blocks, Table
 from nvreg.report import Analysis
 from nvreg.report.common import common_domains, common_metrics, scored_alike
-from nvreg.report.document import Blocks, Table
 from nvreg.report.page import SELECTION, intervals, metric_section, rivals_section
 from nvreg.report.rivals import home_of, rivals_table
 from nvreg.report.tables import contrasts_table, method_rows

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from pandas import DataFrame
 
+from nvreg.document import Blocks, Table
 from nvreg.errors import UserError
 from nvreg.report import Analysis
 from nvreg.report.common import common_domains, common_metrics, scored_alike
-from nvreg.report.document import Blocks, Table
 from nvreg.report.page import SELECTION, SELECTION_AND_METHOD, intervals, metric_section
 from nvreg.report.reading import Run
 from nvreg.report.selection import pretrained
@@ -31,13 +31,13 @@ def compare(first: Analysis, second: Analysis) -> tuple[Blocks, dict[str, DataFr
     for what, common in {"a domain": domains, "a metric of one signature": metrics}.items():
         if not common:
             raise UserError(
-                f"expected runs that have {what} in common, received {_named(runs)}; "
+                f"expected runs that have {what} in common, got {_named(runs)}; "
                 "sweep one of them again as the other"
             )
     for domain in domains:
         if not scored_alike(runs, domain):
             raise UserError(
-                f"expected the same examples of {domain} in both runs, received others in each of "
+                f"expected the same examples of {domain} in both runs, got others in each of "
                 f"{_named(runs)}; sweep one of them again on the data of the other"
             )
     table = contrasts_table(metrics, domains, list(_rows(first, second))).drop(columns=["trial", "setting"])

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nvreg.metrics import METRICS
 from nvreg.report.selection import Pick
 from nvreg.report.significance import paired_p_value
 from nvreg.report.statistics import Array, interval
-from nvreg.tasks.metrics import METRICS
 
 NAN = float("nan")
 

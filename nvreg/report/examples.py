@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 from pandas import DataFrame
 
+from nvreg.document import Table
 from nvreg.errors import UserError
-from nvreg.report.document import Table
+from nvreg.metrics import METRICS
 from nvreg.report.protocols import PRETRAINED
 from nvreg.report.reading import Run
 from nvreg.report.selection import Pick, Selection
-from nvreg.tasks.metrics import METRICS
 
 WIDTH = 240
 """Characters of a text that a cell shows at most."""
@@ -54,7 +54,7 @@ def _metric(run: Run) -> str:
         if METRICS[name].of_examples is not None:
             return name
     raise UserError(
-        f"--examples: expected a metric that scores single examples, received {', '.join(run.metrics)}"
+        f"--examples: expected a metric that scores single examples, got {', '.join(run.metrics)}"
     )
 
 
@@ -110,7 +110,7 @@ def _records(run: Run, domain: str) -> Sequence[Mapping[str, str]]:
     examples = load_examples(sources[domain], data.columns, run.manifest["columns"])
     if examples.fingerprint != run.manifest["data"][domain]["test"]["fingerprint"]:
         raise UserError(
-            f"--examples: expected the texts of {domain} that the run scored, received others; "
+            f"--examples: expected the texts of {domain} that the run scored, got others; "
             "put back the file that the sweep read, or sweep again"
         )
     return examples.records

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pandas as pd
 
+from nvreg.metrics import METRICS
 from nvreg.report.page import DIRECTIONS
 from nvreg.report.protocols import ORACLE, PRETRAINED
 from nvreg.report.reading import Run
 from nvreg.report.selection import Selection
 from nvreg.report.tables import Selections
-from nvreg.tasks.metrics import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 from pandas import DataFrame
 
+from nvreg.metrics import METRICS
 from nvreg.report.figures import STYLES
 from nvreg.report.page import DIRECTIONS
 from nvreg.report.protocols import ORACLE
-from nvreg.tasks.metrics import METRICS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,16 +9,16 @@ from typing import Any
 import pandas as pd
 from pandas import DataFrame
 
+from nvreg.document import Table
 from nvreg.methods import METHODS
+from nvreg.metrics import METRICS
 from nvreg.report import statistics
-from nvreg.report.document import Table
 from nvreg.report.findings import findings
 from nvreg.report.matching import MATCHED, NO_MATCH
 from nvreg.report.protocols import ORACLE, PRETRAINED
 from nvreg.report.reading import Run
 from nvreg.report.significance import name_of_test
-from nvreg.sweep.store import Trial
-from nvreg.tasks.metrics import METRICS
+from nvreg.results import Trial
 
 DIRECTIONS = {True: "higher is better", False: "lower is better", None: "neither direction is better"}
 SELECTION = {"protocol": "selection"}

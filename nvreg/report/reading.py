@@ -13,12 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas import DataFrame
 
-from nvreg.config import Experiment, load_experiment
 from nvreg.errors import UserError
+from nvreg.experiment import Experiment, load_experiment
+from nvreg.metrics import METRICS
 from nvreg.report.protocols import PRETRAINED
 from nvreg.report.statistics import Array, resample_counts
-from nvreg.sweep.store import Trial, read_trials
-from nvreg.tasks.metrics import METRICS
+from nvreg.results import Trial, read_trials
 
 MANIFEST = frozenset({"context", "data", "metrics", "model", "nvreg"})
 """What every manifest of a sweep has."""
@@ -145,7 +145,7 @@ class Run:
         except (OSError, ValueError) as error:
             raise UserError(
                 f"expected the examples of trial {number} in {path}"
-                f"{f' with {columns}' if columns else ''}, received {type(error).__name__}; "
+                f"{f' with {columns}' if columns else ''}, got {type(error).__name__}; "
                 "remove the trial's line from trials.jsonl and sweep again"
             ) from error
 
@@ -167,7 +167,7 @@ def read_run(directory: Path) -> Run:
     for name in ("manifest.json", "experiment.yaml", "trials.jsonl"):
         if not (directory / name).is_file():
             raise UserError(
-                f"expected a directory written by nvreg sweep, received {directory} without {name}; "
+                f"expected a directory written by nvreg sweep, got {directory} without {name}; "
                 "run the sweep first"
             )
     experiment = load_experiment(directory / "experiment.yaml")
@@ -180,7 +180,7 @@ def read_run(directory: Path) -> Run:
     completed = {trial.number: trial for trial in latest.values() if trial.status == "completed"}
     if PRETRAINED not in completed:
         raise UserError(
-            f"expected the pretrained model among the completed trials of {directory}, received "
+            f"expected the pretrained model among the completed trials of {directory}, got "
             f"{len(completed)} completed without it; run the sweep again to continue it"
         )
     return Run(
@@ -195,7 +195,7 @@ def _manifest(directory: Path) -> Mapping[str, Any]:
         manifest = None
     if not isinstance(manifest, dict) or not manifest.keys() >= MANIFEST:
         raise UserError(
-            f"expected a directory written by nvreg sweep, received {directory} with a broken manifest.json "
+            f"expected a directory written by nvreg sweep, got {directory} with a broken manifest.json "
             "or one of something else; put the sweep's back, or sweep into another directory"
         )
     return manifest

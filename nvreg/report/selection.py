@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nvreg.metrics import METRICS
 from nvreg.report.protocols import ORACLE, PRETRAINED, Validation, choose, oracle
 from nvreg.report.reading import Arm, Run
 from nvreg.report.statistics import RESAMPLES, Array, standard_error
-from nvreg.tasks.metrics import METRICS
 
 Numbers = NDArray[np.intp]
 

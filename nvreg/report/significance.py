@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import wilcoxon
 
+from nvreg.metrics import Metric
 from nvreg.report.statistics import RESAMPLES, Array, generator, without_last_bits
-from nvreg.tasks.metrics import Metric
 
 MEANS = frozenset(
     {

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
-from nvreg.config import Experiment, Sweep
 from nvreg.data import Examples
+from nvreg.experiment import Experiment, Sweep
+from nvreg.progress import Progress
 from nvreg.sweep.manifest import check_directory
 from nvreg.sweep.priors import calibration_sample, prior_of
-from nvreg.sweep.progress import Progress
 from nvreg.sweep.search import any_setting, planned
 from nvreg.sweep.workbench import Workbench, open_workbench
 from nvreg.sweep.worker import made_methods

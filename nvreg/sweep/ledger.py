@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
-from nvreg.config import Experiment
+from nvreg.experiment import Experiment
 from nvreg.methods import METHODS
+from nvreg.metrics import METRICS
 from nvreg.parameters import Setting
+from nvreg.results import PRETRAINED, Trial, TrialStore, trial_key
 from nvreg.sweep.racing import ExampleScores
 from nvreg.sweep.search import Search
-from nvreg.sweep.store import PRETRAINED, Trial, TrialStore, trial_key
 from nvreg.sweep.worker import example_scores
-from nvreg.tasks.metrics import METRICS
 
 
 class Ledger:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 from nvreg.directory import check_output
 from nvreg.environment import environment
-from nvreg.models.identity import options_of
+from nvreg.identity import options_of
+from nvreg.results import digest
 from nvreg.sweep.priors import calibrates
 from nvreg.sweep.search import planned
-from nvreg.sweep.store import digest
 from nvreg.sweep.worker import made_methods
 from nvreg.tasks import SCORING_VERSION
 from nvreg.tasks.sampling import CALIBRATION_EXAMPLES, CALIBRATION_TOKENS

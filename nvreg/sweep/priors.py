@@ -8,13 +8,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from nvreg.config import Experiment
 from nvreg.errors import UserError
-from nvreg.models.identity import identify, options_of
+from nvreg.estimation.estimate import estimate_prior
+from nvreg.experiment import Experiment
+from nvreg.identity import identify, options_of
 from nvreg.prior.artefact import Prior
-from nvreg.prior.estimate import estimate_prior
-from nvreg.sweep.progress import Progress
-from nvreg.sweep.store import digest
+from nvreg.progress import Progress
+from nvreg.results import digest
 from nvreg.sweep.workbench import Workbench
 from nvreg.tasks import encode
 from nvreg.tasks.sampling import random_batches

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from nvreg.config import Experiment
 from nvreg.errors import UserError
+from nvreg.experiment import Experiment
 from nvreg.sweep.workbench import open_workbench
 from nvreg.sweep.worker import Job, Measured, Worker
 
@@ -93,7 +93,7 @@ class RayExecutor:
         if not self.capacity or self.capacity * resources.cpus_per_worker > cpus:
             self.close()
             raise UserError(
-                f"expected at most the {cpus} CPUs that Ray has, received {self.capacity or 1} workers of "
+                f"expected at most the {cpus} CPUs that Ray has, got {self.capacity or 1} workers of "
                 f"{resources.cpus_per_worker}; give fewer --workers or --cpus-per-worker"
             )
         share = {"num_cpus": resources.cpus_per_worker, "num_gpus": 1 if gpus >= self.capacity else 0}
@@ -146,7 +146,7 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=SECONDS_TO_REACH).close()
     except OSError as error:
         raise UserError(
-            f"--ray-address: expected a running Ray cluster, received {address} ({error}); "
+            f"--ray-address: expected a running Ray cluster, got {address} ({error}); "
             "start one with ray start --head, or leave the option out"
         ) from error
 

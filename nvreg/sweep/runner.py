@@ -11,18 +11,18 @@ from typing import Any, NamedTuple
 import yaml
 from torch import Tensor
 
-from nvreg.config import Experiment
+from nvreg.experiment import Experiment
 from nvreg.files import write_text
 from nvreg.methods import METHODS
 from nvreg.prior.artefact import Prior
+from nvreg.progress import Progress
+from nvreg.results import PRETRAINED, Trial, TrialStore, exclusive
 from nvreg.sweep.executors import Executor, Local
 from nvreg.sweep.ledger import Ledger
 from nvreg.sweep.manifest import check_directory, manifest_of
 from nvreg.sweep.priors import calibration_sample, prior_of
-from nvreg.sweep.progress import Progress
 from nvreg.sweep.ray_executor import RayExecutor, Resources
 from nvreg.sweep.search import Search, searches
-from nvreg.sweep.store import PRETRAINED, Trial, TrialStore, exclusive
 from nvreg.sweep.workbench import Workbench, open_workbench
 from nvreg.sweep.worker import Job, Measured, Worker
 

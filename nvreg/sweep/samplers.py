@@ -8,7 +8,7 @@ from itertools import count
 import numpy as np
 
 from nvreg.parameters import Setting
-from nvreg.sweep.space import Space, draw, product
+from nvreg.space import Space, draw, product
 
 Layers = Mapping[str, int]
 """Number of layers by role of a model."""

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
-from nvreg.config import Experiment, Sweep
 from nvreg.errors import UserError
+from nvreg.experiment import Experiment, Sweep
 from nvreg.methods import METHODS
 from nvreg.parameters import Setting
+from nvreg.results import PRETRAINED
+from nvreg.space import Range, check_space, parse_space, product
 from nvreg.sweep.samplers import LISTED, Layers
-from nvreg.sweep.space import Range, check_space, parse_space, product
-from nvreg.sweep.store import PRETRAINED
 from nvreg.sweep.tpe import TPE, Scores
 
 

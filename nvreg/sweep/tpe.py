@@ -13,8 +13,8 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 
 from nvreg.parameters import ROLES, Setting, Value
+from nvreg.space import Choices, Dimension, Range, Space, setting_values
 from nvreg.sweep.samplers import Layers, random
-from nvreg.sweep.space import Choices, Dimension, Range, Space, setting_values
 
 WORST = -1e6
 """What a score that is not finite counts as: Optuna takes finite numbers."""

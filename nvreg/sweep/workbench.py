@@ -8,10 +8,11 @@ from functools import cached_property
 
 from transformers import PreTrainedModel
 
-from nvreg.config import Experiment, InDomain, OutOfDomain, Source
+from nvreg.config import InDomain, OutOfDomain, Source
 from nvreg.data import Examples, load_examples
 from nvreg.errors import UserError
-from nvreg.models.identity import fingerprint
+from nvreg.experiment import Experiment
+from nvreg.identity import fingerprint
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.models.registry import layers_by_role
 from nvreg.sweep.search import planned
@@ -66,7 +67,7 @@ class Workbench:
         """
         source = self.experiment.data.in_domain.train
         if source is None:
-            raise UserError("expected data.in_domain.train, received none")
+            raise UserError("expected data.in_domain.train, got none")
         return load_examples(source, self.experiment.data.columns, self.task.required)
 
     @property

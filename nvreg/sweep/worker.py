@@ -14,21 +14,21 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nvreg.config import Experiment
 from nvreg.diagnostics import Record, Share, recording
-from nvreg.diagnostics.change import attention_change
+from nvreg.experiment import Experiment
 from nvreg.memory import over_rows
 from nvreg.methods import METHODS, Method
+from nvreg.methods.change import attention_change
+from nvreg.metrics import METRICS, Array, Metric, score, with_overlap
 from nvreg.models.state import Site
 from nvreg.models.teacher_forcing import run_body
 from nvreg.parameters import Setting
 from nvreg.prior.artefact import Prior
+from nvreg.results import PRETRAINED, Metrics
 from nvreg.sweep.racing import ExampleScores, is_clearly_worse
 from nvreg.sweep.search import encoder_key
-from nvreg.sweep.store import PRETRAINED, Metrics
 from nvreg.sweep.workbench import Workbench
 from nvreg.tasks.encoder_states import EncoderStates
-from nvreg.tasks.metrics import METRICS, Array, Metric, score, with_overlap
 from nvreg.tasks.sampling import random_batches
 
 ENCODER_BYTES = 2 * 10**9

@@ -41,7 +41,7 @@ def make_task(
         UserError: if there is no such task, or it cannot do what the sections ask of it with this model.
     """
     if name not in _TASKS:
-        raise UserError(f"task: expected one of {', '.join(_TASKS)}, received {name!r}")
+        raise UserError(f"task: expected one of {', '.join(_TASKS)}, got {name!r}")
     module, attribute = _TASKS[name]
     task: Task[Any] = getattr(import_module(module), attribute)(tokenizer, model_config, data, evaluation)
     return task

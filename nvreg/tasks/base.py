@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
 from nvreg.data import batches
 from nvreg.errors import UserError
-from nvreg.tasks.metrics import METRICS, check_metrics, signature
+from nvreg.metrics import METRICS, check_metrics, signature
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -118,7 +118,7 @@ class Task(ABC, Generic[E]):
 
         Returns:
             A row an example, in their order: "id", its number from 0; a list of statistics for each group of
-            `nvreg.tasks.metrics` that the evaluation needs, but "overlap"; "prediction" where there is one.
+            `nvreg.metrics` that the evaluation needs, but "overlap"; "prediction" where there is one.
         """
 
     def _mixed(self, lengths: Sequence[int]) -> list[list[int]]:

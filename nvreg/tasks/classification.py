@@ -13,12 +13,12 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from nvreg.data import Examples, model_inputs, pad
 from nvreg.errors import UserError
+from nvreg.metrics import choice_statistics
 from nvreg.models.loading import is_decoder_only
 from nvreg.tasks.base import Task
 from nvreg.tasks.encoder_states import EncoderStates
 from nvreg.tasks.labels import number_of
 from nvreg.tasks.limits import check_length, token_limit, tokenise
-from nvreg.tasks.metrics import choice_statistics
 
 if TYPE_CHECKING:
     from nvreg.config import Evaluation, Reading
@@ -69,7 +69,7 @@ class Classification(Task[EncodedTexts]):
         self._renamed = data.labels
         if len(self._classes) < 2 or model_config.problem_type == "multi_label_classification":
             raise UserError(
-                f"expected a model that chooses one of several classes, received one of {len(self._classes)} "
+                f"expected a model that chooses one of several classes, got one of {len(self._classes)} "
                 f"with problem type {model_config.problem_type}"
             )
         if model_config.pad_token_id is None and is_decoder_only(model_config):

@@ -60,11 +60,11 @@ def batches_of_file(
         if tokens is not None:
             return random_batches(task, examples, tokens)
         return list(task.teacher_forced(task.encode(examples)))
-    received = target_column or reading.source_prefix or reading.source_language or reading.target_language
-    if received:
+    got = target_column or reading.source_prefix or reading.source_language or reading.target_language
+    if got:
         raise UserError(
             f"expected --column alone with {model.config.model_type}, which reads one text, "
-            f"received a target, prefix or language: {received}"
+            f"got a target, prefix or language: {got}"
         )
     texts = [record["text"] for record in load_examples(source, {"text": column}, ["text"]).records]
     sequences = [ids for ids in _tokenise(model, tokenizer, texts) if ids]

@@ -34,7 +34,7 @@ def number_of(
             return number
         if name in names and names.index(name) != number:
             raise UserError(
-                f"record {record}: expected the number or the text of a choice, received {name!r}, which is "
+                f"record {record}: expected the number or the text of a choice, got {name!r}, which is "
                 "the number of one and the text of another; write a number without quotes, or say under "
                 "data.labels which one it is"
             )
@@ -47,5 +47,5 @@ def number_of(
         return number
     raise UserError(
         f"record {record}: expected the label {', '.join(names)} or a number of 0 to {len(names) - 1}, "
-        f"received {name}; say under data.labels which one it is"
+        f"got {name}; say under data.labels which one it is"
     )

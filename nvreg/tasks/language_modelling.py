@@ -136,11 +136,11 @@ class LanguageModelling(Task[EncodedTexts]):
 def _reader(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, window: int, stride: int) -> Reader:
     frame = frame_of(tokenizer)
     if stride > window:
-        raise UserError(f"evaluation.stride: expected at most the window of {window}, received {stride}")
+        raise UserError(f"evaluation.stride: expected at most the window of {window}, got {stride}")
     if window <= len(frame):
         raise UserError(
             f"evaluation.window: expected more than the {len(frame)} tokens that the tokenizer adds, "
-            f"received {window}"
+            f"got {window}"
         )
     kind = auto_class("language-modelling", config)
     if kind == "AutoModelForMaskedLM":

@@ -31,25 +31,24 @@ def set_languages(
         if source or target:
             raise UserError(
                 "data.source_language, data.target_language: expected none, as the model has one pair of "
-                f"languages, received {source} and {target}"
+                f"languages, got {source} and {target}"
             )
         return {}
     source, target = source or tokenizer.src_lang, target or tokenizer.tgt_lang
     if not target:
         raise UserError(
-            "data.target_language, or --target-language: expected a language, as the model has many, "
-            "received none"
+            "data.target_language, or --target-language: expected a language, as the model has many, got none"
         )
     try:
         tokenizer.src_lang, tokenizer.tgt_lang = source, target
         frames = {"source": tokenizer("").input_ids, "target": tokenizer(text_target="").input_ids}
     except KeyError as error:
-        raise UserError(f"data: expected languages of the model's tokenizer, received {error}") from error
+        raise UserError(f"data: expected languages of the model's tokenizer, got {error}") from error
     for side, frame in frames.items():
         if tokenizer.unk_token_id in frame:
-            received = source if side == "source" else target
+            got = source if side == "source" else target
             raise UserError(
-                f"data.{side}_language: expected a language of the model's tokenizer, received {received!r}"
+                f"data.{side}_language: expected a language of the model's tokenizer, got {got!r}"
             )
     first, last = frames["target"][0], frames["target"][-1]
     if first == tokenizer.eos_token_id:

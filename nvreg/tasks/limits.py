@@ -27,7 +27,7 @@ def check_length(config: PretrainedConfig, key: str, length: int | None) -> None
     """
     positions = _positions(config)
     if positions and length and length > positions:
-        raise UserError(f"{key}: expected at most the model's {positions} positions, received {length}")
+        raise UserError(f"{key}: expected at most the model's {positions} positions, got {length}")
 
 
 def tokenise(

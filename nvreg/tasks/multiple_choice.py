@@ -15,13 +15,13 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from nvreg.data import Examples, model_inputs, pad
 from nvreg.errors import UserError
+from nvreg.metrics import choice_statistics
 from nvreg.models.tokens import IGNORED
 from nvreg.tasks.base import Task
 from nvreg.tasks.encoder_states import EncoderStates
 from nvreg.tasks.labels import number_of
 from nvreg.tasks.likelihood import Row, row_likelihoods
 from nvreg.tasks.limits import check_length, token_limit
-from nvreg.tasks.metrics import choice_statistics
 from nvreg.tasks.reading import frame_of
 
 if TYPE_CHECKING:

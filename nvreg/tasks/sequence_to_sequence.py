@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from nvreg.data import Examples, model_inputs, pad
+from nvreg.metrics import GENERATED, text_statistics
 from nvreg.models.teacher_forcing import decoder_inputs
 from nvreg.models.tokens import IGNORED
 from nvreg.tasks.base import Task
@@ -20,7 +21,6 @@ from nvreg.tasks.generation import generate
 from nvreg.tasks.languages import set_languages
 from nvreg.tasks.likelihood import negative_log_likelihood
 from nvreg.tasks.limits import check_length, token_limit, tokenise
-from nvreg.tasks.metrics import GENERATED, text_statistics
 
 if TYPE_CHECKING:
     from nvreg.config import Evaluation, Reading

@@ -6,10 +6,10 @@ import pytest
 import yaml
 
 import nvreg
-from nvreg.config import load_experiment
+from nvreg.experiment import load_experiment
 from nvreg.models.convert import current_settings
+from nvreg.progress import Progress
 from nvreg.sweep.priors import prior_of
-from nvreg.sweep.progress import Progress
 from nvreg.sweep.workbench import open_workbench
 from tests.cli.running import run
 
@@ -121,7 +121,7 @@ def test_a_sweep_may_try_some_methods_of_its_file(tiny_experiment, tmp_path):
     ]
     refused = run(*arguments, "--method", "nv", "--method", "sink")
     assert refused.exit_code == 2
-    assert "expected --method among sink, low-rank, received nv" in refused.stderr
+    assert "expected --method among sink, low-rank, got nv" in refused.stderr
 
     assert run(*arguments, "--method", "sink").exit_code == 0
     choice = ["--from-results", tmp_path, "--method", "low-rank", "--protocol", "in-domain"]
@@ -129,7 +129,7 @@ def test_a_sweep_may_try_some_methods_of_its_file(tiny_experiment, tmp_path):
     assert converted.exit_code == 0, converted.output
     mistyped = run("convert", tmp_path / "other", *choice, "--domain", "nowhere")
     assert mistyped.exit_code == 2
-    assert "expected --domain among home, away, received nowhere" in mistyped.stderr
+    assert "expected --domain among home, away, got nowhere" in mistyped.stderr
 
 
 def test_a_dry_run_prints_the_plan(tiny_experiment, tmp_path):

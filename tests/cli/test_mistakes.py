@@ -41,7 +41,7 @@ MISTAKES = {
     "missing prior": (sweep("prior={path: missing.safetensors}"), "missing.safetensors"),
     "unknown key": (sweep("sweep.trails=3"), "sweep.trails: unknown key, did you mean 'trials'?"),
     "empty data file": (sweep("data.in_domain.test.files=empty.jsonl"), "expected at least one record"),
-    "missing column": (sweep("data.columns.target=fr"), "expected a column 'fr', received"),
+    "missing column": (sweep("data.columns.target=fr"), "expected a column 'fr', got"),
     "unsupported architecture": (sweep("model.path=deberta"), "deberta-v2"),
     "prior of another model": (sweep("prior={path: other.safetensors}"), "expected a prior of this model"),
     "negative tau_sigma": (
@@ -50,11 +50,11 @@ MISTAKES = {
     ),
     "role the model has not": (
         sweep("sweep.space.tau_sigma.head=[0, 1]"),
-        "space.tau_sigma: expected roles among encoder, cross, decoder, received 'head'",
+        "space.tau_sigma: expected roles among encoder, cross, decoder, got 'head'",
     ),
     "layers the model has not": (
         sweep("sweep.space.tau_mu={cross: {layers: [1, 1, 0.5]}}"),
-        "sweep.space.tau_mu.cross: expected 2 values, one a layer, received 3",
+        "sweep.space.tau_mu.cross: expected 2 values, one a layer, got 3",
     ),
     "a metric of another task": (
         sweep("evaluation.metrics=[accuracy]"),
@@ -137,7 +137,7 @@ MISTAKES = {
             "--target-column",
             "de",
         ],
-        "expected a column 'fr', received",
+        "expected a column 'fr', got",
     ),
 }
 
@@ -192,4 +192,4 @@ def test_a_mistake_at_the_shell_prints_nothing_but_its_line(files, tmp_path):
     assert result.stdout == ""
     first, second = result.stderr.splitlines()
     assert first == "loading model and data"
-    assert second.startswith("nvreg: sweep.space.tau_mu.cross: expected 2 values, one a layer, received 3")
+    assert second.startswith("nvreg: sweep.space.tau_mu.cross: expected 2 values, one a layer, got 3")

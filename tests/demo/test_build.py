@@ -10,7 +10,7 @@ from nvreg.demo.quality import MEASURES, baseline_scores, model_score
 from nvreg.demo.recipe import RECIPES, Recipe
 from nvreg.demo.records import ATTITUDES
 from nvreg.errors import UserError
-from nvreg.tasks.metrics import METRICS
+from nvreg.metrics import METRICS
 
 Recipes = dict[str, Recipe]
 
@@ -118,7 +118,7 @@ def test_a_stop_keeps_the_tasks_that_are_finished(
 
 
 def test_an_unknown_task_is_refused_before_anything_is_made(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--task: expected one of translation, .*, received 'summarization'"):
+    with pytest.raises(UserError, match=r"--task: expected one of translation, .*, got 'summarization'"):
         build_demo(tmp_path, ["translation", "summarization"])
     assert list(tmp_path.iterdir()) == []
 

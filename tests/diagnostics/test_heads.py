@@ -16,10 +16,10 @@ from nvreg.models.controls import Sink, SinkState, Temperature, TemperatureState
 from nvreg.models.convert import attach_, set_sites_
 from nvreg.models.registry import attention_modules
 from nvreg.models.tokens import query_masks
+from tests.estimation.test_estimate import batches
 from tests.models.architectures import ARCHITECTURES, random_prior
 from tests.models.running import converted
 from tests.models.test_measuring import MAPS, teacher_forced
-from tests.prior.test_estimate import batches
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Version v4.12.0 introduces"

@@ -7,8 +7,8 @@ from transformers.modeling_outputs import BaseModelOutput
 import nvreg
 from nvreg.diagnostics import Record, Share, recording
 from nvreg.models.tokens import query_masks
+from tests.estimation.test_estimate import batches
 from tests.models.architectures import ARCHITECTURES, random_prior, random_settings
-from tests.prior.test_estimate import batches
 
 MARIAN = next(each for each in ARCHITECTURES if each.name == "marian")
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from nvreg.config import load_experiment
 from nvreg.demo.corpus import DOMAINS
 from nvreg.demo.recipe import RECIPES
-from nvreg.tasks.metrics import METRICS_OF_TASK
+from nvreg.experiment import load_experiment
+from nvreg.metrics import METRICS_OF_TASK
 
 ROOT = Path(__file__).resolve().parents[2]
 """Of the repository."""

@@ -10,10 +10,10 @@ import yaml
 from typer.testing import CliRunner
 
 from nvreg.cli import app
-from nvreg.config import load_experiment
-from nvreg.config.finetuning import load_finetuning
 from nvreg.demo import build_demo
 from nvreg.demo.recipe import RECIPES
+from nvreg.experiment import load_experiment
+from nvreg.finetune.schema import load_finetuning
 from nvreg.methods import METHODS
 from nvreg.report import analyse
 from nvreg.report.combined import combined

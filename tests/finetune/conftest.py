@@ -17,11 +17,11 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from nvreg.config.finetuning import load_finetuning
 from nvreg.finetune.dropout import dropout_sites
 from nvreg.finetune.fisher import Fisher
 from nvreg.finetune.runner import run_finetuning
-from nvreg.models.identity import identify
+from nvreg.finetune.schema import load_finetuning
+from nvreg.identity import identify
 from nvreg.models.loading import load_model
 from tests.tiny import LEXICON, tiny_marian
 

@@ -11,7 +11,7 @@ from nvreg.finetune.fisher import Fisher, estimate_fisher
 from nvreg.finetune.text import Columns, Text, fisher_of_file
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.models.tokens import IGNORED
-from nvreg.sweep.progress import Progress
+from nvreg.progress import Progress
 from tests.models.architectures import random_ids
 from tests.models.running import of
 

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from nvreg.config.finetuning import EarlyStopping
 from nvreg.finetune.history import History
+from nvreg.finetune.schema import EarlyStopping
 
 
 @pytest.mark.parametrize(

@@ -240,7 +240,7 @@ def test_widths_are_the_same_fractions_of_any_size():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"layers": [0, 3]}, r"regulariser\.layers: expected layers from 0 to 2, received 3"),
+        ({"layers": [0, 3]}, r"regulariser\.layers: expected layers from 0 to 2, got 3"),
         ({"widths": [16]}, r"regulariser\.widths: expected widths from 2 to below the hidden size 16"),
         ({"widths": [4, 1]}, r"regulariser\.widths: expected widths from 2"),
     ],

@@ -12,9 +12,9 @@ from nvreg.finetune.options import Options
 from nvreg.finetune.registry import METHODS, REFUSED, attach, check_method
 from nvreg.finetune.runner import run_finetuning
 from nvreg.finetune.trainer import TaskTrainer
-from nvreg.models.identity import body_parameters
+from nvreg.identity import body_parameters
+from nvreg.metrics import score
 from nvreg.models.loading import load_model, load_tokenizer
-from nvreg.tasks.metrics import score
 from tests.finetune.conftest import OPTIONS, TASKS
 
 CASES = [(method, kind) for method in METHODS for kind in TASKS if method != "head-only" or kind == "bert"]
@@ -39,7 +39,7 @@ def test_the_contract_is_for_all_methods():
     for method in METHODS.values():
         assert issubclass(method.options, Options)
     for name in REFUSED:
-        with pytest.raises(UserError, match=f"received '{name}', which is not offered"):
+        with pytest.raises(UserError, match=f"got '{name}', which is not offered"):
             check_method(name)
 
 

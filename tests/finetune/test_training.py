@@ -13,8 +13,8 @@ from nvreg.finetune.bench import open_bench
 from nvreg.finetune.precision import choose_precision
 from nvreg.finetune.runner import run_finetuning
 from nvreg.finetune.trainer import TaskTrainer
+from nvreg.metrics import score
 from nvreg.models.loading import load_model
-from nvreg.tasks.metrics import score
 
 CPU = torch.device("cpu")
 
@@ -287,13 +287,13 @@ def test_generated_text_can_decide_when_to_stop(load):
             ["task=language-modelling", "data.columns={text: en}"],
             "expected a checkpoint with all weights",
         ),
-        ("bert", ["model.device=cuda:3"], "model.device: expected auto, cpu or cuda, received cuda:3"),
+        ("bert", ["model.device=cuda:3"], "model.device: expected auto, cpu or cuda, got cuda:3"),
         ("gpt2", ["task=translation"], "translation: expected an encoder-decoder model"),
         ("bert", ["data.in_domain.validation.files=missing.jsonl"], "expected a file"),
         (
             "bert",
             ["method=mvcr", "regulariser={layers: [9]}"],
-            r"layers: expected layers from 0 to 2, received 9",
+            r"layers: expected layers from 0 to 2, got 9",
         ),
         ("bert", ["method=mvcr", "regulariser={widths: [99]}"], "expected widths from 2 to below"),
         (

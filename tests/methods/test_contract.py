@@ -10,9 +10,9 @@ import nvreg
 from nvreg.diagnostics import recording
 from nvreg.methods import METHODS
 from nvreg.models.convert import is_converted
+from tests.estimation.test_calibration import sample
 from tests.models.architectures import ARCHITECTURES, random_prior
 from tests.models.running import EXACT, generate, padded
-from tests.test_calibration import sample
 
 QUICK = ("marian", "t5", "bert", "gpt2", "llama")
 STRONGER = {

@@ -10,9 +10,9 @@ from torch.testing import assert_close
 from nvreg.attention.fused import Parameters, QueryMap, attend
 from nvreg.diagnostics import recording
 from nvreg.methods import METHODS
+from tests.estimation.test_calibration import sample
 from tests.models.architectures import random_prior
 from tests.models.running import EXACT, of, padded
-from tests.test_calibration import sample
 
 
 @pytest.fixture(autouse=True)

@@ -170,7 +170,7 @@ def test_another_model_than_the_pretrained_one_is_refused(architecture, tmp_path
     BertModel(BertConfig(**architecture.config | {"intermediate_size": 48}, vocab_size=40)).save_pretrained(
         tmp_path
     )
-    with pytest.raises(nvreg.UserError, match=r"pretrained: expected the checkpoint.*received \(48"):
+    with pytest.raises(nvreg.UserError, match=r"pretrained: expected the checkpoint.*got \(48"):
         attached("wise-ft", architecture.build(), pretrained=str(tmp_path))
 
 

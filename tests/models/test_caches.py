@@ -92,7 +92,7 @@ def test_a_bias_is_not_quantised_but_keys_without_are(architecture, model):
         rounding.layers = [Rounded() for _ in range(4)]
         return EncoderDecoderCache(rounding, DynamicCache()) if architecture.is_encoder_decoder else rounding
 
-    with pytest.raises(nvreg.UserError, match=r"bit for bit, .* received a Rounded; "):
+    with pytest.raises(nvreg.UserError, match=r"bit for bit, .* got a Rounded; "):
         steps(model, cache(), name, ids, rest)
     nvreg.set_settings_(model, Settings(tau_alpha=0.5))
     expected = steps(model, None, name, ids, rest)

@@ -204,7 +204,7 @@ def test_quantised_weights_are_not_saved(architecture, tmp_path):
     model = converted(architecture.build())
     weight = model.model.layers[0].mlp.up_proj.weight
     model.model.layers[0].mlp.up_proj.weight = nn.Parameter(weight.as_subclass(Int8Tensor))
-    with pytest.raises(nvreg.UserError, match=r"plain weights, received Int8Tensor for .*up_proj"):
+    with pytest.raises(nvreg.UserError, match=r"plain weights, got Int8Tensor for .*up_proj"):
         nvreg.save_pretrained(model, tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
 
@@ -314,6 +314,6 @@ def test_offloaded_weights_are_refused(architecture, plain):
     prior = random_prior(plain)
     offloaded = accelerate.cpu_offload(plain, execution_device=torch.device("cpu"))
     with pytest.raises(
-        nvreg.UserError, match="in memory, received some on the meta device, as accelerate offloads"
+        nvreg.UserError, match="in memory, got some on the meta device, as accelerate offloads"
     ):
         nvreg.convert_(offloaded, prior, Settings(tau_alpha=0.5))

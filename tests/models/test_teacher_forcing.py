@@ -5,8 +5,8 @@ import torch
 from nvreg.models.registry import attention_modules
 from nvreg.models.teacher_forcing import run_body
 from nvreg.models.tokens import query_masks
+from tests.estimation.test_calibration import sample
 from tests.models.running import EXACT, of
-from tests.test_calibration import sample
 
 
 @of("marian", "t5", "bert", "gpt2", "llama", "t5 encoder", "opt", "bert to gpt2")

@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import save_file
 
 import nvreg
+from tests.estimation.test_estimate import batches
 from tests.models.architectures import ARCHITECTURES
-from tests.prior.test_estimate import batches
 
 BART, MARIAN = (next(each for each in ARCHITECTURES if each.name == name) for name in ("bart", "marian"))
 

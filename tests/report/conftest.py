@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from nvreg.methods import METHODS
-from nvreg.tasks.metrics import METRICS
+from nvreg.metrics import METRICS
 
 IN_DOMAIN = "news"
 DOMAINS = {"news": ("validation", "test"), "talks": ("validation", "test"), "books": ("test",)}

@@ -8,8 +8,8 @@ import pytest
 
 from nvreg.data import Examples
 from nvreg.errors import UserError
+from nvreg.metrics import METRICS
 from nvreg.report import analyse, write_report
-from nvreg.tasks.metrics import METRICS
 
 BEFORE = [2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
 AFTER = [1.0, 2.5, 2.0, 1.7, 2.9, 1.9]
@@ -85,7 +85,7 @@ def test_a_choice_of_the_pretrained_model_has_no_examples(translated):
 
 def test_texts_that_are_not_those_that_were_scored_are_refused(translated):
     translated.fingerprints["talks"] = "others"
-    with pytest.raises(UserError, match="texts of talks that the run scored, received others"):
+    with pytest.raises(UserError, match="texts of talks that the run scored, got others"):
         rows_of(translated, 2)
 
 
@@ -105,9 +105,9 @@ def test_they_are_of_the_method_and_seed_that_are_named(translated, control):
         text = write_report(analysis, examples=2, **chosen)
         assert "## Examples that change most (nv, seed 42, in-domain)" in text
         assert "key1 says 0" in text
-    with pytest.raises(UserError, match="--method among those of the run, nv, control, received sink"):
+    with pytest.raises(UserError, match="--method among those of the run, nv, control, got sink"):
         write_report(analysis, examples=2, method="sink")
-    with pytest.raises(UserError, match="--seed among those of the run, 42, 43, received 7"):
+    with pytest.raises(UserError, match="--seed among those of the run, 42, 43, got 7"):
         write_report(analysis, examples=2, seed=7)
 
 

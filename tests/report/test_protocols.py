@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvreg.config.schema import Protocol
+from nvreg.experiment import Protocol
 from nvreg.report import protocols
 from nvreg.report.protocols import Validation
 

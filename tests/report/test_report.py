@@ -87,9 +87,9 @@ def test_one_protocol_and_one_format(small):
 
 def test_unknown_protocols_and_formats_are_refused(small):
     directory = small.write()
-    with pytest.raises(UserError, match=r"in-domain-tolerance.*received best"):
+    with pytest.raises(UserError, match=r"in-domain-tolerance.*got best"):
         report(directory, protocols=["best"])
-    with pytest.raises(UserError, match="csv, html, received pdf"):
+    with pytest.raises(UserError, match="csv, html, got pdf"):
         report(directory, formats=["csv", "pdf"])
     assert not (directory / "tables").exists()
 

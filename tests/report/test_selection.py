@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nvreg.config.schema import Protocol
+from nvreg.experiment import Protocol
+from nvreg.metrics import METRICS
 from nvreg.report.reading import Arm, Run, read_run
 from nvreg.report.selection import chosen, pretrained, select
 from nvreg.report.statistics import RESAMPLES, resample_counts
-from nvreg.tasks.metrics import METRICS
 
 PROTOCOLS = get_args(Protocol)
 HONEST = [name for name in PROTOCOLS if name != "oracle"]

@@ -8,8 +8,8 @@ from sacrebleu.metrics import BLEU
 from sacrebleu.significance import PairedTest
 from scipy.stats import permutation_test, wilcoxon
 
+from nvreg.metrics import METRICS, text_statistics
 from nvreg.report.significance import holm, name_of_test, paired_p_value
-from nvreg.tasks.metrics import METRICS, text_statistics
 
 REFERENCES = [f"the {a} {b} sees a {c} in the {a}" for a in "abcd" for b in "efgh" for c in "ijk"]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from nvreg.metrics import METRICS
 from nvreg.report.statistics import RESAMPLES, interval, resample_counts, standard_error
-from nvreg.tasks.metrics import METRICS
 
 NLL, BLEU = METRICS["nll"], METRICS["bleu"]
 

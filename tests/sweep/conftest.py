@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nvreg.config import Experiment, load_experiment
+from nvreg.experiment import Experiment, load_experiment
 from nvreg.parameters import Setting
 from nvreg.sweep.runner import run_sweep
 from nvreg.sweep.worker import Worker

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from nvreg.sweep.store import Trial, read_trials
+from nvreg.results import Trial, read_trials
 from nvreg.sweep.worker import Worker
 
 

@@ -5,13 +5,13 @@ import json
 import pytest
 
 from nvreg import Prior
-from nvreg.config import load_experiment
-from nvreg.diagnostics.change import attention_change
+from nvreg.experiment import load_experiment
 from nvreg.methods import METHODS
+from nvreg.methods.change import attention_change
 from nvreg.report import analyse, write_report
+from nvreg.results import Trial, read_trials
 from nvreg.sweep import worker
 from nvreg.sweep.runner import run_sweep
-from nvreg.sweep.store import Trial, read_trials
 from nvreg.sweep.workbench import open_workbench
 from nvreg.tasks.sampling import random_batches
 from tests.report.test_page import table_under

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from nvreg import UserError
-from nvreg.config import load_experiment
+from nvreg.experiment import load_experiment
+from nvreg.results import read_trials
 from nvreg.sweep.ray_executor import RayExecutor, Resources
 from nvreg.sweep.runner import run_sweep
-from nvreg.sweep.store import read_trials
 
 pytestmark = pytest.mark.ray
 pytest.importorskip("ray", reason="needs Ray: pip install 'nvreg[ray]'")
@@ -63,7 +63,7 @@ def test_the_results_are_those_of_one_process_also_when_a_worker_is_killed(exper
 
 
 def test_a_cluster_that_is_not_there_or_too_small_is_a_clear_error(experiment):
-    with pytest.raises(UserError, match=r"expected a running Ray cluster, received 127\.0\.0\.1:1"):
+    with pytest.raises(UserError, match=r"expected a running Ray cluster, got 127\.0\.0\.1:1"):
         run_sweep(experiment("nowhere"), resources=Resources(1, address="127.0.0.1:1"), quiet=True)
     with pytest.raises(UserError, match=r"expected at most the .* CPUs that Ray has"):
         run_sweep(experiment("small"), resources=Resources(1, cpus_per_worker=10_000), quiet=True)

@@ -8,18 +8,18 @@ import pytest
 import torch
 
 from nvreg import Prior, UserError
-from nvreg.config import Experiment, load_experiment
+from nvreg.experiment import Experiment, load_experiment
 from nvreg.methods.nv import NVSetting
+from nvreg.metrics import score
 from nvreg.report import analyse, write_report
+from nvreg.results import exclusive
 from nvreg.sweep import priors, runner, worker
 from nvreg.sweep.dry_run import describe_plan
 from nvreg.sweep.executors import Local
 from nvreg.sweep.runner import run_sweep
 from nvreg.sweep.search import listed_settings
-from nvreg.sweep.store import exclusive
 from nvreg.sweep.workbench import Workbench
 from nvreg.sweep.worker import Job, Measured, Worker
-from nvreg.tasks.metrics import score
 from tests.sweep.running import trials_in
 
 LAYERS = {"encoder": 2, "cross": 2, "decoder": 2}

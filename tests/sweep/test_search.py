@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvreg import UserError
-from nvreg.config import Sweep, load_experiment
+from nvreg.experiment import Sweep, load_experiment
 from nvreg.methods.nv import NVSetting
 from nvreg.parameters import Setting
 from nvreg.sweep.search import Search, encoder_key, listed_settings, planned, searches

@@ -8,11 +8,11 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel, set_seed
 
 from nvreg import UserError
-from nvreg.config import load_experiment
+from nvreg.experiment import load_experiment
 from nvreg.report import analyse, write_report
+from nvreg.results import read_trials
 from nvreg.sweep.dry_run import describe_plan
 from nvreg.sweep.runner import run_sweep
-from nvreg.sweep.store import read_trials
 from tests.tiny import LEXICON, word_tokenizer
 
 EXPERIMENT = """

@@ -7,9 +7,9 @@ import nvreg
 from nvreg.config import Evaluation, Reading, Source
 from nvreg.data import Examples, load_examples
 from nvreg.diagnostics import recording
+from nvreg.metrics import METRICS_OF_TASK, score
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.tasks import make_task
-from nvreg.tasks.metrics import METRICS_OF_TASK, score
 from tests.models.architectures import ARCHITECTURES, Architecture
 from tests.tiny import LEXICON, word_tokenizer
 
@@ -162,7 +162,7 @@ def test_only_the_groups_of_the_metrics_are_kept():
     model, tokenizer = build("bert"), word_tokenizer("<s> $A </s>")
     task = classification(model, tokenizer, metrics=["accuracy"])
     assert list(task.score(model, task.encode(examples())).columns) == ["id", "classes", "prediction"]
-    with pytest.raises(nvreg.UserError, match="with task classification, received 'perplexity'"):
+    with pytest.raises(nvreg.UserError, match="with task classification, got 'perplexity'"):
         classification(model, tokenizer, metrics=["perplexity"])
 
 

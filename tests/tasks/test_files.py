@@ -104,5 +104,5 @@ def test_a_prefix_is_before_every_source(file, tokenizer):
 
 @pytest.mark.parametrize("reading", [Reading(source_language="en"), Reading(source_prefix="en: ")])
 def test_a_model_of_one_text_has_no_prefix_and_no_languages(file, tokenizer, reading):
-    with pytest.raises(nvreg.UserError, match="reads one text, received a target, prefix or language: en"):
+    with pytest.raises(nvreg.UserError, match="reads one text, got a target, prefix or language: en"):
         batches_of_file(build("bert"), tokenizer, file, "en", None, reading=reading)

@@ -34,9 +34,7 @@ def test_a_choice_s_number_is_none_of_the_choices_texts(label, renamed, number):
 
 
 def test_text_that_may_be_a_choice_s_text_or_number_is_refused():
-    with pytest.raises(
-        UserError, match=r"record 2: .*received '1', which is the number of one and the text of"
-    ):
+    with pytest.raises(UserError, match=r"record 2: .*got '1', which is the number of one and the text of"):
         number_of("1", ["1", "0", "2"], None, record=2, by_number=True)
 
 
@@ -44,7 +42,7 @@ def test_text_that_may_be_a_choice_s_text_or_number_is_refused():
     ("label", "renamed"), [("entailment", None), (4, None), (-1, None), ("2.0", None), ("a", {"a": "b"})]
 )
 def test_another_label_is_refused_with_the_models(label, renamed):
-    received = (renamed or {}).get(label, label)
-    message = f"^record 7: .* contradiction, Neutral, 3 or a number of 0 to 2, received {received}; say under"
+    got = (renamed or {}).get(label, label)
+    message = f"^record 7: .* contradiction, Neutral, 3 or a number of 0 to 2, got {got}; say under"
     with pytest.raises(UserError, match=message):
         number_of(label, NAMES, renamed, record=7)

@@ -5,9 +5,9 @@ import nvreg
 from nvreg.config import Evaluation, Reading, Source
 from nvreg.data import Examples, load_examples
 from nvreg.diagnostics import recording
+from nvreg.metrics import METRICS_OF_TASK, score
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.tasks import make_task
-from nvreg.tasks.metrics import METRICS_OF_TASK, score
 from tests.models.architectures import ARCHITECTURES
 from tests.tiny import LEXICON, word_tokenizer
 
@@ -183,9 +183,9 @@ def test_by_default_the_window_is_the_models_and_half_of_it_the_stride():
 @pytest.mark.parametrize(
     ("name", "window", "stride", "message"),
     [
-        ("gpt2", 65, 1, "evaluation.window: expected at most the model's 64 positions, received 65"),
+        ("gpt2", 65, 1, "evaluation.window: expected at most the model's 64 positions, got 65"),
         ("bert", 2, 1, "evaluation.window: expected more than the 2 tokens that the tokenizer adds"),
-        ("gpt2", None, 65, "evaluation.stride: expected at most the window of 64, received 65"),
+        ("gpt2", None, 65, "evaluation.stride: expected at most the window of 64, got 65"),
     ],
 )
 def test_a_window_that_the_model_cannot_read_is_refused(name, window, stride, message):

@@ -50,8 +50,8 @@ def test_languages_mark_both_texts_and_start_the_generation(build, source, targe
 @pytest.mark.parametrize(
     ("source", "target", "message"),
     [
-        ("english", "de_DE", "data.source_language: expected a language of .* received 'english'"),
-        ("en_XX", "german", "data.target_language: expected a language of .* received 'german'"),
+        ("english", "de_DE", "data.source_language: expected a language of .* got 'english'"),
+        ("en_XX", "german", "data.target_language: expected a language of .* got 'german'"),
         ("en_XX", None, "data.target_language, or --target-language: expected a language, as"),
     ],
 )

@@ -4,8 +4,8 @@ import torch
 import nvreg
 from nvreg.config import Evaluation, Reading
 from nvreg.data import Examples
+from nvreg.metrics import METRICS_OF_TASK, score
 from nvreg.tasks import make_task
-from nvreg.tasks.metrics import METRICS_OF_TASK, score
 from tests.models.architectures import ARCHITECTURES
 from tests.tiny import word_tokenizer
 
@@ -128,5 +128,5 @@ def test_labels_may_be_letters():
 
 
 def test_macro_f1_has_no_classes_here():
-    with pytest.raises(nvreg.UserError, match="with task multiple-choice, received 'macro-f1'"):
+    with pytest.raises(nvreg.UserError, match="with task multiple-choice, got 'macro-f1'"):
         multiple_choice(build(), word_tokenizer(), metrics=["macro-f1"])

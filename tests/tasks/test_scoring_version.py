@@ -5,8 +5,8 @@ import torch
 
 from nvreg.config import Evaluation, Reading, Source
 from nvreg.data import Examples, load_examples
+from nvreg.metrics import score
 from nvreg.tasks import SCORING_VERSION, make_task
-from nvreg.tasks.metrics import score
 from tests.models.architectures import ARCHITECTURES, Architecture
 from tests.tiny import tiny_marian, word_tokenizer, write_corpus
 

@@ -7,9 +7,9 @@ from nvreg.config import Evaluation, Reading, Source
 from nvreg.data import Examples, load_examples
 from nvreg.diagnostics import recording
 from nvreg.errors import UserError
+from nvreg.metrics import score, with_overlap
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.tasks import make_task
-from nvreg.tasks.metrics import score, with_overlap
 from tests.models.architectures import ARCHITECTURES
 from tests.tiny import tiny_marian, word_tokenizer, write_corpus
 
@@ -199,7 +199,7 @@ def test_model_without_a_limit_of_positions(tiny, examples):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"max_length": 129}, "data.max_length: expected at most the model's 128 positions, received 129"),
+        ({"max_length": 129}, "data.max_length: expected at most the model's 128 positions, got 129"),
         ({"new_tokens": 129}, "evaluation.generation.max_new_tokens: expected at most the model's 128"),
         ({"source_language": "en"}, "data.source_language.*: expected none, as the model has one pair"),
     ],
@@ -258,7 +258,7 @@ def test_every_way_to_feed_a_decoder_scores_as_the_models_own_loss(name):
 
 def test_unknown_task_is_refused_with_those_that_exist(tiny):
     model, tokenizer = tiny
-    with pytest.raises(UserError, match=r"task: expected one of translation, .*received 'transcription'"):
+    with pytest.raises(UserError, match=r"task: expected one of translation, .*got 'transcription'"):
         make_task(
             "transcription", tokenizer, model.config, data=Reading(), evaluation=Evaluation(metrics=["nll"])
         )

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from nvreg.errors import UserError
 from nvreg.finetune.options import Options
 from nvreg.finetune.regularisers.regulariser import Regulariser
-from nvreg.models.identity import body_parameters
+from nvreg.identity import body_parameters
 
 
 class HeadOnly(Regulariser[Options]):
@@ -24,7 +24,7 @@ class HeadOnly(Regulariser[Options]):
         if not self._trained:
             self.detach_()
             raise UserError(
-                "head-only: expected a model with parameters outside its body, received "
+                "head-only: expected a model with parameters outside its body, got "
                 f"{type(model).__name__}, of which the output layer is the embedding"
             )
 

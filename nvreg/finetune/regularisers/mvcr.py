@@ -50,7 +50,7 @@ class MVCR(Regulariser[MVCROptions]):
         if min(self._widths) < 2 or max(self._widths) >= size:
             raise UserError(
                 f"regulariser.widths: expected widths from 2 to below the hidden size {size}, "
-                f"received {self._widths}"
+                f"got {self._widths}"
             )
         layers = next(module for module in body.modules() if isinstance(module, nn.ModuleList))
         self._layers = _chosen(options.layers, len(layers))
@@ -155,7 +155,7 @@ class MVCR(Regulariser[MVCROptions]):
 def _chosen(given: list[int] | None, depth: int) -> list[int]:
     layers = given if given is not None else [round(layer * (depth - 1) / 11) for layer in (1, 11)]
     if beyond := [layer for layer in layers if layer >= depth]:
-        raise UserError(f"regulariser.layers: expected layers from 0 to {depth - 1}, received {beyond[0]}")
+        raise UserError(f"regulariser.layers: expected layers from 0 to {depth - 1}, got {beyond[0]}")
     return sorted(set(layers))
 
 
@@ -167,5 +167,5 @@ def _feed_forward(layer: nn.Module) -> nn.Module:
             continue
     raise UserError(
         f"regulariser.position: expected layer, as the feed-forward output of {type(layer).__name__} is not "
-        "known, received feed-forward"
+        "known, got feed-forward"
     )

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from nvreg.finetune.options import WeightDecayToPretrainedOptions
 from nvreg.finetune.regularisers.regulariser import Regulariser
-from nvreg.models.identity import body_parameters
+from nvreg.identity import body_parameters
 
 
 class WeightDecayToPretrained(Regulariser[WeightDecayToPretrainedOptions]):

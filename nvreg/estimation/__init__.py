@@ -1,0 +1,1 @@
+"""From a model and text to its prior and to calibrated settings."""

@@ -1,0 +1,189 @@
+"""Solving for tau_alpha: name the wanted mean weight of the prior instead (docs/method.md, section 3)."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from nvreg.attention.settings import PARAMETERS, PRIOR_WEIGHT, Settings
+from nvreg.errors import UserError
+from nvreg.models.convert import convert_, current_settings, is_converted, revert_, set_settings_
+from nvreg.models.registry import attention_modules, layers_by_role, sites
+from nvreg.models.state import Site
+from nvreg.models.teacher_forcing import run_body
+from nvreg.models.tokens import query_masks
+from nvreg.parameters import Setting
+from nvreg.prior.artefact import Prior
+
+
+class _Wanted(Setting):
+    parameters = {"prior_weight": PRIOR_WEIGHT} | {name: PARAMETERS[name] for name in ("tau_sigma", "tau_mu")}
+
+
+def calibrate(
+    model: PreTrainedModel,
+    prior: Prior,
+    batches: Iterable[Mapping[str, Tensor]],
+    *,
+    prior_weight: Any,
+    tau_sigma: Any = None,
+    tau_mu: Any = None,
+) -> Settings:
+    """Solve for the tau_alpha that give the prior the wanted mean weight at every site.
+
+    Sites are solved in forward order, each on what it really reads from the sites solved before it, in one
+    forward pass of the sample: the batches run in turn up to a site, which is solved on all of them, and on
+    from there. Kept meanwhile are the hidden states of the whole sample, and what else one batch needs.
+
+    Args:
+        model: converted with this prior or not converted; left as it was.
+        prior: the prior of this model's sites.
+        batches: the calibration sample, a few thousand tokens of in-domain training text, teacher-forced:
+            mappings of tensors as `estimate_prior` takes them. Few and large ones: each is a thread.
+        prior_weight: the wanted mean of ``A_m0`` over the sample's non-padded queries and all heads, at least
+            0 and below 1: for all roles, by role, or by role and layer. 0 is tau_alpha = inf.
+        tau_sigma: as in `Settings`.
+        tau_mu: as in `Settings`.
+
+    Returns:
+        Ordinary settings: tau_sigma and tau_mu as given, tau_alpha by role, one a layer.
+
+    Raises:
+        UserError: if the sample has no token for a role, or no tau_alpha moves the weight at a site (its
+            s_alpha is 0); and as in `convert_`.
+        ValueError: if a value is not allowed or does not fit the model, or the model is converted with
+            another prior.
+    """
+    wanted = _Wanted(prior_weight=prior_weight, tau_sigma=tau_sigma, tau_mu=tau_mu)
+    layers = layers_by_role(model)
+    wanted.check(layers)
+    weights = {site: wanted.value("prior_weight", site.role, site.layer) for site in sites(model)}
+    weights = {site: weight for site, weight in weights.items() if weight}
+    tau_alpha = {role: [math.inf] * count for role, count in layers.items()}
+    if weights:
+        for site in weights:
+            tau_alpha[site.role][site.layer] = 0.0
+        start = Settings(tau_alpha, tau_sigma, tau_mu)
+        with _converted(model, prior, start):
+            for site in weights:
+                if not prior[site.name].log_alpha_std:
+                    raise UserError(
+                        f"{site.name}: expected a prior whose log pseudo-count varies, got s_alpha = 0, "
+                        "for which every tau_alpha is the same; ask for prior_weight 0 there"
+                    )
+            shifts = _Sample(model, batches, weights).solve()
+        for site, shift in shifts.items():
+            tau_alpha[site.role][site.layer] = shift / prior[site.name].log_alpha_std
+    return Settings(tau_alpha, tau_sigma, tau_mu)
+
+
+@contextmanager
+def _converted(model: PreTrainedModel, prior: Prior, settings: Settings) -> Iterator[None]:
+    """Have the model in evaluation mode with this prior and these settings, then as it was."""
+    was_training, before = model.training, None
+    if is_converted(model):
+        current = getattr(next(iter(attention_modules(model).values()))[1].nv, "prior", None)
+        if current is not prior and (current is None or current.fingerprint != prior.fingerprint):
+            raise ValueError("expected a model converted with this prior; call nvreg.revert_(model) first")
+        before = current_settings(model)
+    else:
+        convert_(model, prior)
+    try:
+        set_settings_(model.eval(), settings)
+        yield
+    finally:
+        if before is None:
+            revert_(model)
+        else:
+            set_settings_(model, before)
+        model.train(was_training)
+
+
+class _Sample:
+    """Batches that wait for each other at every site; one runs at a time."""
+
+    def __init__(
+        self, model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]], weights: Mapping[Site, float]
+    ) -> None:
+        self._model = model
+        self._batches = list(batches)
+        if not self._batches:
+            raise UserError("expected a calibration sample, got no batches")
+        self._weights = weights
+        self._shifts: dict[Site, float] = {}
+        self._turn = threading.Lock()
+        self._arrived = threading.Barrier(len(self._batches), self._solve_site)
+        self._here = threading.local()  # a thread's batch: its index and masks
+        self._site: Site
+        self._odds = [torch.empty(0)] * len(self._batches)
+
+    def solve(self) -> dict[Site, float]:
+        """Return ``t = tau_alpha s_alpha`` of every site that has a wanted weight."""
+        modules = {site: module for site, (_, module) in attention_modules(self._model).items()}
+        for site in self._weights:
+            modules[site].nv.solver = self._meet
+        try:
+            with ThreadPoolExecutor(len(self._batches)) as pool:
+                runs = [pool.submit(self._run, index) for index in range(len(self._batches))]
+        finally:
+            self._arrived.abort()  # nobody waits for a sample that was interrupted
+            for site in self._weights:
+                modules[site].nv.solver = None
+        errors = [error for run in runs if (error := run.exception())]
+        for error in sorted(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
+            raise error
+        return self._shifts
+
+    def _run(self, index: int) -> None:
+        model = self._model
+        try:
+            with self._turn, torch.inference_mode():
+                batch = {name: tensor.to(model.device) for name, tensor in self._batches[index].items()}
+                self._here.index, self._here.masks = index, query_masks(model, batch)
+                run_body(model, batch)
+        except BaseException:
+            self._arrived.abort()
+            raise
+
+    def _meet(self, site: Site, odds: Tensor) -> float:
+        """Wait for the other batches; whichever comes last solves the site."""
+        mask = self._here.masks[site.role]
+        self._site = site
+        self._odds[self._here.index] = odds.transpose(1, 2)[mask].flatten().double()
+        self._turn.release()
+        try:
+            self._arrived.wait()
+        finally:
+            self._turn.acquire()
+        return self._shifts[site]
+
+    def _solve_site(self) -> None:
+        odds = torch.cat(self._odds)
+        if not len(odds):
+            raise UserError(f"expected tokens for the {self._site.role} in the calibration sample, got none")
+        self._shifts[self._site] = solve_shift(odds, self._weights[self._site])
+
+
+def solve_shift(odds: Tensor, weight: float) -> float:
+    """Return the t with ``mean sigmoid(odds - t) = weight``, by bisection, to a millionth of the weight.
+
+    Args:
+        odds: log-odds of the prior at tau_alpha = 0, one or more, of any shape.
+        weight: above 0 and below 1.
+    """
+    logit = math.log(weight) - math.log1p(-weight)
+    low, high = float(odds.min()) - logit, float(odds.max()) - logit
+    while high - low > 1e-6 and low < (middle := (low + high) / 2) < high:
+        if float(torch.sigmoid(odds - middle).mean()) > weight:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2

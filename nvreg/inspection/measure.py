@@ -1,0 +1,104 @@
+"""What a setting does to every layer and head in several domains: from files to a table and a heat map."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from nvreg.attention.settings import Settings
+from nvreg.checkpoint import SETTINGS_FILE, from_pretrained
+from nvreg.config import Reading
+from nvreg.diagnostics.heads import measure_heads
+from nvreg.errors import UserError
+from nvreg.files import write_bytes, write_text
+from nvreg.inspection.domains import domain_names
+from nvreg.inspection.presentation import heatmap, page
+from nvreg.models.convert import convert_, current_settings, is_converted
+from nvreg.models.loading import load_model, load_tokenizer
+from nvreg.prior.artefact import Prior
+from nvreg.progress import Progress
+from nvreg.report.figures import png
+from nvreg.tasks.files import batches_of_file
+
+
+def inspect_model(
+    path: str,
+    prior: Path | None,
+    settings: Settings,
+    files: Sequence[Path],
+    column: str,
+    target_column: str | None,
+    reading: Reading,
+    limit: int,
+    output: Path | None,
+    progress: Progress,
+) -> str:
+    """Measure every head on files of text; a file is a domain.
+
+    Args:
+        path: directory of a checkpoint or of a converted model, or a name on the hub.
+        prior: file of the checkpoint's prior; a converted model has its own, and its own settings.
+        settings: of the checkpoint; by default as pretrained.
+        files: of text, named as in `nvreg.inspection.domains` and read as in `nvreg.tasks.files`.
+        column: of sources, or of texts.
+        target_column: of targets, for an encoder-decoder model alone.
+        reading: the prefix and the languages.
+        limit: examples a file at most.
+        output: directory for ``inspect.csv`` (a row a domain, site, head and quantity) and ``inspect.png``.
+        progress: counts examples.
+
+    Returns:
+        Markdown, a table for each domain: a row a layer, means over heads.
+
+    Raises:
+        UserError: if the model, its prior or the text cannot be had, or do not fit each other.
+    """
+    names = domain_names(files)
+    model = _load(path, prior, settings)
+    tokenizer = load_tokenizer(path)
+    domains = {
+        name: batches_of_file(model, tokenizer, file, column, target_column, limit, reading=reading)
+        for name, file in zip(names, files, strict=True)
+    }
+    progress.phase("measuring attention", sum(map(_examples, domains.values())))
+    measured = {name: measure_heads(model, _counted(batches, progress)) for name, batches in domains.items()}
+    heads = pd.concat(measured, names=["domain"]).reset_index("domain").reset_index(drop=True)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        write_text(output / "inspect.csv", heads.to_csv(index=False))
+        write_bytes(output / "inspect.png", png(heatmap(heads)))
+    converted = f"with {current_settings(model)}" if is_converted(model) else "as pretrained"
+    counts = {name: _examples(batches) for name, batches in domains.items()}
+    return page(f"{path} {converted}", heads, counts)
+
+
+def _load(path: str, prior: Path | None, settings: Settings) -> PreTrainedModel:
+    if (Path(path) / SETTINGS_FILE).is_file():
+        if prior is not None or not settings.is_identity:
+            raise UserError(
+                f"expected neither --prior nor settings with {path}, which is converted and has its own"
+            )
+        return from_pretrained(path)
+    if prior is None and not settings.is_identity:
+        raise UserError(f"expected --prior FILE with {settings}, got none; nvreg prior estimates one")
+    model = load_model(path)
+    if prior is not None:
+        try:
+            convert_(model, Prior.load(prior), settings)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    return model
+
+
+def _counted(batches: list[dict[str, Tensor]], progress: Progress) -> Iterator[dict[str, Tensor]]:
+    for batch in batches:
+        yield batch
+        progress.step(_examples([batch]))
+
+
+def _examples(batches: list[dict[str, Tensor]]) -> int:
+    return sum(len(batch["input_ids"]) for batch in batches)

@@ -1,0 +1,352 @@
+"""Calibrated settings: the wanted weight of the prior at every site, however the sample comes."""
+
+import math
+import threading
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import nvreg
+from nvreg.attention.settings import Settings
+from nvreg.estimation.calibration import solve_shift
+from nvreg.methods import METHODS
+from nvreg.models.convert import current_settings, is_converted
+from nvreg.models.loading import load_model, load_tokenizer
+from nvreg.models.tokens import query_masks
+from nvreg.tasks.files import batches_of_file
+from tests.models.architectures import PAD, random_ids, random_prior
+from tests.models.running import of
+
+of_every_kind = of("marian", "t5", "bert", "gpt2", "llama yarn", "bert to bert")
+EXACT = {"rel": 1e-6}
+
+
+def sample(architecture, sizes=((3, 7), (2, 4))):
+    """Batches with padding on the right, of a causal model too: what is padded there is no query."""
+    batches = []
+    for seed, (rows, length) in enumerate(sizes):
+        ids = random_ids(rows, length, seed=seed)
+        mask = torch.ones_like(ids)
+        mask[0, -2:] = 0
+        batch = {"input_ids": ids.masked_fill(mask == 0, PAD), "attention_mask": mask}
+        if architecture.is_encoder_decoder:
+            batch["labels"] = random_ids(rows, length - 1, seed=100 + seed)
+            batch["labels"][1, -1] = -100
+        batches.append(batch)
+    return batches
+
+
+def one_by_one(batches):
+    """The same examples, each in a batch of its own, without padding."""
+    for batch in batches:
+        for row in range(len(batch["input_ids"])):
+            real = batch["attention_mask"][row].bool()
+            single = {name: batch[name][row][real][None] for name in ("input_ids", "attention_mask")}
+            if "labels" in batch:
+                labels = batch["labels"][row]
+                single["labels"] = labels[labels != -100][None]
+            yield single
+
+
+def weights(model, batches):
+    """The mean weight of the prior at each site, over real queries and heads."""
+    gates = {site: [] for site in nvreg.sites(model)}
+    masks = {}
+
+    def observe(site, gate, token_share):
+        if gate is not None:
+            gates[site].append(gate.transpose(1, 2)[masks[site.role]])
+
+    modules = [model.base_model.get_submodule(site.name) for site in gates]
+    for module in modules:
+        module.nv.observer = observe
+    with torch.no_grad():
+        for batch in batches:
+            masks.update(query_masks(model, batch))
+            model(**batch)
+    for module in modules:
+        module.nv.observer = None
+    return {site: torch.cat(each).double().mean().item() if each else 0.0 for site, each in gates.items()}
+
+
+def assert_same(settings, others):
+    for role, values in settings.to_dict()["tau_alpha"].items():
+        assert values == pytest.approx(others.to_dict()["tau_alpha"][role], rel=1e-4), role
+
+
+# --- what is achieved -----------------------------------------------------------------------------
+
+
+@of_every_kind
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_the_sample_has_the_weights_that_were_asked_for(architecture, attention):
+    model = architecture.build(attention=attention)
+    prior, batches = random_prior(model), sample(architecture)
+    settings = nvreg.calibrate(model, prior, batches, prior_weight=0.05, tau_sigma=0.3, tau_mu=0.9)
+    assert settings.to_dict()["tau_sigma"] == 0.3
+    assert settings.to_dict()["tau_mu"] == 0.9
+    nvreg.convert_(model, prior, settings)
+    assert weights(model, batches) == pytest.approx(dict.fromkeys(nvreg.sites(model), 0.05), **EXACT)
+
+
+@of("marian")
+@pytest.mark.parametrize("weight", [1e-9, 1e-3, 0.5, 0.999999])
+def test_extreme_weights_are_reached(architecture, weight):
+    model = architecture.build()
+    prior, batches = random_prior(model), sample(architecture)
+    nvreg.convert_(model, prior, nvreg.calibrate(model, prior, batches, prior_weight=weight))
+    assert weights(model, batches) == pytest.approx(dict.fromkeys(nvreg.sites(model), weight), rel=1e-5)
+
+
+@of("marian")
+def test_weights_by_role_and_layer_and_none_where_none_is_named(architecture):
+    model = architecture.build()
+    prior, batches = random_prior(model), sample(architecture)
+    wanted = {"encoder": 0.1, "cross": [0.0, 0.02, 0.4]}
+    settings = nvreg.calibrate(model, prior, batches, prior_weight=wanted)
+    tau_alpha = settings.to_dict()["tau_alpha"]
+    assert {role: len(values) for role, values in tau_alpha.items()} == {"encoder": 2, "cross": 3}
+    assert tau_alpha["cross"][0] == "inf"
+    nvreg.convert_(model, prior, settings)
+    expected = {"encoder": [0.1, 0.1], "cross": [0.0, 0.02, 0.4], "decoder": [0.0, 0.0, 0.0]}
+    for site, weight in weights(model, batches).items():
+        assert weight == pytest.approx(expected[site.role][site.layer], **EXACT)
+
+
+@of("marian", "bert", "llama")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_it_holds_in_the_models_own_dtype(architecture, dtype):
+    model = architecture.build(dtype=dtype)
+    prior, batches = random_prior(model), sample(architecture)
+    nvreg.convert_(model, prior, nvreg.calibrate(model, prior, batches, prior_weight=0.1, tau_sigma=0.2))
+    assert weights(model, batches) == pytest.approx(dict.fromkeys(nvreg.sites(model), 0.1), rel=1e-3)
+
+
+@of("bert", "marian")
+def test_each_site_is_solved_on_what_the_solved_ones_before_it_produce(architecture):
+    model = architecture.build()
+    prior, batches = random_prior(model), sample(architecture)
+    settings = nvreg.calibrate(model, prior, batches, prior_weight=0.3)
+    layers = {role: len(values) for role, values in settings.to_dict()["tau_alpha"].items()}
+    for role, count in layers.items():
+        last = {role: [0.0] * (count - 1) + [0.3]}
+        alone = nvreg.calibrate(model, prior, batches, prior_weight=last)
+        together, by_itself = (each.value("tau_alpha", role, count - 1) for each in (settings, alone))
+        assert together != pytest.approx(by_itself, rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "data", "columns"),
+    [
+        ("minilm-sst2", "classification/sst2", ("text", None)),
+        ("stories260k", "language-modelling/stories", ("text", None)),
+        ("marian-tatoeba-en-de", "translation/tatoeba", ("en", "de")),
+    ],
+)
+def test_other_text_of_the_domain_has_the_weights_within_a_fifth(shared, name, data, columns):
+    path, text = shared / "models" / name, shared / "data" / data
+    model, tokenizer = load_model(path, device="cpu"), load_tokenizer(path)
+
+    def read(split, tokens):
+        return batches_of_file(model, tokenizer, text / f"{split}.jsonl", *columns, tokens=tokens)
+
+    prior = nvreg.estimate_prior(model, read("train", 20_000))
+    seen, unseen = read("train", 4096), read("validation", 8192)
+    nvreg.convert_(model, prior)
+    for weight, tau_sigma in ((0.01, 0.0), (0.2, 0.3)):
+        options = {"prior_weight": weight, "tau_sigma": tau_sigma}
+        nvreg.set_settings_(model, nvreg.calibrate(model, prior, seen, **options))
+        assert weights(model, seen) == pytest.approx(dict.fromkeys(nvreg.sites(model), weight), rel=1e-3)
+        assert weights(model, unseen) == pytest.approx(dict.fromkeys(nvreg.sites(model), weight), rel=0.2)
+
+
+# --- how the sample comes ---------------------------------------------------------------------------
+
+
+@of_every_kind
+def test_batches_and_padding_change_nothing(architecture):
+    model = architecture.build()
+    prior, batches = random_prior(model), sample(architecture)
+    options = {"prior_weight": 0.05, "tau_sigma": 0.3}
+    settings = nvreg.calibrate(model, prior, batches, **options)
+    assert_same(settings, nvreg.calibrate(model, prior, one_by_one(batches), **options))
+    assert_same(settings, nvreg.calibrate(model, prior, batches[::-1], **options))
+
+
+@of("marian")
+def test_one_batch_runs_at_a_time(architecture):
+    model = architecture.build()
+    running, most = [0], [0]
+
+    def enter(*_):
+        running[0] += 1
+        most[0] = max(most[0], running[0])
+
+    def leave(*_):
+        running[0] -= 1
+
+    layer = model.model.encoder.layers[0].fc1
+    hooks = [layer.register_forward_pre_hook(enter), layer.register_forward_hook(leave)]
+    nvreg.calibrate(model, random_prior(model), one_by_one(sample(architecture)), prior_weight=0.1)
+    for hook in hooks:
+        hook.remove()
+    assert most == [1]
+
+
+@of("marian")
+def test_every_module_runs_once_a_batch(architecture):
+    model = architecture.build()
+    calls = []
+    for site in nvreg.sites(model):
+        module = model.base_model.get_submodule(site.name)
+        module.register_forward_pre_hook(lambda _, args, name=site.name: calls.append(name))
+    batches = sample(architecture)
+    nvreg.calibrate(model, random_prior(model), batches, prior_weight=0.1)
+    assert sorted(calls) == sorted(site.name for site in nvreg.sites(model) for _ in batches)
+
+
+# --- the model afterwards ---------------------------------------------------------------------------
+
+
+@of("marian")
+def test_an_unconverted_model_is_left_as_it_was(architecture):
+    model, plain = architecture.build().train(), architecture.build()
+    nvreg.calibrate(model, random_prior(model), sample(architecture), prior_weight=0.1)
+    assert not is_converted(model)
+    assert model.training
+    inputs = architecture.inputs(model)
+    assert torch.equal(model.eval()(**inputs).logits, plain(**inputs).logits)
+
+
+@of("marian")
+def test_a_converted_model_keeps_its_settings(architecture):
+    model, prior = architecture.build(), random_prior(architecture.build())
+    batches = sample(architecture)
+    expected = nvreg.calibrate(model, prior, batches, prior_weight=0.1)
+    settings = Settings(tau_alpha={"cross": [1.0, 2.0, math.inf]}, tau_mu={"decoder": 0.9})
+    nvreg.convert_(model, prior, settings)
+    logits = model(**batches[0]).logits
+    assert_same(expected, nvreg.calibrate(model, prior, batches, prior_weight=0.1))
+    assert current_settings(model) == settings
+    assert torch.equal(model(**batches[0]).logits, logits)
+
+
+@of("marian")
+@pytest.mark.parametrize("convert", [False, True])
+def test_an_error_leaves_the_model_as_it_was_and_no_thread_behind(architecture, convert):
+    model, prior = architecture.build(), random_prior(architecture.build())
+    settings = Settings(tau_sigma={"encoder": 0.2})
+    if convert:
+        nvreg.convert_(model, prior, settings)
+    batches = [
+        *one_by_one(sample(architecture)),
+        {"input_ids": torch.tensor([[10**6]]), "labels": torch.ones(1, 1).long()},
+    ]
+    threads = threading.active_count()
+    with pytest.raises(IndexError):
+        nvreg.calibrate(model, prior, batches, prior_weight=0.1)
+    assert is_converted(model) == convert
+    assert not convert or current_settings(model) == settings
+    assert threading.active_count() == threads
+    model(**architecture.inputs(model))
+
+
+@of("marian")
+def test_nothing_asked_for_costs_nothing(architecture):
+    model = architecture.build()
+    settings = nvreg.calibrate(model, random_prior(model), [], prior_weight=0.0, tau_sigma={"cross": 0.2})
+    assert settings == Settings(tau_sigma={"cross": 0.2})
+
+
+# --- refusals ---------------------------------------------------------------------------------------
+
+
+@of("marian")
+@pytest.mark.parametrize("weight", [1.0, -0.1, math.nan, {"encoder": [0.1]}, {"mouth": 0.1}])
+def test_weights_that_cannot_be_are_refused(architecture, weight):
+    model = architecture.build()
+    with pytest.raises(ValueError, match="prior_weight"):
+        nvreg.calibrate(model, random_prior(model), sample(architecture), prior_weight=weight)
+
+
+@of("bert")
+def test_a_role_that_the_model_has_not_is_refused(architecture):
+    model = architecture.build()
+    with pytest.raises(ValueError, match="roles of this model"):
+        nvreg.calibrate(model, random_prior(model), sample(architecture), prior_weight={"cross": 0.1})
+
+
+@of("marian")
+def test_a_prior_whose_spread_is_zero_is_refused(architecture):
+    model = architecture.build()
+    prior = dict(random_prior(model))
+    name = "decoder.layers.1.encoder_attn"
+    width = prior[name].width
+    prior[name] = nvreg.Moments(torch.zeros(width), torch.ones(width), 0.0, 0.0)
+    with pytest.raises(nvreg.UserError, match=rf"{name}.*s_alpha = 0"):
+        nvreg.calibrate(model, nvreg.Prior(prior), sample(architecture), prior_weight=0.1)
+    settings = nvreg.calibrate(model, nvreg.Prior(prior), sample(architecture), prior_weight={"encoder": 0.1})
+    assert list(settings.to_dict()["tau_alpha"]) == ["encoder"]
+
+
+@of("marian")
+def test_a_sample_without_tokens_is_refused(architecture):
+    model = architecture.build()
+    prior, batches = random_prior(model), sample(architecture)
+    with pytest.raises(nvreg.UserError, match="no batches"):
+        nvreg.calibrate(model, prior, [], prior_weight=0.1)
+    for batch in batches:
+        batch["labels"][:] = -100
+    with pytest.raises(nvreg.UserError, match="tokens for the decoder"):
+        nvreg.calibrate(model, prior, batches, prior_weight=0.1)
+    nvreg.calibrate(model, prior, batches, prior_weight={"encoder": 0.1})
+
+
+@of("marian")
+def test_a_model_converted_with_another_prior_is_refused(architecture):
+    model = architecture.build()
+    nvreg.convert_(model, random_prior(model))
+    nvreg.calibrate(model, random_prior(model), sample(architecture), prior_weight=0.1)  # an equal one is not
+    with pytest.raises(ValueError, match="converted with this prior"):
+        nvreg.calibrate(model, random_prior(model, seed=1), sample(architecture), prior_weight=0.1)
+
+
+@of("marian")
+def test_a_model_under_another_method_is_refused(architecture):
+    model = architecture.build()
+    METHODS["sink"]().attach_(model, random_prior(model), [])
+    with pytest.raises(ValueError, match="converted with this prior"):
+        nvreg.calibrate(model, random_prior(model), sample(architecture), prior_weight=0.1)
+
+
+# --- solving one site -------------------------------------------------------------------------------
+
+log_odds = st.lists(st.floats(-500, 500), min_size=1, max_size=20).map(
+    lambda values: torch.tensor(values, dtype=torch.float64)
+)
+wanted = st.floats(1e-9, 1 - 1e-9)
+
+
+@given(log_odds, wanted)
+def test_the_mean_weight_is_the_wanted_one(odds, weight):
+    shift = solve_shift(odds, weight)
+    assert torch.sigmoid(odds - shift).mean().item() == pytest.approx(weight, rel=1e-5)
+
+
+@given(log_odds, wanted, wanted)
+def test_less_weight_takes_a_larger_shift(odds, weight, other):
+    if weight < other:
+        assert solve_shift(odds, weight) >= solve_shift(odds, other) - 1e-6
+
+
+@given(log_odds, wanted, st.floats(-1e6, 1e6))
+def test_the_shift_moves_with_the_log_odds(odds, weight, by):
+    assert solve_shift(odds + by, weight) == pytest.approx(solve_shift(odds, weight) + by, abs=1e-5)
+
+
+@given(wanted)
+def test_a_query_that_nothing_moves_does_not_hang_it(weight):
+    solve_shift(torch.tensor([0.0, 3e38, -3e38], dtype=torch.float64), weight)

@@ -1,0 +1,55 @@
+"""One page in three forms."""
+
+from nvreg.document import Table, html, latex, markdown
+
+PAGE = [
+    "# A & B",
+    "Of `code` and 5% of x_1.",
+    "## nll (lower is better)",
+    Table(
+        ["selection", "talks"],
+        [["in-domain", "2.80 ± 0.10 (-0.20 [-0.3, -0.1] {-0.4, +0.1} p<0.001)"], ["b", "n/a"]],
+    ),
+    "- a point",
+    Table(["example"], [["a | b * c_d <i> `e` [f] \\ $g$ 10% & #"]], foreign=True),
+]
+
+
+def test_markdown_lines_up_as_plain_text():
+    rows = markdown(PAGE[3:4]).splitlines()
+    assert len({len(row) for row in rows}) == 1
+    assert rows[0].startswith("| selection | talks ")
+    assert rows[1].startswith("| --------- | -----")
+
+
+def test_blocks_are_paragraphs():
+    assert markdown(PAGE).startswith("# A & B\n\nOf `code`")
+    assert markdown(["a"]) == "a\n"
+
+
+def test_foreign_text_is_shown_as_it_is():
+    page = html(PAGE, "title")
+    assert "a | b * c_d &lt;i&gt; `e` [f] \\ $g$ 10% &amp; #" in page
+    assert "<i>" not in page
+
+
+def test_latex_has_the_tables_with_their_headings():
+    tables = latex(PAGE)
+    assert tables.count(r"\begin{table}") == tables.count(r"\bottomrule") == 2
+    assert tables.count(r"\caption{nll (lower is better)}") == 2
+    assert r"\{-0.4, +0.1\} p<0.001" in tables
+    assert r"a | b * c\_d <i> `e` [f] \textbackslash" in tables
+    assert r"\$g\$ 10\% \& \#" in tables
+    assert "a point" not in tables
+    odd = latex(["### a_b & 5%", Table(["b_c"], [["1 → 2"]])])
+    assert r"\caption{a\_b \& 5\%}" in odd
+    assert r"1 $\to$ 2" in odd
+
+
+def test_html_is_one_file_with_figures_and_an_escaped_title():
+    page = html(PAGE, "a <title>", ['<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg id="figure"></svg>'])
+    assert "<title>a &lt;title&gt;</title>" in page
+    assert '<figure><svg id="figure"></svg></figure>' in page
+    assert "<?xml" not in page
+    assert "<code>code</code>" in page
+    assert page.count("<table>") == 2

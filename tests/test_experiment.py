@@ -1,0 +1,244 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nvreg.errors import UserError
+from nvreg.experiment import Experiment, load_experiment
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+EXPERIMENT = """
+name: example
+task: translation
+model: {path: ../model}
+data:
+  columns: {source: en, target: de}
+  in_domain:
+    name: home
+    train:      {files: home/train.jsonl, limit: 10, seed: 0}
+    validation: {files: home/validation.jsonl}
+    test:       {source_file: home/test.en, target_file: home/test.de}
+  out_of_domain:
+    - name: away
+      test: {hub: some/name, config: en-de, split: test}
+sweep:
+  sampler: random
+  trials: 3
+  space:
+    tau_alpha: {encoder: [-2, 5], cross: inf}
+    tau_sigma: {decoder: {each_layer: [0, 0.2]}, encoder: {values: [0, 0.1]}}
+    tau_mu: {encoder: {layers: [1, 0.5]}}
+evaluation: {metrics: [perplexity, bleu]}
+selection: {metric: bleu, protocols: [in-domain, oracle]}
+output: results/example
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "experiments" / "example.yaml"
+    path.parent.mkdir()
+    path.write_text(EXPERIMENT)
+    return path
+
+
+def test_input_paths_are_relative_to_the_file_and_output_is_not(path, monkeypatch):
+    monkeypatch.chdir("/")
+    experiment = load_experiment(path)
+    assert experiment.model.path == str(path.parents[1] / "model")
+    assert experiment.data.in_domain.train.files == str(path.parent / "home/train.jsonl")
+    assert experiment.data.in_domain.test.target_file == str(path.parent / "home/test.de")
+    assert experiment.data.out_of_domain[0].test.hub == "some/name"
+    assert experiment.output == "results/example"
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_bare_model_path_is_the_hub_s_unless_it_exists_beside_the_file(path, exists):
+    local = path.parent / "organisation" / "model"
+    if exists:
+        local.mkdir(parents=True)
+    model = load_experiment(path, ["model.path=organisation/model"]).model
+    assert model.path == (str(local) if exists else "organisation/model")
+
+
+def test_the_resolved_experiment_reads_as_the_same(path, tmp_path):
+    experiment = load_experiment(path)
+    resolved = tmp_path / "elsewhere.yaml"
+    resolved.write_text(yaml.safe_dump(experiment.model_dump()))
+    assert load_experiment(resolved) == experiment
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*/*.yaml")), ids=lambda path: path.name)
+def test_every_experiment_of_ours_is_accepted(path):
+    load_experiment(path)
+
+
+def test_the_real_translation_experiment_is_accepted(shared):
+    experiment = load_experiment(shared / "experiments" / "translation.yaml")
+    assert Path(experiment.data.in_domain.train.files).is_file()
+    assert Path(experiment.model.path).is_dir()
+
+
+def test_overrides_are_yaml_values_at_dotted_paths(path):
+    experiment = load_experiment(
+        path,
+        [
+            "sweep.trials=7",
+            "data.out_of_domain.0.test.limit=5",
+            "data.out_of_domain.0.validation={files: v.jsonl}",
+            "evaluation.generation.num_beams=2",
+            "sweep.space.tau_sigma={encoder: [0, 0.5]}",
+        ],
+    )
+    assert experiment.sweep.trials == 7
+    assert experiment.data.out_of_domain[0].test.limit == 5
+    assert experiment.data.out_of_domain[0].validation.files == str(path.parent / "v.jsonl")
+    assert experiment.evaluation.generation.num_beams == 2
+    assert experiment.sweep.methods["nv"].space["tau_sigma"] == {"encoder": [0, 0.5]}
+
+
+def test_one_method_and_seed_are_short_for_methods_and_seeds(path):
+    short = load_experiment(path, ["sweep.seed=5", "sweep.enqueue=[{tau_sigma: 0.1}]"]).sweep
+    long = load_experiment(
+        path,
+        [
+            "sweep={sampler: random, trials: 3, seeds: [5], methods: {nv: {enqueue: [{tau_sigma: 0.1}], "
+            "space: {tau_alpha: {encoder: [-2, 5], cross: inf}, tau_mu: {encoder: {layers: [1, 0.5]}}, "
+            "tau_sigma: {decoder: {each_layer: [0, 0.2]}, encoder: {values: [0, 0.1]}}}}}}"
+        ],
+    ).sweep
+    assert short == long
+    assert short.methods["nv"].parameters == {"tau_alpha", "tau_sigma", "tau_mu"}
+
+
+MISTAKES = {
+    "sweep.trails=3": "sweep.trails: unknown key, did you mean 'trials'?",
+    "data.out_of_domain.0.test.fils=x": "data.out_of_domain.0.test.fils: unknown key, did you mean 'files'?",
+    "sweep.space.tau_gamma.encoder=1": "space.tau_gamma: expected one of prior_weight, tau_alpha,",
+    "sweep.racing={afte: 100}": "sweep.racing.afte: unknown key, did you mean 'after'?",
+    "sweep.method=dropout": "sweep: method: expected one of nv, ",
+    "sweep.methods={}": "sweep: expected methods or space, got both",
+    "sweep.seeds=[1, 2, 1]": "sweep.seeds: expected different seeds, got [1, 2, 1]",
+    "sweep.pretrained=elsewhere": "sweep: pretrained: expected none with nv",
+    "sweep.space.tau_alpha.head=1": "space.tau_alpha: expected roles among encoder, cross, decoder",
+    "sweep.space.prior_weight.cross=[0.5, 1]": "prior_weight.cross: expected a number from 0 to below 1",
+    "sweep.enqueue=[{tau_alpha: 1, prior_weight: 0.1}]": "enqueue: expected prior_weight or tau_alpha",
+    "evaluation={metrics: [perplexity], window: 10, stride: 20}": "stride: expected at most the window",
+    "task=summarization": "task: expected 'translation', 'summarisation', 'language-modelling', ",
+    "sweep.sampler=bayes": "sweep.sampler: expected 'grid', 'random' or 'tpe', got 'bayes'",
+    "sweep.trials=many": "sweep.trials: expected a valid integer, got 'many'",
+    "sweep.trials=0": "sweep.trials: expected greater than 0, got 0",
+    "sweep.trials=null": "expected trials, the number of settings",
+    "sweep.sampler=grid": "space.tau_alpha.encoder: expected {values: [...]} or a fixed value",
+    "sweep.space={}": "sweep: space: expected at least one dimension, got none",
+    "sweep.space.tau_sigma.cross=-0.1": "cross: expected a finite number >= 0, got -0.1",
+    "sweep.space.tau_mu.cross=[0, 2]": "cross: expected a number from 0 to 1, got 2",
+    "sweep.space.tau_alpha.cross=.nan": "cross: expected any real number, or inf, got nan",
+    "sweep.space.tau_alpha.cross=[0, inf]": "expected a range [low, high] of finite numbers",
+    "sweep.space.tau_alpha.cross=[5, 0]": "expected a range [low, high] of finite numbers with low < high",
+    "sweep.space.tau_alpha.cross={one_of: [1]}": "cross: expected [low, high], {values: [...]}",
+    "sweep.enqueue=[{tau_sigma: {encoder: -1}}]": "expected a finite number >= 0",
+    "evaluation.batch_tokens=big": "batch_tokens: expected a valid integer or 'auto', got 'big'",
+    "evaluation.metrics=[]": "evaluation.metrics: expected at least one item, got []",
+    "selection.metric=chrf": "(perplexity, bleu), got 'chrf'",
+    "evaluation.metrics=[perplexity, bleus]": "evaluation.metrics: expected some of nll, perplexity,",
+    "data.in_domain.validation={}": "data.in_domain.validation: expected files, source_file with",
+    "data.in_domain.test.target_file=null": "expected files, source_file with target_file, or hub",
+    "data.in_domain.validation.split=test": "expected config, revision and split only with hub",
+    "data.in_domain.validation.seed=3": "expected a limit with the seed",
+    "data.in_domain.train=null": "expected data.in_domain.train, which the empirical prior",
+    "data.out_of_domain.0.name=home": "expected domains of different names, got home, home",
+    "data.out_of_domain.0.name=a/b": "data.out_of_domain.0.name: expected",
+    "prior={kind: gaussian, max_tokens: 5}": "prior: expected max_tokens only with kind: empirical",
+    "prior={kind: gaussian, path: p}": "prior: expected kind or path, got both",
+    "model=null": "model: expected keys with values, got None",
+    "sweep": "--set: expected a.b=value, got 'sweep'",
+    "data.out_of_domain.3.name=x": "--set: expected keys of the experiment and a YAML value",
+    "name=a: b: c": "--set: expected keys of the experiment and a YAML value",
+}
+
+
+@pytest.mark.parametrize("override", MISTAKES)
+def test_a_mistake_is_one_line_that_names_the_key(path, override):
+    with pytest.raises(UserError) as caught:
+        load_experiment(path, [override])
+    assert MISTAKES[override] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected keys and values of an experiment"),
+        ("- 1", "expected keys and values of an experiment"),
+        ("a: [", "expected YAML"),
+        ("task: translation", "name: expected a value, the key is missing (and "),
+    ],
+)
+def test_a_file_that_is_no_experiment_is_refused(path, text, message):
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_experiment(path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_and_a_binary_one_are_refused(path):
+    with pytest.raises(UserError, match="No such file"):
+        load_experiment(path.with_name("missing.yaml"))
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UserError, match="not UTF-8 text"):
+        load_experiment(path)
+
+
+def test_racing_needs_a_metric_of_single_examples(path):
+    changes = ["task=classification", "evaluation.metrics=[accuracy, macro-f1]", "sweep.racing.after=9"]
+    assert load_experiment(path, [*changes, "selection.metric=accuracy"]).sweep.racing.after == 9
+    with pytest.raises(UserError, match="expected a metric that scores single examples"):
+        load_experiment(path, [*changes, "selection.metric=macro-f1"])
+
+
+def test_a_saved_prior_needs_no_training_text(path):
+    experiment = load_experiment(path, ["prior={path: p.safetensors}", "data.in_domain.train=null"])
+    assert experiment.prior.path == str(path.parent / "p.safetensors")
+    assert experiment.prior.kind is None
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda children: (
+        st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=5), children, max_size=3)
+    ),
+    max_leaves=5,
+)
+keys = st.sampled_from(
+    [
+        "name",
+        "model",
+        "data.columns",
+        "data.in_domain.test",
+        "data.out_of_domain",
+        "prior",
+        "sweep",
+        "sweep.space",
+        "sweep.space.tau_alpha",
+        "sweep.space.tau_sigma.encoder",
+        "sweep.enqueue",
+        "evaluation",
+        "selection.protocols",
+    ]
+)
+
+
+@given(keys, json_values)
+def test_no_value_anywhere_gives_anything_but_an_experiment_or_a_user_error(tmp_path_factory, key, value):
+    path = tmp_path_factory.getbasetemp() / "any.yaml"
+    path.write_text(EXPERIMENT)
+    override = f"{key}={yaml.safe_dump(value, default_flow_style=True)}"
+    try:
+        outcome = load_experiment(path, [override])
+    except UserError as error:
+        outcome = error
+    assert isinstance(outcome, Experiment) or "\n" not in str(outcome)
