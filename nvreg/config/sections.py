@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -12,15 +11,19 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     NonNegativeInt,
     PositiveInt,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from nvreg.metrics import METRICS
+from nvreg.registry import Registry, did_you_mean
 
 
 def _absolute(path: str, info: ValidationInfo) -> str:
@@ -44,6 +47,27 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 """A name that files are called by."""
 
 
+class NameIn:
+    """What makes a text the name of something registered: ``Annotated[str, NameIn(TASKS)]``.
+
+    Whatever is registered when a file is checked is known, and an enumeration in the JSON Schema.
+
+    Args:
+        registry: of the kind that is named.
+    """
+
+    def __init__(self, registry: Registry[Any]) -> None:
+        self.registry = registry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.registry.check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {**handler(schema), "enum": list(self.registry)}
+
+
 class Section(BaseModel):
     """Keys with values, where an unknown key is an error that names the nearest known one."""
 
@@ -57,13 +81,12 @@ class Section(BaseModel):
         given = cls._written_out(dict(given))
         for key in given:
             if key not in cls.model_fields:
-                near = get_close_matches(str(key), cls.model_fields, n=1)
                 raise PydanticCustomError(
                     "unknown_key",
                     "unknown key{hint}; known keys: {known}",
                     {
                         "key": str(key),
-                        "hint": f", did you mean {near[0]!r}?" if near else "",
+                        "hint": did_you_mean(str(key), cls.model_fields),
                         "known": ", ".join(cls.model_fields),
                     },
                 )
