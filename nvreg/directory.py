@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from nvreg.errors import UserError
+
+MANIFEST = "manifest.json"
+"""The file that says whose an output directory is."""
 
 
 def check_output(
@@ -16,7 +22,7 @@ def check_output(
     """Check that an output directory is new, or already this run's.
 
     Args:
-        output: the directory; its ``manifest.json`` says whose it is.
+        output: the directory; its `MANIFEST` says whose it is.
         ours: what makes the run another one.
         theirs_of: the same of a manifest.
 
@@ -25,7 +31,7 @@ def check_output(
     """
     elsewhere = "choose another with --output"
     try:
-        theirs = theirs_of(json.loads((output / "manifest.json").read_text(encoding="utf-8")))
+        theirs = theirs_of(json.loads((output / MANIFEST).read_text(encoding="utf-8")))
     except FileNotFoundError:
         if output.is_dir() and any(not path.name.startswith(".") for path in output.iterdir()):
             raise UserError(f"expected a new or empty output directory, got {output}; {elsewhere}") from None
@@ -37,13 +43,31 @@ def check_output(
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # of something else
         raise UserError(
             f"expected an output directory of this experiment, got {output} with another kind of "
-            f"manifest.json; {elsewhere}"
+            f"{MANIFEST}; {elsewhere}"
         ) from error
     if differing := list(_differences(theirs, ours)):
         raise UserError(
             f"expected an output directory of this experiment, got {output} of one that differs in "
             f"{', '.join(differing)}; {elsewhere}"
         )
+
+
+@contextmanager
+def exclusive(output: Path) -> Iterator[None]:
+    """Hold an output directory for one process; the lock goes with the process, however it ends.
+
+    Raises:
+        UserError: if another process holds it.
+    """
+    try:
+        held = FileLock(output / ".lock").acquire(timeout=0)
+    except Timeout as error:
+        raise UserError(
+            f"expected a directory that no other run is writing, got {output}; "
+            "wait for that run or choose another with --output"
+        ) from error
+    with held:
+        yield
 
 
 def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

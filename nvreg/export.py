@@ -13,7 +13,7 @@ from nvreg.identity import fingerprint
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.prior.artefact import Prior
 from nvreg.report.choice import Choice
-from nvreg.results import PRETRAINED
+from nvreg.results import PRETRAINED, RunFiles
 from nvreg.sweep.worker import made_methods
 
 WRITERS: Mapping[str, Callable[[PreTrainedModel, Path], None]] = {
@@ -61,7 +61,7 @@ def save_chosen(choice: Choice, out: Path) -> None:
         model.save_pretrained(out)
     else:
         method = made_methods(run.experiment)[arm.method]
-        method.attach_(model, Prior.load(run.directory / "prior.safetensors"), ())
+        method.attach_(model, Prior.load(RunFiles(run.directory).prior), ())
         method.set_(model, method.setting.from_dict(trial.resolved or trial.settings))
         write(model, out)
     load_tokenizer(source.path, revision=source.revision, trust_remote_code=trust).save_pretrained(out)

@@ -1,14 +1,12 @@
-"""The trials of a run on disk: what a kill at any moment leaves is complete."""
+"""What the directory of a run holds: its files, and its trials, which a kill at any moment leaves whole."""
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -16,14 +14,49 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from nvreg.directory import MANIFEST
 from nvreg.errors import UserError
 from nvreg.files import write_bytes
 
 PRETRAINED = "pretrained"
 """The method of the trial of the pretrained model."""
 
+PRETRAINED_NUMBER = 0
+"""The number of the trial of the pretrained model."""
+
 Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Domain, then split, then metric."""
+
+
+class RunFiles:
+    """The paths of everything in a run's directory.
+
+    Attributes:
+        directory: the run's.
+        experiment: the experiment file as it was understood.
+        manifest: what the run was made with; it makes the directory this run's.
+        prior: the prior.
+        trials: a line a trial.
+        study: the studies of TPE searches, for Optuna's tools.
+        tables: directory of the report's tables.
+        figures: directory of the report's figures.
+        page: the report as a page of HTML.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.experiment = directory / "experiment.yaml"
+        self.manifest = directory / MANIFEST
+        self.prior = directory / "prior.safetensors"
+        self.trials = directory / "trials.jsonl"
+        self.study = directory / "study.db"
+        self.tables = directory / "tables"
+        self.figures = directory / "figures"
+        self.page = directory / "report.html"
+
+    def examples(self, key: str, domain: str, split: str) -> Path:
+        """Return the file of what a trial kept of each example of a split."""
+        return self.directory / "examples" / key / f"{domain}.{split}.parquet"
 
 
 @dataclass(frozen=True)
@@ -33,7 +66,7 @@ class Trial:
     Attributes:
         key: digest of everything that can change the numbers.
         context: digest of all of it but method and settings; trials of one context compare.
-        number: 0 for the pretrained model, then in the order of measuring.
+        number: `PRETRAINED_NUMBER` for the pretrained model, then in the order of measuring.
         method: the method of regularisation, `PRETRAINED` for the pretrained model.
         seed: of the search that drew the setting; None for the pretrained model. A setting that searches of
             several seeds draw has a line for each, with the same key and number, and is measured once.
@@ -100,10 +133,15 @@ def read_trials(path: Path) -> Iterator[Trial]:
             ) from error
 
 
+def latest_trials(trials: Iterable[Trial], context: str) -> list[Trial]:
+    """Return the latest line of each key and seed in a context, in the order of their first lines."""
+    return list({(trial.key, trial.seed): trial for trial in trials if trial.context == context}.values())
+
+
 class TrialStore:
     """An append-only file of trials, and the statistics of their examples beside it.
 
-    Only the holder of `exclusive` may create one: opening removes the line that a kill tore.
+    Only the holder of `nvreg.directory.exclusive` may create one: opening removes the line that a kill tore.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -112,28 +150,28 @@ class TrialStore:
         Raises:
             UserError: if a line is not a trial's.
         """
-        self._path = directory / "trials.jsonl"
-        self._examples = directory / "examples"
-        self._path.touch()
-        os.truncate(self._path, self._path.read_bytes().rfind(b"\n") + 1)
-        self._trials = {(trial.key, trial.seed): trial for trial in read_trials(self._path)}
+        self._files = RunFiles(directory)
+        path = self._files.trials
+        path.touch()
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
+        self._trials = list(read_trials(path))
 
     def trials(self, context: str) -> list[Trial]:
         """Return the latest trial of each key and seed in a context."""
-        return [trial for trial in self._trials.values() if trial.context == context]
+        return latest_trials(self._trials, context)
 
     def append(self, trial: Trial) -> None:
         """Add a trial; it is on disk when this returns."""
         line = json.dumps(_finite(asdict(trial)), allow_nan=False) + "\n"
-        with self._path.open("ab") as file:
+        with self._files.trials.open("ab") as file:
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
-        self._trials[trial.key, trial.seed] = trial
+        self._trials.append(trial)
 
     def save_examples(self, key: str, domain: str, split: str, frame: pd.DataFrame) -> None:
         """Write the statistics of a trial's examples, all of them before the trial is appended."""
-        path = self._examples / key / f"{domain}.{split}.parquet"
+        path = self._files.examples(key, domain, split)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = BytesIO()
         frame.to_parquet(content, index=False)
@@ -141,25 +179,7 @@ class TrialStore:
 
     def load_examples(self, key: str, domain: str, split: str) -> pd.DataFrame:
         """Read what `save_examples` wrote."""
-        return pd.read_parquet(self._examples / key / f"{domain}.{split}.parquet")
-
-
-@contextmanager
-def exclusive(directory: Path) -> Iterator[None]:
-    """Hold a run's directory for one sweep; the lock goes with the process, however it ends.
-
-    Raises:
-        UserError: if another sweep holds it.
-    """
-    with (directory / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"expected a directory that no other sweep is writing, got {directory}; "
-                "wait for that sweep or choose another with --output"
-            ) from error
-        yield
+        return pd.read_parquet(self._files.examples(key, domain, split))
 
 
 def _finite(value: Any) -> Any:

@@ -1,9 +1,11 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
 from nvreg import UserError
-from nvreg.directory import check_output
+from nvreg.directory import check_output, exclusive
 
 OURS = {"name": "mine", "data": {"home": "digest"}}
 
@@ -38,3 +40,14 @@ def test_a_directory_with_files_and_a_file_are_refused(tmp_path):
         check_output(tmp_path, OURS, theirs_of)
     with pytest.raises(UserError, match="expected an output directory, got"):
         check_output(tmp_path / "thesis.tex", OURS, theirs_of)
+
+
+def test_one_run_at_a_time_writes_a_directory(tmp_path):
+    script = (
+        "import sys, pathlib; from nvreg.directory import exclusive\n"
+        "with exclusive(pathlib.Path(sys.argv[1])): pass"
+    )
+    with exclusive(tmp_path):
+        second = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True)
+        assert "UserError: expected a directory that no other run is writing" in second.stderr
+    assert subprocess.run([sys.executable, "-c", script, tmp_path]).returncode == 0

@@ -1,7 +1,5 @@
 import json
 import math
-import subprocess
-import sys
 
 import pandas as pd
 import pytest
@@ -9,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvreg import UserError
-from nvreg.results import Trial, TrialStore, exclusive, read_trials, trial_key
+from nvreg.results import RunFiles, Trial, TrialStore, latest_trials, read_trials, trial_key
 
 
 def trial(number: int, context: str = "c", **changes) -> Trial:
@@ -79,6 +77,11 @@ def test_one_key_has_a_line_for_each_seed(tmp_path):
     assert TrialStore(tmp_path).trials("c") == [trial(1, seed=1), trial(1, seed=2, seconds=2.0)]
 
 
+def test_the_latest_of_each_key_and_seed_comes_where_its_first_line_was():
+    lines = [trial(1, seed=1), trial(2), trial(1, seed=2), trial(1, seed=1, seconds=2.0), trial(3, "other")]
+    assert latest_trials(lines, "c") == [trial(1, seed=1, seconds=2.0), trial(2), trial(1, seed=2)]
+
+
 def test_a_whole_line_that_is_no_trial_is_named(tmp_path):
     TrialStore(tmp_path).append(trial(0))
     path = tmp_path / "trials.jsonl"
@@ -90,22 +93,11 @@ def test_a_whole_line_that_is_no_trial_is_named(tmp_path):
 def test_examples_are_kept_as_they_were(tmp_path):
     frame = pd.DataFrame({"id": [0, 1], "likelihood": [[1.5, 2.0], [0.1, 3.0]], "prediction": ["ä", ""]})
     TrialStore(tmp_path).save_examples("k", "home", "test", frame)
-    read = pd.read_parquet(tmp_path / "examples" / "k" / "home.test.parquet")
+    read = pd.read_parquet(RunFiles(tmp_path).examples("k", "home", "test"))
     assert read["prediction"].tolist() == ["ä", ""]
     assert [list(row) for row in read["likelihood"]] == [[1.5, 2.0], [0.1, 3.0]]
     assert TrialStore(tmp_path).load_examples("k", "home", "test").equals(read)
     assert [path.name for path in (tmp_path / "examples" / "k").iterdir()] == ["home.test.parquet"]
-
-
-def test_one_sweep_at_a_time_writes_a_directory(tmp_path):
-    script = (
-        "import sys, pathlib; from nvreg.results import exclusive\n"
-        "with exclusive(pathlib.Path(sys.argv[1])): pass"
-    )
-    with exclusive(tmp_path):
-        second = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True)
-        assert "UserError: expected a directory that no other sweep is writing" in second.stderr
-    assert subprocess.run([sys.executable, "-c", script, tmp_path]).returncode == 0
 
 
 def test_a_key_depends_on_context_method_and_settings():

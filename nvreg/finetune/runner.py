@@ -9,14 +9,13 @@ from pathlib import Path
 
 import yaml
 
-from nvreg.directory import check_output
+from nvreg.directory import check_output, exclusive
 from nvreg.errors import UserError
 from nvreg.files import write_text
 from nvreg.finetune.bench import open_bench
 from nvreg.finetune.schema import FineTuning
 from nvreg.finetune.training import CHECKPOINTS, MANIFEST, train_seed
 from nvreg.progress import Progress
-from nvreg.results import exclusive
 
 
 def run_finetuning(finetuning: FineTuning, *, quiet: bool = False) -> list[Path]:

@@ -13,6 +13,7 @@ import torch
 from nvreg.data import Examples
 from nvreg.experiment import Experiment, Sweep
 from nvreg.progress import Progress
+from nvreg.results import RunFiles
 from nvreg.sweep.manifest import check_directory
 from nvreg.sweep.priors import calibration_sample, prior_of
 from nvreg.sweep.search import any_setting, planned
@@ -41,7 +42,7 @@ def describe_plan(experiment: Experiment, *, quiet: bool = False) -> str:
         progress.phase("loading model and data")
         workbench = open_workbench(experiment.model_copy(update={"prior": quick_prior}))
         check_directory(output, workbench)
-        prior = prior_of(workbench, output / "prior.safetensors", progress)
+        prior = prior_of(workbench, RunFiles(output).prior, progress)
         progress.phase("timing a setting")
         model, trials = workbench.model, 1 + planned(experiment.sweep, workbench.layers)
         name, method = next(iter(made_methods(experiment).items()))

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import yaml
 from torch import Tensor
 
+from nvreg.directory import exclusive
 from nvreg.experiment import Experiment
 from nvreg.files import write_text
 from nvreg.methods import METHODS
 from nvreg.prior.artefact import Prior
 from nvreg.progress import Progress
-from nvreg.results import PRETRAINED, Trial, TrialStore, exclusive
+from nvreg.results import PRETRAINED, RunFiles, Trial, TrialStore
 from nvreg.sweep.executors import Executor, Local
 from nvreg.sweep.ledger import Ledger
 from nvreg.sweep.manifest import check_directory, manifest_of
@@ -63,21 +64,21 @@ def run_sweep(
         Exception: what the trial of the pretrained model raises, without which nothing compares; with
             ``fail_fast`` what any trial raises.
     """
-    output = Path(experiment.output)
+    files = RunFiles(output := Path(experiment.output))
     with Progress(quiet) as progress:
         progress.phase("loading model and data")
         workbench = open_workbench(experiment)
         check_directory(output, workbench)
-        prior = prior_of(workbench, output / "prior.safetensors", progress)
+        prior = prior_of(workbench, files.prior, progress)
         sample = calibration_sample(workbench)
         output.mkdir(parents=True, exist_ok=True)
         with exclusive(output):
             manifest = manifest_of(workbench, prior)
-            _write(output, manifest, experiment, prior)
+            _write(files, manifest, experiment, prior)
             ledger = Ledger(
                 experiment, TrialStore(output), manifest["context"], manifest["methods"], retry_failed
             )
-            planned = list(searches(experiment, workbench.layers, output))
+            planned = list(searches(experiment, workbench.layers, files.study))
             with closing(_executor(workbench, prior, sample, progress, resources)) as executor:
                 run = _Run(experiment, ledger, planned, executor, progress, leaders, fail_fast)
                 return run.measure(steps=sum(map(len, workbench.scored.values())))
@@ -95,21 +96,21 @@ def _executor(
     return RayExecutor(workbench.experiment, prior, sample, resources)
 
 
-def _write(output: Path, manifest: Mapping[str, Any], experiment: Experiment, prior: Prior) -> None:
+def _write(files: RunFiles, manifest: Mapping[str, Any], experiment: Experiment, prior: Prior) -> None:
     """Write everything but trials; the manifest first, which makes the directory this experiment's."""
-    write_text(output / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    write_text(files.manifest, json.dumps(manifest, indent=1) + "\n")
     written = experiment.model_dump()
     written["sweep"]["methods"] = (
-        _methods_in(output, written["sweep"]["sampler"]) | written["sweep"]["methods"]
+        _methods_in(files, written["sweep"]["sampler"]) | written["sweep"]["methods"]
     )
-    write_text(output / "experiment.yaml", yaml.safe_dump(written, sort_keys=False))
-    prior.save(output / "prior.safetensors")
+    write_text(files.experiment, yaml.safe_dump(written, sort_keys=False))
+    prior.save(files.prior)
 
 
-def _methods_in(output: Path, sampler: str) -> dict[str, Any]:
+def _methods_in(files: RunFiles, sampler: str) -> dict[str, Any]:
     """Return the methods that an earlier sweep by a sampler tried here: its trials are there to be chosen."""
     try:
-        sweep = yaml.safe_load((output / "experiment.yaml").read_text())["sweep"]
+        sweep = yaml.safe_load(files.experiment.read_text(encoding="utf-8"))["sweep"]
         return dict(sweep["methods"]) if sweep["sampler"] == sampler else {}
     except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError):
         return {}

@@ -72,13 +72,13 @@ class Search:
             self._left.append(setting)
 
 
-def searches(experiment: Experiment, layers: Layers, output: Path) -> Iterator[Search]:
+def searches(experiment: Experiment, layers: Layers, study: Path) -> Iterator[Search]:
     """Yield the searches of an experiment, method by method.
 
     Args:
         experiment: the experiment.
         layers: number of layers by role of the model.
-        output: where a TPE search keeps its study.
+        study: the database that a TPE search keeps its study in.
     """
     sweep, data = experiment.sweep, experiment.data
     validated = 1 + sum(domain.validation is not None for domain in data.out_of_domain)
@@ -90,7 +90,7 @@ def searches(experiment: Experiment, layers: Layers, output: Path) -> Iterator[S
                 continue
             kind = METHODS[name].setting
             space = parse_space(kind.parameters, sweep.methods[name].space)
-            tpe = TPE(space, kind, layers, seed, validated, output / "study.db", f"{name}-{seed}")
+            tpe = TPE(space, kind, layers, seed, validated, study, f"{name}-{seed}")
             yield Search(name, seed, settings, tpe, _tried(sweep, name, settings) - len(settings))
 
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from nvreg import Prior, UserError
+from nvreg.directory import exclusive
 from nvreg.experiment import Experiment, load_experiment
 from nvreg.methods.nv import NVSetting
 from nvreg.metrics import score
 from nvreg.report import analyse, write_report
-from nvreg.results import exclusive
 from nvreg.sweep import priors, runner, worker
 from nvreg.sweep.dry_run import describe_plan
 from nvreg.sweep.executors import Local
@@ -134,7 +134,7 @@ def test_a_directory_with_other_files_or_a_file_is_refused(experiment, tmp_path)
 
 
 def test_a_directory_that_another_sweep_writes_is_refused(output, experiment):
-    with exclusive(output), pytest.raises(UserError, match="no other sweep is writing"):
+    with exclusive(output), pytest.raises(UserError, match="no other run is writing"):
         run_sweep(experiment(), quiet=True)
 
 
