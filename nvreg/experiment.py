@@ -9,15 +9,23 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from nvreg.config.loading import load_checked
-from nvreg.config.sections import Data, Evaluation, InputPath, ModelPath, ModelSource, Section, Seeded
+from nvreg.config.sections import (
+    Data,
+    Evaluation,
+    InputPath,
+    ModelPath,
+    ModelSource,
+    NameIn,
+    Section,
+    Seeded,
+)
 from nvreg.errors import UserError
 from nvreg.methods import METHODS
 from nvreg.metrics import METRICS, check_metrics
+from nvreg.protocols import PROTOCOLS
 from nvreg.space import Range, Space, parse_space
 
-Protocol = Literal[
-    "in-domain", "in-domain-tolerance", "leave-one-domain-out", "out-of-domain-validation", "oracle"
-]
+Protocol = Annotated[str, NameIn(PROTOCOLS)]
 TaskName = Literal["translation", "summarisation", "language-modelling", "classification", "multiple-choice"]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple
 
 from nvreg.errors import UserError
 from nvreg.files import write_bytes, write_text
@@ -35,12 +35,13 @@ def analyse(directory: Path, protocols: Sequence[str] = ()) -> Analysis:
         UserError: if the directory is not a run's, the pretrained model is not yet measured, or a protocol is
             unknown.
     """
-    from nvreg.experiment import Protocol
+    from nvreg.protocols import PROTOCOLS
     from nvreg.report.matching import match
     from nvreg.report.reading import read_run
     from nvreg.report.selection import select
 
-    _check("protocols", protocols, get_args(Protocol))
+    for protocol in protocols:
+        PROTOCOLS[protocol]
     run = read_run(directory)
     protocols = protocols or run.experiment.selection.protocols
     selections = {arm: select(run, arm, protocols) for arm in run.sweeps}

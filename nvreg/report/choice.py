@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from nvreg.errors import UserError
-from nvreg.report.protocols import ORACLE, PER_DOMAIN, SINGLE
+from nvreg.protocols import PROTOCOLS
 from nvreg.report.reading import Arm, Run, read_run
 from nvreg.report.selection import chosen
 from nvreg.results import Trial
@@ -39,13 +39,12 @@ def choose_trial(
         UserError: if the directory is not a run's, more has to be said to choose one trial, or the protocol
             does not apply to the domain.
     """
-    if protocol not in (known := (*SINGLE, *PER_DOMAIN, ORACLE)):
-        raise UserError(f"expected --protocol among {', '.join(known)}, got {protocol}")
+    by_domain = PROTOCOLS[protocol].by_domain
     run = read_run(directory)
     arm = find_arm(run, method, seed)
     if domain not in (None, *run.domains):
         raise UserError(f"expected --domain among {', '.join(run.domains)}, got {domain}")
-    if protocol not in SINGLE and domain not in run.out_of_domain:
+    if by_domain and domain not in run.out_of_domain:
         raise UserError(
             f"expected --domain with {protocol}, one of {', '.join(run.out_of_domain)}, got {domain}"
         )

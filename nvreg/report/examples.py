@@ -9,9 +9,9 @@ from pandas import DataFrame
 from nvreg.document import Table
 from nvreg.errors import UserError
 from nvreg.metrics import METRICS
-from nvreg.report.protocols import PRETRAINED
 from nvreg.report.reading import Run
 from nvreg.report.selection import Pick, Selection
+from nvreg.results import PRETRAINED_NUMBER
 
 WIDTH = 240
 """Characters of a text that a cell shows at most."""
@@ -61,7 +61,7 @@ def _metric(run: Run) -> str:
 def _changed(pick: Pick, metric: str, count: int) -> DataFrame:
     """Return id, score before and after, and the predictions if any, of the examples that change most."""
     before, after = (
-        _examples(pick.run, number, pick.domain, metric) for number in (PRETRAINED, pick.trials[0])
+        _examples(pick.run, number, pick.domain, metric) for number in (PRETRAINED_NUMBER, pick.trials[0])
     )
     pairs = before.join(after, lsuffix="_before", rsuffix="_after")
     gain = (pairs["score_after"] - pairs["score_before"]) * (1 if METRICS[metric].higher_is_better else -1)

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 
 from nvreg.metrics import METRICS
+from nvreg.protocols import upper_bounds
 from nvreg.report.page import DIRECTIONS
-from nvreg.report.protocols import ORACLE, PRETRAINED
 from nvreg.report.reading import Run
 from nvreg.report.selection import Selection
 from nvreg.report.tables import Selections
+from nvreg.results import PRETRAINED_NUMBER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,7 +42,7 @@ def changes_figure(run: Run, method: str, selections: Selections) -> "Figure":
     from matplotlib.figure import Figure
 
     arms = [arm for arm in run.sweeps if arm.method == method]
-    numbers = sorted({number for arm in arms for number in run.candidates(arm)} - {PRETRAINED})
+    numbers = sorted({number for arm in arms for number in run.candidates(arm)} - {PRETRAINED_NUMBER})
     points = _points(run, numbers, [selections[arm] for arm in arms])
     figure = Figure(figsize=(7.6, 5.2), layout="constrained", dpi=150)
     axes = figure.add_subplot()
@@ -98,11 +99,11 @@ def _points(run: Run, numbers: Sequence[int], selections: Sequence[Mapping[str, 
             if domain in selection and number in selection[domain].trials
         }
         honest, upper_bound = RINGS
-        return honest if by - {ORACLE} else upper_bound if by else None
+        return honest if by - upper_bounds() else upper_bound if by else None
 
     rows = []
     for number in numbers:
-        changes = {domain: score(number, domain) - score(PRETRAINED, domain) for domain in run.domains}
+        changes = {domain: score(number, domain) - score(PRETRAINED_NUMBER, domain) for domain in run.domains}
         if np.isfinite(list(changes.values())).all():
             rows += [
                 (number, domain, changes[run.in_domain], changes[domain], ring(number, domain))

@@ -5,8 +5,9 @@ from collections.abc import Iterable
 
 from pandas import DataFrame
 
+from nvreg.protocols import upper_bounds
 from nvreg.report.matching import MATCHED, NO_MATCH
-from nvreg.report.protocols import ORACLE, PRETRAINED
+from nvreg.results import PRETRAINED_NUMBER
 
 OUTCOMES = {
     True: (("improves", "above"), ("worsens", "below")),
@@ -26,7 +27,7 @@ def findings(rows: DataFrame, labels: Iterable[str], higher_is_better: bool | No
         labels: the columns that name a row of the table.
         higher_is_better: the metric's direction.
     """
-    shown = rows[rows["protocol"] != ORACLE]
+    shown = rows[~rows["protocol"].isin(upper_bounds())]
     others = [label for label in labels if label != "protocol"]
     outcomes: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for label, cells in shown.groupby([*others, "protocol"], sort=False):
@@ -54,7 +55,7 @@ def _finding(cells: DataFrame, higher_is_better: bool | None) -> str:
     if measured.empty:
         is_matched = "method" in cells and cells["method"].eq(MATCHED).all()
         return f"does not apply, {NO_MATCH if is_matched else 'no validation set to choose on'}"
-    if "trial" in measured and measured["trial"].eq(PRETRAINED).fillna(False).all():
+    if "trial" in measured and measured["trial"].eq(PRETRAINED_NUMBER).fillna(False).all():
         return "keeps the pretrained model"
     above, below = measured["low_reselected"] > 0, measured["high_reselected"] < 0
     return _outcome(measured["domain"][above], measured["domain"][below], higher_is_better)

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nvreg.methods import METHODS
-from nvreg.report.protocols import ORACLE, PRETRAINED
+from nvreg.protocols import PROTOCOLS
 from nvreg.report.reading import Arm, Run, read_run
 from nvreg.report.selection import chosen
+from nvreg.results import PRETRAINED_NUMBER
 
 
 def leaders(directory: Path, method: str, seed: int) -> Iterator[tuple[str, str]]:
@@ -19,7 +20,7 @@ def leaders(directory: Path, method: str, seed: int) -> Iterator[tuple[str, str]
     """
     run = read_run(directory)
     for protocol in run.experiment.selection.protocols:
-        if protocol != ORACLE:
+        if not PROTOCOLS[protocol].is_upper_bound:
             numbers = {
                 number
                 for domain, trials in chosen(run, Arm(method, seed), protocol).items()
@@ -31,7 +32,7 @@ def leaders(directory: Path, method: str, seed: int) -> Iterator[tuple[str, str]
 
 
 def _describe(run: Run, number: int) -> str:
-    if number == PRETRAINED:
+    if number == PRETRAINED_NUMBER:
         return "the pretrained model"
     trial = run.trials[number]
     return f"{number} ({METHODS[trial.method].setting.from_dict(trial.settings)})"

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from nvreg.report.protocols import ORACLE, PRETRAINED
+from nvreg.protocols import PROTOCOLS
 from nvreg.report.reading import Arm, Run
 from nvreg.report.selection import Numbers, Pick, Selection
+from nvreg.results import PRETRAINED_NUMBER
 
 NV = "nv"
 NOISE = "weight-noise"
@@ -33,7 +34,7 @@ def match(run: Run, selections: Mapping[Arm, Mapping[str, Selection]]) -> dict[A
         Arm(MATCHED, arm.seed): {
             protocol: _matched(run, arm.seed, selection)
             for protocol, selection in by_protocol.items()
-            if protocol != ORACLE
+            if not PROTOCOLS[protocol].is_upper_bound
         }
         for arm, by_protocol in selections.items()
         if arm.method == NV and Arm(NOISE, arm.seed) in selections
@@ -43,7 +44,7 @@ def match(run: Run, selections: Mapping[Arm, Mapping[str, Selection]]) -> dict[A
 def change(run: Run, number: int) -> float:
     """Return how much a completed trial changes attention outputs; NaN if that was not measured."""
     measured = run.trials[number].change
-    return 0.0 if number == PRETRAINED else math.nan if measured is None else float(measured)
+    return 0.0 if number == PRETRAINED_NUMBER else math.nan if measured is None else float(measured)
 
 
 def nearest(run: Run, seed: int | None, number: int) -> int | None:
@@ -60,7 +61,7 @@ def nearest(run: Run, seed: int | None, number: int) -> int | None:
     """
     ours = change(run, number)
     if ours == 0:
-        return PRETRAINED
+        return PRETRAINED_NUMBER
     noise = [each for each in run.candidates(Arm(NOISE, seed)) if 0 < change(run, each) < math.inf]
     if not noise or not math.isfinite(ours):
         return None

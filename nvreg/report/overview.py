@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from pandas import DataFrame
 
 from nvreg.metrics import METRICS
+from nvreg.protocols import upper_bounds
 from nvreg.report.figures import STYLES
 from nvreg.report.page import DIRECTIONS
-from nvreg.report.protocols import ORACLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +30,9 @@ def overview_figure(table: DataFrame, metric: str, in_domain: str) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    shown = table[(table["metric"] == metric) & (table["protocol"] != ORACLE)].dropna(subset="score")
+    shown = table[(table["metric"] == metric) & ~table["protocol"].isin(upper_bounds())].dropna(
+        subset="score"
+    )
     names = shown["run"].where(shown["method"] == "pretrained", shown["run"] + " + " + shown["method"])
     rows, runs = shown.assign(line=names), list(shown["run"].unique())
     places = rows.drop_duplicates("line").sort_values(

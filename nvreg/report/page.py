@@ -12,13 +12,13 @@ from pandas import DataFrame
 from nvreg.document import Table
 from nvreg.methods import METHODS
 from nvreg.metrics import METRICS
+from nvreg.protocols import upper_bounds
 from nvreg.report import statistics
 from nvreg.report.findings import findings
 from nvreg.report.matching import MATCHED, NO_MATCH
-from nvreg.report.protocols import ORACLE, PRETRAINED
 from nvreg.report.reading import Run
 from nvreg.report.significance import name_of_test
-from nvreg.results import Trial
+from nvreg.results import PRETRAINED_NUMBER, Trial
 
 DIRECTIONS = {True: "higher is better", False: "lower is better", None: "neither direction is better"}
 SELECTION = {"protocol": "selection"}
@@ -174,7 +174,7 @@ def _domain_headers(rows: DataFrame, in_domain: str) -> list[str]:
 
 
 def _label(name: Any) -> str:
-    return f"{ORACLE} (upper bound)" if name == ORACLE else str(name)
+    return f"{name} (upper bound)" if name in upper_bounds() else str(name)
 
 
 def _cell(cell: Mapping[Hashable, Any], decimals: int) -> str:
@@ -187,7 +187,7 @@ def _cell(cell: Mapping[Hashable, Any], decimals: int) -> str:
         score += f" ± {cell['deviation']:.{decimals}f}"
     if math.isnan(cell["difference"]):
         return score
-    if (trial := cell.get("trial", pd.NA)) is not pd.NA and trial == PRETRAINED:
+    if (trial := cell.get("trial", pd.NA)) is not pd.NA and trial == PRETRAINED_NUMBER:
         return f"{score} (pretrained)"
     facts = [f"{cell['difference']:+z.{decimals}f}", "[{}, {}]".format(*_ends(cell, "", decimals))]
     return f"{score} ({' '.join([*facts, *_reselected(cell, decimals)])})"
@@ -245,7 +245,7 @@ def _trial_and_setting(run: Run, number: Any) -> tuple[str, str]:
 
 def setting_text(trial: Trial) -> str:
     """Return a trial's setting as one short text."""
-    if trial.number == PRETRAINED:
+    if trial.number == PRETRAINED_NUMBER:
         return "pretrained"
     return str(METHODS[trial.method].setting.from_dict(trial.settings))
 

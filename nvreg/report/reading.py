@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,8 @@ from pandas import DataFrame
 from nvreg.errors import UserError
 from nvreg.experiment import Experiment, load_experiment
 from nvreg.metrics import METRICS
-from nvreg.report.protocols import PRETRAINED
 from nvreg.report.statistics import Array, resample_counts
-from nvreg.results import Trial, read_trials
+from nvreg.results import PRETRAINED_NUMBER, Trial, read_trials
 
 MANIFEST = frozenset({"context", "data", "metrics", "model", "nvreg"})
 """What every manifest of a sweep has."""
@@ -65,10 +64,9 @@ class Run:
         """Names of all domains, in-domain first."""
         return [self.in_domain, *self.out_of_domain]
 
-    @property
-    def validated(self) -> list[str]:
-        """Names of the domains that have a validation set, in-domain first."""
-        others = (domain.name for domain in self.experiment.data.out_of_domain if domain.validation)
+    def domains_with(self, split: Literal["validation", "test"]) -> list[str]:
+        """Return the names of the domains that have a validation or test set, in-domain first."""
+        others = [domain.name for domain in self.experiment.data.out_of_domain if getattr(domain, split)]
         return [self.in_domain, *others]
 
     @property
@@ -98,7 +96,7 @@ class Run:
     def candidates(self, arm: Arm) -> list[int]:
         """Return the numbers of an arm's completed trials, the pretrained model's first."""
         numbers = {trial.number for trial in self.sweeps[arm] if trial.status == "completed"}
-        return [PRETRAINED, *sorted(numbers)]
+        return [PRETRAINED_NUMBER, *sorted(numbers)]
 
     def score(self, number: int, domain: str, split: str, metric: str) -> float:
         """Return a completed trial's value of a metric."""
@@ -178,7 +176,7 @@ def read_run(directory: Path) -> Run:
         if trial.context == manifest["context"]
     }
     completed = {trial.number: trial for trial in latest.values() if trial.status == "completed"}
-    if PRETRAINED not in completed:
+    if PRETRAINED_NUMBER not in completed:
         raise UserError(
             f"expected the pretrained model among the completed trials of {directory}, got "
             f"{len(completed)} completed without it; run the sweep again to continue it"
@@ -206,6 +204,6 @@ def _sweeps(experiment: Experiment, trials: Iterable[Trial]) -> dict[Arm, list[T
     sweep = experiment.sweep
     arms: dict[Arm, list[Trial]] = {Arm(*arm): [] for arm in product(sweep.methods, sweep.seeds)}
     for trial in sorted(trials, key=lambda trial: trial.number):
-        if trial.number != PRETRAINED:
+        if trial.number != PRETRAINED_NUMBER:
             arms.setdefault(Arm(trial.method, trial.seed), []).append(trial)
     return arms

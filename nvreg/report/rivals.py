@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pandas import DataFrame
 
+from nvreg.protocols import PROTOCOLS
 from nvreg.report.matching import NV
-from nvreg.report.protocols import ORACLE
 from nvreg.report.reading import Run
 from nvreg.report.selection import pretrained
 from nvreg.report.tables import Row, Selections, contrasts_table, methods_of, repeated
@@ -49,7 +49,7 @@ def _rows(groups: Mapping[str, Repetitions]) -> Iterator[Row]:
     if (home := home_of(groups)) is None:
         return
     for protocol, ours in repeated(groups[home], NV).items():
-        if protocol == ORACLE:
+        if PROTOCOLS[protocol].is_upper_bound:
             continue
         for name, group in groups.items():
             if name != home:

@@ -1,15 +1,16 @@
 """What each protocol chooses in a run, and what it would have chosen on resampled examples."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nvreg.metrics import METRICS
-from nvreg.report.protocols import ORACLE, PRETRAINED, Validation, choose, oracle
+from nvreg.protocols import PROTOCOLS, Evidence
 from nvreg.report.reading import Arm, Run
 from nvreg.report.statistics import RESAMPLES, Array, standard_error
+from nvreg.results import PRETRAINED_NUMBER
 
 Numbers = NDArray[np.intp]
 
@@ -63,7 +64,7 @@ Selection = Mapping[str, Pick]
 def pretrained(run: Run) -> Selection:
     """Return the choice of the pretrained model for all domains."""
     always = np.zeros(RESAMPLES, dtype=np.intp)
-    return {domain: Pick(run, domain, (PRETRAINED,), (always,)) for domain in run.domains}
+    return {domain: Pick(run, domain, (PRETRAINED_NUMBER,), (always,)) for domain in run.domains}
 
 
 def select(run: Run, arm: Arm, protocols: Iterable[str]) -> Mapping[str, Selection]:
@@ -89,50 +90,34 @@ def chosen(run: Run, arm: Arm, protocol: str) -> dict[str, tuple[int, ...]]:
     Raises:
         UserError: if an example file of the in-domain validation set cannot be read.
     """
-    candidates = run.candidates(arm)
-
-    def scores(domain: str, split: str) -> Array:
-        return _oriented(
-            run, [run.score(number, domain, split, run.selection_metric) for number in candidates]
-        )
-
-    if protocol == ORACLE:
-        choice = oracle({domain: scores(domain, "test") for domain in run.domains}, run.in_domain)
-    else:
-        validation = {domain: scores(domain, "validation") for domain in run.validated}
-        choice = choose(protocol, _validation(run, candidates, validation), run.out_of_domain)
-    return {domain: tuple(candidates[int(place)] for place in places) for domain, places in choice.items()}
+    columns = _chosen_by(run, arm, protocol, run.score)
+    return {domain: tuple(map(int, numbers)) for domain, numbers in columns.items()}
 
 
 def _redrawn(run: Run, arm: Arm, protocol: str) -> dict[str, tuple[Numbers, ...]]:
     """Return what `chosen` would on each resample of the validation examples.
 
-    Strength, and how much is tolerated, stay as on the whole sets. The oracle's choice is not repeated: it
-    would be scored on the resample that it was made on.
+    Strength, and how much is tolerated, stay as on the whole sets. The choice of an upper bound is not
+    repeated: it would be scored on the resample that it was made on.
     """
-    if protocol == ORACLE:
-        return {}
-    candidates = run.candidates(arm)
-
-    def scores(domain: str) -> Array:
-        columns = [run.resampled(number, domain, "validation", run.selection_metric) for number in candidates]
-        return _oriented(run, np.stack(columns, axis=-1))
-
-    validation = _validation(run, candidates, {domain: scores(domain) for domain in run.validated})
-    choice = choose(protocol, validation, run.out_of_domain)
-    return {domain: tuple(np.array(candidates)[places] for places in choice[domain]) for domain in choice}
+    return {} if PROTOCOLS[protocol].is_upper_bound else _chosen_by(run, arm, protocol, run.resampled)
 
 
-def _validation(run: Run, candidates: Iterable[int], scores: Mapping[str, Array]) -> Validation:
-    metric = run.selection_metric
-    pretrained, *others = [
-        run.resampled(number, run.in_domain, "validation", metric) for number in candidates
-    ]
-    with np.errstate(invalid="ignore"):  # of infinities
+def _chosen_by(
+    run: Run, arm: Arm, protocol: str, score: Callable[[int, str, str, str], ArrayLike]
+) -> dict[str, tuple[Numbers, ...]]:
+    """Return the numbers that a protocol chooses by scores of the run's selection metric, of any shape."""
+    metric, split, candidates = run.selection_metric, PROTOCOLS[protocol].split, run.candidates(arm)
+    sign = 1.0 if METRICS[metric].higher_is_better else -1.0
+    scores = {
+        domain: sign
+        * np.stack([np.asarray(score(each, domain, split, metric)) for each in candidates], axis=-1)
+        for domain in run.domains_with(split)
+    }
+    pretrained, *others = [run.resampled(each, run.in_domain, "validation", metric) for each in candidates]
+    with np.errstate(invalid="ignore"):  # infinite scores are a destroyed model's
         errors = [0.0, *(standard_error(resampled - pretrained) for resampled in others)]
-    strength = [float(run.trials[number].strength or 0) for number in candidates]
-    return Validation(run.in_domain, scores, np.array(errors), np.array(strength))
-
-
-def _oriented(run: Run, scores: ArrayLike) -> Array:
-    return np.asarray(scores) * (1.0 if METRICS[run.selection_metric].higher_is_better else -1.0)
+    strength = [float(run.trials[each].strength or 0) for each in candidates]
+    evidence = Evidence(run.in_domain, scores, np.array(errors), np.array(strength))
+    columns = PROTOCOLS[protocol].choose(evidence, run.out_of_domain)
+    return {name: tuple(np.array(candidates)[each] for each in places) for name, places in columns.items()}

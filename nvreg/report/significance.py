@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy.stats import wilcoxon
 
 from nvreg.metrics import Metric
-from nvreg.report.statistics import RESAMPLES, Array, generator, without_last_bits
+from nvreg.protocols import without_last_bits
+from nvreg.report.statistics import RESAMPLES, Array, generator
 
 MEANS = frozenset(
     {

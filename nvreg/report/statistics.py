@@ -32,12 +32,6 @@ def generator(*seeds: str | int) -> np.random.Generator:
     )
 
 
-def without_last_bits(differences: Array, scale: Array | float) -> Array:
-    """Return differences of means in units of ``scale``, to 12 digits, so that equal ones are equal."""
-    rounded: Array = np.round(differences / np.maximum(scale, np.finfo(np.float64).tiny), 12)
-    return rounded
-
-
 @lru_cache(maxsize=16)  # of the splits of a run; 8 MB each a thousand examples
 def resample_counts(split: str, examples: int) -> Array:
     """Return how often each resample draws each example, shape ``(RESAMPLES, examples)``.

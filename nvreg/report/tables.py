@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from pandas import DataFrame
 
+from nvreg.protocols import PROTOCOLS
 from nvreg.report.contrasts import Contrast, contrast
 from nvreg.report.matching import MATCHED, NOISE, NV, change, is_match, nearest
-from nvreg.report.protocols import SINGLE
 from nvreg.report.reading import Arm, Run
 from nvreg.report.selection import Pick, Selection, pretrained
 from nvreg.report.significance import holm
@@ -116,9 +116,9 @@ def settings_table(run: Run, selections: Selections) -> DataFrame:
 
 
 def _by_test_set(run: Run, protocol: str, selection: Selection) -> Selection:
-    if protocol in SINGLE:
-        return {"all": selection[run.in_domain]}
-    return {name: selection[name] for name in run.out_of_domain if name in selection}
+    if PROTOCOLS[protocol].by_domain:
+        return {name: selection[name] for name in run.out_of_domain if name in selection}
+    return {"all": selection[run.in_domain]}
 
 
 def _described(run: Run, number: int) -> dict[str, Any]:

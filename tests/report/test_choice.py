@@ -36,7 +36,7 @@ def test_a_domain_without_validation_has_no_choice(small):
 
 
 def test_an_unknown_protocol_is_refused(small):
-    with pytest.raises(UserError, match=r"in-domain-tolerance.*got best"):
+    with pytest.raises(UserError, match=r"in-domain-tolerance.*got 'best'"):
         choose_trial(small.write(), "best")
 
 

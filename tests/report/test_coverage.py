@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nvreg.report.protocols import Validation, in_domain
+from nvreg.protocols import Evidence, best_in_domain
 from nvreg.report.statistics import interval, resample_counts
 
 SETTINGS, EXAMPLES, RUNS = 30, 200, 60
@@ -11,7 +11,7 @@ SETTINGS, EXAMPLES, RUNS = 30, 200, 60
 def best(scores: np.ndarray) -> np.ndarray:
     """Choose by scores of the pretrained model and the settings."""
     zeros = np.zeros(1 + SETTINGS)
-    return in_domain(Validation("news", {"news": scores}, zeros, zeros), "news")
+    return best_in_domain(Evidence("news", {"news": scores}, zeros, zeros), "news")
 
 
 def coverage(deviation: float) -> tuple[float, float]:

@@ -25,7 +25,8 @@ def test_scores_are_those_of_the_file(small):
     read = read_run(small.write())
     assert read.score(4, "talks", "test", "nll") == pytest.approx(2.5)
     assert read.score(4, "talks", "validation", "nll") == pytest.approx(3.3)
-    assert read.validated == ["news", "talks"]
+    assert read.domains_with("validation") == ["news", "talks"]
+    assert read.domains_with("test") == ["news", "talks", "books"]
 
 
 def test_scores_that_are_not_finite_are_read(small):

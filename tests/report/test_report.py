@@ -87,7 +87,7 @@ def test_one_protocol_and_one_format(small):
 
 def test_unknown_protocols_and_formats_are_refused(small):
     directory = small.write()
-    with pytest.raises(UserError, match=r"in-domain-tolerance.*got best"):
+    with pytest.raises(UserError, match=r"in-domain-tolerance.*got 'best'"):
         report(directory, protocols=["best"])
     with pytest.raises(UserError, match="csv, html, got pdf"):
         report(directory, formats=["csv", "pdf"])

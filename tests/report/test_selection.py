@@ -1,20 +1,22 @@
 """What the protocols choose in a whole run."""
 
 import json
-from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nvreg.experiment import Protocol
+from nvreg.errors import UserError
 from nvreg.metrics import METRICS
+from nvreg.protocols import PROTOCOLS, Evidence, Protocol
+from nvreg.report import analyse, write_report
+from nvreg.report.choice import choose_trial
+from nvreg.report.leaders import leaders
 from nvreg.report.reading import Arm, Run, read_run
 from nvreg.report.selection import chosen, pretrained, select
 from nvreg.report.statistics import RESAMPLES, resample_counts
 
-PROTOCOLS = get_args(Protocol)
 HONEST = [name for name in PROTOCOLS if name != "oracle"]
 NV = Arm("nv", 42)
 EXPECTED = {
@@ -175,3 +177,25 @@ def test_the_oracle_is_not_repeated_and_the_pretrained_model_never_changes(small
     pick = pretrained(run)["books"]
     assert pick.trials == (0,)
     assert (pick.reselected("nll") == pick.resampled("nll")).all()
+
+
+@pytest.fixture
+def weakest(monkeypatch):
+    """A protocol that is registered by one line: the weakest setting that is not the pretrained model."""
+
+    def weakest_setting(evidence: Evidence, domain: str) -> np.ndarray:
+        return np.broadcast_to(1 + evidence.strength[1:].argmin(), evidence.scores["news"].shape[:-1])
+
+    monkeypatch.setitem(PROTOCOLS, "weakest", Protocol(weakest_setting))
+
+
+@pytest.mark.usefixtures("weakest")
+def test_a_protocol_is_added_by_one_line_and_reported(small):
+    small.protocols = ("weakest", "in-domain-tolerance")
+    page = write_report(analyse(small.write()))
+    assert "| weakest " in page
+    assert "- weakest: worsens" not in page
+    assert choose_trial(small.directory, "weakest").trial.number == 1
+    assert dict(leaders(small.directory, "nv", 42))["weakest"].startswith("1 (")
+    with pytest.raises(UserError, match="did you mean 'weakest'"):
+        analyse(small.directory, ["weakes"])

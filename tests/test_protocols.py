@@ -1,20 +1,16 @@
 """Each protocol on cases worked out by hand."""
 
-import inspect
-from dataclasses import replace
-from typing import get_args
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvreg.experiment import Protocol
-from nvreg.report import protocols
-from nvreg.report.protocols import Validation
+from nvreg.protocols import PROTOCOLS, Evidence, upper_bounds
 
 OUT_OF_DOMAIN = ["talks", "books", "poems"]
-HONEST = [name for name in get_args(Protocol) if name != "oracle"]
+HONEST = [name for name in PROTOCOLS if name not in upper_bounds()]
 
 
 def validation(
@@ -24,9 +20,9 @@ def validation(
     *,
     error: float = 0.0,
     strength: list[float] | None = None,
-) -> Validation:
+) -> Evidence:
     columns = {"news": news, "talks": talks, "books": books}
-    return Validation(
+    return Evidence(
         in_domain="news",
         scores={name: np.array(values, dtype=float) for name, values in columns.items() if values},
         standard_error=np.array([0.0] + [error] * (len(news) - 1)),
@@ -34,19 +30,21 @@ def validation(
     )
 
 
-def choose(protocol: str, seen: Validation, out_of_domain: list[str]) -> dict[str, tuple[int, ...]]:
-    chosen = protocols.choose(protocol, seen, out_of_domain)
+def choose(protocol: str, seen: Evidence, out_of_domain: list[str]) -> dict[str, tuple[int, ...]]:
+    chosen = PROTOCOLS[protocol].choose(seen, out_of_domain)
     return {domain: tuple(map(int, places)) for domain, places in chosen.items()}
 
 
-def test_every_protocol_of_the_experiment_file_has_a_rule():
-    assert {*protocols.SINGLE, *protocols.PER_DOMAIN, protocols.ORACLE} == set(get_args(Protocol))
-
-
-def test_rules_receive_validation_alone():
-    for rule in (*protocols.SINGLE.values(), *protocols.PER_DOMAIN.values()):
-        assert [p.annotation for p in inspect.signature(rule).parameters.values()] == [Validation, str]
-    assert set(Validation.__annotations__) == {"in_domain", "scores", "standard_error", "strength"}
+def test_only_the_oracle_sees_test_scores():
+    assert {name: protocol.split for name, protocol in PROTOCOLS.items()} == {
+        "in-domain": "validation",
+        "in-domain-tolerance": "validation",
+        "leave-one-domain-out": "validation",
+        "out-of-domain-validation": "validation",
+        "oracle": "test",
+    }
+    assert upper_bounds() == {"oracle"}
+    assert {field.name for field in fields(Evidence)} == {"in_domain", "scores", "standard_error", "strength"}
 
 
 def test_in_domain_takes_the_best_for_all_domains():
@@ -109,8 +107,11 @@ def test_out_of_domain_validation_takes_each_domains_own_best():
 
 def test_oracle_takes_each_test_sets_own_best():
     test = {"news": [30, 10, 20], "talks": [5, 6, 7], "books": [5, 4, 3]}
-    chosen = protocols.oracle({name: np.array(scores) for name, scores in test.items()}, "news")
-    assert chosen == {"news": (2, 0), "talks": (2,), "books": (0,)}
+    assert choose("oracle", validation(**test), ["talks", "books"]) == {
+        "news": (2, 0),
+        "talks": (2,),
+        "books": (0,),
+    }
 
 
 @pytest.mark.parametrize("protocol", HONEST)
@@ -143,10 +144,10 @@ tables = st.integers(1, 6).flatmap(
 )
 
 
-def from_table(table: list[list[int]]) -> Validation:
+def from_table(table: list[list[int]]) -> Evidence:
     news, talks, books, error, strength = (np.array(column, dtype=float) for column in table)
     error[0] = strength[0] = 0
-    return Validation("news", {"news": news, "talks": talks, "books": books}, np.abs(error), np.abs(strength))
+    return Evidence("news", {"news": news, "talks": talks, "books": books}, np.abs(error), np.abs(strength))
 
 
 @given(tables, st.integers(-100, 100), st.sampled_from(HONEST))
@@ -188,7 +189,7 @@ def test_choices_on_many_resamples_are_those_on_each(drawn, protocol):
         resamples[0],
         scores={name: np.stack([each.scores[name] for each in resamples]) for name in resamples[0].scores},
     )
-    together = protocols.choose(protocol, stacked, OUT_OF_DOMAIN)
+    together = PROTOCOLS[protocol].choose(stacked, OUT_OF_DOMAIN)
     for place, each in enumerate(resamples):
         alone = choose(protocol, each, OUT_OF_DOMAIN)
         assert {d: tuple(chosen[place] for chosen in together[d]) for d in together} == alone
