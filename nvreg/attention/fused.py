@@ -255,40 +255,42 @@ def attend(
         relative = rotation.relative(turned, mean_columns)
     gate = None
     if parameters.interpolation is not None or parameters.prior is not None:
-        output, gate = _mix_blockwise(output, lse, query, relative, parameters, solve)
+
+        def mix(some: slice) -> tuple[Tensor, Tensor | None]:
+            of_keys = None if relative is None else relative[:, :, some]
+            return _mix(output[:, :, some], lse[:, :, some], query[:, :, some], of_keys, parameters, solve)
+
+        output, gate = mix_blockwise(mix, output, lse, needs_all=solve is not None)
     if weights is not None:
         first = (torch.zeros_like(lse) if gate is None else gate).unsqueeze(-1)
         weights = torch.cat([first, weights * (1 - first)], dim=-1).to(query.dtype)
     return output.to(query.dtype), weights, gate
 
 
-def _mix_blockwise(
-    output: Tensor,
-    lse: Tensor,
-    query: Tensor,
-    relative: Tensor | None,
-    parameters: Parameters,
-    solve: Callable[[Tensor], float] | None,
+def mix_blockwise(
+    mix: Callable[[slice], tuple[Tensor, Tensor | None]], output: Tensor, lse: Tensor, *, needs_all: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Do as `_mix` does, some queries at a time unless something needs all of them."""
-    batch, heads, queries, width = query.shape
+    """Mix what tokens give with what the prior gives, some queries at a time.
+
+    Args:
+        mix: takes a slice of the queries to their outputs and prior's weights.
+        output: of plain attention, shape (batch, heads, queries, f); overwritten.
+        lse: its log-sum-exp, shape (batch, heads, queries).
+        needs_all: that ``mix`` is to see all queries at once.
+
+    Returns:
+        Outputs and prior's weights of all queries.
+    """
+    batch, heads, queries, width = output.shape
     step = max(64, _ENTRIES // (batch * heads * width))
-    needs_all = solve is not None or torch.is_grad_enabled() or torch.compiler.is_compiling()
-    if queries <= step or needs_all:
-        return _mix(output, lse, query, relative, parameters, solve)
-    gate = None if parameters.prior is None else torch.empty_like(lse)
+    if queries <= step or needs_all or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return mix(slice(None))
+    gate = None
     for first in range(0, queries, step):
         some = slice(first, first + step)
-        mixed, part = _mix(
-            output[:, :, some],
-            lse[:, :, some],
-            query[:, :, some],
-            None if relative is None else relative[:, :, some],
-            parameters,
-            None,
-        )
-        output[:, :, some] = mixed
-        if gate is not None and part is not None:
+        output[:, :, some], part = mix(some)
+        if part is not None:
+            gate = torch.empty_like(lse) if gate is None else gate
             gate[:, :, some] = part
     return output, gate
 

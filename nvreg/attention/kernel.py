@@ -20,7 +20,7 @@ class Attended(NamedTuple):
     """What plain attention makes of its values.
 
     Attributes:
-        output: in the shape of the queries, in their dtype or float32.
+        output: shape (batch, heads, queries, f), in the dtype of the queries or float32.
         lse: log-sum-exp of the logits, shape (batch, heads, queries), in float32 at least: about the lowest
             number of the mask's dtype where a query sees no key.
         columns: means of the columns, shape (batch, heads, queries, r), or None.
@@ -43,34 +43,36 @@ def attention_with_lse(
     bias: Tensor | None = None,
     mask: Tensor | None = None,
     is_causal: bool = False,
+    softcap: float | None = None,
     need_weights: bool = False,
 ) -> Attended:
     """Run softmax attention.
 
     The flash kernel serves where nothing is differentiated, as its gradient leaves the log-sum-exp out, where
-    there are values alone, and but for one query of many keys: in half precision it takes several times as
-    long for that as plain products do. Everything else is computed plainly, in blocks.
+    there are values alone and no cap, and but for one query of many keys: in half precision it takes several
+    times as long for that as plain products do. Everything else is computed plainly, in blocks.
 
     Args:
         query: shape (batch, heads, queries, e).
         key: shape (batch, key heads, keys, e); each key head serves consecutive query heads.
-        value: shape of key.
+        value: shape (batch, key heads, keys, f).
         scale: multiplies ``q . k``.
-        columns: more values, the same for all heads, shape (batch, keys, r).
-        bias: added to the logits, shape (batch, 1, 1, keys), in float32 at least.
+        columns: more values, shape (batch, 1 or key heads, keys, r).
+        bias: added to the logits, shape (batch, 1 or key heads, 1, keys), in float32 at least.
         mask: bool (True is seen) or additive, broadcastable to (batch, heads, queries, keys).
         is_causal: query m sees keys 0..m only, of which there are as many; not together with a mask.
+        softcap: t, where the products are capped to ``t tanh(scale q . k / t)`` before anything is added.
         need_weights: return the weights too.
     """
     differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
     is_slow = query.shape[2] == 1 and key.shape[2] > _KEYS and query.dtype in _HALF
-    if columns is None and query.device.type == "cpu" and not (need_weights or differentiated or is_slow):
+    is_plain = columns is not None or softcap is not None or need_weights or differentiated or is_slow
+    if query.device.type == "cpu" and not is_plain:
         return _flash(query, key, value, scale, bias, mask, is_causal)
-    added = _added_to_logits(query, mask, bias)
     if need_weights or differentiated or query.shape[2] == 1 or torch.compiler.is_compiling():
-        attended = _plain(query, key, value, scale, columns, added, is_causal)
+        attended = _plain(query, key, value, scale, columns, bias, mask, is_causal, softcap)
         return attended if need_weights else attended._replace(weights=None)
-    return _blockwise(query, key, value, scale, columns, added, is_causal)
+    return _blockwise(query, key, value, scale, columns, bias, mask, is_causal, softcap)
 
 
 def _flash(
@@ -82,20 +84,28 @@ def _flash(
     mask: Tensor | None,
     is_causal: bool,
 ) -> Attended:
-    if bias is not None and query.shape[2] > 1 and _has_map_by_head(mask):
-        channels = _with_bias_channels(query, key, value, scale, bias)
-        attended = _flash(*channels, scale, None, mask, is_causal)
-        return attended._replace(output=attended.output[..., : value.shape[-1]])
+    width = value.shape[-1]
+    if bias is not None and query.shape[2] > 1 and _makes_map_by_head(mask, bias):
+        query, key, value = _with_bias_channels(query, key, value, scale, bias)
+        bias = None
+    if missing := key.shape[-1] - value.shape[-1]:  # the kernel has one width
+        query, key = (F.pad(each, (0, max(0, -missing))) for each in (query, key))
+        value = F.pad(value, (0, max(0, missing)))
     added = _added_to_logits(query, mask, bias)
     output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default(
         query, key, value, 0.0, is_causal, attn_mask=added, scale=scale
     )
-    return Attended(output, lse, None, None)
+    return Attended(output[..., :width], lse, None, None)
 
 
-def _has_map_by_head(mask: Tensor | None) -> bool:
-    """Whether a mask adds something to every query and key of every head, as T5's relative positions do."""
-    return mask is not None and mask.dtype != torch.bool and mask.ndim == 4 and min(mask.shape[1:3]) > 1
+def _makes_map_by_head(mask: Tensor | None, bias: Tensor) -> bool:
+    """Whether mask and bias together add something else to every query and key of every head.
+
+    T5's relative positions do by themselves; any other mask does with a bias that heads do not share.
+    """
+    if mask is None or mask.ndim < 4 or mask.shape[-2] == 1 or mask.stride(-2) == 0:
+        return False
+    return bias.shape[1] > 1 or (mask.dtype != torch.bool and mask.shape[1] > 1)
 
 
 def _with_bias_channels(
@@ -114,6 +124,8 @@ def _with_bias_channels(
 
 def _added_to_logits(query: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor | None:
     """Merge mask and bias; a finite floor keeps the log-sum-exp of a query without keys meaningful."""
+    if bias is not None and 1 < bias.shape[1] < query.shape[1]:
+        bias = bias.repeat_interleave(query.shape[1] // bias.shape[1], 1)
     if mask is None:
         return bias
     if mask.stride(-2) == 0:
@@ -132,8 +144,10 @@ def _blockwise(
     value: Tensor,
     scale: float,
     columns: Tensor | None,
-    added: Tensor | None,
+    bias: Tensor | None,
+    mask: Tensor | None,
     is_causal: bool,
+    softcap: float | None,
 ) -> Attended:
     """Compute attention plainly, some rows and queries at a time."""
     batch, heads, queries, _ = query.shape
@@ -141,11 +155,14 @@ def _blockwise(
     entries = _ENTRIES.get(query.device.type, _ENTRIES["cuda"])
     rows = max(1, entries // (heads * min(queries, _QUERIES) * keys))
     if queries <= _QUERIES and batch <= rows:
-        return _plain(query, key, value, scale, columns, added, is_causal)._replace(weights=None)
+        attended = _plain(query, key, value, scale, columns, bias, mask, is_causal, softcap)
+        return attended._replace(weights=None)
     wide = torch.promote_types(query.dtype, torch.float32)
     key = key.to(wide)
-    added = None if added is None else added.expand(batch, heads, queries, keys)
-    output, lse = torch.empty_like(query), query.new_empty(query.shape[:3], dtype=wide)
+    bias = None if bias is None else bias.expand(batch, -1, -1, -1)
+    mask = None if mask is None else mask[(None,) * (4 - mask.ndim)].expand(batch, -1, queries, keys)
+    output = query.new_empty(*query.shape[:3], value.shape[-1])
+    lse = query.new_empty(query.shape[:3], dtype=wide)
     means = None if columns is None else columns.new_empty(*query.shape[:3], columns.shape[-1])
     for start in range(0, batch, rows):
         row = slice(start, start + rows)
@@ -157,9 +174,11 @@ def _blockwise(
                 key[row, :, seen],
                 value[row, :, seen],
                 scale,
-                None if columns is None else columns[row, seen],
-                None if added is None else added[row, :, some, seen],
+                None if columns is None else columns[row, :, seen],
+                None if bias is None else bias[row, :, :, seen],
+                None if mask is None else mask[row, :, some, seen],
                 is_causal,
+                softcap,
             )
             for whole, part in ((output, block.output), (lse, block.lse), (means, block.columns)):
                 if whole is not None and part is not None:
@@ -173,8 +192,10 @@ def _plain(
     value: Tensor,
     scale: float,
     columns: Tensor | None,
-    added: Tensor | None,
+    bias: Tensor | None,
+    mask: Tensor | None,
     is_causal: bool,
+    softcap: float | None,
 ) -> Attended:
     """Compute attention as it is defined; where it is causal, the last query sees the last key."""
     batch, heads, queries, width = query.shape
@@ -182,7 +203,9 @@ def _plain(
     wide = torch.promote_types(query.dtype, torch.float32)  # float16 does not hold every product
     grouped = (scale * query.to(wide)).reshape(batch, key_heads, -1, width)
     logits = (grouped @ key.to(wide).transpose(-1, -2)).view(batch, heads, queries, keys)
-    if added is not None:
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
+    if (added := _added_to_logits(query, mask, bias)) is not None:
         logits += added
     if is_causal:
         future = torch.ones(queries, queries, dtype=torch.bool, device=logits.device).triu(1)
@@ -194,5 +217,6 @@ def _plain(
     output = (weights.view(batch, key_heads, -1, keys) @ value.to(dtype)).view(batch, heads, queries, -1)
     means = None
     if columns is not None:
-        means = (weights.flatten(1, 2) @ columns.to(dtype)).view(batch, heads, queries, -1)
+        by_columns = weights.view(batch, columns.shape[1], -1, keys)
+        means = (by_columns @ columns.to(dtype)).view(batch, heads, queries, -1)
     return Attended(output, lse, means, weights)

@@ -75,10 +75,10 @@ class Rotation(NamedTuple):
 
 
 def split_columns(value: Tensor, head_dim: int) -> tuple[Tensor, Tensor | None]:
-    """Separate values from the `Rotation.columns` cached behind them, here (batch, keys, r or more)."""
+    """Separate values from the `Rotation.columns` cached behind them, here (batch, 1, keys, r or more)."""
     if value.shape[-1] == head_dim:
         return value, None
-    return value[..., :head_dim], value[..., head_dim:].transpose(1, 2).flatten(2)
+    return value[..., :head_dim], value[..., head_dim:].transpose(1, 2).flatten(2).unsqueeze(1)
 
 
 def _first(vectors: Tensor, width: int) -> Tensor:

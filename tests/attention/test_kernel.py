@@ -11,17 +11,23 @@ from nvreg.attention.kernel import attention_with_lse
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 
 
-def defined(query, key, value, scale, columns, bias, mask, is_causal):
+def defined(query, key, value, scale, columns, bias, mask, is_causal, softcap=None):
     groups = query.shape[1] // key.shape[1]
     logits = scale * query @ key.repeat_interleave(groups, 1).transpose(-1, -2)
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
     if bias is not None:
-        logits = logits + bias
+        logits = logits + (bias if bias.shape[1] == 1 else bias.repeat_interleave(groups, 1))
     if is_causal:
         mask = torch.ones(logits.shape[-2:], dtype=torch.bool).tril()
     if mask is not None:
         logits = logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
     weights = logits.softmax(-1)
-    means = None if columns is None else torch.einsum("bhmi,bir->bhmr", weights, columns)
+    means = (
+        None
+        if columns is None
+        else weights @ columns.repeat_interleave(len(weights[0]) // len(columns[0]), 1)
+    )
     return weights @ value.repeat_interleave(groups, 1), logits.logsumexp(-1), means
 
 
@@ -31,12 +37,15 @@ def defined(query, key, value, scale, columns, bias, mask, is_causal):
     seed=st.integers(0, 2**31),
     sizes=st.tuples(st.integers(1, 4), st.integers(1, 2), st.integers(1, 3)),
     queries=st.sampled_from([1, 5, 64, 65, 130]),
-    masked=st.sampled_from(["none", "bool", "additive", "shared", "causal"]),
-    biased=st.booleans(),
-    with_columns=st.booleans(),
+    masked=st.sampled_from(["none", "bool", "padding", "additive", "shared", "causal"]),
+    biased=st.sampled_from(["", "keys", "heads"]),
+    with_columns=st.sampled_from(["", "keys", "heads"]),
+    width=st.sampled_from([4, 3, 6]),
+    softcap=st.sampled_from([None, 0.7]),
+    need_weights=st.booleans(),
 )
-def test_blocks_of_rows_and_queries_are_the_whole(
-    entries, seed, sizes, queries, masked, biased, with_columns
+def test_every_way_of_computing_it_is_one_function(
+    entries, seed, sizes, queries, masked, biased, with_columns, width, softcap, need_weights
 ):
     generator = torch.Generator().manual_seed(seed)
     batch, key_heads, groups = sizes
@@ -46,20 +55,23 @@ def test_blocks_of_rows_and_queries_are_the_whole(
 
     query = normal(batch, queries, key_heads * groups, 4).transpose(1, 2)
     keys = queries if masked == "causal" else 70
-    key, value = normal(2, batch, key_heads, keys, 4)
-    columns = normal(batch, keys, 3) if with_columns else None
-    bias = normal(batch, 1, 1, keys) if biased else None
+    key, value = normal(batch, key_heads, keys, 4), normal(batch, key_heads, keys, width)
+    columns = normal(batch, key_heads if with_columns == "heads" else 1, keys, 3) if with_columns else None
+    bias = normal(batch, key_heads if biased == "heads" else 1, 1, keys) if biased else None
     mask = None
     if masked == "bool":
         mask = normal(batch, 1, queries, keys) < 0.5
         mask[..., 0] = True
+    elif masked == "padding":
+        mask = (torch.arange(keys) < 60).expand(batch, 1, queries, keys)
     elif masked in ("additive", "shared"):
         mask = normal(1 if masked == "shared" else batch, key_heads * groups, queries, keys)
     options = {"columns": columns, "bias": bias, "mask": mask, "is_causal": masked == "causal"}
+    options["softcap"] = softcap
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(kernel._ENTRIES, "cpu", entries)
-        attended = attention_with_lse(query, key, value, 0.5, **options)
-    assert attended.weights is None
+        attended = attention_with_lse(query, key, value, 0.5, **options, need_weights=need_weights)
+    assert (attended.weights is not None) == need_weights
     expected = defined(query, key, value, 0.5, **options)
     for one, other in zip(attended, expected, strict=False):
         torch.testing.assert_close(one, other, **EXACT)
@@ -73,7 +85,7 @@ def test_half_precision_is_that_of_the_inputs_and_no_worse(dtype, queries, with_
     generator = torch.Generator().manual_seed(0)
     mask = torch.randn(map_rows, 4, queries, 40, generator=generator).to(dtype) if map_rows else None
     query, key, value = (torch.randn(2, 4, n, 8, generator=generator).to(dtype) for n in (queries, 40, 40))
-    columns = torch.randn(2, 40, 6, generator=generator).to(dtype) if with_columns else None
+    columns = torch.randn(2, 1, 40, 6, generator=generator).to(dtype) if with_columns else None
     bias = 300 + torch.rand(2, 1, 1, 40, generator=generator)
     attended = attention_with_lse(4 * query, key, value, 0.35, columns=columns, bias=bias, mask=mask)
     wide = (each if each is None else each.float() for each in (4 * query, key, value, columns))
@@ -92,7 +104,7 @@ def test_half_precision_is_that_of_the_inputs_and_no_worse(dtype, queries, with_
 def test_an_accelerator_computes_the_same(is_causal):
     generator = torch.Generator().manual_seed(0)
     query, key, value = torch.randn(3, 2, 4, 130, 8, generator=generator, dtype=torch.float64)
-    columns, bias = query[:, 0, :, :6], key[:, :1, None, :, 0]
+    columns, bias = query[:, :1, :, :6], key[:, :1, None, :, 0]
     mask = None if is_causal else value[:, :1, None, :, 0] < 1
     inputs = (query, key[:, :2], value[:, :2])
     options = {"columns": columns, "bias": bias, "mask": mask}

@@ -25,7 +25,7 @@ def test_queries_are_turned_back_by_the_mean_rotation_of_their_keys(rotated, key
     kept, columns = split_columns(torch.cat([value, shares], dim=-1), 8)
     assert torch.equal(kept, value)
     assert shares.shape[-1] * key_heads < rotated + key_heads
-    relative = rotation.relative(rotation(query), torch.einsum("bhmi,bir->bhmr", weights, columns))
+    relative = rotation.relative(rotation(query), torch.einsum("bhmi,bir->bhmr", weights, columns[:, 0]))
 
     turned = rotation(query)
     expected = torch.zeros_like(query)
