@@ -17,6 +17,9 @@ PARAMETERS: Mapping[str, Parameter] = {
 PRIOR_WEIGHT = Parameter(0.0, "a number from 0 to below 1", lambda v: 0 <= v < 1, logarithmic=True)
 """The wanted mean weight of the prior, which may stand for tau_alpha (docs/method.md, section 3)."""
 
+NOISE_SHARE = Parameter(0.0, "a number from 0 to below 1", lambda v: 0 <= v < 1, logarithmic=True)
+"""The wanted mean share of noise in what is seen of tokens, which may stand for tau_sigma (section 3)."""
+
 
 class SiteSettings(NamedTuple):
     """The parameters of one attention site (docs/method.md, section 3)."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from nvreg.attention.settings import PARAMETERS, PRIOR_WEIGHT, Settings
+from nvreg.attention.solving import solve_shift
 from nvreg.errors import UserError
 from nvreg.models.convert import convert_, current_settings, is_converted, revert_, set_settings_
 from nvreg.models.registry import attention_modules, layers_by_role, sites
@@ -170,20 +171,3 @@ class _Sample:
         if not len(odds):
             raise UserError(f"expected tokens for the {self._site.role} in the calibration sample, got none")
         self._shifts[self._site] = solve_shift(odds, self._weights[self._site])
-
-
-def solve_shift(odds: Tensor, weight: float) -> float:
-    """Return the t with ``mean sigmoid(odds - t) = weight``, by bisection, to a millionth of the weight.
-
-    Args:
-        odds: log-odds of the prior at tau_alpha = 0, one or more, of any shape.
-        weight: above 0 and below 1.
-    """
-    logit = math.log(weight) - math.log1p(-weight)
-    low, high = float(odds.min()) - logit, float(odds.max()) - logit
-    while high - low > 1e-6 and low < (middle := (low + high) / 2) < high:
-        if float(torch.sigmoid(odds - middle).mean()) > weight:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2

@@ -5,12 +5,9 @@ import threading
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 import nvreg
 from nvreg.attention.settings import Settings
-from nvreg.estimation.calibration import solve_shift
 from nvreg.methods import METHODS
 from nvreg.models.convert import current_settings, is_converted
 from nvreg.models.loading import load_model, load_tokenizer
@@ -320,33 +317,3 @@ def test_a_model_under_another_method_is_refused(architecture):
     METHODS["sink"]().attach_(model, random_prior(model), [])
     with pytest.raises(ValueError, match="converted with this prior"):
         nvreg.calibrate(model, random_prior(model), sample(architecture), prior_weight=0.1)
-
-
-# --- solving one site -------------------------------------------------------------------------------
-
-log_odds = st.lists(st.floats(-500, 500), min_size=1, max_size=20).map(
-    lambda values: torch.tensor(values, dtype=torch.float64)
-)
-wanted = st.floats(1e-9, 1 - 1e-9)
-
-
-@given(log_odds, wanted)
-def test_the_mean_weight_is_the_wanted_one(odds, weight):
-    shift = solve_shift(odds, weight)
-    assert torch.sigmoid(odds - shift).mean().item() == pytest.approx(weight, rel=1e-5)
-
-
-@given(log_odds, wanted, wanted)
-def test_less_weight_takes_a_larger_shift(odds, weight, other):
-    if weight < other:
-        assert solve_shift(odds, weight) >= solve_shift(odds, other) - 1e-6
-
-
-@given(log_odds, wanted, st.floats(-1e6, 1e6))
-def test_the_shift_moves_with_the_log_odds(odds, weight, by):
-    assert solve_shift(odds + by, weight) == pytest.approx(solve_shift(odds, weight) + by, abs=1e-5)
-
-
-@given(wanted)
-def test_a_query_that_nothing_moves_does_not_hang_it(weight):
-    solve_shift(torch.tensor([0.0, 3e38, -3e38], dtype=torch.float64), weight)
