@@ -5,18 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from nvreg.attention.moments import HeadMoments
+
 
 class RunningMoments:
     """Count, mean and centred second moment of the rows seen so far, in float64."""
 
-    def __init__(self, width: int) -> None:
-        """Start empty, for rows of ``width`` numbers."""
+    def __init__(self, *shape: int) -> None:
+        """Start empty, for rows of this shape."""
         self.count = 0
-        self.mean = torch.zeros(width, dtype=torch.float64)
-        self._squares = torch.zeros(width, dtype=torch.float64)
+        self.mean = torch.zeros(shape, dtype=torch.float64)
+        self._squares = torch.zeros(shape, dtype=torch.float64)
 
     def update(self, rows: Tensor) -> None:
-        """Merge a batch of rows, shape (rows, width)."""
+        """Merge a batch of rows, shape (rows, *shape)."""
         added = len(rows)
         if not added:
             return
@@ -31,7 +33,66 @@ class RunningMoments:
 
     @property
     def variance(self) -> Tensor:
-        """Unbiased variance, shape (width,); NaN below two rows."""
+        """Unbiased variance, in the shape of a row; NaN below two rows."""
         return (
             self._squares / (self.count - 1) if self.count > 1 else torch.full_like(self._squares, torch.nan)
+        )
+
+
+class RunningHeadMoments:
+    """Moments of the keys and values of one site's heads in what was seen so far, in float64 (section 9)."""
+
+    def __init__(self, heads: int, key_width: int, value_width: int) -> None:
+        """Start empty, for so many key heads with keys and values of these widths."""
+        self.keys = RunningMoments(heads, key_width)
+        self.values = RunningMoments(heads, value_width)
+        self.log_alphas = RunningMoments(heads)
+        self.longest = 0
+        self._products = torch.zeros(heads, value_width, key_width, dtype=torch.float64)
+
+    @property
+    def count(self) -> int:
+        """How many tokens were counted."""
+        return self.keys.count
+
+    def update(self, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> None:
+        """Merge a batch.
+
+        Args:
+            key: as the attention function is given them, shape (batch, key heads, tokens, e).
+            value: shape (batch, key heads, tokens, f).
+            mask: bool, True where a token counts, shape (batch, tokens).
+            scale: c, by which the model multiplies ``q . k``.
+        """
+        keys, values = (each.detach().transpose(1, 2)[mask].double() for each in (key, value))
+        if not (added := len(keys)):
+            return
+        key_mean, value_mean = keys.mean(0), values.mean(0)
+        products = torch.einsum("ngf,nge->gfe", values - value_mean, keys - key_mean)
+        apart = (value_mean.cpu() - self.values.mean).unsqueeze(-1) * (
+            key_mean.cpu() - self.keys.mean
+        ).unsqueeze(-2)
+        self._products += products.cpu() + apart * (self.count * added / (self.count + added))
+        self.keys.update(keys)
+        self.values.update(values)
+        self.log_alphas.update(scale / 2 * keys.square().sum(-1))
+        self.longest = max(self.longest, int(mask.sum(-1).max()))
+
+    def moments(self) -> HeadMoments:
+        """Return the moments of all tokens, of which there are at least two.
+
+        Raises:
+            ValueError: if there are fewer.
+        """
+        if self.count < 2:
+            raise ValueError(f"expected at least two tokens, got {self.count}")
+        return HeadMoments(
+            self.keys.mean,
+            self.values.mean,
+            self.keys.variance,
+            self._products / (self.count - 1),
+            self.log_alphas.mean,
+            self.log_alphas.variance.mean().sqrt().item(),
+            self.count,
+            self.longest,
         )
