@@ -1,75 +1,113 @@
-"""The columns of a data set, checked for what a task reads in them."""
+"""The columns that a task asks for, picked from records of any shape and checked for what they hold."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from nvreg.errors import UserError
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
 Columns = Mapping[str, str]
-"""The task's name of a column to the source's."""
+"""The task's name of a column to the source's; "a.b" is b inside a."""
+
+Record = dict[str, Any]
+"""Values by the task's name of a column.
+
+"label" holds a whole number or a text, "choices" and "tokens" a list of texts, "tags" a list of labels, and
+every other column a text.
+"""
+
+_MISSING = object()
 
 
-def values_of(dataset: Dataset, columns: Columns, origin: str) -> list[list[Any]]:
-    """Return the values of each column, in the order of ``columns``.
+def pick(records: Iterable[Mapping[str, Any]], columns: Columns, origin: str) -> Iterator[Record]:
+    """Yield the columns of every record, whatever else it holds.
 
     Args:
-        dataset: with at least one record.
-        columns: what to read; "a.b" is b inside a.
-        origin: what messages call the data set.
+        records: of the source.
+        columns: what to read.
+        origin: what messages call the source.
 
     Raises:
-        UserError: if there is no such column, or a value is not what the task's column holds.
+        UserError: if there is no record or no such column, or a value is not what the task's column holds.
     """
-    dataset = dataset.flatten()
-    for name in columns.values():
-        if name not in dataset.column_names:
+    number = 0
+    for number, record in enumerate(records, start=1):
+        picked = {column: value_of(record, name) for column, name in columns.items()}
+        for column, value in picked.items():
+            expected, is_expected = _KINDS.get(column, ("text", _is_text))
+            if not is_expected(value):
+                if number == 1:
+                    check_names([columns[column]], list(_names(record)), origin)
+                where = f"{origin}, record {number}, column {columns[column]!r}"
+                raise UserError(f"{where}: expected {expected}, got {_described(value)}")
+        yield picked
+    if not number:
+        raise UserError(f"{origin}: expected at least one record, got none")
+
+
+def value_of(record: Mapping[str, Any], name: str) -> Any:
+    """Return the value of a key, or of keys of records inside each other joined by dots."""
+    if name in record:
+        return record[name]
+    for key, inner in record.items():
+        if isinstance(inner, Mapping) and name.startswith(f"{key}."):
+            value = value_of(inner, name[len(key) + 1 :])
+            if value is not _MISSING:
+                return value
+    return _MISSING
+
+
+def check_names(wanted: Iterable[str], names: list[str], origin: str) -> None:
+    """Check that a source has columns of these names.
+
+    Raises:
+        UserError: if it has not; the message lists those it has.
+    """
+    for name in wanted:
+        if name not in names:
+            got = ", ".join(each if each.isprintable() else repr(each) for each in names) or "none"
             raise UserError(
-                f"{origin}: expected a column {name!r}, received {', '.join(dataset.column_names)}; "
-                "name the right one under columns"
+                f"{origin}: expected a column {name!r}, got {got:.300}; name the right one under columns"
             )
-    table = dataset.select_columns(list(dict.fromkeys(columns.values())))[:]
-    classes = {name: getattr(dataset.features[name], "names", None) for name in table}
-    return [
-        _checked(column, _named(table[name], classes[name]), f"{origin}, record {{}}, column {name!r}")
-        for column, name in columns.items()
-    ]
 
 
-def _named(values: list[Any], classes: list[str] | None) -> list[Any]:
-    """Return the names of numbered classes; a number below 0 is that of no class."""
-    if classes is None:
-        return values
-    return [None if value is None or value < 0 else classes[value] for value in values]
+def _names(record: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    for key, value in record.items():
+        if isinstance(value, Mapping):
+            yield from _names(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}"
 
 
-def _checked(column: str, values: list[Any], where: str) -> list[Any]:
-    expected, is_expected = _KINDS.get(column, ("text", _is_text))
-    for number, value in enumerate(values, start=1):
-        if not is_expected(value):
-            received = "nothing" if value is None else f"{value!r:.80} ({type(value).__name__})"
-            raise UserError(f"{where.format(number)}: expected {expected}, received {received}")
-    return values
+def _described(value: Any) -> str:
+    if value is None or value is _MISSING:
+        return "nothing"
+    if isinstance(value, str) and not _is_text(value):
+        return f"{value!r:.80}, which holds half of a surrogate pair"
+    return f"{value!r:.80} ({type(value).__name__})"
 
 
 def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+    """Return whether a value is text that UTF-8 can write, as tokenizers ask; JSON can escape other text."""
+    try:
+        return isinstance(value, str) and (value.isascii() or bool(value.encode()))
+    except UnicodeEncodeError:
+        return False
 
 
 def _is_label(value: Any) -> bool:
-    return isinstance(value, str | int) and not isinstance(value, bool)
+    return _is_text(value) or (isinstance(value, int) and not isinstance(value, bool))
 
 
-def _are_choices(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 1 and all(map(_is_text, value))
+def _is_list(is_item: Callable[[Any], bool], shortest: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and len(value) >= shortest and all(map(is_item, value))
 
 
 _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "label": ("a label, which is a whole number or text", _is_label),
-    "choices": ("a list of two or more texts", _are_choices),
+    "choices": ("a list of two or more texts", _is_list(_is_text, 2)),
+    "tokens": ("a list of one or more texts", _is_list(_is_text, 1)),
+    "tags": ("a list of one or more labels, which are whole numbers or texts", _is_list(_is_label, 1)),
 }
-"""What the columns hold that are not text."""
+"""What the columns hold that do not hold text."""

@@ -1,15 +1,23 @@
-"""The examples of one data set, under a task's own column names."""
+"""The examples of one data set, under a task's own column names, and how they are read."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING
 
-Record = dict[str, Any]
-"""Texts by column name; in the column "label" a whole number or a text, in "choices" a list of texts."""
+from nvreg.data.arrow import hub_records, open_hub
+from nvreg.data.columns import Columns, Record, pick
+from nvreg.data.formats import file_records, matching_files, text_lines
+from nvreg.errors import UserError
+
+if TYPE_CHECKING:
+    from nvreg.config import Source
 
 
 @dataclass(frozen=True)
@@ -28,3 +36,66 @@ class Examples:
         for record in self.records:
             digest.update(json.dumps(record, sort_keys=True).encode() + b"\n")
         return digest.hexdigest()
+
+
+def load_examples(source: Source, columns: Mapping[str, str], required: Sequence[str]) -> Examples:
+    """Read the examples of a source, record by record, and of each record what is asked for (docs/tasks.md).
+
+    ``files`` is one file or a glob, read in the order of their names. ``source_file`` and ``target_file``
+    hold one text a line, which become the columns "source" and "target". Numbers that a data set has names
+    for become the names. Files are read anew each time; a hub data set stays in the cache of `datasets`.
+
+    Args:
+        source: where the records are, and the limit: the first ones, after which nothing is read, or random
+            ones in their order where a seed is given. Its columns go before ``columns``.
+        columns: the name in the source of each of the task's columns, where they differ; "a.b" is b inside a.
+        required: the task's names of the columns to read.
+
+    Raises:
+        UserError: if a file or data set is missing, empty or malformed, or has not these columns; if a value
+            is not what its column holds; if parallel files differ in their number of lines.
+    """
+    mapping = {**columns, **source.columns}
+    wanted = {column: mapping.get(column, column) for column in required}
+    read = _reader(source, wanted)
+    if source.limit is not None and source.seed is not None:
+        return Examples(_drawn(read, source.limit, source.seed))
+    return Examples(list(islice(read(), source.limit)))
+
+
+def _drawn(read: Callable[[], Iterator[Record]], limit: int, seed: int) -> list[Record]:
+    """Return random records in their order. They are read twice, so that only these are ever in memory."""
+    total = sum(1 for _ in read())
+    drawn = set(random.Random(seed).sample(range(total), min(limit, total)))
+    return [record for number, record in enumerate(read()) if number in drawn]
+
+
+def _reader(source: Source, columns: Columns) -> Callable[[], Iterator[Record]]:
+    """Return what reads a source from its beginning, each time it is called."""
+    if source.hub:
+        dataset, origin = open_hub(source), f"{source.hub}, split {source.split}"
+        return lambda: pick(hub_records(dataset, columns, origin), columns, origin)
+    if source.source_file and source.target_file:
+        return _parallel_reader(source.source_file, source.target_file, columns)
+    paths = matching_files(source.files or "")
+    return lambda: (record for path in paths for record in pick(file_records(path, columns), columns, path))
+
+
+def _parallel_reader(source_file: str, target_file: str, columns: Columns) -> Callable[[], Iterator[Record]]:
+    files = {"source": source_file, "target": target_file}
+    if unknown := [column for column in columns if column not in files]:
+        raise UserError(
+            f"expected files or hub for the column {unknown[0]!r}, got source_file and target_file, "
+            "which hold source and target"
+        )
+    counts = {path: sum(1 for _ in text_lines(path)) for path in files.values()}
+    if len(set(counts.values())) > 1:
+        got = " and ".join(f"{count} in {path}" for path, count in counts.items())
+        raise UserError(f"parallel files: expected the same number of lines, got {got}")
+
+    def read() -> Iterator[Record]:
+        pairs = zip(*map(text_lines, files.values()), strict=True)
+        records = (dict(zip(files, pair, strict=True)) for pair in pairs)
+        return pick(records, {column: column for column in columns}, " and ".join(files.values()))
+
+    return read

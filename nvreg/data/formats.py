@@ -1,0 +1,231 @@
+"""Files of text as records: txt, jsonl, json, csv and tsv, read no further than they are asked for."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import gzip
+import json
+import os
+import re
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TextIO
+
+from nvreg.data.arrow import parquet_records
+from nvreg.data.columns import Columns
+from nvreg.errors import UserError
+
+Reader = Callable[[TextIO, str], Iterator[Mapping[str, Any]]]
+"""What reads the records of an open file; the path is for messages."""
+
+Row = tuple[int, list[str]]
+"""The cells of a row, after the number of the line that it begins on."""
+
+_CHUNK = 1 << 18
+"""Characters of JSON that are read at a time, unless one record is longer."""
+
+_CUT = 16
+"""Characters before the end of a chunk that may be half of an escape or of a word such as -Infinity."""
+
+_BLANKS = " \t\n\r"
+"""What may stand between values of JSON, beside the commas of a list."""
+
+_BRACKETS = {("[", "beginning"): "list", ("]", "list"): "end"}
+"""The place in a file of JSON that a bracket leads to from another place."""
+
+_CELL = 2**31 - 1
+"""The longest cell of csv; Python's own limit of 131,072 characters is less than some documents have."""
+
+_CARRIAGE_RETURN = "\udc0d"
+"""What a carriage return that ends no line is to the reader of csv; no text in UTF-8 holds this character."""
+
+
+def matching_files(pattern: str) -> list[str]:
+    """Return the file of this name, or else the files that match it as a glob, by name.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if os.path.isfile(pattern):
+        return [pattern]
+    if os.path.isdir(pattern):
+        raise UserError(f"{pattern}: expected a file or a glob of files, got a directory")
+    if not glob.has_magic(pattern):
+        raise UserError(f"{pattern}: expected a file, there is none")
+    paths = sorted(path for path in glob.glob(pattern, recursive=True) if os.path.isfile(path))
+    if not paths:
+        raise UserError(f"{pattern}: expected files that match, there are none")
+    return paths
+
+
+def file_records(path: str, columns: Columns) -> Iterator[Mapping[str, Any]]:
+    """Yield the records of a file, in the format that its name ends in, as far as they are asked for.
+
+    Args:
+        path: of the file.
+        columns: what will be looked at.
+
+    Raises:
+        UserError: if the format is unknown, or the file cannot be read or is malformed.
+    """
+    suffix = os.path.splitext(path.lower().removesuffix(".gz"))[1]
+    if suffix == ".parquet":
+        return parquet_records(path, columns)
+    if suffix not in _READERS:
+        known = ", ".join([*_READERS, ".parquet"])
+        raise UserError(f"{path}: expected one of {known} (text also with .gz), got {suffix!r}")
+    return _read(path, _READERS[suffix])
+
+
+def text_lines(pattern: str) -> Iterator[str]:
+    """Yield the lines of a file, or of the files that match a glob, whatever they are called.
+
+    A line ends with LF or CRLF and nowhere else, whatever Unicode takes for the end of a line.
+
+    Raises:
+        UserError: if there is no such file, or it cannot be read.
+    """
+    for path in matching_files(pattern):
+        for record in _read(path, _text):
+            yield record["text"]
+
+
+def _read(path: str, reader: Reader) -> Iterator[Mapping[str, Any]]:
+    try:
+        with _open(path, "rt", encoding="utf-8-sig", newline="\n") as file:
+            yield from reader(file, path)
+    except UnicodeDecodeError:
+        raise UserError(_undecodable(path)) from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: expected a file that can be read, got: {error}") from error
+
+
+def _open(path: str, mode: str, **options: str) -> Any:
+    with open(path, "rb") as file:
+        compressed = path.lower().endswith(".gz") or file.read(2) == b"\x1f\x8b"
+    opener: Any = gzip.open if compressed else open
+    return opener(path, mode, **options)
+
+
+def _undecodable(path: str) -> str:
+    """Return the message for the first line that is not UTF-8; a decoder knows only its place in a block."""
+    with _open(path, "rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                byte = f"the byte 0x{line[error.start]:02x}"
+                return f"{path}, line {number}: expected text in UTF-8, got {byte}; save the file as UTF-8"
+    return f"{path}: expected text in UTF-8"
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    for line in file:
+        yield line[:-1].removesuffix("\r") if line.endswith("\n") else line
+
+
+def _text(file: TextIO, path: str) -> Iterator[Mapping[str, Any]]:
+    return ({"text": line} for line in _lines(file))
+
+
+def _csv(file: TextIO, path: str) -> Iterator[Mapping[str, Any]]:
+    return _records(_csv_rows(file, path), path, "quote a cell that holds commas")
+
+
+def _tsv(file: TextIO, path: str) -> Iterator[Mapping[str, Any]]:
+    rows = ((number, line.split("\t") if line else []) for number, line in enumerate(_lines(file), start=1))
+    return _records(rows, path, "a cell of tsv holds no tab")
+
+
+def _csv_rows(file: TextIO, path: str) -> Iterator[Row]:
+    # The reader takes a carriage return for the end of a row wherever it stands.
+    rows = csv.reader((re.sub("\r(?!\n)", _CARRIAGE_RETURN, line) for line in file), strict=True)
+    csv.field_size_limit(_CELL)
+    number = 1
+    try:
+        for row in rows:
+            yield number, [cell.replace(_CARRIAGE_RETURN, "\r") for cell in row]
+            number = rows.line_num + 1
+    except csv.Error as error:
+        raise UserError(
+            f"{path}, line {number}: expected csv, got: {error}; double every quote inside a quoted cell"
+        ) from error
+
+
+def _records(rows: Iterator[Row], path: str, hint: str) -> Iterator[Mapping[str, Any]]:
+    """Yield rows by the names in the first one; blank ones are skipped, and an empty cell holds None."""
+    header = next((row for _, row in rows if row), [])
+    columns = {name: header.index(name) for name in header}
+    for number, row in rows:
+        if not row or (len(header) > 1 and len(row) == 1 and not row[0].strip()):
+            continue
+        if len(row) > len(header):
+            raise UserError(
+                f"{path}, line {number}: expected as many cells as the header has, {len(header)}, "
+                f"got {len(row)}; {hint}"
+            )
+        cells = [cell or None for cell in row] + [None] * (len(header) - len(row))
+        yield {name: cells[column] for name, column in columns.items()}
+
+
+def _json(file: TextIO, path: str) -> Iterator[Mapping[str, Any]]:
+    """Yield the records of a list, or one after the other; a text is a record with the column "text"."""
+    for number, value in _json_values(file, path):
+        if isinstance(value, str):
+            yield {"text": value}
+        elif isinstance(value, dict):
+            yield value
+        else:
+            raise UserError(f"{path}, line {number}: expected a record {{...}}, got {value!r:.80}")
+
+
+def _json_values(file: TextIO, path: str) -> Iterator[tuple[int, Any]]:
+    """Yield each value after the number of its first line, with one chunk of the file in memory."""
+    decode = json.JSONDecoder().raw_decode
+    text, start, number, place = "", 0, 1, "beginning"
+    while True:
+        while start < len(text) and (text[start] in _BLANKS or (text[start] == "," and place == "list")):
+            number += text[start] == "\n"
+            start += 1
+        if start == len(text):
+            text, start = file.read(_CHUNK), 0
+            if not text and place == "list":
+                raise UserError(f"{path}, line {number}: expected ] after the list, got the end of the file")
+            if not text:
+                return
+        elif (text[start], place) in _BRACKETS:
+            place = _BRACKETS[text[start], place]
+            start += 1
+        else:
+            try:
+                if place == "end":
+                    raise ValueError("the list has ended")
+                value, end = decode(text, start)
+            except (ValueError, RecursionError) as error:
+                if _may_be_cut(error, text) and (more := file.read(max(_CHUNK, len(text) - start))):
+                    text, start = text[start:] + more, 0
+                    continue
+                got = text[start : start + 80].split("\n")[0]
+                reason = getattr(error, "msg", error)
+                raise UserError(f"{path}, line {number}: expected JSON, got {got!r} ({reason})") from error
+            yield number, value
+            number += text.count("\n", start, end)
+            start, place = end, place if place == "list" else "values"
+
+
+def _may_be_cut(error: Exception, text: str) -> bool:
+    """Return whether more of the file may mend what is no JSON."""
+    if not isinstance(error, json.JSONDecodeError):
+        return False
+    return error.pos >= len(text) - _CUT or error.msg.startswith("Unterminated string")
+
+
+_READERS: Mapping[str, Reader] = {
+    ".jsonl": _json,
+    ".json": _json,
+    ".csv": _csv,
+    ".tsv": _tsv,
+    ".txt": _text,
+}
+"""Formats of text by the end of a file's name."""
