@@ -17,8 +17,6 @@ Record = dict[str, Any]
 every other column a text.
 """
 
-_MISSING = object()
-
 
 def pick(records: Iterable[Mapping[str, Any]], columns: Columns, origin: str) -> Iterator[Record]:
     """Yield the columns of every record, whatever else it holds.
@@ -47,15 +45,15 @@ def pick(records: Iterable[Mapping[str, Any]], columns: Columns, origin: str) ->
 
 
 def value_of(record: Mapping[str, Any], name: str) -> Any:
-    """Return the value of a key, or of keys of records inside each other joined by dots."""
+    """Return the value of a key, or of keys of records inside each other joined by dots, or else None."""
     if name in record:
         return record[name]
     for key, inner in record.items():
         if isinstance(inner, Mapping) and name.startswith(f"{key}."):
             value = value_of(inner, name[len(key) + 1 :])
-            if value is not _MISSING:
+            if value is not None:
                 return value
-    return _MISSING
+    return None
 
 
 def check_names(wanted: Iterable[str], names: list[str], origin: str) -> None:
@@ -81,7 +79,7 @@ def _names(record: Mapping[str, Any], before: str = "") -> Iterator[str]:
 
 
 def _described(value: Any) -> str:
-    if value is None or value is _MISSING:
+    if value is None:
         return "nothing"
     if isinstance(value, str) and not _is_text(value):
         return f"{value!r:.80}, which holds half of a surrogate pair"

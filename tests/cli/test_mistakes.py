@@ -41,6 +41,10 @@ MISTAKES = {
     "missing prior": (sweep("prior={path: missing.safetensors}"), "missing.safetensors"),
     "unknown key": (sweep("sweep.trails=3"), "sweep.trails: unknown key, did you mean 'trials'?"),
     "empty data file": (sweep("data.in_domain.test.files=empty.jsonl"), "expected at least one record"),
+    "data that is no JSON": (
+        sweep("data.in_domain.test.files=broken.jsonl"),
+        "broken.jsonl, line 2: expected JSON, got 'not JSON' (Expecting value)",
+    ),
     "missing column": (sweep("data.columns.target=fr"), "expected a column 'fr', got"),
     "unsupported architecture": (sweep("model.path=deberta"), "deberta-v2"),
     "prior of another model": (sweep("prior={path: other.safetensors}"), "expected a prior of this model"),
@@ -150,6 +154,7 @@ def files(directory, prior) -> dict[str, Path]:
     from tests.tiny import tiny_marian
 
     (directory / "empty.jsonl").touch()
+    (directory / "broken.jsonl").write_text('{"en": "a", "de": "b"}\nnot JSON\n')
     deberta = DebertaV2Config(
         vocab_size=8, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
     )

@@ -60,6 +60,16 @@ def test_a_number_of_no_class_is_refused(tmp_path, hub_cache, source):
         records_of(("label",), **source(tmp_path, [1, -1]))
 
 
+@pytest.mark.parametrize("name", ["inner.label", "inner.text"])
+def test_what_a_missing_record_would_hold_is_refused(tmp_path, name):
+    features = datasets.Features({"inner": {**NAMED["inner"], "text": NAMED["text"]}})
+    inner = [{"label": 1, "text": "a"}, None]
+    datasets.Dataset.from_dict({"inner": inner}, features=features).to_parquet(tmp_path / "a.parquet")
+    column = name.removeprefix("inner.")
+    with pytest.raises(UserError, match=rf"record 2, column '{name}': .*got nothing"):
+        records_of((column,), {column: name}, files=tmp_path / "a.parquet")
+
+
 @pytest.mark.parametrize("source", [from_file, from_hub])
 def test_missing_columns_are_named_with_those_that_there_are(tmp_path, hub_cache, source):
     with pytest.raises(UserError, match=r"expected a column 'inner', got text, label, inner\.label, tags;"):
