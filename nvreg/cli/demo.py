@@ -10,15 +10,21 @@ Tasks = Annotated[
     list[str] | None,
     typer.Option("--task", help="Make this one alone, repeatable.", show_default="all"),
 ]
-Seed = Annotated[int, typer.Option(help="Another seed gives another language and other models.")]
+Seed = Annotated[
+    int, typer.Option(help="Another seed gives another language, and needs --train for its models.")
+]
+Train = Annotated[
+    bool,
+    typer.Option("--train", help="Train the models anew, in five minutes on one core."),
+]
 
 
-def demo(directory: Directory, tasks: Tasks = None, seed: Seed = 0) -> None:
-    """Write the built-in corpora and train a small model on each, in five minutes on one core.
+def demo(directory: Directory, tasks: Tasks = None, seed: Seed = 0, train: Train = False) -> None:
+    """Write the built-in corpora, and a small model of each that was trained on it.
 
     The tasks are translation, classification, language-modelling and summarisation. What is already complete
     is left as it is.
     """
     from nvreg.demo import build_demo
 
-    build_demo(directory, tasks, seed)
+    build_demo(directory, tasks, seed, train=train)

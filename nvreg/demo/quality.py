@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nvreg.config import Evaluation, Generation, Reading
 from nvreg.data import Examples
-from nvreg.demo.records import Record
+from nvreg.demo.corpora import Record
 from nvreg.metrics import METRICS, score, text_statistics
 from nvreg.tasks import make_task
 

@@ -1,25 +1,20 @@
 from pathlib import Path
 
 import pytest
-import transformers
-from transformers import AutoConfig, AutoTokenizer
+import typer
+from transformers import AutoConfig
+from typer.testing import CliRunner
 
-from nvreg.demo import build_demo, making
-from nvreg.demo.corpus import DOMAINS, read_records
-from nvreg.demo.quality import MEASURES, baseline_scores, model_score
+import nvreg.demo
+from nvreg.cli.demo import demo as command
+from nvreg.demo import build_demo, training
+from nvreg.demo.build import is_made, staged
+from nvreg.demo.corpora import ATTITUDES, DOMAINS
 from nvreg.demo.recipe import RECIPES, Recipe
-from nvreg.demo.records import ATTITUDES
 from nvreg.errors import UserError
-from nvreg.metrics import METRICS
+from tests.demo.conftest import load
 
 Recipes = dict[str, Recipe]
-
-
-def load(path: Path):
-    (architecture,) = AutoConfig.from_pretrained(path).architectures
-    return AutoTokenizer.from_pretrained(path), getattr(transformers, architecture).from_pretrained(
-        path
-    ).eval()
 
 
 def files(directory: Path) -> dict[str, int]:
@@ -70,7 +65,7 @@ def test_classifier_starts_from_the_pretrained_encoder(demo: Path) -> None:
 
 def test_made_once(demo: Path, recipes: Recipes, capsys: pytest.CaptureFixture[str]) -> None:
     before = files(demo)
-    build_demo(demo, recipes=recipes)
+    build_demo(demo, train=True, recipes=recipes)
     assert capsys.readouterr().out.count("nothing to do") == len(RECIPES)
     assert files(demo) == before
 
@@ -78,7 +73,7 @@ def test_made_once(demo: Path, recipes: Recipes, capsys: pytest.CaptureFixture[s
 def test_says_how_well_each_does_beside_its_baselines(
     tmp_path: Path, recipes: Recipes, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    build_demo(tmp_path, ["classification", "summarisation"], recipes=recipes)
+    build_demo(tmp_path, ["classification", "summarisation"], train=True, recipes=recipes)
     classification, summarisation = capsys.readouterr().out.splitlines()
     assert classification.startswith(f"wrote {tmp_path / 'classification'}: accuracy 0.")
     assert "(commonest label 0." in classification
@@ -90,16 +85,16 @@ def test_says_how_well_each_does_beside_its_baselines(
 
 def test_another_seed_is_another_demo(tmp_path: Path, recipes: Recipes) -> None:
     corpus = tmp_path / "translation" / "village" / "train.jsonl"
-    build_demo(tmp_path, ["translation"], seed=0, recipes=recipes)
+    build_demo(tmp_path, ["translation"], seed=0, train=True, recipes=recipes)
     first = corpus.read_bytes()
-    build_demo(tmp_path, ["translation"], seed=1, recipes=recipes)
+    build_demo(tmp_path, ["translation"], seed=1, train=True, recipes=recipes)
     assert corpus.read_bytes() != first
 
 
 def test_a_stop_keeps_the_tasks_that_are_finished(
     tmp_path: Path, recipes: Recipes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = making.train_
+    train = training.train_
 
     def stop_at_llama(model, *arguments) -> None:
         if model.config.model_type == "llama":
@@ -107,12 +102,12 @@ def test_a_stop_keeps_the_tasks_that_are_finished(
         train(model, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(making, "train_", stop_at_llama)
+        patch.setattr(training, "train_", stop_at_llama)
         with pytest.raises(KeyboardInterrupt):
-            build_demo(tmp_path, ["translation", "language-modelling"], recipes=recipes)
+            build_demo(tmp_path, ["translation", "language-modelling"], train=True, recipes=recipes)
     assert not (tmp_path / "language-modelling").exists()
     before = files(tmp_path / "translation")
-    build_demo(tmp_path, ["translation", "language-modelling"], recipes=recipes)
+    build_demo(tmp_path, ["translation", "language-modelling"], train=True, recipes=recipes)
     assert files(tmp_path / "translation") == before
     assert (tmp_path / "language-modelling" / "model").is_dir()
 
@@ -131,26 +126,97 @@ def test_digest_notices_every_ingredient() -> None:
     assert recipe.digest("translation", 0) == RECIPES["translation"].digest("translation", 0)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "at_least", "best_baseline"),
+    ("options", "tasks", "seed", "train"),
     [
-        ("translation", 80, 5),
-        ("classification", 0.85, 0.7),
-        ("language-modelling", -25, -45),
-        ("summarisation", 0.6, 0.3),
+        ([], None, 0, False),
+        (["--seed", "7", "--train"], None, 7, True),
+        (["--task", "translation", "--task", "summarisation"], ["translation", "summarisation"], 0, False),
     ],
 )
-def test_model_beats_its_baselines_and_loses_out_of_domain(
-    tmp_path: Path, task: str, at_least: float, best_baseline: float
+def test_command_passes_its_options(
+    options: list[str], tasks: list[str] | None, seed: int, train: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build_demo(tmp_path, [task])
-    tokenizer, model = load(tmp_path / task / "model")
-    sign = 1 if METRICS[MEASURES[task]].higher_is_better else -1
-    corpora = {path.parent.name: read_records(path) for path in (tmp_path / task).glob("*/test.jsonl")}
-    scores = {name: sign * model_score(task, model, tokenizer, records) for name, records in corpora.items()}
-    train = read_records(tmp_path / task / "village" / "train.jsonl")
-    baselines = baseline_scores(task, tokenizer, train, corpora["village"])
-    assert max(sign * score for score in baselines.values()) < best_baseline
-    assert scores["village"] > at_least
-    assert max(score for name, score in scores.items() if name != "village") < scores["village"]
+    calls = []
+    monkeypatch.setattr(
+        nvreg.demo, "build_demo", lambda *arguments, **options: calls.append((arguments, options))
+    )
+    app = typer.Typer()
+    app.command()(command)
+    assert CliRunner().invoke(app, ["somewhere", *options]).exit_code == 0
+    assert calls == [((Path("somewhere"), tasks, seed), {"train": train})]
+
+
+def make(directory: Path, stamp: str, content: str = "content") -> None:
+    with staged(directory, stamp) as aside:
+        (aside / "file").write_text(content)
+
+
+def entries(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_made_when_the_block_ends(tmp_path: Path) -> None:
+    directory = tmp_path / "new" / "translation"
+    with staged(directory, "stamp") as aside:
+        assert list(aside.iterdir()) == []
+        (aside / "file").write_text("content")
+        assert not directory.exists()
+    assert (directory / "file").read_text() == "content"
+    assert is_made(directory, "stamp")
+    assert not is_made(directory, "another stamp")
+    assert entries(tmp_path / "new") == ["translation"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_not_made_when_the_block_fails(tmp_path: Path, error: type[BaseException]) -> None:
+    directory = tmp_path / "translation"
+    with pytest.raises(error), staged(directory, "stamp"):
+        raise error
+    assert not directory.exists()
+    assert not is_made(directory, "stamp")
+    make(directory, "stamp")
+    assert entries(tmp_path) == ["translation"]
+
+
+def test_failure_leaves_what_was_made_before(tmp_path: Path) -> None:
+    directory = tmp_path / "translation"
+    make(directory, "old")
+    with pytest.raises(RuntimeError), staged(directory, "new"):
+        raise RuntimeError
+    assert is_made(directory, "old")
+
+
+def test_replaces_what_was_made_before(tmp_path: Path) -> None:
+    directory = tmp_path / "translation"
+    make(directory, "old", "old")
+    (directory / "extra").touch()
+    make(directory, "new", "new")
+    assert is_made(directory, "new")
+    assert (directory / "file").read_text() == "new"
+    assert "extra" not in entries(directory)
+    assert entries(tmp_path) == ["translation"]
+
+
+def test_made_after_a_kill_between_the_renames(tmp_path: Path) -> None:
+    directory = tmp_path / "translation"
+    make(directory, "old")
+    directory.rename(tmp_path / ".translation.replaced")
+    make(directory, "new")
+    assert is_made(directory, "new")
+    assert entries(tmp_path) == ["translation"]
+
+
+def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
+    directory = tmp_path / "translation"
+    directory.mkdir()
+    (directory / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="got other files"):
+        make(directory, "stamp")
+    assert (directory / "mine.txt").read_text() == "mine"
+
+
+def test_a_file_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="expected a directory to write to, got"):
+        make(tmp_path / "file" / "translation", "stamp")

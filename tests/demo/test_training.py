@@ -1,55 +1,14 @@
 from collections.abc import Callable
 from itertools import islice
-from random import Random
 
 import pytest
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from nvreg.demo.domains import IN_DOMAIN
-from nvreg.demo.language import Lexicon
-from nvreg.demo.making import UNTRAINED, masked
-from nvreg.demo.recipe import RECIPES, Recipe, Training
-from nvreg.demo.records import KINDS, Record
-from nvreg.demo.tokenizer import SPECIAL_TOKENS, train_tokenizer
-from nvreg.demo.training import epochs, reproducible, train_
-
-TASKS = pytest.mark.parametrize("task", RECIPES)
-
-
-def draw(task: str, count: int = 200) -> list[Record]:
-    lexicon, rng = Lexicon.draw(Random(0)), Random(1)
-    return [KINDS[task].draw(IN_DOMAIN, lexicon, rng) for _ in range(count)]
-
-
-@TASKS
-def test_tokenizer_is_reversible_and_deterministic(task: str) -> None:
-    records = draw(task)
-    tokenizer = train_tokenizer(records, task, 300)
-    assert len(tokenizer) == 300
-    for record in records[:50]:
-        for text in record.values():
-            ids = tokenizer(text)["input_ids"]
-            assert tokenizer.unk_token_id not in ids
-            assert tokenizer.decode(ids, skip_special_tokens=True) == text
-    again = train_tokenizer(records, task, 300)
-    assert again.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
-
-
-@pytest.mark.parametrize(
-    ("task", "first", "last"),
-    [
-        ("translation", False, True),
-        ("classification", True, True),
-        ("language-modelling", True, False),
-        ("summarisation", False, True),
-    ],
-)
-def test_what_a_text_begins_and_ends_with(task: str, first: bool, last: bool) -> None:
-    tokenizer = train_tokenizer(draw(task), task, 300)
-    ids = tokenizer("sul lowa.")["input_ids"]
-    assert (ids[0] == tokenizer.bos_token_id, ids[-1] == tokenizer.eos_token_id) == (first, last)
+from nvreg.demo.recipe import SPECIAL_TOKENS, UNTRAINED, Recipe, Training, train_tokenizer
+from nvreg.demo.training import epochs, masked, reproducible, train_, training_progress
+from tests.demo.conftest import draw
 
 
 def trained(seed: int, recipe: Recipe) -> tuple[PreTrainedModel, list[float]]:
@@ -101,10 +60,9 @@ def test_an_epoch_has_every_batch_once_and_each_another_order() -> None:
 
 
 def test_masked_tokens_are_the_labels() -> None:
-    tokenizer = train_tokenizer(draw("classification"), "classification", 300)
-    encoding = tokenizer(
-        [record["text"] for record in draw("classification")], padding=True, return_tensors="pt"
-    )
+    texts = [record["text"] for record in draw("classification")]
+    tokenizer = train_tokenizer(texts, "classification", 300)
+    encoding = tokenizer(texts, padding=True, return_tensors="pt")
     batch = {"input_ids": encoding["input_ids"], "attention_mask": encoding["attention_mask"]}
     with reproducible(0):
         first, second = islice(masked(iter([batch, batch]), tokenizer), 2)
@@ -117,3 +75,29 @@ def test_masked_tokens_are_the_labels() -> None:
     hidden = first["input_ids"][chosen] == tokenizer.mask_token_id
     assert hidden.float().mean() == pytest.approx(0.8, abs=0.06)
     assert not torch.equal(first["labels"], second["labels"])
+
+
+def test_plain_lines_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with training_progress("x", 25) as advance:
+        for step in range(25):
+            advance(1.5 + step)
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert captured.out == ""
+    assert lines[0] == "training x"
+    assert len(lines) == 1 + 12
+    assert lines[1].startswith("x: step 2 of 25, loss 2.50, ")
+    assert all(line.endswith(" s left") for line in lines[1:])
+
+
+def test_a_bar_with_the_time_left_in_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.delenv("TTY_COMPATIBLE", raising=False)
+    with training_progress("x", 3) as advance:
+        for _ in range(3):
+            advance(0.25)
+    err = capsys.readouterr().err
+    assert "training x" in err
+    assert "0:00:00" in err

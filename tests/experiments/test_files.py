@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nvreg.demo.corpus import DOMAINS
+from nvreg.demo.corpora import DOMAINS
 from nvreg.demo.recipe import RECIPES
 from nvreg.experiment import load_experiment
 from nvreg.metrics import METRICS_OF_TASK

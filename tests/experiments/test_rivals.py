@@ -99,7 +99,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """The table of all, of one epoch, one seed and one setting of each method."""
     place = tmp_path_factory.mktemp("rivals")
     demo, tuned, runs, fisher = (place / name for name in ("demo", "tuned", "runs", "fisher.json"))
-    build_demo(demo, ["classification"], recipes={"classification": tiny(RECIPES["classification"])})
+    recipes = {"classification": tiny(RECIPES["classification"])}
+    build_demo(demo, ["classification"], train=True, recipes=recipes)
     text, pretrained = (demo / "classification" / name for name in ("general/train.jsonl", "pretrained"))
     invoke("fisher", pretrained, fisher, "--data", text, "--column", "text", "--limit", 4, "--quiet")
     for name, path in TUNINGS.items():

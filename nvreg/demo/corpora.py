@@ -1,13 +1,33 @@
-"""The examples of each task, all of them said in Veluri."""
+"""The corpora: the examples of each task, all of them said in Veluri, and their files."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice, repeat
+from pathlib import Path
 from random import Random
 
-from nvreg.demo.domains import Domain, draw_sentence, miswrite
-from nvreg.demo.language import Clause, Lexicon, NounPhrase, Sentence
+from nvreg.demo.language import (
+    IN_DOMAIN,
+    OUT_OF_DOMAIN,
+    Clause,
+    Domain,
+    Lexicon,
+    NounPhrase,
+    Sentence,
+    draw_sentence,
+    miswrite,
+)
+from nvreg.demo.recipe import Recipe
+from nvreg.files import write_text
+
+DOMAINS = (IN_DOMAIN, *OUT_OF_DOMAIN)
+GENERAL = "general"
+"""The folder of texts of all domains in turn, without labels, for a model to be pretrained on."""
+
 
 Record = dict[str, str]
 """An example: text by column."""
@@ -105,3 +125,50 @@ def _headline(event: Clause) -> list[str]:
 
 def _bare(phrase: NounPhrase) -> NounPhrase:
     return NounPhrase(phrase.noun, plural=phrase.plural)
+
+
+def write_corpora(directory: Path, task: str, seed: int, recipe: Recipe) -> None:
+    """Write ``<domain>/<split>.jsonl``; the bytes depend on nothing but task, seed and recipe.
+
+    No input of a model occurs twice in all files together.
+    """
+    kind, lexicon = KINDS[task], Lexicon.draw(Random(f"{seed}/lexicon"))
+    seen: set[str] = set()
+
+    def write(name: str, split: str, domains: Iterable[Domain], columns: tuple[str, ...]) -> None:
+        """Write an example of each of the domains."""
+        rng = Random(f"{seed}/{task}/{name}/{split}")
+        records = (_new(kind, domain, lexicon, rng, seen) for domain in domains)
+        lines = (json.dumps({column: record[column] for column in columns}) + "\n" for record in records)
+        (directory / name).mkdir(exist_ok=True)
+        write_text(directory / name / f"{split}.jsonl", "".join(lines))
+
+    for domain in DOMAINS:
+        write(domain.name, "validation", repeat(domain, recipe.validation_examples), kind.columns)
+        write(domain.name, "test", repeat(domain, recipe.test_examples), kind.columns)
+    write(IN_DOMAIN.name, "train", repeat(IN_DOMAIN, recipe.training_examples), kind.columns)
+    if recipe.pretraining:
+        write(GENERAL, "train", islice(cycle(DOMAINS), recipe.training_examples), kind.distinct)
+
+
+def read_records(path: Path) -> list[Record]:
+    """Read a file of `write_corpora`."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def digest_of(directory: Path) -> str:
+    """Return a digest of the files of `write_corpora`: names and bytes."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.glob("*/*.jsonl")):
+        digest.update(f"{path.parent.name}/{path.name}\n".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _new(kind: Kind, domain: Domain, lexicon: Lexicon, rng: Random, seen: set[str]) -> Record:
+    """Draw an example of which no distinct text has been seen, and see them."""
+    while True:
+        record = kind.draw(domain, lexicon, rng)
+        texts = {record[column] for column in kind.distinct}
+        if seen.isdisjoint(texts):
+            seen.update(texts)
+            return record

@@ -1,0 +1,1 @@
+"""What the Makefile runs on the committed results: `compare` checks them, `readme` quotes them."""
