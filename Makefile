@@ -1,7 +1,13 @@
 # Set-up, tests and experiments. Needs python3 (3.11 or newer) and make; everything is installed into .venv.
 #
 #   make test                               install, lint and test
-#   make reproduce [SUITE=embedded|paper]   every experiment under experiments/SUITE; tables and figures in results/SUITE
+#   make reproduce [SUITE=embedded|paper]   run every experiment under experiments/SUITE in results/runs/SUITE, with tables
+#                                           and figures; of the embedded suite, compare them with results/embedded and fail
+#                                           where a verdict flips. RIVALS=no leaves out the models that are fine-tuned
+#   make results [SUITE=embedded|paper]     the same, then overwrite results/SUITE, and what README.md quotes of it
+#   make readme                             quote results/embedded in README.md
+#   make demo                               train the models that come with nvreg anew, into nvreg/demo/checkpoints
+#   make bench                              speed and memory beside the unconverted model
 #
 # Package indexes, where the defaults of pip are not wanted:
 #
@@ -11,16 +17,19 @@
 PYTHON ?= python3
 TORCH_INDEX_URL ?=
 SUITE ?= embedded
+RIVALS ?= yes
 
 BIN := .venv/bin
 INSTALLED := .venv/.stamp-installed
 TORCH := .venv/.stamp-torch
-EXPERIMENTS := $(wildcard experiments/$(SUITE)/*.yaml)
+EXPERIMENTS := $(filter-out $(if $(filter no,$(RIVALS)),%/rivals.yaml),$(wildcard experiments/$(SUITE)/*.yaml))
+RUNS := $(EXPERIMENTS:experiments/%.yaml=results/runs/%)
 TASKS := $(filter-out rivals,$(patsubst experiments/embedded/%.yaml,%,$(wildcard experiments/embedded/*.yaml)))
 TUNINGS := plain guided-dropout mvcr
 TUNED := results/runs/embedded/finetuning
-RIVALS := results/runs/embedded/rivals
+RIVAL_RUNS := results/runs/embedded/rivals
 SOURCES := $(shell find nvreg -name '*.py')
+DEMO := $(shell find nvreg/demo -name '*.py' -o -name '*.safetensors')
 
 # Two runs at a time, unless -j says otherwise, and plain lines of progress: two live displays would share a terminal.
 ifeq ($(SUITE),embedded)
@@ -28,7 +37,7 @@ MAKEFLAGS += --jobs=2
 results/%: export TTY_COMPATIBLE := 0
 endif
 
-.PHONY: install test lint bench reproduce clean
+.PHONY: install test lint bench reproduce results readme demo clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -45,11 +54,31 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
 
-reproduce: $(EXPERIMENTS:experiments/%.yaml=results/runs/%/.stamp)
+reproduce: $(RUNS:%=%/.stamp)
 	$(if $(EXPERIMENTS),,$(error no experiment in experiments/$(SUITE); suites: $(notdir $(wildcard experiments/*))))
+ifeq ($(SUITE),embedded)
+	$(BIN)/python -m scripts.compare results/embedded results/runs/embedded $(TASKS) \
+		$(if $(filter %/rivals,$(RUNS)),--tuned rivals)
+endif
+
+results: $(RUNS:%=%/.stamp)
+	set -e; for run in $(RUNS:results/runs/%=%); do \
+		mkdir -p results/$$run; \
+		cp results/runs/$$run/tables/*.md results/runs/$$run/tables/*.csv results/runs/$$run/*/*.png results/$$run/; \
+	done
+ifeq ($(SUITE),embedded)
+	$(BIN)/python -m scripts.readme
+endif
+
+readme: $(INSTALLED)
+	$(BIN)/python -m scripts.readme
+
+demo: $(INSTALLED)
+	$(BIN)/nvreg demo results/trained --train
+	$(BIN)/python -m scripts.checkpoints results/trained
 
 clean:
-	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache results/demo results/runs
+	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache results/demo results/runs results/trained
 
 $(TORCH):
 	$(PYTHON) -m venv .venv
@@ -61,8 +90,8 @@ $(INSTALLED): $(TORCH) pyproject.toml constraints.txt
 	touch $@
 
 # A new demo is a new model and new data: the run on the old one is void.
-results/demo/.stamp-%: $(wildcard nvreg/demo/*.py) | $(INSTALLED)
-	rm -rf results/demo/$* results/runs/embedded/$* $(if $(filter classification,$*),$(TUNED) $(RIVALS))
+results/demo/.stamp-%: $(DEMO) | $(INSTALLED)
+	rm -rf results/demo/$* results/runs/embedded/$* $(if $(filter classification,$*),$(TUNED) $(RIVAL_RUNS))
 	$(BIN)/nvreg demo results/demo --task $*
 	touch $@
 
@@ -83,23 +112,19 @@ $(TUNINGS:%=$(TUNED)/%/.stamp): $(TUNED)/%/.stamp: experiments/embedded/finetuni
 	$(BIN)/nvreg finetune --config $<
 	touch $@
 
-$(TUNINGS:%=$(RIVALS)/%/.stamp): $(RIVALS)/%/.stamp: experiments/embedded/rivals.yaml $(TUNED)/%/.stamp $(SOURCES)
+$(TUNINGS:%=$(RIVAL_RUNS)/%/.stamp): $(RIVAL_RUNS)/%/.stamp: experiments/embedded/rivals.yaml $(TUNED)/%/.stamp $(SOURCES)
 	set -e; for seed in 1 2 3; do \
 		$(BIN)/nvreg sweep --config $< --output $(@D)/seed-$$seed $(if $(filter plain,$*),,--method nv) \
 			--set model.path=../../$(TUNED)/$*/seed-$$seed --set sweep.seeds=[$$seed]; \
 	done
 	touch $@
 
-$(RIVALS)/.stamp: $(TUNINGS:%=$(RIVALS)/%/.stamp)
-	$(BIN)/nvreg report $(foreach tuning,$(TUNINGS),$(RIVALS)/$(tuning)/seed-*) --output $(RIVALS)/tables
-	mkdir -p results/embedded/rivals
-	cp $(RIVALS)/tables/*.md $(RIVALS)/tables/*.csv $(RIVALS)/tables/*.png results/embedded/rivals/
+$(RIVAL_RUNS)/.stamp: $(TUNINGS:%=$(RIVAL_RUNS)/%/.stamp)
+	$(BIN)/nvreg report $(foreach tuning,$(TUNINGS),$(RIVAL_RUNS)/$(tuning)/seed-*) --output $(RIVAL_RUNS)/tables
 	touch $@
 
 # The sweep itself decides which trials are still valid.
 results/runs/%/.stamp: experiments/%.yaml $(SOURCES) | $(INSTALLED)
 	$(BIN)/nvreg sweep --config $< --output results/runs/$*
 	$(BIN)/nvreg report results/runs/$*
-	mkdir -p results/$*
-	cp results/runs/$*/tables/*.md results/runs/$*/tables/*.csv results/runs/$*/figures/*.png results/$*/
 	touch $@
