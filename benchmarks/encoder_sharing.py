@@ -12,9 +12,7 @@ from pathlib import Path
 from nvreg.experiment import load_experiment
 from nvreg.progress import Progress
 from nvreg.sweep import worker
-from nvreg.sweep.priors import prior_of
-from nvreg.sweep.search import listed_settings
-from nvreg.sweep.workbench import open_workbench
+from nvreg.sweep.workbench import open_workbench, prior_of
 
 GRID = [
     "evaluation.metrics=[perplexity]",
@@ -28,11 +26,11 @@ def main(path: str) -> None:
     experiment = load_experiment(path, GRID)
     workbench = open_workbench(experiment)
     prior = prior_of(workbench, Path("no file"), Progress(quiet=True))
-    settings = listed_settings(experiment.sweep, "nv", 0, workbench.layers)
+    [search] = workbench.plan.searches
     seconds = {"apart": [], "shared": []}
     for _ in range(2):
         for name, budget in (("apart", 0), ("shared", worker.ENCODER_BYTES)):
-            seconds[name] += measure(worker.Worker(workbench, prior, []), settings, budget)[1:]
+            seconds[name] += measure(worker.Worker(workbench, prior, []), search.settings, budget)[1:]
     apart, shared = (statistics.median(each) for each in seconds.values())
     print(f"apart {apart:.2f} s, shared {shared:.2f} s a setting: {apart / shared:.2f} times")
 

@@ -15,18 +15,25 @@ if TYPE_CHECKING:
 PACKAGES = ("torch", "transformers", "datasets", "sacrebleu", "rouge-score", "numpy")
 
 
-def environment(device: torch.device) -> dict[str, Any]:
+def environment(device: str) -> dict[str, Any]:
     """Return versions, commit and hardware.
 
     Args:
-        device: that the model is on.
+        device: the kind of device that the model is on, as `device_kind` names it.
     """
     return {
         "nvreg": version("nvreg"),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "git_commit": _git_commit(Path(__file__).parents[1]),
-        "hardware": _hardware(device),
+        "hardware": {"machine": platform.machine(), "cores": os.cpu_count(), "device": device},
     }
+
+
+def device_kind(device: torch.device) -> str:
+    """Return what kind of device it is: the name of a GPU's model, or else the type, as ``cpu``."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _git_commit(checkout: Path) -> str | None:
@@ -37,13 +44,3 @@ def _git_commit(checkout: Path) -> str | None:
         return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def _hardware(device: torch.device) -> dict[str, Any]:
-    import torch
-
-    return {
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-    }

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PositiveInt,
+    SerializeAsAny,
+    TypeAdapter,
+    ValidationInfo,
+    create_model,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+from typing_extensions import TypedDict
 
 from nvreg.config.loading import load_checked
 from nvreg.config.sections import (
     Data,
     Evaluation,
     InputPath,
-    ModelPath,
     ModelSource,
     NameIn,
     Section,
     Seeded,
 )
 from nvreg.errors import UserError
-from nvreg.methods import METHODS
+from nvreg.methods import METHODS, Method
 from nvreg.metrics import METRICS, check_metrics
+from nvreg.parameters import Setting
 from nvreg.protocols import PROTOCOLS
-from nvreg.space import Range, Space, parse_space
+from nvreg.space import Range, Space, key_of, parse_space
 
 Protocol = Annotated[str, NameIn(PROTOCOLS)]
 TaskName = Literal["translation", "summarisation", "language-modelling", "classification", "multiple-choice"]
@@ -51,82 +65,143 @@ class PriorSource(Section):
 
 
 class MethodSpace(Section):
-    """What is tried of a method: ``enqueue`` first, then what the sampler draws from ``space``.
+    """What is tried of a method: ``enqueue`` first, then what the sampler draws from ``space``."""
 
-    ``space`` has dimensions by parameter and role, in the syntax of `nvreg.space`; what it does not
-    name is at identity. ``pretrained`` is the checkpoint that wise-ft mixes with.
-    """
-
+    method: ClassVar[type[Method]]
     space: dict[str, Any]
+    """Dimensions by parameter, or by parameter and role: [low, high] is a range, {values: [...]} choices,
+    a number or inf is fixed, {layers: [...]} fixed with one value a layer, {each_layer: [low, high]} a range
+    drawn for every layer by itself. What is not named is as pretrained."""
     enqueue: list[dict[str, Any]] = Field(default_factory=list)
-    pretrained: ModelPath | None = None
+    """Settings to try first: values by parameter, or by parameter and role."""
+
+    @cached_property
+    def dimensions(self) -> Space:
+        """The space, read once."""
+        return parse_space(self.method.setting_type.parameters, self.space)
+
+    @cached_property
+    def enqueued(self) -> list[Setting]:
+        """The enqueued settings, read once."""
+        return [self.method.setting_type.from_dict(values) for values in self.enqueue]
 
     @property
     def parameters(self) -> set[str]:
         """The parameters that some setting may move from identity."""
         return set(self.space).union(*self.enqueue)
 
+    @property
+    def calibrated(self) -> set[str]:
+        """Those of them that are solved for on training text."""
+        return self.parameters & self.method.calibrated
+
+    def make(self) -> Method:
+        """Return the method, made with its options."""
+        return self.method(**{name: getattr(self, name) for name in self.method.options.model_fields})
+
+    @model_validator(mode="after")
+    def _read(self) -> Self:
+        try:
+            if not self.dimensions:
+                raise ValueError("expected at least one dimension, got none")
+        except ValueError as error:
+            separator = ": " if str(error).startswith("expected") else "."
+            raise ValueError(f"space{separator}{error}") from None
+        try:
+            _ = self.enqueued
+        except ValueError as error:
+            raise ValueError(f"enqueue: {error}") from None
+        return self
+
+
+@cache
+def _space_of(method: type[Method]) -> type[MethodSpace]:
+    """Return the schema of what is tried of a method, its options included."""
+    schema = cast(type[MethodSpace], create_model(method.__name__, __base__=(MethodSpace, method.options)))
+    schema.method = method
+    return schema
+
+
+def _spaces_of(methods: Iterable[str]) -> TypeAdapter[Any]:
+    """Return the schema of a mapping from methods to what is tried of each."""
+    spaces = {name: _space_of(METHODS[name]) for name in methods}
+    return TypeAdapter(TypedDict("Methods", spaces, total=False))  # type: ignore[operator]
+
+
+class _ByMethod:
+    """What makes each value of a mapping by method that method's `MethodSpace`."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_before_validator_function(self._read, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {**handler(_spaces_of(METHODS).core_schema), "minProperties": 1}
+
+    @staticmethod
+    def _read(given: Any, info: ValidationInfo) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return _spaces_of(map(METHODS.check, map(str, given))).validate_python(given, context=info.context)
+
 
 class Racing(Section):
-    """Settings that are clearly worse after so many examples of every validation set are stopped."""
+    """Settings that are clearly worse after some of the examples are stopped."""
 
     after: PositiveInt
+    """How many examples of every validation set decide."""
 
 
 class Sweep(Seeded):
-    """Which settings are tried: ``trials`` of each method and seed, the enqueued ones included.
+    """Which settings are tried.
 
-    ``method``, ``space`` and ``enqueue`` may stand for ``methods`` with one method.
+    ``method``, ``space``, ``enqueue`` and the method's options may stand for ``methods`` with one method.
     """
 
-    methods: Annotated[dict[str, MethodSpace], Field(min_length=1)]
+    methods: Annotated[dict[str, SerializeAsAny[MethodSpace]], Field(min_length=1), _ByMethod()]
+    """What is tried of each method; each has the same sampler and number of trials."""
     sampler: Literal["grid", "random", "tpe"]
+    """How settings are drawn: every combination, independent draws, or draws that learn from the results."""
     trials: PositiveInt | None = None
+    """Settings to try of each method and seed, the enqueued ones included."""
     racing: Racing | None = None
+    """Stops clearly worse settings early."""
 
     @classmethod
     def _written_out(cls, given: dict[str, Any]) -> dict[str, Any]:
         given = super()._written_out(given)
-        single = {key: given.pop(key) for key in ("method", *MethodSpace.model_fields) if key in given}
-        if single and "methods" in given:
-            raise ValueError(f"expected methods or {next(iter(single))}, got both")
-        return {"methods": {single.pop("method", "nv"): single}, **given} if single else given
+        options = (name for method in METHODS.values() for name in method.options.model_fields)
+        single = {"method", *MethodSpace.model_fields, *options}
+        written = {key: given.pop(key) for key in list(given) if key in single}
+        if not written:
+            return given
+        if "methods" in given:
+            raise ValueError(f"expected methods or {next(iter(written))}, got both")
+        method = written.pop("method", "nv")
+        try:
+            return {"methods": {METHODS.check(str(method)): written}, **given}
+        except ValueError as error:
+            raise ValueError(f"method: {error}") from None
+
+    @property
+    def calibrated(self) -> set[str]:
+        """Parameters that are solved for on training text, of all methods."""
+        return set().union(*(written.calibrated for written in self.methods.values()))
 
     @model_validator(mode="after")
-    def _methods_read_their_spaces(self) -> Self:
+    def _sampler_can_draw(self) -> Self:
         if self.sampler != "grid" and self.trials is None:
             raise ValueError(f"expected trials, the number of settings that sampler: {self.sampler} draws")
         for name, written in self.methods.items():
-            if name not in METHODS:
-                raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {name!r}")
             where = f"methods.{name}." if len(self.methods) > 1 else ""
-            wanted = "pretrained" in METHODS[name].options
-            if wanted != (written.pretrained is not None):
-                expected = "a checkpoint" if wanted else "none"
-                raise ValueError(
-                    f"{where}pretrained: expected {expected} with {name}, got {written.pretrained}"
-                )
-            try:
-                self._check_space(parse_space(METHODS[name].setting.parameters, written.space))
-            except ValueError as error:
-                separator = ": " if str(error).startswith("expected") else "."
-                raise ValueError(f"{where}space{separator}{error}") from None
-            for setting in written.enqueue:
-                try:
-                    METHODS[name].setting.from_dict(setting)
-                except ValueError as error:
-                    raise ValueError(f"{where}enqueue: {error}") from None
+            for (parameter, role), dimension in written.dimensions.items():
+                if self.sampler == "grid" and isinstance(dimension, Range):
+                    raise ValueError(
+                        f"{where}space.{key_of(parameter, role)}: expected {{values: [...]}} or a fixed "
+                        "value, which sampler: grid needs, got a range"
+                    )
         return self
-
-    def _check_space(self, space: Space) -> None:
-        if not space:
-            raise ValueError("expected at least one dimension, got none")
-        for (parameter, role), dimension in space.items():
-            if self.sampler == "grid" and isinstance(dimension, Range):
-                raise ValueError(
-                    f"{parameter}{f'.{role}' if role else ''}: expected {{values: [...]}} or a fixed value, "
-                    "which sampler: grid needs, got a range"
-                )
 
 
 class Selection(Section):
@@ -153,9 +228,9 @@ class Experiment(Section):
     def _sections_agree(self) -> Self:
         if self.prior.kind == "empirical" and self.data.in_domain.train is None:
             raise ValueError("expected data.in_domain.train, which the empirical prior is estimated on")
-        calibrated = any("prior_weight" in method.parameters for method in self.sweep.methods.values())
-        if calibrated and self.data.in_domain.train is None:
-            raise ValueError("expected data.in_domain.train, which prior_weight is calibrated on")
+        if self.sweep.calibrated and self.data.in_domain.train is None:
+            names = ", ".join(sorted(self.sweep.calibrated))
+            raise ValueError(f"expected data.in_domain.train, which {names} is calibrated on")
         metric, metrics = self.selection.metric, self.evaluation.metrics
         try:
             check_metrics(self.task, metrics)

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from transformers import PreTrainedModel
-
-from nvreg.checkpoint import save_pretrained
 from nvreg.errors import UserError
 from nvreg.identity import fingerprint
-from nvreg.models.loading import load_model, load_tokenizer
+from nvreg.methods import METHODS
 from nvreg.prior.artefact import Prior
 from nvreg.report.choice import Choice
 from nvreg.results import PRETRAINED, RunFiles
-from nvreg.sweep.worker import made_methods
-
-WRITERS: Mapping[str, Callable[[PreTrainedModel, Path], None]] = {
-    "nv": save_pretrained,
-    "nv-gaussian": save_pretrained,
-    **dict.fromkeys(("weight-noise", "low-rank", "wise-ft"), PreTrainedModel.save_pretrained),
-}
-"""How a model under a method's setting is saved, by method; the others have no form as a checkpoint."""
+from nvreg.sweep.workbench import load_subject
 
 
 def save_chosen(choice: Choice, out: Path) -> None:
@@ -36,32 +25,24 @@ def save_chosen(choice: Choice, out: Path) -> None:
         UserError: if the method has no form as a checkpoint, or the model is no longer the one of the run.
     """
     run, arm, trial = choice
-    write = WRITERS.get(arm.method)
-    if write is None and trial.method != PRETRAINED:
+    is_saved = METHODS[arm.method].is_saved
+    if not is_saved and trial.method != PRETRAINED:
+        saved = ", ".join(name for name, method in METHODS.items() if method.is_saved)
         raise UserError(
-            f"expected a method that a checkpoint can hold ({', '.join(WRITERS)}), got {arm.method}; "
+            f"expected a method that a checkpoint can hold ({saved}), got {arm.method}; "
             "its settings live in a running model alone"
         )
-    source = run.experiment.model
-    trust = source.trust_remote_code
-    model = load_model(
-        source.path,
-        run.experiment.task,
-        revision=source.revision,
-        dtype=source.dtype,
-        device=source.device,
-        trust_remote_code=trust,
-    )
+    model, tokenizer = load_subject(run.experiment)
     if fingerprint(model) != run.manifest["model"]:
         raise UserError(
-            f"expected the model that {run.directory} was measured with, got another in {source.path}; "
-            "put it back, or sweep again"
+            f"expected the model that {run.directory} was measured with, got another in "
+            f"{run.experiment.model.path}; put it back, or sweep again"
         )
-    if write is None:
-        model.save_pretrained(out)
-    else:
-        method = made_methods(run.experiment)[arm.method]
+    if is_saved:
+        method = run.experiment.sweep.methods[arm.method].make()
         method.attach_(model, Prior.load(RunFiles(run.directory).prior), ())
-        method.set_(model, method.setting.from_dict(trial.resolved or trial.settings))
-        write(model, out)
-    load_tokenizer(source.path, revision=source.revision, trust_remote_code=trust).save_pretrained(out)
+        method.set_(model, method.setting_type.from_dict(trial.resolved or trial.settings))
+        method.save(model, out)
+    else:
+        model.save_pretrained(out)
+    tokenizer.save_pretrained(out)

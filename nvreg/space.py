@@ -17,7 +17,7 @@ SYNTAX = "[low, high], {values: [...]}, a number or inf, {layers: [...]} or {eac
 
 
 @dataclass(frozen=True)
-class Choices:
+class OneOf:
     """A finite set of values; a fixed value is a set of one."""
 
     values: tuple[Value, ...]
@@ -47,7 +47,7 @@ class Range:
         return tuple(values.tolist()) if self.each_layer else float(values[0])
 
 
-Dimension = Choices | Range
+Dimension = OneOf | Range
 Space = Mapping[tuple[str, str | None], Dimension]
 """Dimension by parameter and role, None for all roles at once; what is not named is at identity."""
 
@@ -75,9 +75,9 @@ def parse_dimension(name: str, parameter: Parameter, written: Any) -> Dimension:
 
     match written:
         case {"values": [_, *_] as values} if len(written) == 1:
-            return Choices(numbers(values))
+            return OneOf(numbers(values))
         case {"layers": [_, *_] as values} if len(written) == 1:
-            return Choices((numbers(values),))
+            return OneOf((numbers(values),))
         case {"each_layer": [low, high]} if len(written) == 1:
             return bounds(low, high, each_layer=True)
         case [low, high]:
@@ -85,7 +85,7 @@ def parse_dimension(name: str, parameter: Parameter, written: Any) -> Dimension:
         case bool() | list() | dict() | None:
             raise ValueError(f"expected {SYNTAX}, got {written!r}")
         case _:
-            return Choices(numbers([written]))
+            return OneOf(numbers([written]))
 
 
 def parse_space(parameters: Mapping[str, Parameter], written: Mapping[str, Any]) -> Space:
@@ -109,7 +109,7 @@ def parse_space(parameters: Mapping[str, Parameter], written: Mapping[str, Any])
             try:
                 space[name, role] = parse_dimension(name, parameters[name], dimension)
             except ValueError as error:
-                raise ValueError(f"{_key(name, role)}: {error}") from None
+                raise ValueError(f"{key_of(name, role)}: {error}") from None
     order: list[str | None] = [None, *ROLES]
     return dict(sorted(space.items(), key=lambda item: (order.index(item[0][1]), item[0][0])))
 
@@ -126,10 +126,10 @@ def check_space(space: Space, layers: Mapping[str, int], where: str = "sweep.spa
         UserError: if the model has not a role, or has another number of layers in it.
     """
     for (parameter, role), dimension in space.items():
-        key = f"{where}.{_key(parameter, role)}"
+        key = f"{where}.{key_of(parameter, role)}"
         if role is not None and role not in layers:
             raise UserError(f"{key}: expected a role of this model ({', '.join(layers)}), got {role!r}")
-        values = dimension.values if isinstance(dimension, Choices) else ()
+        values = dimension.values if isinstance(dimension, OneOf) else ()
         by_layer = any(isinstance(value, tuple) for value in values) or (
             isinstance(dimension, Range) and dimension.each_layer
         )
@@ -149,8 +149,8 @@ def draw(space: Space, layers: Mapping[str, int], generator: np.random.Generator
 
 
 def product(space: Space) -> Iterator[dict[str, Any]]:
-    """Yield the values of every combination of a space of `Choices`, the last dimension varying fastest."""
-    choices = [dimension.values for dimension in space.values() if isinstance(dimension, Choices)]
+    """Yield the values of every combination of a space of `OneOf`, the last dimension varying fastest."""
+    choices = [dimension.values for dimension in space.values() if isinstance(dimension, OneOf)]
     return (setting_values(space, values) for values in itertools.product(*choices))
 
 
@@ -172,5 +172,6 @@ def _by_role(written: Any) -> Mapping[str | None, Any]:
     return {None: written}
 
 
-def _key(parameter: str, role: str | None) -> str:
+def key_of(parameter: str, role: str | None) -> str:
+    """Return the key of a dimension in a space."""
     return f"{parameter}.{role}" if role else parameter

@@ -86,7 +86,7 @@ def test_prior_and_change_are_the_same_in_halves(architecture):
 
     def change():
         method.attach_(model, None, ())
-        changes = attention_change(model, method, method.setting(temperature=2.0), sample(architecture))
+        changes = attention_change(model, method, method.setting_type(temperature=2.0), sample(architecture))
         method.detach_(model)
         return list(changes.values())
 

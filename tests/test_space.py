@@ -147,7 +147,7 @@ def test_roles_and_layers_that_the_model_has_not_are_refused_by_name():
 def test_a_parameter_of_the_whole_model_has_no_roles():
     from nvreg.methods import METHODS
 
-    parameters = METHODS["wise-ft"].setting.parameters
+    parameters = METHODS["wise-ft"].setting_type.parameters
     assert list(parse_space(parameters, {"mix": [0, 1]})) == [("mix", None)]
     with pytest.raises(ValueError, match="mix: expected one dimension for the whole model"):
         parse_space(parameters, {"mix": {"encoder": [0, 1]}})

@@ -83,7 +83,7 @@ def sweep(
 
     from nvreg.report.leaders import leaders
     from nvreg.sweep.dry_run import describe_plan
-    from nvreg.sweep.ray_executor import Resources
+    from nvreg.sweep.executors import Resources
     from nvreg.sweep.runner import run_sweep
 
     if dry_run:

@@ -149,8 +149,6 @@ def _write_built_in(directory: Path, task: str) -> None:
 
 def _train(directory: Path, task: str, recipe: Recipe, seed: int) -> dict[str, Any]:
     """Train and save the model of a task, and say from what it is made and how well it does."""
-    import torch
-
     from nvreg.demo.quality import MEASURES, baseline_scores, model_score
     from nvreg.demo.training import make_model
     from nvreg.environment import environment
@@ -159,7 +157,7 @@ def _train(directory: Path, task: str, recipe: Recipe, seed: int) -> dict[str, A
     train, held_out = (
         read_records(directory / IN_DOMAIN.name / f"{split}.jsonl") for split in ("train", "validation")
     )
-    made_with = environment(torch.device("cpu"))
+    made_with = environment("cpu")
     return {
         "task": task,
         "measure": MEASURES[task],

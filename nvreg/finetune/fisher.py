@@ -19,10 +19,10 @@ from nvreg.identity import ModelIdentity, identify
 
 FORMAT = "nvreg-fisher-1"
 SAVE_PERIOD = 30.0
-"""Largest number of seconds of work that a kill loses."""
+"""Seconds of work that a kill loses at most."""
 
 Sequences = Callable[[int], Iterable[Mapping[str, Tensor]]]
-"""A function from an example's number to its sequences, each a batch of one with labels."""
+"""The sequences of an example, by its number, each a batch of one that the model accepts, with labels."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Fisher:
 
     Attributes:
         loss: masked-lm, causal, seq2seq or classification.
-        sequences: number of sequences that the information is the mean over.
-        model: identity of the model that has the body.
+        sequences: how many it is the mean over.
+        model: whose body it is.
         data: fingerprint of the text.
-        sites: mean information of a parameter's elements, by site in forward order and by parameter.
+        sites: by site in forward order, then by parameter: the mean of its elements' information.
     """
 
     loss: str
@@ -86,7 +86,7 @@ class Fisher:
             ) from error
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"expected Fisher scores written by `nvreg fisher`, got another kind of file: {path}"
+                f"expected Fisher scores written by `nvreg fisher`, {path} is another kind of file"
             ) from error
 
 
@@ -106,13 +106,12 @@ def estimate_fisher(
     parameter is kept.
 
     Args:
-        model: a model with a head that has a loss.
-        sequences: the sequences of an example, by its number.
-        examples: number of examples.
-        loss: name of the loss.
+        model: with a head that has a loss.
+        sequences: of an example by its number.
+        examples: how many there are.
+        loss: its name.
         data: fingerprint of the text.
-        partial: file that keeps the work so far every `SAVE_PERIOD`, and that work goes on from; removed at
-            the end.
+        partial: where what is done is kept every `SAVE_PERIOD`, and continued from; removed at the end.
         step: called after each example.
 
     Raises:
@@ -160,13 +159,13 @@ class _Sums:
             ):
                 if gradient is not None:
                     flat = gradient.flatten()
-                    # A tensor of squares would take longer for its memory than for its numbers.
+                    # No tensor of squares: for an embedding its memory takes longer than its numbers.
                     self.total[name] += flat.dot(flat).item() / flat.numel()
             self.sequences += 1
         self.examples += 1
 
     def save(self, path: Path, key: Mapping[str, object]) -> None:
-        """Write the work so far; JSON keeps every digit."""
+        """Write what is done; JSON keeps every digit."""
         write_text(path, json.dumps({"key": key, **vars(self)}))
 
     def load(self, path: Path, key: Mapping[str, object]) -> None:

@@ -1,15 +1,20 @@
 """Methods that a sweep can try: NV regularisation, and the controls it is compared with."""
 
-from collections.abc import Mapping
-
-from nvreg.methods.nv import NV, NVGaussian, NVNoInterpolation
-from nvreg.methods.protocol import Method
-from nvreg.methods.scores import Sink, Temperature
-from nvreg.methods.weights import LowRank, WeightNoise, WiseFT
+from nvreg.methods.method import Method
+from nvreg.registry import Registry
 
 __all__ = ["METHODS", "Method"]
 
-METHODS: Mapping[str, type[Method]] = {
-    method.name: method
-    for method in (NV, NVGaussian, NVNoInterpolation, Temperature, Sink, WeightNoise, LowRank, WiseFT)
-}
+METHODS: Registry[type[Method]] = Registry(
+    "method",
+    {
+        "nv": "nvreg.methods.nv:NV",
+        "nv-gaussian": "nvreg.methods.nv:NVGaussian",
+        "nv-no-interpolation": "nvreg.methods.nv:NVNoInterpolation",
+        "temperature": "nvreg.methods.softmax:Temperature",
+        "sink": "nvreg.methods.softmax:Sink",
+        "weight-noise": "nvreg.methods.model_weights:WeightNoise",
+        "low-rank": "nvreg.methods.model_weights:LowRank",
+        "wise-ft": "nvreg.methods.model_weights:WiseFT",
+    },
+)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nvreg.attention.settings import PARAMETERS, PRIOR_WEIGHT, Settings
-from nvreg.methods.protocol import Batch, Method
+from nvreg.methods.method import Batch, Method
 from nvreg.parameters import Setting
 
 if TYPE_CHECKING:
@@ -40,7 +42,9 @@ class NV(Method):
     """NV regularisation with the experiment's prior."""
 
     name = "nv"
-    setting = NVSetting
+    setting_type = NVSetting
+    calibrated = frozenset({"prior_weight"})
+    is_saved = True
 
     def attach_(self, model: PreTrainedModel, prior: Prior, sample: Sequence[Batch]) -> None:
         """Convert a model (see `Method.attach_`)."""
@@ -68,6 +72,12 @@ class NV(Method):
         """Return the mean discarded share (docs/method.md, section 6)."""
         return record.strength
 
+    def save(self, model: PreTrainedModel, path: Path) -> None:
+        """Save a converted model, which `nvreg.from_pretrained` loads as it is."""
+        from nvreg.checkpoint import save_pretrained
+
+        save_pretrained(model, path)
+
     def _calibrated(self, model: PreTrainedModel, setting: NVSetting) -> Settings:
         from nvreg.estimation.calibration import calibrate
 
@@ -90,13 +100,16 @@ class NVNoInterpolation(NV):
     """NV regularisation without M0, M1 and the ``log s`` terms of the logits (section 4)."""
 
     name = "nv-no-interpolation"
+    is_saved = False
 
     def attach_(self, model: PreTrainedModel, prior: Prior, sample: Sequence[Batch]) -> None:
         """Convert a model (see `Method.attach_`)."""
-        from nvreg.models.convert import convert_
+        from nvreg.models.convert import attach_
+        from nvreg.models.state import NVState
 
         self._prior, self._sample = prior, sample
-        convert_(model, prior, interpolates=False)
+        prior.check(model)
+        attach_(model, partial(NVState, prior=prior, interpolates=False))
 
 
 def _settings(setting: NVSetting) -> Settings:

@@ -35,4 +35,4 @@ def _describe(run: Run, number: int) -> str:
     if number == PRETRAINED_NUMBER:
         return "the pretrained model"
     trial = run.trials[number]
-    return f"{number} ({METHODS[trial.method].setting.from_dict(trial.settings)})"
+    return f"{number} ({METHODS[trial.method].setting_type.from_dict(trial.settings)})"

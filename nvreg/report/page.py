@@ -247,7 +247,7 @@ def setting_text(trial: Trial) -> str:
     """Return a trial's setting as one short text."""
     if trial.number == PRETRAINED_NUMBER:
         return "pretrained"
-    return str(METHODS[trial.method].setting.from_dict(trial.settings))
+    return str(METHODS[trial.method].setting_type.from_dict(trial.settings))
 
 
 def _provenance(run: Run, has_matched: bool) -> str:

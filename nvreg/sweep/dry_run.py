@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from datetime import timedelta
 from pathlib import Path
+from threading import Event, Thread
+from typing import Self
 
+import psutil
 import torch
 
 from nvreg.data import Examples
 from nvreg.experiment import Experiment, Sweep
 from nvreg.progress import Progress
 from nvreg.results import RunFiles
+from nvreg.samplers import Random
 from nvreg.sweep.manifest import check_directory
-from nvreg.sweep.priors import calibration_sample, prior_of
-from nvreg.sweep.search import any_setting, planned
-from nvreg.sweep.workbench import Workbench, open_workbench
-from nvreg.sweep.worker import made_methods
+from nvreg.sweep.workbench import Workbench, calibration_sample, open_workbench, prior_of
 
 SAMPLE_EXAMPLES = 200
-"""What a setting is timed on, spread over all splits."""
+"""How many examples a setting is timed on, spread over all splits."""
+
 SAMPLE_TOKENS = 1000
-"""What the prior of the timed setting is estimated on."""
+"""How many tokens the prior of the timed setting is estimated on."""
+
+SECONDS_BETWEEN_LOOKS = 0.02
+"""How often the memory of the process is looked at."""
 
 
 def describe_plan(experiment: Experiment, *, quiet: bool = False) -> str:
@@ -44,11 +47,14 @@ def describe_plan(experiment: Experiment, *, quiet: bool = False) -> str:
         check_directory(output, workbench)
         prior = prior_of(workbench, RunFiles(output).prior, progress)
         progress.phase("timing a setting")
-        model, trials = workbench.model, 1 + planned(experiment.sweep, workbench.layers)
-        name, method = next(iter(made_methods(experiment).items()))
+        model, trials = workbench.model, 1 + workbench.plan.planned
+        name, method = next(iter(workbench.plan.methods.items()))
+        space = experiment.sweep.methods[name].dimensions
+        settings = Random(space, method.setting_type, workbench.layers, seed=0, objectives=1).listed()
         method.attach_(model, prior, calibration_sample(workbench))
-        method.set_(model, any_setting(experiment.sweep, name, workbench.layers))
-        seconds = _seconds_a_trial(workbench)
+        method.set_(model, next(settings))
+        with PeakMemory(model.device) as memory:
+            seconds = _seconds_a_trial(workbench)
     rows = {
         "experiment": f"{experiment.name}, {experiment.task}",
         "model": f"{type(model).__name__}, {model.num_parameters():,} parameters, {model.device}",
@@ -59,7 +65,7 @@ def describe_plan(experiment: Experiment, *, quiet: bool = False) -> str:
         ),
         "trials": f"{trials}, the pretrained model's first, {_describe_sweep(experiment.sweep)}",
         "time": f"about {_duration(seconds)} a trial, {_duration(seconds * trials)} for all, and the prior",
-        "memory": f"about {_peak_bytes(model.device) / 1e9:.1f} GB",
+        "memory": f"about {memory.bytes / 1e9:.1f} GB",
         "output": f"{output}{', which has trials already' if output.exists() else ''}",
     }
     return "\n".join(f"{name:<12}{text}" for name, text in rows.items())
@@ -89,9 +95,35 @@ def _duration(seconds: float) -> timedelta:
     return timedelta(seconds=round(seconds))
 
 
-def _peak_bytes(device: torch.device) -> int:
-    """Return the largest memory used so far: of the accelerator, or of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+class PeakMemory:
+    """Watches the memory in use while it is entered.
+
+    Args:
+        device: the model's; the memory of a GPU is its own, any other's is that of the process.
+
+    Attributes:
+        bytes: the most that was in use; of a GPU since the process began.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._is_over = Event()
+        self._thread = Thread(target=self._watch, daemon=True)
+        self.bytes = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+        if self._device.type == "cuda":
+            self.bytes = torch.cuda.max_memory_allocated(self._device)
+
+    def _watch(self) -> None:
+        process = psutil.Process()
+        while True:
+            self.bytes = max(self.bytes, process.memory_info().rss)
+            if self._is_over.wait(SECONDS_BETWEEN_LOOKS):
+                return

@@ -1,11 +1,29 @@
-"""Executors: where jobs are measured, and how many at a time."""
+"""Executors: where jobs are measured, and how many at a time: in this process, or by Ray actors anywhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+import logging
+import socket
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
+from nvreg.errors import UserError
+from nvreg.experiment import Experiment
+from nvreg.sweep.workbench import open_workbench
 from nvreg.sweep.worker import Job, Measured, Worker
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from nvreg.prior.artefact import Prior
+
+MAX_DEATHS = 3
+"""How many workers may die over one job before the job counts as failed."""
+
+SECONDS_TO_REACH = 10
+"""How long a cluster's address may take to answer."""
 
 
 class Executor(Protocol):
@@ -14,6 +32,10 @@ class Executor(Protocol):
     @property
     def capacity(self) -> int:
         """How many jobs it works on at a time."""
+
+    @property
+    def device(self) -> str:
+        """The kind of device that it measures on."""
 
     def submit(self, job: Job) -> None:
         """Take a job; no more than ``capacity`` are under way."""
@@ -33,6 +55,7 @@ class Local:
     def __init__(self, worker: Worker, step: Callable[[], None]) -> None:
         self._worker, self._step = worker, step
         self._job: Job
+        self.device = worker.device
 
     def submit(self, job: Job) -> None:
         """Keep the job for `next`."""
@@ -44,3 +67,162 @@ class Local:
 
     def close(self) -> None:
         """Do nothing."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What workers are given.
+
+    Attributes:
+        workers: how many there are; by default one a GPU, or else one for every ``cpus_per_worker`` CPUs.
+        cpus_per_worker: CPU cores and threads of each.
+        address: where a cluster is running; by default one is started on this machine.
+    """
+
+    workers: int | None = None
+    cpus_per_worker: int = 1
+    address: str | None = None
+
+
+class _Remote:
+    """What runs in an actor: loads everything once, then measures."""
+
+    def __init__(
+        self, experiment: Mapping[str, Any], prior: Prior, sample: Sequence[Mapping[str, Tensor]]
+    ) -> None:
+        self._worker = Worker(open_workbench(Experiment.model_validate(experiment)), prior, sample)
+
+    def device(self) -> str:
+        return self._worker.device
+
+    def measure(self, job: Job) -> Measured:
+        measured = self._worker.measure(job, lambda: None)
+        exception = RuntimeError(measured.error) if measured.error else None  # its own may not travel
+        return replace(measured, exception=exception)
+
+
+class RayExecutor:
+    """Workers that load model, data and prior once; one that dies is replaced and its job done again.
+
+    Args:
+        experiment: the experiment.
+        prior: its prior.
+        sample: batches that prior weights are calibrated on.
+        resources: how many workers, with what.
+
+    Raises:
+        UserError: if Ray is not installed, no cluster is at the address, or it has no room for a worker.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        prior: Prior,
+        sample: Sequence[Mapping[str, Tensor]],
+        resources: Resources,
+    ) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise UserError(
+                "expected Ray for --executor ray, which is not installed; pip install 'nvreg[ray]'"
+            ) from error
+        self._ray = ray
+        options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+        if resources.address is None:
+            ray.init(address="local", include_dashboard=False, **options)
+        else:
+            _check_reachable(resources.address)
+            ray.init(address=resources.address, **options)
+        available = ray.cluster_resources()
+        gpus, cpus = int(available.get("GPU", 0)), int(available.get("CPU", 0))
+        self.capacity = resources.workers or gpus or cpus // resources.cpus_per_worker
+        if not self.capacity or self.capacity * resources.cpus_per_worker > cpus:
+            self.close()
+            raise UserError(
+                f"expected at most the {cpus} CPUs that Ray has, got {self.capacity or 1} workers of "
+                f"{resources.cpus_per_worker}; give fewer --workers or --cpus-per-worker"
+            )
+        share = {"num_cpus": resources.cpus_per_worker, "num_gpus": 1 if gpus >= self.capacity else 0}
+        self._actor_class = ray.remote(**share)(_Remote)
+        self._arguments = [ray.put(each) for each in (experiment.model_dump(), prior, list(sample))]
+        self._idle = deque(self._started() for _ in range(self.capacity))
+        self._under_way: dict[Any, tuple[Job, Any]] = {}
+        self._deaths: Counter[str] = Counter()
+        self.device = self._device_of_a_worker()
+
+    def submit(self, job: Job) -> None:
+        """Give the job to a worker that is idle."""
+        actor = self._idle.popleft()
+        self._under_way[actor.measure.remote(job)] = (job, actor)
+
+    def next(self) -> tuple[Job, Measured]:
+        """Wait for the first job to end."""
+        while True:
+            [future], _ = self._ray.wait(list(self._under_way), num_returns=1)
+            job, actor = self._under_way.pop(future)
+            try:
+                measured = self._ray.get(future)
+            except self._ray.exceptions.RayActorError as error:
+                self._idle.append(self._started())
+                self._deaths[job.key] += 1
+                if self._deaths[job.key] < MAX_DEATHS:
+                    self.submit(job)
+                    continue
+                return job, _died(error)
+            self._idle.append(actor)
+            return job, measured
+
+    def close(self) -> None:
+        """Stop the workers, and the cluster where it was started here."""
+        self._ray.shutdown()
+
+    def _device_of_a_worker(self) -> str:
+        """Return the kind of device of the worker that gets the first job; all are taken to have the same."""
+        for _ in range(MAX_DEATHS):
+            try:
+                return str(self._ray.get(self._idle[0].device.remote()))
+            except self._ray.exceptions.RayActorError as error:
+                reason = _reason(error)
+                self._idle[0] = self._started()
+        self.close()
+        raise RuntimeError(f"{MAX_DEATHS} workers died before the first setting: {reason}")
+
+    def _started(self) -> Any:
+        return self._actor_class.remote(*self._arguments)
+
+
+def _check_reachable(address: str) -> None:
+    """Check that something listens at an address of host and port, for which Ray would wait for minutes.
+
+    Raises:
+        UserError: if nothing does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=SECONDS_TO_REACH).close()
+    except OSError as error:
+        raise UserError(
+            f"--ray-address: expected a running Ray cluster, got {address} ({error}); "
+            "start one with ray start --head, or leave the option out"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _died(error: Exception) -> Measured:
+    reason = _reason(error)
+    return Measured(
+        metrics={},
+        frames={},
+        resolved=None,
+        prior_weight=None,
+        strength=None,
+        seconds=0.0,
+        error=f"{MAX_DEATHS} workers died over this setting: {reason}",
+        exception=RuntimeError(reason),
+    )

@@ -7,12 +7,10 @@ from dataclasses import replace
 from functools import cache
 
 from nvreg.experiment import Experiment
-from nvreg.methods import METHODS
 from nvreg.metrics import METRICS
 from nvreg.parameters import Setting
-from nvreg.results import PRETRAINED, Trial, TrialStore, trial_key
-from nvreg.sweep.racing import ExampleScores
-from nvreg.sweep.search import Search
+from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, Trial, TrialStore, trial_key
+from nvreg.sweep.search import ExampleScores, Search
 from nvreg.sweep.worker import example_scores
 
 
@@ -39,7 +37,7 @@ class Ledger:
         self._experiment, self._methods, self._retry_failed = experiment, methods, retry_failed
         self._metric = METRICS[experiment.selection.metric]
         self._numbers = {trial.key: trial.number for trial in store.trials(context)}
-        self._numbers.setdefault(self.pretrained_key, 0)
+        self._numbers.setdefault(self.pretrained_key, PRETRAINED_NUMBER)
         self._example_scores = cache(self._read_example_scores)
         self._pretrained_predictions = cache(self._read_predictions)
 
@@ -56,11 +54,11 @@ class Ledger:
         """Return the number of a trial: the one it had, or the next."""
         return self._numbers.setdefault(key, max(self._numbers.values()) + 1)
 
-    def find(self, key: str, seed: int | None = None) -> Trial | None:
+    def claim(self, key: str, seed: int) -> Trial | None:
         """Return the trial that need not be measured again, as that of ``seed`` whichever seed drew it first.
 
-        A line for the seed is added where there is none yet. What another seed stopped did not lose this
-        seed's race.
+        A line for the seed is added to the store where there is none yet. What another seed stopped did not
+        lose this seed's race.
         """
         trials = [trial for trial in self._final() if trial.key == key]
         for trial in trials:
@@ -75,20 +73,18 @@ class Ledger:
 
     def trials_of(self, search: Search) -> list[Trial]:
         """Return the trials of a search that need not be measured again, in the order of their numbers."""
-        kind = METHODS[search.method].setting
         trials = [
             trial
             for trial in self._final()
             if (trial.method, trial.seed) == (search.method, search.seed)
-            and search.covers(kind.from_dict(trial.settings))
+            and search.covers(search.setting_type.from_dict(trial.settings))
         ]
         return sorted(trials, key=lambda trial: trial.number)
 
     def to_retry(self, search: Search) -> list[Setting]:
         """Return the settings of a search that failed and are to be measured again."""
-        kind = METHODS[search.method].setting
         return [
-            kind.from_dict(trial.settings)
+            search.setting_type.from_dict(trial.settings)
             for trial in self.store.trials(self.context)
             if self._retry_failed
             and trial.status == "failed"
@@ -97,7 +93,7 @@ class Ledger:
 
     def pretrained(self) -> Trial | None:
         """Return the trial of the pretrained model, once there is one."""
-        return self.find(self.pretrained_key)
+        return next((trial for trial in self._final() if trial.key == self.pretrained_key), None)
 
     def scores(self, trial: Trial) -> Sequence[float] | None:
         """Return what a trial scores on each validation set, the greater the better; None unless completed.

@@ -12,9 +12,6 @@ from nvreg.directory import check_output
 from nvreg.environment import environment
 from nvreg.identity import options_of
 from nvreg.results import digest
-from nvreg.sweep.priors import calibrates
-from nvreg.sweep.search import planned
-from nvreg.sweep.worker import made_methods
 from nvreg.tasks import SCORING_VERSION
 from nvreg.tasks.sampling import CALIBRATION_EXAMPLES, CALIBRATION_TOKENS
 
@@ -23,11 +20,16 @@ if TYPE_CHECKING:
     from nvreg.sweep.workbench import Scored, Workbench
 
 
-def context_of(workbench: Workbench, prior: Prior) -> str:
+def context_of(workbench: Workbench, prior: Prior, device: str) -> str:
     """Return the digest of everything but method and settings that can change a trial's numbers.
 
     The size of batches is left out: no number depends on it, so a sweep that ran out of memory continues
     with smaller ones.
+
+    Args:
+        workbench: what is measured, and on what.
+        prior: the experiment's.
+        device: the kind of device that it is measured on.
     """
     evaluation = workbench.experiment.evaluation.model_dump(exclude={"batch_tokens"})
     generation = getattr(workbench.model, "generation_config", None)  # only of models that generate
@@ -41,7 +43,9 @@ def context_of(workbench: Workbench, prior: Prior) -> str:
             "prior": prior.fingerprint,
             "evaluation": evaluation | {"metrics": sorted(evaluation["metrics"])},
             "generation": {key: value for key, value in defaults.items() if key != "transformers_version"},
+            "signatures": dict(workbench.task.signatures),
             "scoring": SCORING_VERSION,
+            "device": device,
             "versions": {name: version(name).split(".")[:2] for name in ("torch", "transformers")},
             **_calibration(workbench),
         }
@@ -50,13 +54,13 @@ def context_of(workbench: Workbench, prior: Prior) -> str:
 
 def _calibration(workbench: Workbench) -> dict[str, Any]:
     """Return what prior weights are solved on, where some setting names them."""
-    if not calibrates(workbench.experiment):
+    if not workbench.experiment.sweep.calibrated:
         return {}
     return {"calibration": [workbench.training.fingerprint, CALIBRATION_TOKENS, CALIBRATION_EXAMPLES]}
 
 
-def manifest_of(workbench: Workbench, prior: Prior) -> dict[str, Any]:
-    """Return what goes into ``manifest.json``."""
+def manifest_of(workbench: Workbench, prior: Prior, device: str) -> dict[str, Any]:
+    """Return what goes into ``manifest.json``; the arguments are those of `context_of`."""
     experiment = workbench.experiment
     return {
         "name": experiment.name,
@@ -65,12 +69,12 @@ def manifest_of(workbench: Workbench, prior: Prior) -> dict[str, Any]:
         "data": _by_split(workbench, _describe),
         "columns": list(workbench.task.required),
         "prior": {"kind": prior.kind, "fingerprint": prior.fingerprint},
-        "context": context_of(workbench, prior),
+        "context": context_of(workbench, prior, device),
         "metrics": dict(workbench.task.signatures),
-        "methods": {name: method.fingerprint for name, method in made_methods(experiment).items()},
+        "methods": {name: method.fingerprint for name, method in workbench.plan.methods.items()},
         "seeds": experiment.sweep.seeds,
-        "planned": planned(experiment.sweep, workbench.layers),
-        **environment(workbench.model.device),
+        "planned": workbench.plan.planned,
+        **environment(device),
     }
 
 

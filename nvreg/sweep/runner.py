@@ -17,14 +17,13 @@ from nvreg.files import write_text
 from nvreg.methods import METHODS
 from nvreg.prior.artefact import Prior
 from nvreg.progress import Progress
-from nvreg.results import PRETRAINED, RunFiles, Trial, TrialStore
-from nvreg.sweep.executors import Executor, Local
+from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, RunFiles, Trial, TrialStore
+from nvreg.sweep.executors import Executor, Local, RayExecutor, Resources
 from nvreg.sweep.ledger import Ledger
 from nvreg.sweep.manifest import check_directory, manifest_of
-from nvreg.sweep.priors import calibration_sample, prior_of
-from nvreg.sweep.ray_executor import RayExecutor, Resources
-from nvreg.sweep.search import Search, searches
-from nvreg.sweep.workbench import Workbench, open_workbench
+from nvreg.sweep.plan import Plan
+from nvreg.sweep.search import Search
+from nvreg.sweep.workbench import Workbench, calibration_sample, open_workbench, prior_of
 from nvreg.sweep.worker import Job, Measured, Worker
 
 Leaders = Callable[[Path, str, int], Iterable[tuple[str, str]]]
@@ -72,16 +71,19 @@ def run_sweep(
         prior = prior_of(workbench, files.prior, progress)
         sample = calibration_sample(workbench)
         output.mkdir(parents=True, exist_ok=True)
-        with exclusive(output):
-            manifest = manifest_of(workbench, prior)
+        with (
+            exclusive(output),
+            closing(_executor(workbench, prior, sample, progress, resources)) as executor,
+        ):
+            manifest = manifest_of(workbench, prior, executor.device)
             _write(files, manifest, experiment, prior)
             ledger = Ledger(
                 experiment, TrialStore(output), manifest["context"], manifest["methods"], retry_failed
             )
-            planned = list(searches(experiment, workbench.layers, files.study))
-            with closing(_executor(workbench, prior, sample, progress, resources)) as executor:
-                run = _Run(experiment, ledger, planned, executor, progress, leaders, fail_fast)
-                return run.measure(steps=sum(map(len, workbench.scored.values())))
+            for search in workbench.plan.searches:
+                search.copy_study(files.study, progress.say)
+            run = _Run(experiment, ledger, workbench.plan, executor, progress, leaders, fail_fast)
+            return run.measure(steps=sum(map(len, workbench.scored.values())))
 
 
 def _executor(
@@ -123,25 +125,25 @@ class _Run:
         self,
         experiment: Experiment,
         ledger: Ledger,
-        planned: Sequence[Search],
+        plan: Plan,
         executor: Executor,
         progress: Progress,
         leaders: Leaders | None,
         fail_fast: bool,
     ) -> None:
-        self._experiment, self._ledger, self._searches = experiment, ledger, planned
+        self._experiment, self._ledger, self._plan = experiment, ledger, plan
         self._executor, self._progress, self._fail_fast = executor, progress, fail_fast
         self._leaders = leaders
-        self._total = 1 + sum(search.planned for search in planned)
+        self._total = 1 + plan.planned
 
     def measure(self, steps: int) -> Outcome:
         """Measure what is left, in ``steps`` steps a trial, and return how all planned trials ended."""
         self._progress.start(self._total, self._total - len(self._measured()), steps)
         try:
             if self._ledger.pretrained() is None:
-                self._executor.submit(Job(self._ledger.pretrained_key, 0))
+                self._executor.submit(Job(self._ledger.pretrained_key, PRETRAINED_NUMBER))
                 self._finish(*self._executor.next())
-            for search in self._searches:
+            for search in self._plan.searches:
                 self._measure_search(search)
         finally:
             statuses = [trial.status for trial in self._measured()]
@@ -156,13 +158,12 @@ class _Run:
     def _measured(self) -> list[Trial]:
         """Return the planned trials that need not be measured again."""
         pretrained = self._ledger.pretrained()
-        trials = [trial for search in self._searches for trial in self._ledger.trials_of(search)]
+        trials = [trial for search in self._plan.searches for trial in self._ledger.trials_of(search)]
         return trials if pretrained is None else [pretrained, *trials]
 
     def _measure_search(self, search: Search) -> None:
-        kind = METHODS[search.method].setting
         for trial in self._ledger.trials_of(search):
-            search.remember(kind.from_dict(trial.settings), self._ledger.scores(trial))
+            search.remember(search.setting_type.from_dict(trial.settings), self._ledger.scores(trial))
         for setting in self._ledger.to_retry(search):
             search.retry(setting)
         under_way: dict[str, str] = {}
@@ -187,7 +188,7 @@ class _Run:
         """Return the next job of a search; what has been measured before is only taken note of."""
         while (setting := search.ask()) is not None:
             key = self._ledger.key(search, setting)
-            trial = self._ledger.find(key, search.seed)
+            trial = self._ledger.claim(key, search.seed)
             if trial is None:
                 return Job(
                     key=key,
@@ -241,7 +242,7 @@ class _Run:
         if trial.method == PRETRAINED:
             name = PRETRAINED
         else:
-            setting = METHODS[trial.method].setting.from_dict(trial.settings)
+            setting = METHODS[trial.method].setting_type.from_dict(trial.settings)
             name = str(setting) if len(self._experiment.sweep.methods) == 1 else f"{trial.method} {setting}"
         if trial.status == "completed":
             metric = self._experiment.selection.metric

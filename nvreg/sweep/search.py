@@ -1,41 +1,54 @@
-"""The searches of a sweep: the settings of one method and seed, one at a time."""
+"""The search of one method with one seed: which setting comes next, and which is stopped early."""
 
 from __future__ import annotations
 
-import json
 from collections import deque
-from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from nvreg.errors import UserError
-from nvreg.experiment import Experiment, Sweep
-from nvreg.methods import METHODS
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import wilcoxon
+
 from nvreg.parameters import Setting
-from nvreg.results import PRETRAINED
-from nvreg.space import Range, check_space, parse_space, product
-from nvreg.sweep.samplers import LISTED, Layers
-from nvreg.sweep.tpe import TPE, Scores
+from nvreg.samplers import TPE, Sampler, Scores
+
+LEVEL = 0.05
+"""The level of the test on each validation set; a setting has to fail on all of them to be stopped."""
+
+ExampleScores = Mapping[str, NDArray[np.float64]]
+"""By domain, one number an example of its validation set, the greater the better."""
 
 
 class Search:
-    """What a sweep tries of one method with one seed: a list of settings, then what TPE draws.
+    """What a sweep tries of one method with one seed: a list of settings, then what the sampler draws.
 
-    Attributes:
+    Args:
         method: the method's name.
+        setting_type: the type of its settings.
         seed: of the sampler.
         settings: known beforehand.
+        sampler: draws the others.
+        draws: how many others there are.
+
+    Attributes:
         planned: how many settings there will be, those drawn included.
     """
 
     def __init__(
-        self, method: str, seed: int, settings: Sequence[Setting], tpe: TPE | None = None, draws: int = 0
+        self,
+        method: str,
+        setting_type: type[Setting],
+        seed: int,
+        settings: Sequence[Setting],
+        sampler: Sampler,
+        draws: int = 0,
     ) -> None:
-        self.method, self.seed, self.settings = method, seed, settings
+        self.method, self.setting_type, self.seed, self.settings = method, setting_type, seed, settings
         self.planned = len(settings) + draws
-        self._left = deque(settings)
-        self._tpe, self._draws = tpe, draws
-        self._known = set(settings)
+        self._left, self._listed, self._known = deque(settings), frozenset(settings), set(settings)
+        self._tpe = sampler if isinstance(sampler, TPE) else None
+        self._draws = draws
 
     def ask(self) -> Setting | None:
         """Return the next setting, or None where there is none left."""
@@ -50,7 +63,7 @@ class Search:
 
     def covers(self, setting: Setting) -> bool:
         """Return whether a setting that was measured before belongs to this search."""
-        return self._tpe is not None or setting in self.settings
+        return self._tpe is not None or setting in self._listed
 
     def tell(self, setting: Setting, scores: Scores | None) -> None:
         """Take note of what came of a setting: of its validation scores, or that it has none."""
@@ -59,110 +72,38 @@ class Search:
 
     def remember(self, setting: Setting, scores: Scores | None) -> None:
         """Take note of a setting that was drawn and measured before this search began anew."""
-        if setting not in self.settings:
+        if setting not in self._listed:
             self._draws -= 1
             self._known.add(setting)
             self.tell(setting, scores)
 
     def retry(self, setting: Setting) -> None:
         """Have a setting that was drawn before this search began anew measured again, before others."""
-        if setting not in self.settings:
+        if setting not in self._listed:
             self._draws -= 1
             self._known.add(setting)
             self._left.append(setting)
 
+    def copy_study(self, file: Path, say: Callable[[str], None]) -> None:
+        """Copy what TPE is told to a database, for Optuna's tools (see `nvreg.samplers.TPE.copy_to`)."""
+        if self._tpe is not None:
+            self._tpe.copy_to(file, f"{self.method}-{self.seed}", say)
 
-def searches(experiment: Experiment, layers: Layers, study: Path) -> Iterator[Search]:
-    """Yield the searches of an experiment, method by method.
+
+def is_clearly_worse(setting: ExampleScores, incumbent: ExampleScores) -> bool:
+    """Return whether a setting is worse than the incumbent on every validation set, so that it is stopped.
+
+    On each, the one-sided Wilcoxon signed-rank test over the same examples has to reject "not worse" at
+    `LEVEL`. A setting that is better anywhere, or for which it is not clear, goes on.
 
     Args:
-        experiment: the experiment.
-        layers: number of layers by role of the model.
-        study: the database that a TPE search keeps its study in.
+        setting: scores of the first examples of each validation set.
+        incumbent: scores of the same examples under the best setting so far.
     """
-    sweep, data = experiment.sweep, experiment.data
-    validated = 1 + sum(domain.validation is not None for domain in data.out_of_domain)
-    for name in sweep.methods:
-        for seed in sweep.seeds:
-            settings = listed_settings(sweep, name, seed, layers)
-            if sweep.sampler != "tpe":
-                yield Search(name, seed, settings)
-                continue
-            kind = METHODS[name].setting
-            space = parse_space(kind.parameters, sweep.methods[name].space)
-            tpe = TPE(space, kind, layers, seed, validated, study, f"{name}-{seed}")
-            yield Search(name, seed, settings, tpe, _tried(sweep, name, settings) - len(settings))
+    return all(_is_worse(scores - incumbent[domain]) for domain, scores in setting.items())
 
 
-def listed_settings(sweep: Sweep, method: str, seed: int, layers: Layers) -> list[Setting]:
-    """Return the settings of a search that are known beforehand: the enqueued, then the sampler's.
-
-    Settings that come twice are tried once, and the pretrained model is no setting. Those that share the
-    encoder's values follow each other, so that the encoder's work serves all of them.
-
-    Raises:
-        UserError: if the space or an enqueued setting names what a model of these layers has not.
-    """
-    written, kind = sweep.methods[method], METHODS[method].setting
-    where = f"sweep.methods.{method}." if len(sweep.methods) > 1 else "sweep."
-    space = parse_space(kind.parameters, written.space)
-    check_space(space, layers, f"{where}space")
-    enqueued = [kind.from_dict(values) for values in written.enqueue]
-    for setting in enqueued:
-        try:
-            setting.check(layers)
-        except ValueError as error:
-            raise UserError(f"{where}enqueue: {error}") from error
-    sampled = LISTED[sweep.sampler](space, kind, layers, seed) if sweep.sampler in LISTED else ()
-    settings = dict.fromkeys(islice(chain(enqueued, sampled), sweep.trials))
-    groups: dict[str, list[Setting]] = {}
-    for setting in settings:
-        if not setting.is_identity:
-            groups.setdefault(encoder_key(method, setting), []).append(setting)
-    return list(chain.from_iterable(groups.values()))
-
-
-def any_setting(sweep: Sweep, method: str, layers: Layers) -> Setting:
-    """Return a setting drawn from a method's space, whatever the sampler."""
-    kind = METHODS[method].setting
-    space = parse_space(kind.parameters, sweep.methods[method].space)
-    return next(LISTED["random"](space, kind, layers, 0))
-
-
-def encoder_key(method: str, setting: Setting) -> str:
-    """Return what decides, on one model, what the encoder computes."""
-    values = setting.of_role("encoder")
-    return json.dumps([method, values], sort_keys=True) if values else PRETRAINED
-
-
-def planned(sweep: Sweep, layers: Layers) -> int:
-    """Return how many settings a sweep tries in all, the pretrained model not counted.
-
-    Raises:
-        UserError: as `listed_settings`.
-    """
-    return sum(
-        _tried(sweep, name, listed_settings(sweep, name, seed, layers))
-        for name in sweep.methods
-        for seed in sweep.seeds
-    )
-
-
-def _tried(sweep: Sweep, method: str, listed: Sequence[Setting]) -> int:
-    """Return how many settings a search tries: those listed and, with TPE, what it draws beside them.
-
-    With TPE that is ``sweep.trials``, or all there are where no dimension is a range and they are fewer.
-    """
-    if sweep.sampler != "tpe":
-        return len(listed)
-    kind = METHODS[method].setting
-    space = parse_space(kind.parameters, sweep.methods[method].space)
-    if any(isinstance(dimension, Range) for dimension in space.values()):
-        return sweep.trials or 0
-    every = set(listed)
-    for values in product(space):
-        if len(every) == sweep.trials:
-            break
-        if not (setting := kind.from_dict(values)).is_identity:
-            every.add(setting)
-    return len(every)
+def _is_worse(differences: NDArray[np.float64]) -> bool:
+    if not differences.any():
+        return False
+    return bool(wilcoxon(differences, zero_method="zsplit", alternative="less").pvalue < LEVEL)

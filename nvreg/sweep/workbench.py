@@ -1,22 +1,32 @@
-"""What a sweep works on, loaded once: the model, the task and the encoded data."""
+"""What a sweep works on, loaded once: the model, the task, the encoded data, and what training text gives."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
-from transformers import PreTrainedModel
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nvreg.config import InDomain, OutOfDomain, Source
 from nvreg.data import Examples, load_examples
 from nvreg.errors import UserError
+from nvreg.estimation.estimate import estimate_prior
 from nvreg.experiment import Experiment
-from nvreg.identity import fingerprint
+from nvreg.identity import fingerprint, identify, options_of
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.models.registry import layers_by_role
-from nvreg.sweep.search import planned
+from nvreg.prior.artefact import Prior
+from nvreg.progress import Progress
+from nvreg.results import digest
+from nvreg.samplers import Layers
+from nvreg.sweep.plan import Plan, make_plan
 from nvreg.tasks import Encoded, Task, encode, make_task
+from nvreg.tasks.sampling import random_batches
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,8 @@ class Workbench:
         experiment: what was asked for.
         model: not converted yet.
         fingerprint: the model's.
+        layers: number of layers by role of the model.
+        plan: what is tried.
         task: encodes and scores.
         scored: by domain, in-domain first, then by split.
     """
@@ -50,13 +62,10 @@ class Workbench:
     experiment: Experiment
     model: PreTrainedModel
     fingerprint: str
+    layers: Layers
+    plan: Plan
     task: Task
     scored: Mapping[str, Mapping[str, Scored]]
-
-    @property
-    def layers(self) -> Mapping[str, int]:
-        """Number of layers by role of the model."""
-        return layers_by_role(self.model)
 
     @cached_property
     def training(self) -> Examples:
@@ -76,27 +85,29 @@ class Workbench:
         return self.scored[self.experiment.data.in_domain.name]["validation"]
 
 
+def load_subject(experiment: Experiment) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load the model that an experiment is about, and its tokenizer.
+
+    Raises:
+        UserError: if they cannot be had.
+    """
+    source = experiment.model
+    hub: dict[str, Any] = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
+    model = load_model(source.path, experiment.task, dtype=source.dtype, device=source.device, **hub)
+    return model, load_tokenizer(source.path, **hub)
+
+
 def open_workbench(experiment: Experiment) -> Workbench:
     """Load and check everything an experiment names, except its training text.
 
     Raises:
         UserError: if the model or data cannot be had, or the space does not fit the model.
     """
-    source, data = experiment.model, experiment.data
-    trust = source.trust_remote_code
-    model = load_model(
-        source.path,
-        experiment.task,
-        revision=source.revision,
-        dtype=source.dtype,
-        device=source.device,
-        trust_remote_code=trust,
-    )
-    planned(experiment.sweep, layers_by_role(model))
-    tokenizer = load_tokenizer(source.path, revision=source.revision, trust_remote_code=trust)
+    model, tokenizer = load_subject(experiment)
+    layers, data, racing = layers_by_role(model), experiment.data, experiment.sweep.racing
+    validated = [domain for domain in data.out_of_domain if domain.validation]
+    plan = make_plan(experiment.sweep, layers, objectives=1 + len(validated))
     task = make_task(experiment.task, tokenizer, model.config, data=data, evaluation=experiment.evaluation)
-
-    racing = experiment.sweep.racing
 
     def load(source: Source, domain: str, split: str) -> Scored:
         examples = load_examples(source, data.columns, task.required)
@@ -116,4 +127,51 @@ def open_workbench(experiment: Experiment) -> Workbench:
         }
         for domain in domains
     }
-    return Workbench(experiment, model, fingerprint(model), task, scored)
+    return Workbench(experiment, model, fingerprint(model), layers, plan, task, scored)
+
+
+def prior_of(workbench: Workbench, kept: Path, progress: Progress) -> Prior:
+    """Return the prior that an experiment asks for.
+
+    Args:
+        workbench: with an unconverted model.
+        kept: where an earlier run saved its prior; one of the same model and text is not estimated again.
+        progress: counts training examples.
+
+    Raises:
+        UserError: if the training text or the prior's file cannot be had, or the prior is of another model.
+    """
+    source = workbench.experiment.prior
+    if source.path is not None:
+        prior = Prior.load(source.path)
+        prior.check(workbench.model)
+        return prior
+    if source.kind == "gaussian":
+        return Prior.gaussian(workbench.model)
+    examples = workbench.training
+    config = options_of(workbench.model.config)
+    text = digest([examples.fingerprint, workbench.experiment.data.options, source.max_tokens, config])
+    with suppress(UserError):
+        prior = Prior.load(kept)
+        if prior.data == text and prior.model == identify(workbench.model):
+            return prior
+    progress.phase("estimating the prior", len(examples))
+    encoded = encode(workbench.task, examples, f"{workbench.experiment.data.in_domain.name} train")
+
+    def counted() -> Iterator[dict[str, Tensor]]:
+        for batch in workbench.task.teacher_forced(encoded):
+            yield batch
+            progress.step(len(batch["input_ids"]))
+
+    return estimate_prior(workbench.model, counted(), max_tokens=source.max_tokens, data_fingerprint=text)
+
+
+def calibration_sample(workbench: Workbench) -> list[dict[str, Tensor]]:
+    """Return a sample of the training text, teacher-forced; nothing where no setting of a sweep needs it.
+
+    Raises:
+        UserError: if the training text cannot be had.
+    """
+    if not workbench.experiment.sweep.calibrated:
+        return []
+    return random_batches(workbench.task, workbench.training)

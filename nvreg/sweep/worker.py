@@ -15,27 +15,23 @@ import pandas as pd
 import torch
 
 from nvreg.diagnostics import Record, Share, recording
-from nvreg.experiment import Experiment
+from nvreg.environment import device_kind
 from nvreg.memory import over_rows
-from nvreg.methods import METHODS, Method
 from nvreg.methods.change import attention_change
 from nvreg.metrics import METRICS, Array, Metric, score, with_overlap
-from nvreg.models.site import Site
+from nvreg.models.state import Site
 from nvreg.models.teacher_forcing import run_body
 from nvreg.parameters import Setting
 from nvreg.prior.artefact import Prior
 from nvreg.results import PRETRAINED, Metrics
-from nvreg.sweep.racing import ExampleScores, is_clearly_worse
-from nvreg.sweep.search import encoder_key
+from nvreg.sweep.plan import encoder_key
+from nvreg.sweep.search import ExampleScores, is_clearly_worse
 from nvreg.sweep.workbench import Workbench
 from nvreg.tasks.encoder_states import EncoderStates
 from nvreg.tasks.sampling import random_batches
 
 ENCODER_BYTES = 2 * 10**9
-"""Of encoder outputs that are kept for the settings that leave the encoder as it was."""
-
-MATCHED = frozenset({"nv", "weight-noise"})
-"""Methods whose settings are matched by how much they change attention, where a sweep tries all of them."""
+"""How much is kept of encoder outputs, for the settings that leave the encoder as it was."""
 
 Frames = dict[tuple[str, str], pd.DataFrame]
 """The statistics of the examples by domain and split."""
@@ -46,11 +42,11 @@ class Job:
     """A setting to measure.
 
     Attributes:
-        key: of its trial.
-        number: of its trial.
+        key: its trial's.
+        number: its trial's.
         method: the method's name; None is the pretrained model.
         setting: None for the pretrained model.
-        seed: of the search that asked for it.
+        seed: the seed of the search that asked for it.
         incumbent: scores that stop the setting if it is clearly worse; none: it is measured to the end.
         pretrained: the pretrained model's predictions by domain and split, where a metric compares with them.
     """
@@ -108,11 +104,16 @@ class Worker:
         self, workbench: Workbench, prior: Prior, sample: Sequence[Mapping[str, torch.Tensor]]
     ) -> None:
         self._workbench, self._prior, self._sample = workbench, prior, sample
-        self._methods = made_methods(workbench.experiment)
+        self._methods = workbench.plan.methods
         self._attached: str | None = None
         self._states = EncoderStates(ENCODER_BYTES)
         self._encoder_shares: dict[str, dict[Site, Share]] = {PRETRAINED: {}}
         self._record: Record
+
+    @property
+    def device(self) -> str:
+        """The kind of device that the model is on."""
+        return device_kind(self._workbench.model.device)
 
     def measure(self, job: Job, step: Callable[[], None]) -> Measured:
         """Measure a setting, or say with what error that failed.
@@ -250,25 +251,17 @@ class Worker:
 
     def _change(self, job: Job, resolved: Mapping[str, Any] | None) -> float | None:
         """Return how much attention outputs change, the mean over sites; the model is left at identity."""
-        if not self._methods.keys() >= MATCHED:
+        if not self._workbench.plan.measures_change:
             return None
         if job.method is None or job.setting is None:
             return 0.0
         method = self._methods[job.method]
-        setting = method.setting.from_dict(resolved or job.setting.to_dict())
+        setting = method.setting_type.from_dict(resolved or job.setting.to_dict())
         return fmean(attention_change(self._workbench.model, method, setting, self._probe).values())
 
     @cached_property
     def _probe(self) -> list[dict[str, torch.Tensor]]:
         return random_batches(self._workbench.task, self._workbench.in_domain_validation.examples)
-
-
-def made_methods(experiment: Experiment) -> dict[str, Method]:
-    """Return the methods of an experiment, by name, made with their options."""
-    return {
-        name: METHODS[name](**{option: getattr(written, option) for option in METHODS[name].options})
-        for name, written in experiment.sweep.methods.items()
-    }
 
 
 def example_scores(metric: Metric, frame: pd.DataFrame) -> Array:

@@ -9,8 +9,7 @@ import nvreg
 from nvreg.experiment import load_experiment
 from nvreg.models.convert import current_settings
 from nvreg.progress import Progress
-from nvreg.sweep.priors import prior_of
-from nvreg.sweep.workbench import open_workbench
+from nvreg.sweep.workbench import open_workbench, prior_of
 from tests.cli.running import run
 
 

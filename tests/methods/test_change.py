@@ -25,7 +25,7 @@ def test_it_is_0_at_identity_and_grows_with_the_scale_of_noise(architecture):
     model = architecture.build()
     method = attached("weight-noise", model)
     changes = [
-        attention_change(model, method, method.setting(scale=scale), sample(architecture))
+        attention_change(model, method, method.setting_type(scale=scale), sample(architecture))
         for scale in (0.0, 1e-4, 2e-4)
     ]
     assert list(changes[0]) == nvreg.sites(model)
@@ -40,11 +40,13 @@ def test_every_site_has_its_pretrained_inputs(architecture):
     model = architecture.build()
     method = attached("nv", model)
     together = attention_change(
-        model, method, method.setting(tau_alpha=0.0, tau_sigma=0.3), sample(architecture)
+        model, method, method.setting_type(tau_alpha=0.0, tau_sigma=0.3), sample(architecture)
     )
     last = nvreg.sites(model)[-1]
     values = [float("inf")] * last.layer + [0.0]
-    alone = method.setting(tau_alpha={last.role: values}, tau_sigma={last.role: [0.0] * last.layer + [0.3]})
+    alone = method.setting_type(
+        tau_alpha={last.role: values}, tau_sigma={last.role: [0.0] * last.layer + [0.3]}
+    )
     changes = attention_change(model, method, alone, sample(architecture))
     assert changes[last] == pytest.approx(together[last])
     assert all(change == 0 for site, change in changes.items() if site != last)
@@ -55,7 +57,7 @@ def test_every_site_has_its_pretrained_inputs(architecture):
 def test_the_setting_that_the_model_is_at_changes_nothing(architecture):
     model = architecture.build()
     method = attached("temperature", model)
-    asked = method.setting(temperature=2.0)
+    asked = method.setting_type(temperature=2.0)
     changes = attention_change(model, method, asked, sample(architecture))
     method.set_(model, asked)
     assert attention_change(model, method, asked, sample(architecture)) == changes
@@ -67,9 +69,9 @@ def test_batches_and_padding_change_nothing(architecture):
     model = architecture.build()
     method = attached("temperature", model)
     batches = sample(architecture)
-    whole = attention_change(model, method, method.setting(temperature=2.0), batches)
+    whole = attention_change(model, method, method.setting_type(temperature=2.0), batches)
     assert attention_change(
-        model, method, method.setting(temperature=2.0), one_by_one(batches)
+        model, method, method.setting_type(temperature=2.0), one_by_one(batches)
     ) == pytest.approx(whole)
 
 
@@ -83,10 +85,10 @@ def test_it_is_a_ratio_of_norms(architecture):
     method = attached("sink", model)
     with torch.no_grad():
         model(**batch)
-        method.set_(model, method.setting(sink_logit=1.0))
+        method.set_(model, method.setting_type(sink_logit=1.0))
         model(**batch)
     hook.remove()
-    method.set_(model, method.setting.identity())
+    method.set_(model, method.setting_type.identity())
     expected = (outputs[1] - outputs[0]).norm() / outputs[0].norm()
-    change = attention_change(model, method, method.setting(sink_logit=1.0), [batch])
+    change = attention_change(model, method, method.setting_type(sink_logit=1.0), [batch])
     assert change[nvreg.sites(model)[0]] == pytest.approx(expected.item())

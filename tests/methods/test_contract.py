@@ -74,7 +74,9 @@ def pretrained(tmp_path_factory):
 def method(request, architecture, pretrained):
     """A method; one that needs the pretrained checkpoint has another model of the architecture."""
     method = METHODS[request.param]
-    return method(**{"pretrained": pretrained(architecture)} if "pretrained" in method.options else {})
+    return method(
+        **{"pretrained": pretrained(architecture)} if "pretrained" in method.options.model_fields else {}
+    )
 
 
 @pytest.fixture
@@ -94,7 +96,7 @@ def attached(method, model, architecture):
 
 
 def settings_of(method):
-    return [method.setting.from_dict(values) for values in STRONGER[method.name]]
+    return [method.setting_type.from_dict(values) for values in STRONGER[method.name]]
 
 
 def strength_of(method, model, architecture, setting):
@@ -115,7 +117,7 @@ def test_identity_and_detaching_are_exact_after_any_settings(architecture, metho
     for setting in settings_of(method):
         method.set_(model, setting)
         assert not torch.allclose(model(**inputs).logits, expected, atol=1e-6)
-    method.set_(model, method.setting.identity())
+    method.set_(model, method.setting_type.identity())
     assert torch.equal(model(**inputs).logits, expected)
     method.set_(model, settings_of(method)[0])
     method.detach_(model)
@@ -143,7 +145,7 @@ def test_strength_is_0_at_identity_and_grows(architecture, method, model):
     weak, strong = settings_of(method)
     strengths = [
         strength_of(method, model, architecture, setting)
-        for setting in (method.setting.identity(), weak, strong)
+        for setting in (method.setting_type.identity(), weak, strong)
     ]
     assert strengths[0] == 0
     assert 0 < strengths[1] < strengths[2] <= 1
@@ -170,15 +172,15 @@ def test_a_padded_batch_equals_its_rows_alone(architecture, method, model):
 def test_values_that_cannot_be_are_refused(name):
     values = MISTAKES[name]
     with pytest.raises(ValueError, match=next(iter(values))):
-        METHODS[name].setting.from_dict(values)
+        METHODS[name].setting_type.from_dict(values)
     with pytest.raises(ValueError, match="expected parameters"):
-        METHODS[name].setting.from_dict({"tau_omega": 1.0})
+        METHODS[name].setting_type.from_dict({"tau_omega": 1.0})
 
 
 def test_roles_that_the_model_has_not_are_refused(architecture, method, model):
-    (name, rule), *_ = method.setting.parameters.items()
+    (name, rule), *_ = method.setting_type.parameters.items()
     missing = sorted({"encoder", "cross", "decoder"} - {site.role for site in nvreg.sites(model)})
     if not missing or not rule.by_role:
         pytest.skip("any role will do")
     with pytest.raises(ValueError, match=name):
-        method.set_(model, method.setting.from_dict({name: {missing[0]: 0.5}}))
+        method.set_(model, method.setting_type.from_dict({name: {missing[0]: 0.5}}))

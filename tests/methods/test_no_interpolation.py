@@ -87,7 +87,7 @@ def test_it_is_the_definition(architecture, defined):
     expected = defined(model, prior, settings)
     method = METHODS["nv-no-interpolation"]()
     method.attach_(model, prior, [])
-    method.set_(model, method.setting.from_dict(settings.to_dict()))
+    method.set_(model, method.setting_type.from_dict(settings.to_dict()))
     for inputs in (architecture.inputs(model), padded(architecture, "right")[0]):
         logits = model(**inputs).logits
         real = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).bool()
@@ -104,6 +104,6 @@ def test_means_alone_are_nv_s(architecture):
     for name in ("nv", "nv-no-interpolation"):
         model, method = architecture.build(), METHODS[name]()
         method.attach_(model, random_prior(model), [])
-        method.set_(model, method.setting(tau_mu=0.7))
+        method.set_(model, method.setting_type(tau_mu=0.7))
         logits.append(model(**architecture.inputs(model)).logits)
     assert_close(*logits, **EXACT)

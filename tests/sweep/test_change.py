@@ -51,7 +51,7 @@ def test_every_trial_has_the_mean_change_over_sites_on_in_domain_validation(expe
     for trial in trials:
         method = METHODS[trial.method]()
         method.attach_(workbench.model, Prior.load(tmp_path / "output" / "prior.safetensors"), [])
-        setting = method.setting.from_dict(trial.resolved or trial.settings)
+        setting = method.setting_type.from_dict(trial.resolved or trial.settings)
         by_site = attention_change(workbench.model, method, setting, batches)
         method.detach_(workbench.model)
         assert 0 < trial.change == pytest.approx(sum(by_site.values()) / len(by_site))
@@ -62,7 +62,7 @@ def test_every_trial_has_the_mean_change_over_sites_on_in_domain_validation(expe
 
 def test_it_changes_no_other_number(experiment, sweep, tmp_path, monkeypatch):
     measured = sweep(experiment())
-    monkeypatch.setattr(worker, "MATCHED", {"none"})
+    monkeypatch.setattr(METHODS["weight-noise"], "matched_to", None)
     (tmp_path / "output" / "trials.jsonl").unlink()
     for with_change, without in zip(measured, sweep(experiment()), strict=True):
         assert without.change is None

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nvreg.samplers import TPE
 from nvreg.sweep import worker
-from nvreg.sweep.racing import is_clearly_worse
 from nvreg.sweep.runner import run_sweep
-from nvreg.sweep.tpe import TPE
+from nvreg.sweep.search import is_clearly_worse
 from tests.sweep.running import trials_in
 
 RACING = ["sweep.racing={after: 6}", "sweep.trials=2", "sweep.enqueue=[{tau_sigma: 5}, {tau_sigma: 0.001}]"]

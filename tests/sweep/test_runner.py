@@ -13,11 +13,11 @@ from nvreg.experiment import Experiment, load_experiment
 from nvreg.methods.nv import NVSetting
 from nvreg.metrics import score
 from nvreg.report import analyse, write_report
-from nvreg.sweep import priors, runner, worker
+from nvreg.sweep import runner, worker
 from nvreg.sweep.dry_run import describe_plan
 from nvreg.sweep.executors import Local
+from nvreg.sweep.plan import make_plan
 from nvreg.sweep.runner import run_sweep
-from nvreg.sweep.search import listed_settings
 from nvreg.sweep.workbench import Workbench
 from nvreg.sweep.worker import Job, Measured, Worker
 from tests.sweep.running import trials_in
@@ -27,9 +27,9 @@ LAYERS = {"encoder": 2, "cross": 2, "decoder": 2}
 
 def test_the_pretrained_model_and_every_setting_are_measured_in_order(finished, experiment):
     trials = trials_in(finished)
-    planned = listed_settings(experiment().sweep, "nv", 0, LAYERS)
+    [search] = make_plan(experiment().sweep, LAYERS, 2).searches
     assert [trial.number for trial in trials] == [0, 1, 2, 3]
-    assert [NVSetting.from_dict(trial.settings) for trial in trials[1:]] == planned
+    assert [NVSetting.from_dict(trial.settings) for trial in trials[1:]] == list(search.settings)
     assert [(trial.method, trial.seed) for trial in trials] == [("pretrained", None)] + [("nv", 0)] * 3
     assert trials[0].settings == {}
     assert all(trial.resolved == trial.settings for trial in trials[1:])
@@ -65,7 +65,7 @@ def test_the_directory_says_what_it_was_made_from(finished, experiment):
 
 
 def test_a_finished_sweep_measures_and_estimates_nothing_again(output, experiment, measured, monkeypatch):
-    monkeypatch.setattr(priors, "estimate_prior", None)
+    monkeypatch.setattr("nvreg.sweep.workbench.estimate_prior", None)
     before = (output / "trials.jsonl").read_bytes()
     assert run_sweep(experiment(), quiet=True) == (4, 0, 0)
     assert measured == []

@@ -10,7 +10,8 @@ from nvreg import UserError
 from nvreg.experiment import Sweep, load_experiment
 from nvreg.methods.nv import NVSetting
 from nvreg.parameters import Setting
-from nvreg.sweep.search import Search, encoder_key, listed_settings, planned, searches
+from nvreg.sweep.plan import encoder_key, make_plan
+from nvreg.sweep.search import Search
 
 LAYERS = {"encoder": 2, "cross": 2, "decoder": 2}
 SPACE = {
@@ -20,7 +21,7 @@ SPACE = {
 
 
 def settings_to_try(sweep: Sweep, layers=LAYERS) -> list[Setting]:
-    return listed_settings(sweep, "nv", sweep.seeds[0], layers)
+    return list(make_plan(sweep, layers, 2).searches[0].settings)
 
 
 def random_sweep(**changes) -> Sweep:
@@ -89,9 +90,10 @@ def test_the_encoder_s_key_names_what_its_outputs_depend_on():
 
 def test_every_method_and_seed_is_a_search_of_its_own(tiny_experiment, tmp_path):
     experiment = load_experiment(tiny_experiment, ["sweep.seeds=[3, 5]"])
-    found = list(searches(experiment, LAYERS, tmp_path / "study.db"))
+    plan = make_plan(experiment.sweep, LAYERS, 2)
+    found = plan.searches
     assert [(search.method, search.seed, search.planned) for search in found] == [("nv", 3, 3), ("nv", 5, 3)]
-    assert planned(experiment.sweep, LAYERS) == 6
+    assert plan.planned == 6
     assert not set(found[0].settings) & set(found[1].settings)
 
 
@@ -116,7 +118,7 @@ def tpe(tiny_experiment, tmp_path):
 
     def make(seed: int = 0) -> Search:
         experiment = load_experiment(tiny_experiment, [*overrides, f"sweep.seed={seed}"])
-        return next(searches(experiment, LAYERS, tmp_path / "study.db"))
+        return make_plan(experiment.sweep, LAYERS, 2).searches[0]
 
     return make
 
@@ -184,13 +186,12 @@ def test_tpe_tries_each_setting_of_a_finite_space_once(tiny_experiment, tmp_path
     overrides = [f"sweep.trials={trials}", f"sweep.space={space}", "sweep.sampler=tpe"]
     enqueue = "sweep.enqueue=[{tau_alpha: {cross: 2}}, {tau_mu: 0.9}]"
     experiment = load_experiment(tiny_experiment, [*overrides, enqueue])
-    search = next(searches(experiment, LAYERS, tmp_path / "study.db"))
+    search = make_plan(experiment.sweep, LAYERS, 2).searches[0]
     settings = [*iter(search.ask, None)]  # many workers ask before the first score is told
     assert len(settings) == len(set(settings)) == min(trials, 6) == search.planned
-    assert planned(experiment.sweep, LAYERS) == search.planned
     assert not any(setting.is_identity for setting in settings)
 
-    search = next(searches(experiment, LAYERS, tmp_path / "study.db"))
+    search = make_plan(experiment.sweep, LAYERS, 2).searches[0]
     for setting in settings[2:4]:
         search.remember(setting, (0.0, 0.0))
     assert {*asked(search), *settings[2:4]} == set(settings)
@@ -215,7 +216,8 @@ def test_tpe_learns_nothing_from_an_enqueued_setting_that_its_space_has_not(tiny
         "sweep.space={tau_sigma: [0, 1]}",
         "sweep.enqueue=[{tau_sigma: {cross: 0.3}}, {tau_sigma: 0.5}, {tau_sigma: 0.5, tau_mu: 0.9}]",
     ]
-    search = next(searches(load_experiment(tiny_experiment, overrides), LAYERS, tmp_path / "study.db"))
+    search = make_plan(load_experiment(tiny_experiment, overrides).sweep, LAYERS, 2).searches[0]
+    search.copy_study(tmp_path / "study.db", pytest.fail)
     asked(search, lambda setting: 1.0)
     storage = f"sqlite:///{tmp_path / 'study.db'}"
     (name,) = optuna.get_all_study_names(storage)

@@ -1,4 +1,4 @@
-"""Controls that change the scores of attention: temperature and sink."""
+"""Controls that change the softmax of attention: temperature and sink."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nvreg.methods.protocol import Batch, Method
+from nvreg.methods.method import Batch, Method
 from nvreg.parameters import Parameter, Setting
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from nvreg.diagnostics import Record
-    from nvreg.models.inputs import InputState
-    from nvreg.models.site import Site
+    from nvreg.models.state import Site, SiteState
     from nvreg.prior.artefact import Prior
 
 
-class _Scores(Method):
+class _Softmax(Method):
     """A method that converts attention to a form of its own, whose settings have the same parameters."""
 
     @property
     @abstractmethod
-    def _form(self) -> type[InputState]: ...
+    def _form(self) -> type[SiteState]: ...
 
     def attach_(self, model: PreTrainedModel, prior: Prior, sample: Sequence[Batch]) -> None:
         """Convert a model (see `Method.attach_`)."""
@@ -60,15 +59,15 @@ class TemperatureSetting(Setting):
     }
 
 
-class Temperature(_Scores):
+class Temperature(_Softmax):
     """Scores of attention, position biases included, are divided by a temperature."""
 
     name = "temperature"
-    setting = TemperatureSetting
+    setting_type = TemperatureSetting
 
     @property
-    def _form(self) -> type[InputState]:
-        from nvreg.models.inputs import TemperatureState
+    def _form(self) -> type[SiteState]:
+        from nvreg.models.controls import TemperatureState
 
         return TemperatureState
 
@@ -85,15 +84,15 @@ class SinkSetting(Setting):
     parameters: ClassVar = {"sink_logit": Parameter(-math.inf, "a number, or -inf", lambda v: v < math.inf)}
 
 
-class Sink(_Scores):
+class Sink(_Softmax):
     """Every query sees one more key, of constant logit and zero value."""
 
     name = "sink"
-    setting = SinkSetting
+    setting_type = SinkSetting
 
     @property
-    def _form(self) -> type[InputState]:
-        from nvreg.models.inputs import SinkState
+    def _form(self) -> type[SiteState]:
+        from nvreg.models.controls import SinkState
 
         return SinkState
 

@@ -9,7 +9,7 @@ import pytest
 from nvreg import UserError
 from nvreg.experiment import load_experiment
 from nvreg.results import read_trials
-from nvreg.sweep.ray_executor import RayExecutor, Resources
+from nvreg.sweep.executors import RayExecutor, Resources
 from nvreg.sweep.runner import run_sweep
 
 pytestmark = pytest.mark.ray

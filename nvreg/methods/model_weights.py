@@ -1,4 +1,4 @@
-"""Controls that change weights: noise, low rank, and the mean with the pretrained checkpoint."""
+"""Controls that change the model's weights: noise, low rank, and the mean with the pretrained checkpoint."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
+from nvreg.config import Section
+from nvreg.config.sections import ModelPath
 from nvreg.errors import UserError
-from nvreg.methods.protocol import Batch, Method
+from nvreg.methods.method import Batch, Method
 from nvreg.parameters import Parameter, Setting
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 class _Weights(Method):
     """A method that writes to weights, and keeps the original ones beside them."""
+
+    is_saved = True
 
     @abstractmethod
     def _views(self, model: PreTrainedModel) -> list[Tensor]:
@@ -49,7 +53,7 @@ class _Weights(Method):
 
     def detach_(self, model: PreTrainedModel) -> None:
         """Write the original weights."""
-        self.set_(model, self.setting.identity())
+        self.set_(model, self.setting_type.identity())
         del self._weights
 
 
@@ -83,7 +87,8 @@ class WeightNoise(_AttentionWeights):
     """Gaussian noise on key and value weights; a seed draws the same noise at every scale."""
 
     name = "weight-noise"
-    setting = WeightNoiseSetting
+    setting_type = WeightNoiseSetting
+    matched_to = "nv"
     matrices = ("key", "value")
 
     def _changed(self, index: int, original: Tensor, setting: Setting) -> Tensor | None:
@@ -116,7 +121,7 @@ class LowRank(_AttentionWeights):
     """
 
     name = "low-rank"
-    setting = LowRankSetting
+    setting_type = LowRankSetting
     matrices = ("key", "value", "output")
 
     def attach_(self, model: PreTrainedModel, prior: Prior, sample: Sequence[Batch]) -> None:
@@ -130,14 +135,16 @@ class LowRank(_AttentionWeights):
         self._decompositions.clear()
 
     def _changed(self, index: int, original: Tensor, setting: Setting) -> Tensor | None:
+        import torch
+
         keep = self._value(index, setting, "keep")
         if keep == 1:
             return None
         if index not in self._decompositions:
-            self._decompositions[index] = _wide(original).flatten(1).svd()
+            self._decompositions[index] = torch.linalg.svd(_wide(original).flatten(1), full_matrices=False)
         left, values, right = self._decompositions[index]
         rank = math.ceil(keep * len(values))
-        return ((left[:, :rank] * values[:rank]) @ right[:, :rank].T).view(original.shape)
+        return ((left[:, :rank] * values[:rank]) @ right[:rank]).view(original.shape)
 
     def strength(self, setting: Setting, record: Record) -> float:
         """Return the mean over sites of the fraction that is left out."""
@@ -152,16 +159,25 @@ class WiseFTSetting(Setting):
     }
 
 
+class WiseFTOptions(Section):
+    """What wise-ft needs."""
+
+    pretrained: ModelPath
+    """The checkpoint that the model was fine-tuned from, with any head: a directory or a name on the hub."""
+
+
 class WiseFT(_Weights):
     """The mean of the fine-tuned body and the pretrained one (Wortsman et al., 2022, arXiv 2109.01903).
+
+    The pretrained checkpoint is loaded once, for the fingerprint and for the first model it is attached to.
 
     Args:
         pretrained: directory or hub name of the checkpoint that the model was fine-tuned from; of any head.
     """
 
     name = "wise-ft"
-    setting = WiseFTSetting
-    options = ("pretrained",)
+    setting_type = WiseFTSetting
+    options = WiseFTOptions
 
     def __init__(self, pretrained: str) -> None:
         self._path = pretrained
@@ -170,15 +186,19 @@ class WiseFT(_Weights):
     def fingerprint(self) -> str:
         """The method with what is in the pretrained checkpoint."""
         from nvreg.identity import identify
+
+        return f"{self.name} {identify(self._checkpoint)}"
+
+    @cached_property
+    def _checkpoint(self) -> PreTrainedModel:
         from nvreg.models.loading import load_model
 
-        return f"{self.name} {identify(load_model(self._path, device='cpu'))}"
+        return load_model(self._path, device="cpu")
 
     def _views(self, model: PreTrainedModel) -> list[Tensor]:
         from nvreg.identity import HEADS
-        from nvreg.models.loading import load_model
 
-        pretrained = load_model(self._path, device=str(model.device)).base_model.state_dict()
+        pretrained = self._checkpoint.base_model.state_dict()
         views = {
             name: parameter.detach()
             for name, parameter in model.base_model.named_parameters()
@@ -191,7 +211,8 @@ class WiseFT(_Weights):
                     f"pretrained: expected the checkpoint that the model was fine-tuned from, with {name} of "
                     f"shape {tuple(view.shape)}, got {got} in {self._path}"
                 )
-        self._pretrained = [pretrained[name] for name in views]
+        self._pretrained = [pretrained[name].to(view.device) for name, view in views.items()]
+        del self._checkpoint  # is loaded again for another model
         return list(views.values())
 
     def detach_(self, model: PreTrainedModel) -> None:

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from nvreg.attention.fused import Prepared, QueryMap, attend
+from nvreg.attention.fused import Parameters, QueryMap, attend
 from nvreg.diagnostics import recording
 from nvreg.methods import METHODS
 from tests.estimation.test_calibration import sample
@@ -24,7 +24,7 @@ def no_gradients():
 def attached(name, model, **values):
     method = METHODS[name]()
     method.attach_(model, random_prior(model), [])
-    method.set_(model, method.setting(**values))
+    method.set_(model, method.setting_type(**values))
     return model
 
 
@@ -80,7 +80,7 @@ def test_the_sink_is_one_more_key_without_a_value():
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(2, 3, 4, 8, generator=generator).double() for _ in range(3))
     nothing = torch.zeros(3, 8, 9).double()
-    parameters = Prepared(prior=QueryMap(nothing, F.pad(nothing[:, :1, 1:], (0, 1), value=0.5)))
+    parameters = Parameters(prior=QueryMap(nothing, F.pad(nothing[:, :1, 1:], (0, 1), value=0.5)))
     output, weights, gate = attend(query, key, value, parameters, 0.5, need_weights=True)
     logits = torch.cat([torch.full((2, 3, 4, 1), 0.5).double(), 0.5 * query @ key.transpose(-1, -2)], dim=-1)
     expected = logits.softmax(-1)
@@ -97,7 +97,7 @@ def test_the_mean_weight_of_the_sink_is_its_strength(architecture):
         outputs = model(**batch, output_attentions=True)
     maps = [attention for name in outputs if name.endswith("attentions") for attention in outputs[name]]
     assert all((attention[..., 0] > 0).all() for attention in maps)
-    strength = METHODS["sink"]().strength(METHODS["sink"].setting(sink_logit=0.0), record)
+    strength = METHODS["sink"]().strength(METHODS["sink"].setting_type(sink_logit=0.0), record)
     assert 0 < strength < max(attention[..., 0].max() for attention in maps)
 
 
@@ -109,7 +109,7 @@ def test_the_strength_of_temperature_is_symmetric_and_a_mean_over_sites(architec
         model(**architecture.inputs(model))
 
     def strength(value):
-        return method.strength(method.setting(temperature=value), record)
+        return method.strength(method.setting_type(temperature=value), record)
 
     assert strength(2.0) == pytest.approx(strength(0.5)) == pytest.approx(math.log(2))
     assert strength({"cross": [4.0, 1.0, 1.0]}) == pytest.approx(math.log(4) / 8)

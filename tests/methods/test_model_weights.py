@@ -62,7 +62,7 @@ def test_the_views_are_the_weights_of_keys_and_values(architecture):
 def test_noise_has_the_norm_that_is_asked_for_and_keys_and_values_alone_have_it(architecture):
     model, plain = architecture.build(), architecture.build()
     method = attached("weight-noise", model)
-    method.set_(model, method.setting(scale=0.25, seed=3))
+    method.set_(model, method.setting_type(scale=0.25, seed=3))
     before, after = matrices(plain), matrices(model)
     for (site, kind), weight in before.items():
         change = (after[site, kind] - weight).norm() / weight.norm()
@@ -76,7 +76,7 @@ def test_a_seed_is_a_direction_and_the_scale_how_far(architecture):
     method = attached("weight-noise", model)
 
     def noise(**values):
-        method.set_(model, method.setting(**values))
+        method.set_(model, method.setting_type(**values))
         return torch.cat([(each - original[name]).flatten() for name, each in matrices(model).items()])
 
     one = noise(scale=0.1, seed=1)
@@ -89,7 +89,7 @@ def test_a_seed_is_a_direction_and_the_scale_how_far(architecture):
 
 
 def test_a_seed_is_a_whole_number_for_the_whole_model():
-    setting = METHODS["weight-noise"].setting
+    setting = METHODS["weight-noise"].setting_type
     with pytest.raises(ValueError, match="whole number"):
         setting(scale=0.1, seed=0.5)
     with pytest.raises(ValueError, match="one number for the whole model"):
@@ -103,7 +103,7 @@ def test_a_seed_is_a_whole_number_for_the_whole_model():
 def test_the_largest_singular_values_stay(architecture):
     model, plain = architecture.build(), architecture.build()
     method = attached("low-rank", model)
-    method.set_(model, method.setting(keep=0.3))
+    method.set_(model, method.setting_type(keep=0.3))
     before, after = matrices(plain), matrices(model)
     for name, weight in before.items():
         values, kept = (torch.linalg.svdvals(each.flatten(1)) for each in (weight, after[name]))
@@ -131,7 +131,7 @@ def test_bodies_are_mixed_and_the_head_is_the_fine_tuned_one(architecture, pretr
     tuned, base = architecture.build(), architecture.build(seed=1)
     model = architecture.build()
     method = attached("wise-ft", model, pretrained=pretrained(architecture))
-    method.set_(model, method.setting(mix=0.25))
+    method.set_(model, method.setting_type(mix=0.25))
     body = {id(weight) for name, weight in model.base_model.named_parameters() if "lm_head" not in name}
     mixed = 0
     for now, ours, theirs in zip(model.parameters(), tuned.parameters(), base.parameters(), strict=True):
@@ -141,7 +141,7 @@ def test_bodies_are_mixed_and_the_head_is_the_fine_tuned_one(architecture, pretr
         else:
             assert torch.equal(now, ours)
     assert mixed > len(list(model.parameters())) / 2
-    method.set_(model, method.setting(mix=0.0))
+    method.set_(model, method.setting_type(mix=0.0))
     assert not torch.equal(
         model(**architecture.inputs(model)).logits, tuned(**architecture.inputs(model)).logits
     )
@@ -156,7 +156,7 @@ def test_a_checkpoint_of_another_head_will_do(architecture, tmp_path):
     tuned = AutoModelForSequenceClassification.from_config(base.config).eval()
     head = tuned.classifier.weight.clone()
     method = attached("wise-ft", tuned, pretrained=str(tmp_path))
-    method.set_(tuned, method.setting(mix=0.0))
+    method.set_(tuned, method.setting_type(mix=0.0))
     assert torch.equal(
         tuned.bert.encoder.layer[0].output.dense.weight, base.bert.encoder.layer[0].output.dense.weight
     )

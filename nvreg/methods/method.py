@@ -1,11 +1,13 @@
-"""The interface of a method: what a sweep needs to try its settings on a model."""
+"""What a method is: all that a sweep, its file and a checkpoint need to know of it."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from nvreg.config import Section
 from nvreg.parameters import Setting
 
 if TYPE_CHECKING:
@@ -27,13 +29,19 @@ class Method(ABC):
 
     Attributes:
         name: as in experiment files.
-        setting: the type of its settings.
-        options: keys of the experiment file that it is made with, beside its space.
+        setting_type: the type of its settings.
+        options: what an experiment file says of it beside its space; it is made with these as keywords.
+        calibrated: parameters that are solved for on a sample of in-domain training text.
+        matched_to: the method whose chosen settings it is set beside at the same change of attention outputs.
+        is_saved: whether a checkpoint can hold what it does.
     """
 
     name: ClassVar[str]
-    setting: ClassVar[type[Setting]]
-    options: ClassVar[tuple[str, ...]] = ()
+    setting_type: ClassVar[type[Setting]]
+    options: ClassVar[type[Section]] = Section
+    calibrated: ClassVar[frozenset[str]] = frozenset()
+    matched_to: ClassVar[str | None] = None
+    is_saved: ClassVar[bool] = False
 
     @property
     def fingerprint(self) -> str:
@@ -76,3 +84,7 @@ class Method(ABC):
             setting: which.
             record: of the in-domain validation set, run teacher-forced at this setting.
         """
+
+    def save(self, model: PreTrainedModel, path: Path) -> None:
+        """Save an attached model at its setting as a plain checkpoint; called where ``is_saved``."""
+        model.save_pretrained(path)

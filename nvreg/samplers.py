@@ -1,0 +1,256 @@
+"""Samplers: how the settings that a sweep tries are drawn from a space."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from nvreg.parameters import ROLES, Setting, Value
+from nvreg.registry import Registry
+from nvreg.space import Dimension, OneOf, Range, Space, draw, key_of, product, setting_values
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.distributions import BaseDistribution
+    from optuna.study import StudyDirection
+
+Layers = Mapping[str, int]
+"""Number of layers by role of a model."""
+
+Scores = Sequence[float]
+"""What a setting scores on each validation set, the greater the better."""
+
+WORST = -1e6
+"""What a score that is not finite counts as: Optuna takes finite numbers."""
+
+Key = tuple[str, str | None]
+
+
+class Sampler(ABC):
+    """Draws settings from a space.
+
+    Args:
+        space: what to draw from.
+        setting_type: the type of the settings.
+        layers: number of layers by role of the model.
+        seed: decides the draws.
+        objectives: how many validation sets a setting is scored on.
+
+    Attributes:
+        needs_trials: whether it goes on without end, so that the file has to say how many to draw.
+        takes_ranges: whether a space may have ranges.
+    """
+
+    needs_trials: ClassVar[bool] = True
+    takes_ranges: ClassVar[bool] = True
+
+    def __init__(
+        self, space: Space, setting_type: type[Setting], layers: Layers, seed: int, objectives: int
+    ) -> None:
+        self._space, self._setting_type, self._layers, self._seed = space, setting_type, layers, seed
+
+    @abstractmethod
+    def listed(self) -> Iterator[Setting]:
+        """Yield the settings that are known before the first is measured."""
+
+
+class Grid(Sampler):
+    """Every combination of the space's values."""
+
+    needs_trials = takes_ranges = False
+
+    def listed(self) -> Iterator[Setting]:
+        """Yield every combination, the last dimension varying fastest."""
+        return (self._setting_type.from_dict(values) for values in product(self._space))
+
+
+class Random(Sampler):
+    """Independent draws; the i-th depends on nothing but the seed and i."""
+
+    def listed(self) -> Iterator[Setting]:
+        """Yield draws without end."""
+        for index in count():
+            generator = np.random.default_rng([self._seed, index])
+            yield self._setting_type.from_dict(draw(self._space, self._layers, generator))
+
+
+class TPE(Sampler):
+    """Optuna's tree-structured Parzen estimator (Bergstra et al., 2011), which learns from what it is told.
+
+    It learns from the scores on all validation sets at once, one objective each: a search that looked at one
+    domain alone would leave the protocols that look at the others with little to choose from.
+    """
+
+    def __init__(
+        self, space: Space, setting_type: type[Setting], layers: Layers, seed: int, objectives: int
+    ) -> None:
+        import optuna
+
+        super().__init__(space, setting_type, layers, seed, objectives)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._directions = [optuna.study.StudyDirection.MAXIMIZE] * objectives
+        self._study = optuna.create_study(directions=self._directions)
+        self._distributions = dict(self._named_distributions())
+        self._asked: dict[Setting, Trial] = {}
+        self._copy: Study | None = None
+        self._say: Callable[[str], None]
+
+    def listed(self) -> Iterator[Setting]:
+        """Yield nothing: every draw depends on the results before it."""
+        return iter(())
+
+    def ask(self, known: Set[Setting]) -> Setting:
+        """Return a draw that the results so far make promising; the first ten are random.
+
+        Where it is the pretrained model or known, the draw is a random one that is neither.
+
+        Args:
+            known: settings that have been asked for before; there is one more in the space. With the seed
+                their number decides the draw.
+        """
+        from optuna.samplers import TPESampler
+        from optuna.trial import TrialState
+
+        # A sampler of its own for each draw: a search that is continued draws what it would have drawn.
+        sequence = np.random.SeedSequence([self._seed, len(known)])
+        self._study.sampler = TPESampler(seed=int(sequence.generate_state(1)[0]))
+        trial = self._study.ask(self._distributions)
+        setting = self._drawn(trial.params)
+        if not setting.is_identity and setting not in known:
+            self._asked[setting] = trial
+            return setting
+        self._study.tell(trial, state=TrialState.FAIL)
+        others = Random(self._space, self._setting_type, self._layers, self._seed, len(self._directions))
+        return next(other for other in others.listed() if not other.is_identity and other not in known)
+
+    def tell(self, setting: Setting, scores: Scores | None) -> None:
+        """Add what came of a setting to the study, drawn here or not, if the space has it."""
+        from optuna.trial import TrialState, create_trial
+
+        values = None if scores is None else [_finite(score) for score in scores]
+        state = TrialState.FAIL if values is None else TrialState.COMPLETE
+        if setting in self._asked:
+            told = self._study.tell(self._asked.pop(setting), values, state)
+        else:
+            params = dict(self._params(setting))
+            if params.keys() != self._distributions.keys() or not self._are_alike(
+                self._drawn(params), setting
+            ):
+                return
+            told = create_trial(state=state, params=params, distributions=self._distributions, values=values)
+            self._study.add_trial(told)
+        if self._copy is not None:
+            try:
+                self._copy.add_trial(told)
+            except Exception as error:  # of Optuna, SQLAlchemy or SQLite
+                self._copy = None
+                self._say(f"the study is copied no further, and no result depends on it: {_reason(error)}")
+
+    def copy_to(self, file: Path, name: str, say: Callable[[str], None]) -> None:
+        """Copy what the study is told from here on to a database, for Optuna's tools.
+
+        Nothing depends on the copy. A study of the same name is made anew, and so is a database that this
+        version of Optuna does not read.
+
+        Args:
+            file: the database; it may hold studies of other names.
+            name: of the study.
+            say: is told in a line what cannot be read or written.
+        """
+        self._say = say
+        for is_last in (False, True):
+            try:
+                self._copy = _new_study(file, name, self._directions)
+                return
+            except Exception as error:  # of Optuna, SQLAlchemy, Alembic or SQLite
+                outcome = "goes without, and no result depends on it" if is_last else "makes it again"
+                say(
+                    f"{file}: expected a database of this version of Optuna, got: {_reason(error)}; "
+                    f"the sweep {outcome}"
+                )
+                _remove(file)
+
+    def _named_distributions(self) -> Iterator[tuple[str, BaseDistribution]]:
+        from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+        for key, dimension in self._space.items():
+            for name in self._names(key, dimension):
+                if isinstance(dimension, Range):
+                    yield name, FloatDistribution(dimension.low, dimension.high, log=dimension.logarithmic)
+                else:
+                    yield name, CategoricalDistribution(range(len(dimension.values)))
+
+    def _names(self, key: Key, dimension: Dimension) -> list[str]:
+        role, name = key[1], key_of(*key)
+        if role and isinstance(dimension, Range) and dimension.each_layer:
+            return [f"{name}.{layer}" for layer in range(self._layers[role])]
+        return [name]
+
+    def _drawn(self, params: Mapping[str, Any]) -> Setting:
+        values = [self._value(key, dimension, params) for key, dimension in self._space.items()]
+        return self._setting_type.from_dict(setting_values(self._space, values))
+
+    def _are_alike(self, one: Setting, other: Setting) -> bool:
+        """Whether two settings are the same in every layer, however they are written."""
+        return all(
+            one.value(parameter, role, layer) == other.value(parameter, role, layer)
+            for parameter in self._setting_type.parameters
+            for role, layers in self._layers.items()
+            for layer in range(layers)
+        )
+
+    def _value(self, key: Key, dimension: Dimension, params: Mapping[str, Any]) -> Value:
+        drawn = [params[name] for name in self._names(key, dimension)]
+        if isinstance(dimension, OneOf):
+            return dimension.values[drawn[0]]
+        return tuple(drawn) if dimension.each_layer else float(drawn[0])
+
+    def _params(self, setting: Setting) -> Iterator[tuple[str, Any]]:
+        """Yield what a study would have drawn for this setting, as far as the space has it."""
+        for key, dimension in self._space.items():
+            names, value = self._names(key, dimension), setting.values(key[0], key[1] or ROLES[0])
+            if isinstance(dimension, OneOf):
+                if value in dimension.values:
+                    yield names[0], dimension.values.index(value)
+                continue
+            by_name = value if isinstance(value, tuple) else [value] * len(names)
+            if len(by_name) == len(names) and all(
+                dimension.low <= each <= dimension.high for each in by_name
+            ):
+                yield from zip(names, by_name, strict=True)
+
+
+SAMPLERS: Registry[type[Sampler]] = Registry("sampler", {"grid": Grid, "random": Random, "tpe": TPE})
+"""Every sampler by its name in an experiment file."""
+
+
+def _new_study(file: Path, name: str, directions: Sequence[StudyDirection]) -> Study:
+    """Return an empty study in a database."""
+    import optuna
+
+    storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
+    if name in optuna.get_all_study_names(storage):
+        optuna.delete_study(study_name=name, storage=storage)
+    return optuna.create_study(storage=storage, study_name=name, directions=list(directions))
+
+
+def _remove(file: Path) -> None:
+    """Remove a database, with what SQLite keeps beside one that was being written."""
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        with suppress(OSError):
+            file.with_name(file.name + suffix).unlink(missing_ok=True)
+
+
+def _reason(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
+def _finite(score: float) -> float:
+    return max(score, WORST) if math.isfinite(score) else WORST
