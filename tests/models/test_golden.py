@@ -1,4 +1,4 @@
-"""Agreement with the published implementation's reference numbers."""
+"""Agreement with the published implementation's numbers (tests/golden/README.md)."""
 
 import json
 from pathlib import Path
@@ -10,6 +10,7 @@ from transformers import BartConfig, BartForConditionalGeneration, MarianConfig,
 
 import nvreg
 
+FOLDER = Path(__file__).parents[1] / "golden"
 NAMES = ("bart_d32_h4_l2", "marian_d32_h4_l2")
 SETTINGS = ("mu_mix", "identity", "alpha_only", "sigma_only", "paper_readme", "strong")
 PRIORS = ("empirical", "gaussian")
@@ -20,10 +21,10 @@ ROLES = {"encoder": "e", "cross": "c", "decoder": "d"}
 class Golden:
     """One of the two reference models, with its numbers."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.description = json.loads((folder / f"{name}.json").read_text())
-        self.numbers = load_file(folder / f"{name}.safetensors")
-        self.weights = load_file(folder / f"{name}.weights.safetensors")
+    def __init__(self, name: str) -> None:
+        self.description = json.loads((FOLDER / f"{name}.json").read_text())
+        self.numbers = load_file(FOLDER / f"{name}.safetensors")
+        self.weights = load_file(FOLDER / f"{name}.weights.safetensors")
 
     def model(self, attention: str = "sdpa") -> torch.nn.Module:
         config_class, model_class = CLASSES[self.description["kind"]]
@@ -63,8 +64,8 @@ class Golden:
 
 
 @pytest.fixture(params=NAMES)
-def golden(request, shared):
-    return Golden(shared / "golden", request.param)
+def golden(request):
+    return Golden(request.param)
 
 
 def converted(golden: Golden, prior: str, setting: str, attention: str = "sdpa") -> torch.nn.Module:
