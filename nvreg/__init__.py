@@ -57,3 +57,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'nvreg' has no attribute {name!r}")
     return getattr(import_module(f"nvreg.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Return the public names, whether they are imported yet or not."""
+    return sorted([*__all__, "__version__"])
