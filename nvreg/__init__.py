@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nvreg.estimation.estimate import estimate_prior
     from nvreg.models.convert import convert_, revert_, set_settings_
     from nvreg.models.registry import sites
-    from nvreg.models.state import Site
+    from nvreg.models.site import Site
     from nvreg.prior.artefact import Prior
 
 __version__ = "0.1.0"
@@ -23,7 +23,7 @@ _HOMES = {
     "Moments": "attention.moments",
     "Prior": "prior.artefact",
     "Settings": "attention.settings",
-    "Site": "models.state",
+    "Site": "models.site",
     "UserError": "errors",
     "calibrate": "estimation.calibration",
     "convert_": "models.convert",

@@ -13,8 +13,8 @@ from transformers import AutoConfig, PreTrainedModel
 from nvreg.attention.settings import Settings
 from nvreg.errors import UserError
 from nvreg.files import write_text
-from nvreg.models.convert import convert_, current_settings, is_converted
-from nvreg.models.registry import attention_modules
+from nvreg.models.conversion import conversion_of
+from nvreg.models.convert import convert_, current_settings
 from nvreg.prior.artefact import Prior
 
 PRIOR_FILE = "nvreg_prior.safetensors"
@@ -32,7 +32,8 @@ def save_pretrained(model: PreTrainedModel, path: str | Path) -> None:
             checkpoint.
         ValueError: if the model is not converted.
     """
-    if not is_converted(model):
+    conversion = conversion_of(model)
+    if conversion is None or not isinstance(conversion.prior, Prior):
         raise ValueError("expected a converted model; call convert_(model, prior, settings) first")
     if getattr(model, "peft_config", None):
         raise UserError("expected a model without adapters, got some; merge them with merge_and_unload()")
@@ -44,7 +45,7 @@ def save_pretrained(model: PreTrainedModel, path: str | Path) -> None:
             )
     path = Path(path)
     model.save_pretrained(path)
-    next(iter(attention_modules(model).values()))[1].nv.prior.save(path / PRIOR_FILE)
+    conversion.prior.save(path / PRIOR_FILE)
     settings = {"settings": current_settings(model).to_dict()}
     write_text(path / SETTINGS_FILE, json.dumps(settings, indent=1) + "\n")
 

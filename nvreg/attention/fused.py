@@ -93,7 +93,7 @@ class QueryMap(NamedTuple):
         return QueryMap(self.weight[..., some], self.offset[..., some])
 
 
-class Parameters(NamedTuple):
+class Prepared(NamedTuple):
     """All that one setting at one site needs; None where there is nothing to do.
 
     Attributes:
@@ -135,7 +135,7 @@ def prepare(
     groups: int = 1,
     dtype: torch.dtype | None = None,
     interpolates: bool = True,
-) -> Parameters:
+) -> Prepared:
     """Precompute a setting: vectors in float64, maps in the projections' dtype, cast last to ``dtype``.
 
     Args:
@@ -189,7 +189,7 @@ def prepare(
         whole, head_dim = QueryMap(weight, offset), weight.shape[1]
         interpolation = whole.part(slice(head_dim)) if has_interpolation else None
         prior = whole.part(slice(-head_dim - 1, None)) if settings.has_prior else None
-    return Parameters(
+    return Prepared(
         tokens,
         interpolation,
         prior,
@@ -202,7 +202,7 @@ def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    parameters: Parameters,
+    prepared: Prepared,
     scale: float,
     *,
     bias: Tensor | None = None,
@@ -219,7 +219,7 @@ def attend(
         key: keys k_i, shape (batch, key heads, keys, e).
         value: values v_i, in the shape of key; behind them, at rotary sites with tau_sigma > 0, the
             `Rotation.columns` of the keys.
-        parameters: from `prepare`.
+        prepared: from `prepare`.
         scale: c.
         bias: beta_i, shape (batch, 1, 1, keys), where the setting changes tokens.
         mask: bool (True is seen) or additive, broadcastable to (batch, heads, queries, keys).
@@ -236,8 +236,8 @@ def attend(
     """
     value, columns = split_columns(value, query.shape[-1])
     turned = query if rotation is None else rotation(query)
-    if parameters.temperature != 1:
-        scale, mask = scale / parameters.temperature, _tempered(mask, parameters.temperature)
+    if prepared.temperature != 1:
+        scale, mask = scale / prepared.temperature, _tempered(mask, prepared.temperature)
 
     output, lse, mean_columns, weights = attention_with_lse(
         turned,
@@ -254,11 +254,11 @@ def attend(
     if rotation is not None and mean_columns is not None:
         relative = rotation.relative(turned, mean_columns)
     gate = None
-    if parameters.interpolation is not None or parameters.prior is not None:
+    if prepared.interpolation is not None or prepared.prior is not None:
 
         def mix(some: slice) -> tuple[Tensor, Tensor | None]:
             of_keys = None if relative is None else relative[:, :, some]
-            return _mix(output[:, :, some], lse[:, :, some], query[:, :, some], of_keys, parameters, solve)
+            return _mix(output[:, :, some], lse[:, :, some], query[:, :, some], of_keys, prepared, solve)
 
         output, gate = mix_blockwise(mix, output, lse, needs_all=solve is not None)
     if weights is not None:
@@ -300,14 +300,14 @@ def _mix(
     lse: Tensor,
     query: Tensor,
     relative: Tensor | None,
-    parameters: Parameters,
+    prepared: Prepared,
     solve: Callable[[Tensor], float] | None,
 ) -> tuple[Tensor, Tensor | None]:
     """Add M1's and the prior's part to what tokens give (section 4); return the prior's weights too."""
-    width, interpolation, prior = query.shape[-1], parameters.interpolation, parameters.prior
+    width, interpolation, prior = query.shape[-1], prepared.interpolation, prepared.prior
     moved = seen = None
-    if parameters.joint is not None and relative is None:
-        moved, seen = parameters.joint(query).split([width, width + 1], dim=-1)
+    if prepared.joint is not None and relative is None:
+        moved, seen = prepared.joint(query).split([width, width + 1], dim=-1)
     else:
         if interpolation is not None:
             moved = interpolation(query if relative is None else relative)

@@ -32,7 +32,7 @@ def finetune(
     if output:
         finetuning = finetuning.model_copy(update={"output": str(output)})
 
-    from nvreg.finetune.runner import run_finetuning
+    from nvreg.finetune.training import run_finetuning
 
     for directory in run_finetuning(finetuning, quiet=quiet):
         typer.echo(directory)

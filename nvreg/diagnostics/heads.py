@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
 from nvreg.errors import UserError
+from nvreg.models.conversion import conversion_of
+from nvreg.models.module import NVForward
 from nvreg.models.registry import attention_modules
-from nvreg.models.state import NVForward, Site
+from nvreg.models.site import Site
 from nvreg.models.tokens import query_masks
 
 QUANTITIES = ("prior_weight", "discarded_share", "entropy", "divergence")
@@ -48,11 +50,17 @@ def measure_heads(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]
     Raises:
         UserError: if the architecture is not supported, or there is no token to measure.
     """
-    meters = {module: _Meter(site) for site, (_, module) in attention_modules(model).items()}
+    modules = {site: module for site, (_, module) in attention_modules(model).items()}
+    meters = {site: _Meter(site) for site in modules}
+    conversion = conversion_of(model)
     with ExitStack() as attached, torch.inference_mode():
         attached.enter_context(_eager_attention(model))
-        for module, meter in meters.items():
-            attached.enter_context(meter.attached(module))
+        for site, module in modules.items():
+            attached.enter_context(meters[site].attached(module))
+        if conversion is not None:
+            attached.enter_context(
+                conversion.observed(lambda site, _, share: meters[site].note_token_share(share))
+            )
         for batch in batches:
             batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
             masks = query_masks(model, batch)
@@ -78,15 +86,11 @@ class _Meter:
             module.register_forward_pre_hook(_ask_for_weights, with_kwargs=True),
             module.register_forward_hook(self._measure, with_kwargs=True),
         ]
-        if isinstance(module, NVForward):
-            module.nv.observer = self._note_token_share
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
-            if isinstance(module, NVForward):
-                module.nv.observer = None
 
     def rows(self) -> Iterator[dict[str, Any]]:
         if not isinstance(self.sums, Tensor) or not self.queries:
@@ -101,7 +105,7 @@ class _Meter:
                     "value": value,
                 }
 
-    def _note_token_share(self, _site: Site, _gate: Tensor | None, token_share: float) -> None:
+    def note_token_share(self, token_share: float) -> None:
         self._token_share = token_share
 
     def _measure(
@@ -141,7 +145,7 @@ def _ask_for_weights(_module: nn.Module, args: Any, kwargs: dict[str, Any]) -> t
 def _pretrained_weights(module: NVForward, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     """Return the pretrained weights for the arguments of a module's forward, whose cache is full by now."""
     uncached = {name: None if isinstance(value, Cache) else value for name, value in kwargs.items()}
-    return super(NVForward, module).forward(*args, **uncached)[-1]
+    return module.plain_forward(*args, **uncached)[-1]
 
 
 def _quantities(weights: Tensor, pretrained: Tensor | None, token_share: float) -> Tensor:

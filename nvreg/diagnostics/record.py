@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from nvreg.models.conversion import conversion_of
 from nvreg.models.registry import sites
-from nvreg.models.state import NVForward, Site
+from nvreg.models.site import Site
 from nvreg.models.tokens import query_masks
 
 
@@ -109,20 +110,17 @@ def recording(model: PreTrainedModel, record: Record | None = None) -> Iterator[
     """
     record = record or Record(model)
     before = dict(record._sums)
-    converted = [module for module in model.modules() if isinstance(module, NVForward)]
     hooks = [model.register_forward_pre_hook(record.start_batch, with_kwargs=True)]
     if model.config.is_encoder_decoder:
         encoder = model.get_encoder()
         hooks.append(encoder.register_forward_pre_hook(record.start_encoder, with_kwargs=True))
-    for module in converted:
-        module.nv.observer = record.observe
+    conversion = conversion_of(model)
     try:
-        yield record
+        with nullcontext() if conversion is None else conversion.observed(record.observe):
+            yield record
     except BaseException:
         record._sums = before
         raise
     finally:
         for hook in hooks:
             hook.remove()
-        for module in converted:
-            module.nv.observer = None

@@ -16,9 +16,10 @@ from transformers import PreTrainedModel
 from nvreg.attention.settings import PARAMETERS, PRIOR_WEIGHT, Settings
 from nvreg.attention.solving import solve_shift
 from nvreg.errors import UserError
-from nvreg.models.convert import convert_, current_settings, is_converted, revert_, set_settings_
-from nvreg.models.registry import attention_modules, layers_by_role, sites
-from nvreg.models.state import Site
+from nvreg.models.conversion import conversion_of
+from nvreg.models.convert import convert_, current_settings, revert_, set_settings_
+from nvreg.models.registry import attention_modules, sites
+from nvreg.models.site import Site, layers_of
 from nvreg.models.teacher_forcing import run_body
 from nvreg.models.tokens import query_masks
 from nvreg.parameters import Setting
@@ -64,9 +65,10 @@ def calibrate(
             another prior.
     """
     wanted = _Wanted(prior_weight=prior_weight, tau_sigma=tau_sigma, tau_mu=tau_mu)
-    layers = layers_by_role(model)
+    found = sites(model)
+    layers = layers_of(found)
     wanted.check(layers)
-    weights = {site: wanted.value("prior_weight", site.role, site.layer) for site in sites(model)}
+    weights = {site: wanted.value("prior_weight", site.role, site.layer) for site in found}
     weights = {site: weight for site, weight in weights.items() if weight}
     tau_alpha = {role: [math.inf] * count for role, count in layers.items()}
     if weights:
@@ -90,8 +92,8 @@ def calibrate(
 def _converted(model: PreTrainedModel, prior: Prior, settings: Settings) -> Iterator[None]:
     """Have the model in evaluation mode with this prior and these settings, then as it was."""
     was_training, before = model.training, None
-    if is_converted(model):
-        current = getattr(next(iter(attention_modules(model).values()))[1].nv, "prior", None)
+    if conversion := conversion_of(model):
+        current = conversion.prior
         if current is not prior and (current is None or current.fingerprint != prior.fingerprint):
             raise ValueError("expected a model converted with this prior; call nvreg.revert_(model) first")
         before = current_settings(model)

@@ -9,11 +9,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 INNER = 2
-"""Inner autoencoders of a hierarchical one."""
+"""Number of inner autoencoders of a hierarchical one."""
 
 
 class InnerAutoencoder(nn.Module):
-    """From the width of an autoencoder to half of it and back: [..., h] to [..., h]."""
+    """An autoencoder of codes, from their width to half of it and back: [..., h] to [..., h].
+
+    Args:
+        width: width h of the codes.
+        dropout: dropout rate of the compressed codes.
+    """
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
@@ -28,12 +33,12 @@ class InnerAutoencoder(nn.Module):
 
 
 class HierarchicalAutoencoder(nn.Module):
-    """From the hidden size to a width and back, through one of two inner autoencoders or neither.
+    """An autoencoder of hidden states, whose codes pass through one of two inner autoencoders or neither.
 
     Args:
         size: hidden size d.
-        width: h, smaller.
-        dropout: of codes.
+        width: width h of the codes, smaller than d.
+        dropout: dropout rate of the codes.
     """
 
     def __init__(self, size: int, width: int, dropout: float) -> None:
@@ -54,12 +59,12 @@ class HierarchicalAutoencoder(nn.Module):
 
 
 class Views(nn.Module):
-    """What hidden states become while a model is trained: at each position, one of several reconstructions.
+    """Replaces hidden states while a model is trained: at each position, by one of several reconstructions.
 
     Args:
         size: hidden size d.
-        widths: of the autoencoders, M of them.
-        dropout: of codes.
+        widths: width of each of the M autoencoders.
+        dropout: dropout rate of the codes.
         noise: standard deviation of what is added to hidden states first.
     """
 
@@ -75,13 +80,16 @@ class Views(nn.Module):
         Args:
             states: [batch, positions, d].
             mask: [batch, positions], 0 where there is padding.
+
+        Returns:
+            What the model goes on with: [batch, positions, d].
         """
         states = states + self.noise * torch.randn_like(states)
         self._seen = states.detach(), mask
         choice = draw_views(states.shape[1], len(self.autoencoders)).to(states.device)
         views = states
         for number, autoencoder in enumerate(self.autoencoders):
-            # Without a position, too: the loss must reach the autoencoders, which may be all that learns.
+            # An autoencoder without a position runs, too: the loss must reach what may be all that learns.
             positions = (choice == number).nonzero().flatten()
             chosen = autoencoder(states.index_select(1, positions))
             views = views.index_copy(1, positions, chosen.to(states.dtype))
@@ -90,7 +98,7 @@ class Views(nn.Module):
     def reconstruction_loss(self) -> Tensor:
         """Return the mean squared error over autoencoders and tokens of the last hidden states, detached."""
         if self._seen is None:
-            raise RuntimeError("expected hidden states, the model has not run in training")
+            raise RuntimeError("expected hidden states, got none: the model has not run in training")
         states, mask = self._seen
         self._seen = None
         tokens = states[mask.bool()].float()

@@ -1,40 +1,41 @@
-"""What a fine-tuning works on, loaded once: the task and the encoded data, but no model."""
+"""What a fine-tuning works on, loaded once: task, encoded data and arithmetic, and a fresh model a seed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+import torch
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from nvreg.config import Evaluation, Generation, Source
+from nvreg.config import Evaluation, Generation, ModelSource, Source
 from nvreg.data import load_examples
 from nvreg.environment import device_kind, environment
 from nvreg.errors import UserError
-from nvreg.finetune.loading import classes_of, load_trainable
-from nvreg.finetune.precision import Precision, choose_precision
-from nvreg.finetune.registry import attach
+from nvreg.finetune.regularisers import REGULARISERS
 from nvreg.finetune.schema import FineTuning
 from nvreg.identity import identify
-from nvreg.models.loading import load_tokenizer
+from nvreg.metrics import METRICS_OF_TASK
+from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.tasks import Encoded, Task, encode, make_task
+from nvreg.tasks.labels import number_of
 from nvreg.tasks.limits import token_limit
 
-_SCORES = {"classification": ("accuracy", "nll")}
-"""What validation scores by task, beside the metric of early stopping."""
+_SCORES = ("accuracy", "nll")
+"""Metrics that validation scores, where the task has them, beside that of early stopping."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """A split: the number of its examples, their fingerprint, and what the task encoded them as."""
+    """A split of the data: the number of its examples, their fingerprint, and the task's encoding of them."""
 
     examples: int
     fingerprint: str
     encoded: Encoded
 
     def describe(self) -> dict[str, Any]:
-        """Return what a manifest says of it."""
+        """Return what a manifest says of the split."""
         return {
             "fingerprint": self.fingerprint,
             "examples": self.examples,
@@ -47,15 +48,15 @@ class Bench:
     """A fine-tuning with everything it names loaded, but the model.
 
     Attributes:
-        finetuning: what was asked for.
-        tokenizer: the model's.
-        classes: of a new head for classification; None keeps the checkpoint's head.
-        task: encodes and scores.
-        metrics: what validation scores.
-        splits: train and validation.
+        finetuning: the fine-tuning file.
+        tokenizer: the model's tokenizer.
+        classes: names of the classes of a new head; None keeps the checkpoint's head.
+        task: the task, which encodes and scores.
+        metrics: names of the metrics that validation scores.
+        splits: the splits by name: train and validation.
         precision: the arithmetic of training.
-        subject: what makes a fine-tuning another one, whatever its seeds.
-        environment: what it is run with.
+        subject: all that makes a fine-tuning another one, whatever its seeds.
+        environment: versions, commit and hardware of this run.
     """
 
     finetuning: FineTuning
@@ -92,8 +93,9 @@ def open_bench(finetuning: FineTuning) -> Bench:
         labels = [record["label"] for record in load_examples(whole, data.columns, ["label"]).records]
         classes = classes_of(source, labels, data.labels)
     model = load_trainable(source, finetuning.task, tokenizer, classes)
-    # So that what the method refuses is known before anything is written.
-    attach(finetuning.method, model, finetuning.regulariser, finetuning.training.seeds[0]).detach_()
+    # The method is tried here, so that what it refuses is known before anything is written.
+    method = REGULARISERS[finetuning.method]
+    method(model, finetuning.regulariser, finetuning.training.seeds[0]).detach_()
     metrics = _metrics(finetuning)
     tokens = min(Generation().max_new_tokens, token_limit(model.config, tokenizer) or 10**9)
     generation = Generation(num_beams=1, max_new_tokens=tokens)
@@ -125,4 +127,100 @@ def open_bench(finetuning: FineTuning) -> Bench:
 def _metrics(finetuning: FineTuning) -> list[str]:
     stopping = finetuning.training.early_stopping
     first = [stopping.metric] if stopping else []
-    return list(dict.fromkeys([*first, *_SCORES.get(finetuning.task, ("nll",))]))
+    supplied = METRICS_OF_TASK[finetuning.task]
+    return list(dict.fromkeys([*first, *(name for name in _SCORES if name in supplied)]))
+
+
+def load_trainable(
+    source: ModelSource, task: str, tokenizer: PreTrainedTokenizerBase, classes: Sequence[str] | None
+) -> PreTrainedModel:
+    """Load a model for a task.
+
+    Args:
+        source: the checkpoint.
+        task: name of the task, which decides the head.
+        tokenizer: the model's tokenizer.
+        classes: names of the classes of a new head, or None to keep the checkpoint's head.
+
+    Raises:
+        UserError: as `nvreg.models.loading.load_model`; if the device is one of several GPUs.
+    """
+    if source.device not in ("auto", "cpu", "cuda"):
+        raise UserError(
+            f"model.device: expected auto, cpu or cuda, got {source.device}; the environment variable "
+            "CUDA_VISIBLE_DEVICES chooses a GPU for training"
+        )
+    model = load_model(
+        source.path,
+        task,
+        labels=classes,
+        revision=source.revision,
+        device=source.device,
+        trust_remote_code=source.trust_remote_code,
+    )
+    if model.config.pad_token_id is None:  # a head for classification finds the last token by this id
+        pad = tokenizer.pad_token_id
+        model.config.pad_token_id = tokenizer.eos_token_id if pad is None else pad
+    return model
+
+
+def classes_of(
+    source: ModelSource, labels: Sequence[Any], renamed: Mapping[str, str] | None
+) -> list[str] | None:
+    """Return the classes of the head that labels need, or None where those are the checkpoint's.
+
+    Args:
+        source: the checkpoint.
+        labels: the labels of the training data.
+        renamed: the class by label of the data, where they differ.
+    """
+    hub = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
+    config = AutoConfig.from_pretrained(source.path, **hub)
+    distinct = sorted(set(map(str, labels)), key=_natural)
+    if "ForSequenceClassification" in (config.architectures or [""])[0]:
+        names = list(config.id2label.values())
+        try:
+            known = {number_of(label, names, renamed, record=1) for label in distinct}
+        except UserError:
+            known = set()
+        if len(known) == len(names):
+            return None
+    return list(dict.fromkeys((renamed or {}).get(label, label) for label in distinct))
+
+
+def _natural(label: str) -> tuple[bool, int, str]:
+    """Order numbers as numbers, so that a class has its label's number where labels are numbers."""
+    return not label.isdecimal(), int(label) if label.isdecimal() else 0, label
+
+
+class Precision(NamedTuple):
+    """The arithmetic of training: whether it is in bfloat16, and a sentence that says why."""
+
+    bfloat16: bool
+    description: str
+
+
+def choose_precision(wanted: str, device: torch.device) -> Precision:
+    """Return bfloat16 where the hardware has it, unless something else is wanted.
+
+    Args:
+        wanted: auto, float32 or bfloat16.
+        device: the model's device.
+    """
+    if wanted != "auto":
+        return Precision(wanted == "bfloat16", f"{wanted}, as asked for")
+    instructions = _instructions(device)
+    if instructions is None:
+        return Precision(False, f"float32, as this {device.type} has no instructions for bfloat16")
+    return Precision(True, f"bfloat16 by {instructions}, weights in float32")
+
+
+def _instructions(device: torch.device) -> str | None:
+    if device.type == "cuda":
+        has_them = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.cuda.get_device_name(device) if has_them else None
+    if device.type != "cpu":
+        return None
+    capabilities = torch.cpu.get_capabilities()
+    known = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 BF16"}
+    return next((name for flag, name in known.items() if capabilities.get(flag)), None)

@@ -68,7 +68,7 @@ _FED_BY: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "plbart": _BART,
     "t5": _T5,
 }
-"""By model type: site's name to the modules that feed it, where the module that holds the site has them."""
+"""Modules that feed a site, by model type and by pattern of the site's name, in the module that holds it."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class DropoutSite:
     """A place where a model's body reads a dropout rate.
 
     Attributes:
-        name: of the `torch.nn.Dropout` or of the number, relative to ``model.base_model``.
-        tensors: names of the parameters that feed it, relative to the same.
+        name: path of the `torch.nn.Dropout` or of the number, relative to ``model.base_model``.
+        tensors: names of the parameters that feed the site, relative to the same.
     """
 
     name: str
@@ -94,7 +94,7 @@ def dropout_sites(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> list[D
 
     Args:
         model: left as it was.
-        batch: what the model accepts.
+        batch: a batch that the model accepts.
 
     Raises:
         UserError: if the body reads no dropout rate.
@@ -111,7 +111,9 @@ def dropout_sites(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> list[D
     name_of = {rate: name for name, rate in rates.items()}
     names = [name_of[rate] for rate in dict.fromkeys(read.rates) if rate in name_of]
     if not names:
-        raise UserError(f"expected a model with dropout, {model.config.model_type} reads no dropout rate")
+        raise UserError(
+            f"expected a model with dropout, got {model.config.model_type}, which reads no dropout rate"
+        )
     return [DropoutSite(name, _feeding(model, name)) for name in names]
 
 

@@ -19,10 +19,10 @@ from nvreg.identity import ModelIdentity, identify
 
 FORMAT = "nvreg-fisher-1"
 SAVE_PERIOD = 30.0
-"""Seconds of work that a kill loses at most."""
+"""Largest number of seconds of work that a kill loses."""
 
 Sequences = Callable[[int], Iterable[Mapping[str, Tensor]]]
-"""The sequences of an example, by its number, each a batch of one that the model accepts, with labels."""
+"""A function from an example's number to its sequences, each a batch of one with labels."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Fisher:
 
     Attributes:
         loss: masked-lm, causal, seq2seq or classification.
-        sequences: how many it is the mean over.
-        model: whose body it is.
+        sequences: number of sequences that the information is the mean over.
+        model: identity of the model that has the body.
         data: fingerprint of the text.
-        sites: by site in forward order, then by parameter: the mean of its elements' information.
+        sites: mean information of a parameter's elements, by site in forward order and by parameter.
     """
 
     loss: str
@@ -86,7 +86,7 @@ class Fisher:
             ) from error
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
-                f"expected Fisher scores written by `nvreg fisher`, {path} is another kind of file"
+                f"expected Fisher scores written by `nvreg fisher`, got another kind of file: {path}"
             ) from error
 
 
@@ -106,12 +106,13 @@ def estimate_fisher(
     parameter is kept.
 
     Args:
-        model: with a head that has a loss.
-        sequences: of an example by its number.
-        examples: how many there are.
-        loss: its name.
+        model: a model with a head that has a loss.
+        sequences: the sequences of an example, by its number.
+        examples: number of examples.
+        loss: name of the loss.
         data: fingerprint of the text.
-        partial: where what is done is kept every `SAVE_PERIOD`, and continued from; removed at the end.
+        partial: file that keeps the work so far every `SAVE_PERIOD`, and that work goes on from; removed at
+            the end.
         step: called after each example.
 
     Raises:
@@ -159,13 +160,13 @@ class _Sums:
             ):
                 if gradient is not None:
                     flat = gradient.flatten()
-                    # No tensor of squares: for an embedding its memory takes longer than its numbers.
+                    # A tensor of squares would take longer for its memory than for its numbers.
                     self.total[name] += flat.dot(flat).item() / flat.numel()
             self.sequences += 1
         self.examples += 1
 
     def save(self, path: Path, key: Mapping[str, object]) -> None:
-        """Write what is done; JSON keeps every digit."""
+        """Write the work so far; JSON keeps every digit."""
         write_text(path, json.dumps({"key": key, **vars(self)}))
 
     def load(self, path: Path, key: Mapping[str, object]) -> None:

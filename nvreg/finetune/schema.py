@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
+    GetJsonSchemaHandler,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
@@ -16,61 +17,83 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from nvreg.config.loading import load_checked
 from nvreg.config.sections import (
     FileName,
     ModelSource,
+    NameIn,
     OutOfDomain,
     Reading,
     Section,
     Seeded,
     Source,
 )
-from nvreg.errors import UserError
-from nvreg.finetune.options import Options
-from nvreg.finetune.registry import METHODS, check_method
+from nvreg.finetune.regularisers import REGULARISERS, Options
 from nvreg.metrics import METRICS, METRICS_OF_TASK
 
 
 class TrainingDomain(Section):
-    """What is trained on, and what decides when to stop; ``test`` is never looked at."""
+    """The domain that the model is trained on."""
 
     name: FileName
+    """Name of the domain."""
+
     train: Source
+    """Examples to train on."""
+
     validation: Source
+    """Examples that are scored after every epoch, and decide when to stop."""
+
     test: Source | None = None
+    """Examples that an experiment scores; training never looks at them."""
 
 
 class TrainingData(Reading):
     """An experiment's data section, of which only ``in_domain`` is needed and used."""
 
     in_domain: TrainingDomain
+    """The domain that the model is trained on."""
+
     out_of_domain: list[OutOfDomain] = Field(default_factory=list)
+    """Domains of an experiment, which training never looks at."""
 
 
 class EarlyStopping(Section):
-    """Stop after ``patience`` epochs without a better validation score, and keep the best epoch's weights."""
+    """When training stops, which then keeps the best epoch's weights."""
 
     metric: str
+    """Metric of the validation examples that decides."""
+
     patience: PositiveInt = 3
+    """Number of epochs without a better score after which training stops."""
 
 
 class Training(Seeded):
-    """How a model is trained, once a seed.
-
-    AdamW, whose learning rate rises over the share ``warmup`` of all steps, then falls linearly
-    to 0. ``precision`` is the arithmetic's, by default bfloat16 where the hardware has it; weights are always
-    float32. Without ``early_stopping`` the weights are those of the last epoch.
-    """
+    """How a model is trained, once a seed: by AdamW, with gradients clipped to norm 1."""
 
     epochs: PositiveInt = 3
+    """Number of passes over the training examples, at most."""
+
     batch_size: PositiveInt = 32
+    """Number of examples in a step."""
+
     learning_rate: PositiveFloat = 2e-5
+    """Largest learning rate, which falls linearly to 0 by the last step."""
+
     weight_decay: NonNegativeFloat = 0.0
+    """Weight decay of AdamW."""
+
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of all steps over which the learning rate rises first."""
+
     early_stopping: EarlyStopping | None = None
+    """Metric that ends training and chooses its weights; without one they are those of the last epoch."""
+
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of training; ``auto`` is bfloat16 where the hardware has it. Weights are always float32."""
 
     @classmethod
     def _written_out(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -80,34 +103,52 @@ class Training(Seeded):
         return given
 
 
+class _OptionsOfMethods:
+    """Describes the options of every method in the JSON Schema; a file is checked for those of its own."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        classes = dict.fromkeys(method.options_class for method in REGULARISERS.values())
+        return {"anyOf": [handler(each.__pydantic_core_schema__) for each in classes]}
+
+
 class FineTuning(Section):
-    """One fine-tuning file. ``output`` is relative to the working directory."""
+    """One fine-tuning file."""
 
     name: str
-    task: Literal["translation", "summarisation", "language-modelling", "classification"]
-    model: ModelSource
-    data: TrainingData
-    method: str
-    regulariser: SerializeAsAny[Options] = Field(default={}, validate_default=True)
-    training: Training = Training()
-    output: str
+    """Name of the fine-tuning, in its manifest."""
 
-    @field_validator("method")
-    @classmethod
-    def _known(cls, method: str) -> str:
-        try:
-            check_method(method)
-        except UserError as error:
-            raise ValueError(str(error).removeprefix("method: ")) from None
-        return method
+    task: Literal["translation", "summarisation", "language-modelling", "classification"]
+    """The task that the model is trained for."""
+
+    model: ModelSource
+    """The pretrained checkpoint."""
+
+    data: TrainingData
+    """All text, and how the model reads it."""
+
+    method: Annotated[str, NameIn(REGULARISERS)]
+    """How the model is fine-tuned: plainly, or with a regulariser."""
+
+    regulariser: Annotated[SerializeAsAny[Options], _OptionsOfMethods()] = Field(
+        default={}, validate_default=True
+    )
+    """The method's own options."""
+
+    training: Training = Training()
+    """How long and how fast the model is trained."""
+
+    output: str
+    """Directory of the checkpoints, relative to the working directory."""
 
     @field_validator("regulariser", mode="before")
     @classmethod
     def _options_of_the_method(cls, given: Any, info: ValidationInfo) -> Any:
         method = info.data.get("method")
         if method is None:
-            return Options()  # its own mistake is the one to name
-        options = METHODS[method].options
+            return Options()  # the mistake in the method is the one to name
+        options = REGULARISERS[method].options_class
         if given and not options.model_fields:
             raise ValueError(f"expected none, as {method} has no options, got {given}")
         required = [name for name, field in options.model_fields.items() if field.is_required()]

@@ -24,10 +24,17 @@ MASKED = 0.15
 """Share of tokens that masked language modelling predicts (Devlin et al., 2019)."""
 
 _ATTEMPTS = 100
+"""Number of maskings that a short sequence gets until one has something to predict."""
 
 
 class Columns(NamedTuple):
-    """Of a file: texts or sources, and targets or labels, which decide the loss."""
+    """Names of a file's columns, which decide the loss.
+
+    Attributes:
+        text: the column of texts, or of sources where there are targets.
+        target: the column of targets.
+        label: the column of labels.
+    """
 
     text: str
     target: str | None = None
@@ -35,7 +42,7 @@ class Columns(NamedTuple):
 
     @property
     def task(self) -> str:
-        """The task of which the loss is."""
+        """The task whose loss it is."""
         if self.target is not None:
             return "translation"
         return "language-modelling" if self.label is None else "classification"
@@ -45,18 +52,18 @@ class Text:
     """Every sequence of a file, with its labels.
 
     Args:
-        model: which reads it.
-        tokenizer: the model's.
-        path: as ``files`` in `nvreg.config.Source`.
-        columns: of the file; those of labels are of targets given sources or of classes, else texts are their
-            own, masked or causal.
-        limit: examples at most, random ones.
-        reading: the prefix and the languages of sources with targets; its columns are not used.
+        model: the model that reads the text.
+        tokenizer: the model's tokenizer.
+        path: the file, or a glob, as ``files`` in `nvreg.config.Source`.
+        columns: the file's columns. Targets or labels are what is predicted; without them it is the text
+            itself, masked or causally.
+        limit: largest number of examples, which are drawn at random.
+        reading: prefix and languages of sources with targets; its columns are not used.
 
     Attributes:
         loss: masked-lm, causal, seq2seq or classification.
         examples: number of examples.
-        fingerprint: of the text and of how it is read.
+        fingerprint: digest of the text and of how it is read.
 
     Raises:
         UserError: if the text cannot be had, or the columns are not those of such a model.
@@ -73,7 +80,8 @@ class Text:
     ) -> None:
         if columns.task == "language-modelling" and model.config.is_encoder_decoder:
             raise UserError(
-                "expected --target-column with an encoder-decoder model, whose decoder reads the targets"
+                "expected --target-column with an encoder-decoder model, whose decoder reads the targets; "
+                "got --column alone"
             )
         language_modelling = "causal" if is_decoder_only(model.config) else "masked-lm"
         self.loss = {"translation": "seq2seq", "classification": "classification"}.get(
@@ -133,16 +141,16 @@ def fisher_of_file(
 ) -> Fisher:
     """Estimate the Fisher scores of a checkpoint over a file of text, and save them.
 
-    What is done is kept beside ``out`` and continued from.
+    An estimation that was interrupted goes on from a file beside ``out``.
 
     Args:
-        path: of the checkpoint.
+        path: directory or name of the checkpoint.
         out: the file of scores.
-        data: as in `Text`.
-        columns: as in `Text`.
-        limit: examples at most, random ones.
-        progress: shown.
-        reading: as in `Text`.
+        data: the file of text, or a glob (see `Text`).
+        columns: the file's columns (see `Text`).
+        limit: largest number of examples, which are drawn at random.
+        progress: where the estimation is shown.
+        reading: prefix and languages (see `Text`).
 
     Raises:
         UserError: if the model or the text cannot be had.

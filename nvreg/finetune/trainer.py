@@ -9,30 +9,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from safetensors.torch import load_model, save_model
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from nvreg.finetune.bench import Bench
-from nvreg.finetune.regularisers.regulariser import Regulariser
+from nvreg.finetune.epochs import SCORE
+from nvreg.finetune.regularisers import Regulariser
 from nvreg.finetune.schema import Training
 from nvreg.metrics import score
 
 STATE = "regulariser.pt"
-"""In a checkpoint: the method's state."""
+"""Name of the file in a checkpoint that has the method's state."""
 
 SECONDS = "seconds"
-"""In an entry of the log: of training and validation since the beginning, interruptions left out."""
+"""Key in an entry of the log: seconds of training and validation so far, interruptions left out."""
 
 
 class TaskTrainer(Trainer):
     """Trains a model on a task's batches and scores it by the task's metrics after every epoch.
 
+    A checkpoint is what this training goes on from, and not a plain one: its weights have the names of the
+    model in memory, those of the method's own modules included.
+
     Args:
-        model: with the method at work on it.
+        model: the model, with the method at work on it.
         regulariser: the method.
-        bench: what to train on and how.
-        seed: of the order of examples, of dropout and of the method.
-        checkpoints: their directory.
+        bench: what the model is trained on, and how.
+        seed: decides the order of examples and dropout.
+        checkpoints: directory of the checkpoints.
     """
 
     def __init__(
@@ -51,7 +57,7 @@ class TaskTrainer(Trainer):
             train_dataset=list(range(train.examples)),
             eval_dataset=list(range(bench.splits["validation"].examples)),
             data_collator=partial(bench.task.batch, train.encoded),
-            callbacks=[regulariser],
+            callbacks=[_Events(regulariser)],
         )
         self.remove_callback(PrinterCallback)
         self._regulariser = regulariser
@@ -69,15 +75,21 @@ class TaskTrainer(Trainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Score the model on validation."""
         frame = self._bench.task.score(self.model.eval(), self._bench.splits["validation"].encoded)
-        scores = {f"eval_{name}": score(frame, name) for name in self._bench.metrics}
+        scores = {SCORE + name: score(frame, name) for name in self._bench.metrics}
         self.log(dict(scores))
         self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
         return scores
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model in training, and the method's state beside it."""
-        super().save_model(output_dir, _internal_call)
-        torch.save(self._regulariser.state(), Path(output_dir or self.args.output_dir, STATE))
+        """Save the weights in training, and the method's state beside them.
+
+        `save_pretrained` would write the weights of a mixture of experts under other names than the Trainer
+        reads from its checkpoints, which it then goes on without.
+        """
+        directory = Path(output_dir or self.args.output_dir)
+        directory.mkdir(parents=True, exist_ok=True)
+        save_model(self.model, str(directory / SAFE_WEIGHTS_NAME))
+        torch.save(self._regulariser.state(), directory / STATE)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log numbers with the seconds so far."""
@@ -98,11 +110,40 @@ class TaskTrainer(Trainer):
 
     def load_weights(self, checkpoint: Path) -> None:
         """Take the weights of a checkpoint."""
-        self._load_from_checkpoint(str(checkpoint))
+        load_model(self.model, checkpoint / SAFE_WEIGHTS_NAME)
+
+
+class _Events(TrainerCallback):
+    """Tells a method of the events of a training that it acts on."""
+
+    def __init__(self, regulariser: Regulariser[Any]) -> None:
+        self._regulariser = regulariser
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._regulariser.before_step(state.global_step, state.max_steps)
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._regulariser.before_update()
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, *, optimizer: Any, **_: Any) -> None:
+        self._regulariser.after_update(optimizer.param_groups[0]["lr"])
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not self._regulariser.validates(state.global_step, state.max_steps):
+            control.should_evaluate = False
+
+
+class _Arguments(TrainingArguments):
+    """Arguments of a training on one device; the Trainer would split batches over all GPUs of the machine."""
+
+    @property
+    def n_gpu(self) -> int:
+        """Number of GPUs that the model is trained on."""
+        return min(1, super().n_gpu)
 
 
 def _arguments(training: Training, seed: int, checkpoints: Path, device: torch.device) -> TrainingArguments:
-    arguments = TrainingArguments(
+    return _Arguments(
         output_dir=str(checkpoints),
         num_train_epochs=training.epochs,
         per_device_train_batch_size=training.batch_size,
@@ -120,5 +161,3 @@ def _arguments(training: Training, seed: int, checkpoints: Path, device: torch.d
         report_to="none",
         log_level="error",
     )
-    arguments._n_gpu = min(1, arguments.n_gpu)  # else it splits batches over all GPUs of the machine
-    return arguments

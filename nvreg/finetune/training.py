@@ -1,46 +1,90 @@
-"""Training one seed: from the pretrained weights, or the last finished epoch, to a plain checkpoint."""
+"""Fine-tuning a model, once a seed: each leaves a plain checkpoint with a manifest."""
 
 from __future__ import annotations
 
 import json
+import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
+import yaml
+
+from nvreg.directory import check_output, exclusive
+from nvreg.errors import UserError
 from nvreg.files import write_text
-from nvreg.finetune.bench import Bench
-from nvreg.finetune.checkpoints import Checkpoints
-from nvreg.finetune.history import History, scores_of
-from nvreg.finetune.progress import Report
-from nvreg.finetune.registry import attach
-from nvreg.finetune.schema import Training
+from nvreg.finetune.bench import Bench, open_bench
+from nvreg.finetune.epochs import Announcer, Checkpoints, History, scores_of
+from nvreg.finetune.regularisers import REGULARISERS
+from nvreg.finetune.schema import FineTuning, Training
 from nvreg.finetune.trainer import TaskTrainer
 from nvreg.progress import Progress
 
 MANIFEST = "training.json"
-"""In a finished directory, written last."""
+"""Name of the file that a finished directory gets last."""
 
 LOG = "training.jsonl"
-"""In a finished directory: the numbers of every epoch."""
+"""Name of the file with the numbers of every epoch, in a finished directory."""
 
 CHECKPOINTS = "checkpoints"
-"""In an unfinished directory: what training goes on from."""
+"""Name of the directory that an unfinished training goes on from."""
+
+
+def run_finetuning(finetuning: FineTuning, *, quiet: bool = False) -> list[Path]:
+    """Fine-tune a model once for each seed that its output directory does not hold yet.
+
+    A training that was interrupted goes on from its last finished epoch, to the same weights.
+
+    Args:
+        finetuning: the fine-tuning file.
+        quiet: show no progress.
+
+    Returns:
+        The directory of each seed's checkpoint.
+
+    Raises:
+        UserError: if anything the file names cannot be had, or the directory is another fine-tuning's.
+    """
+    if find_spec("accelerate") is None:
+        raise UserError(
+            "expected accelerate, which training needs, got none; pip install nvreg[finetune] has it"
+        )
+    output = Path(finetuning.output)
+    with Progress(quiet) as progress:
+        progress.phase("loading model and data")
+        bench = open_bench(finetuning)
+        progress.say(f"training in {bench.precision.description}")
+        check_output(output, bench.subject, lambda theirs: {key: theirs.get(key) for key in bench.subject})
+        output.mkdir(parents=True, exist_ok=True)
+        with exclusive(output):
+            write_text(output / "manifest.json", json.dumps(bench.subject, indent=1) + "\n")
+            resolved = yaml.safe_dump(finetuning.model_dump(), sort_keys=False)
+            write_text(output / "finetuning.yaml", resolved)
+            directories = [output / f"seed-{seed}" for seed in finetuning.training.seeds]
+            for seed, directory in zip(finetuning.training.seeds, directories, strict=True):
+                if (directory / MANIFEST).exists():
+                    progress.say(f"seed {seed}: finished before, in {directory}")
+                else:
+                    train_seed(bench, seed, directory, progress)
+                shutil.rmtree(directory / CHECKPOINTS, ignore_errors=True)
+    return directories
 
 
 def train_seed(bench: Bench, seed: int, directory: Path, progress: Progress) -> None:
-    """Train one seed and save it.
+    """Train one seed, from the pretrained weights or the last finished epoch, and save it.
 
     Args:
-        bench: what to train, on what.
-        seed: of a new head, of the order of examples, of dropout and of the method.
-        directory: of the checkpoint; a training that was interrupted there goes on.
-        progress: shown.
+        bench: what is trained, and on what.
+        seed: decides a new head, the order of examples, dropout and what the method draws.
+        directory: where the checkpoint is written; a training that was interrupted there goes on.
+        progress: where the training is shown.
     """
     finetuning, training = bench.finetuning, bench.finetuning.training
     model = bench.model(seed)
-    regulariser = attach(finetuning.method, model, finetuning.regulariser, seed)
+    regulariser = REGULARISERS[finetuning.method](model, finetuning.regulariser, seed)
     checkpoints = Checkpoints((directory / CHECKPOINTS).resolve(), training.early_stopping)
     trainer = TaskTrainer(model, regulariser, bench, seed, checkpoints.directory)
     trainer.add_callback(checkpoints)
-    trainer.add_callback(Report(progress, seed))
+    trainer.add_callback(Announcer(progress, seed))
     history, last_weights = _train(trainer, checkpoints, training)
     best = history.best(training.early_stopping)
     if last_weights != best["step"]:

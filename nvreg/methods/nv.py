@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -104,12 +103,10 @@ class NVNoInterpolation(NV):
 
     def attach_(self, model: PreTrainedModel, prior: Prior, sample: Sequence[Batch]) -> None:
         """Convert a model (see `Method.attach_`)."""
-        from nvreg.models.convert import attach_
-        from nvreg.models.state import NVState
+        from nvreg.models.convert import convert_
 
         self._prior, self._sample = prior, sample
-        prior.check(model)
-        attach_(model, partial(NVState, prior=prior, interpolates=False))
+        convert_(model, prior, interpolates=False)
 
 
 def _settings(setting: NVSetting) -> Settings:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from nvreg.diagnostics import Record
-    from nvreg.models.state import Site, SiteState
+    from nvreg.models.inputs import InputState
+    from nvreg.models.site import Site
     from nvreg.prior.artefact import Prior
 
 
@@ -23,7 +24,7 @@ class _Softmax(Method):
 
     @property
     @abstractmethod
-    def _form(self) -> type[SiteState]: ...
+    def _form(self) -> type[InputState]: ...
 
     def attach_(self, model: PreTrainedModel, prior: Prior, sample: Sequence[Batch]) -> None:
         """Convert a model (see `Method.attach_`)."""
@@ -66,8 +67,8 @@ class Temperature(_Softmax):
     setting_type = TemperatureSetting
 
     @property
-    def _form(self) -> type[SiteState]:
-        from nvreg.models.controls import TemperatureState
+    def _form(self) -> type[InputState]:
+        from nvreg.models.inputs import TemperatureState
 
         return TemperatureState
 
@@ -91,8 +92,8 @@ class Sink(_Softmax):
     setting_type = SinkSetting
 
     @property
-    def _form(self) -> type[SiteState]:
-        from nvreg.models.controls import SinkState
+    def _form(self) -> type[InputState]:
+        from nvreg.models.inputs import SinkState
 
         return SinkState
 

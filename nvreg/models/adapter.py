@@ -20,7 +20,7 @@ class Adapter(ABC):
     """How Transformers arranges one kind of attention module.
 
     Adapters hold no state: they read plain and converted modules alike. What a setting needs at run time
-    is on the converted module as ``module.nv`` (`nvreg.models.state.SiteState`). Modules are typed Any:
+    is on the converted module as ``module.nv`` (`nvreg.models.inputs.InputState`). Modules are typed Any:
     their attributes are the layout's.
 
     Attributes:

@@ -11,6 +11,7 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 
 from nvreg.errors import UserError
 from nvreg.models.adapter import Adapter
+from nvreg.models.conversion import conversion_of
 from nvreg.models.layouts.bart import BartAdapter
 from nvreg.models.layouts.bert import BertAdapter
 from nvreg.models.layouts.distilbert import DistilBertAdapter
@@ -21,8 +22,7 @@ from nvreg.models.layouts.llama import CohereAdapter, GlmAdapter, LlamaAdapter, 
 from nvreg.models.layouts.neox import NeoXAdapter, Phi3Adapter
 from nvreg.models.layouts.opt import OPTAdapter
 from nvreg.models.layouts.t5 import T5Adapter, UMT5Adapter
-from nvreg.models.state import NVForward, Site
-from nvreg.parameters import ROLES
+from nvreg.models.site import Site, layers_of
 
 ADAPTERS: tuple[Adapter, ...] = (
     BartAdapter(),
@@ -141,12 +141,14 @@ def adapters_by_class(config: PreTrainedConfig) -> dict[str, Adapter]:
 
 
 def attention_modules(model: PreTrainedModel) -> dict[Site, tuple[Adapter, Any]]:
-    """Return every attention site of a model, plain or converted, in forward order.
+    """Return every attention site of a model, in forward order: of a converted one, those that were found.
 
     Raises:
         UserError: if the architecture is not supported, an attention module is not Transformers' own or is
             missing from a layer, or an encoder-decoder model lacks its encoder.
     """
+    if conversion := conversion_of(model):
+        return {site: (module.nv.adapter, module) for site, module in conversion.sites.items()}
     adapters = adapters_by_class(model.config)
     found: dict[Site, tuple[Adapter, Any]] = {}
     layers: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
@@ -183,7 +185,7 @@ def _adapter_of(module: Any, name: str, adapters: Mapping[str, Adapter]) -> Adap
     Raises:
         UserError: if the module is of another class of the same name, or of a subclass.
     """
-    plain = type(module).__mro__[2] if isinstance(module, NVForward) else type(module)
+    plain = type(module)
     for pattern, adapter in adapters.items():
         if any(re.fullmatch(pattern, base.__name__) for base in plain.__mro__):
             if plain.__module__.startswith("transformers.") and re.fullmatch(pattern, plain.__name__):
@@ -206,5 +208,4 @@ def sites(model: PreTrainedModel) -> list[Site]:
 
 def layers_by_role(model: PreTrainedModel) -> dict[str, int]:
     """Return how many layers each role of a model has, for the roles it has."""
-    roles = [site.role for site in sites(model)]
-    return {role: roles.count(role) for role in ROLES if role in roles}
+    return layers_of(sites(model))

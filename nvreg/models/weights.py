@@ -11,7 +11,7 @@ from transformers.pytorch_utils import Conv1D
 from nvreg.errors import UserError
 from nvreg.models.adapter import Adapter, is_plain
 from nvreg.models.registry import attention_modules
-from nvreg.models.state import Site
+from nvreg.models.site import Site
 
 
 class AttentionWeights(NamedTuple):

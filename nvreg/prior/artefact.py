@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -16,7 +16,8 @@ from nvreg.attention.moments import Moments
 from nvreg.errors import UserError
 from nvreg.files import write_bytes
 from nvreg.identity import ModelIdentity, identify
-from nvreg.models.registry import sites
+from nvreg.models.registry import sites as sites_of
+from nvreg.models.site import Site
 
 FORMAT = "nvreg-prior-1"
 
@@ -56,10 +57,14 @@ class Prior(Mapping[str, Moments]):
     @classmethod
     def gaussian(cls, model: PreTrainedModel) -> Prior:
         """Return the standard Gaussian prior at every site of a model (docs/method.md, section 3)."""
-        return cls({site.name: Moments.gaussian(site.width) for site in sites(model)}, kind="gaussian")
+        return cls({site.name: Moments.gaussian(site.width) for site in sites_of(model)}, kind="gaussian")
 
-    def check(self, model: PreTrainedModel) -> None:
+    def check(self, model: PreTrainedModel, sites: Iterable[Site] | None = None) -> None:
         """Check that the prior is this model's.
+
+        Args:
+            model: converted or not.
+            sites: the model's, where they are known already.
 
         Raises:
             UserError: if it was estimated on another model, or lacks a site or has another width.
@@ -69,7 +74,7 @@ class Prior(Mapping[str, Moments]):
                 f"expected a prior of this model ({actual}), got one of {self.model}; "
                 "estimate this model's with `nvreg prior`"
             )
-        for site in sites(model):
+        for site in sites_of(model) if sites is None else sites:
             if site.name not in self:
                 raise UserError(
                     f"expected a prior for the site {site.name!r} of this model, got {_names(self)}"

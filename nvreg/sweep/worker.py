@@ -19,7 +19,7 @@ from nvreg.environment import device_kind
 from nvreg.memory import over_rows
 from nvreg.methods.change import attention_change
 from nvreg.metrics import METRICS, Array, Metric, score, with_overlap
-from nvreg.models.state import Site
+from nvreg.models.site import Site
 from nvreg.models.teacher_forcing import run_body
 from nvreg.parameters import Setting
 from nvreg.prior.artefact import Prior

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvreg.attention import fused, reference
-from nvreg.attention.fused import Parameters, Projection, attend, prepare
+from nvreg.attention.fused import Prepared, Projection, attend, prepare
 from nvreg.attention.kernel import attention_with_lse
 from nvreg.attention.moments import Moments
 from nvreg.attention.rotary import Rotation
@@ -55,7 +55,7 @@ def random_case(seed, batch, heads, queries, keys, width, head_dim):
     return Case(normal(batch, heads, queries, head_dim), normal(batch, keys, width), key, value, moments)
 
 
-def fast(case: Case, parameters: Parameters, scale: float, **options):
+def fast(case: Case, parameters: Prepared, scale: float, **options):
     tokens = parameters.tokens
     means = case.z if tokens is None else tokens.means(case.z)
     bias = None if tokens is None else tokens.bias(case.z)[:, None, None]

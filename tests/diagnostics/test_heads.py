@@ -12,8 +12,9 @@ from torch.nn.functional import pad
 import nvreg
 from nvreg.attention.settings import SiteSettings
 from nvreg.diagnostics import QUANTITIES, measure_heads, recording
-from nvreg.models.controls import Sink, SinkState, Temperature, TemperatureState
+from nvreg.models.conversion import conversion_of
 from nvreg.models.convert import attach_, set_sites_
+from nvreg.models.inputs import SinkState, SiteSink, SiteTemperature, TemperatureState
 from nvreg.models.registry import attention_modules
 from nvreg.models.tokens import query_masks
 from tests.estimation.test_estimate import batches
@@ -53,7 +54,9 @@ def by_hand(model, batch):
             weights = pad(weights, (1, 0))
         prior_weight = weights[..., 0]
         query_variance = 1 / adapter.scale(module)
-        kept = query_variance / (setting.tau_sigma**2 * module.nv.prior[site.name].variance + query_variance)
+        kept = query_variance / (
+            setting.tau_sigma**2 * conversion_of(model).prior[site.name].variance + query_variance
+        )
         values = {
             "prior_weight": prior_weight,
             "discarded_share": 1 - setting.tau_mu * (1 - prior_weight) * kept.mean(),
@@ -118,7 +121,7 @@ def test_at_identity_there_is_entropy_alone(is_converted):
 
 @pytest.mark.parametrize(
     ("form", "setting"),
-    [(TemperatureState, Temperature(0.5)), (SinkState, Sink(1.0))],
+    [(TemperatureState, SiteTemperature(0.5)), (SinkState, SiteSink(1.0))],
     ids=["temperature", "sink"],
 )
 def test_a_control_is_measured_too(form, setting):

@@ -19,8 +19,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from nvreg.finetune.dropout import dropout_sites
 from nvreg.finetune.fisher import Fisher
-from nvreg.finetune.runner import run_finetuning
 from nvreg.finetune.schema import load_finetuning
+from nvreg.finetune.training import run_finetuning
 from nvreg.identity import identify
 from nvreg.models.loading import load_model
 from tests.tiny import LEXICON, tiny_marian

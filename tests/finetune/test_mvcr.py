@@ -1,5 +1,4 @@
 from contextlib import suppress
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,8 +8,7 @@ from transformers import AutoModelForSequenceClassification
 from nvreg.errors import UserError
 from nvreg.finetune import autoencoders
 from nvreg.finetune.dropout import dropout_sites, set_rates_
-from nvreg.finetune.options import MVCROptions
-from nvreg.finetune.regularisers.mvcr import MVCR, NAME
+from nvreg.finetune.regularisers.mvcr import MVCR, NAME, MVCROptions
 from tests.models.architectures import ARCHITECTURES, Architecture, random_ids
 from tests.models.running import of
 
@@ -43,7 +41,7 @@ def views_of(model):
 
 
 def step(regulariser, rate=0.01):
-    regulariser.on_optimizer_step(None, None, None, optimizer=SimpleNamespace(param_groups=[{"lr": rate}]))
+    regulariser.after_update(rate)
 
 
 @of_three
@@ -184,21 +182,15 @@ def test_only_the_autoencoders_are_trained_in_the_warm_up(monkeypatch):
     model, batch = bert()
     regulariser = attached(model, layers=[0], warm_up=0.25)
     monkeypatch.setattr(autoencoders, "draw_views", lambda positions, _: torch.full((positions,), 4))
-    control = SimpleNamespace(should_evaluate=True)
     trained = []
     for now in range(8):
-        state = SimpleNamespace(global_step=now, max_steps=8)
-        regulariser.on_step_begin(None, state, control)
+        regulariser.before_step(now, steps=8)
         model.train()(**batch).loss.backward()
         trained.append(model.base_model.embeddings.word_embeddings.weight.grad is not None)
         assert views_of(model)[0].autoencoders[0].up.bias.grad is not None
         model.zero_grad()
     assert trained == [False, False] + [True] * 6
-    regulariser.on_epoch_end(None, SimpleNamespace(global_step=1, max_steps=8), control)
-    assert not control.should_evaluate
-    control.should_evaluate = True
-    regulariser.on_epoch_end(None, SimpleNamespace(global_step=2, max_steps=8), control)
-    assert control.should_evaluate
+    assert [regulariser.validates(now, steps=8) for now in (1, 2)] == [False, True]
 
 
 def test_the_checkpoint_gives_the_outputs_of_the_trained_model_bit_for_bit(tmp_path):

@@ -8,18 +8,39 @@ from safetensors.torch import load_file
 
 from nvreg.errors import UserError
 from nvreg.finetune.bench import open_bench
-from nvreg.finetune.options import Options
-from nvreg.finetune.registry import METHODS, REFUSED, attach, check_method
-from nvreg.finetune.runner import run_finetuning
+from nvreg.finetune.regularisers import REGULARISERS, Options
+from nvreg.finetune.schema import FineTuning
 from nvreg.finetune.trainer import TaskTrainer
+from nvreg.finetune.training import run_finetuning
 from nvreg.identity import body_parameters
 from nvreg.metrics import score
 from nvreg.models.loading import load_model, load_tokenizer
 from tests.finetune.conftest import OPTIONS, TASKS
 
-CASES = [(method, kind) for method in METHODS for kind in TASKS if method != "head-only" or kind == "bert"]
+CASES = [
+    (method, kind) for method in REGULARISERS for kind in TASKS if method != "head-only" or kind == "bert"
+]
 
 every_case = pytest.mark.parametrize(("method", "kind"), CASES)
+
+TOY = """
+from nvreg.finetune.regularisers import Options, Regulariser
+
+
+class ToyOptions(Options):
+    scale: float = 1.0
+
+
+class Toy(Regulariser[ToyOptions]):
+    options_class = ToyOptions
+
+    def before_update(self):
+        for tensor in self.model.parameters():
+            tensor.grad.mul_(self.options.scale)
+
+    def describe(self):
+        return {"scaled": True}
+"""
 
 
 class Killed(BaseException):
@@ -35,12 +56,24 @@ def same(a, b):
 
 
 def test_the_contract_is_for_all_methods():
-    assert OPTIONS.keys() == METHODS.keys()
-    for method in METHODS.values():
-        assert issubclass(method.options, Options)
-    for name in REFUSED:
-        with pytest.raises(UserError, match=f"got '{name}', which is not offered"):
-            check_method(name)
+    assert OPTIONS.keys() == REGULARISERS.keys()
+
+
+def test_a_new_method_is_one_file_and_one_line(load, tmp_path, monkeypatch):
+    (tmp_path / "toy_regulariser.py").write_text(TOY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(REGULARISERS, "toy", "toy_regulariser:Toy")
+    with pytest.raises(UserError, match=r"regulariser\.scales: unknown key, did you mean 'scale'"):
+        load("bert", "plain", "method=toy", "regulariser={scales: 0}")
+    (frozen,) = run_finetuning(load("bert", "plain", "method=toy", "regulariser={scale: 0}"), quiet=True)
+    untrained = open_bench(load("bert")).model(seed=1).state_dict()
+    assert same(weights(frozen), untrained), "no gradient, no change"
+    manifest = json.loads((frozen / "training.json").read_text())
+    assert manifest["regulariser"] == {"scale": 0.0}
+    assert manifest["applied"] == {"scaled": True}
+    schema = json.dumps(FineTuning.model_json_schema()["properties"])
+    assert '"toy"' in schema
+    assert '"ToyOptions"' in schema
 
 
 @every_case
@@ -97,7 +130,7 @@ def test_evaluation_is_that_of_the_plain_model_attached_and_detached(load, metho
     model, plain = bench.model(seed=1), bench.model(seed=1)
     batch = bench.task.batch(bench.splits["train"].encoded, [0, 1, 2])
     expected = plain(**batch).logits
-    regulariser = attach(method, model, bench.finetuning.regulariser, seed=1)
+    regulariser = REGULARISERS[method](model, bench.finetuning.regulariser, seed=1)
     assert torch.equal(model(**batch).logits, expected)
     model.train()(**batch).loss.backward()
     assert torch.equal(model.eval()(**batch).logits, expected)
@@ -116,7 +149,7 @@ def test_evaluation_is_that_of_the_plain_model_attached_and_detached(load, metho
 def test_head_only_needs_a_head_of_its_own(load, kind):
     model = open_bench(load(kind)).model(seed=1)
     with pytest.raises(UserError, match="expected a model with parameters outside its body"):
-        attach("head-only", model, Options(), seed=1)
+        REGULARISERS["head-only"](model, Options(), seed=1)
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
@@ -132,14 +165,14 @@ def test_head_only_leaves_the_body_as_it_was(tuned, workshop):
 def test_weight_decay_pulls_the_body_to_the_pretrained_weights(load):
     bench = open_bench(load("bert", "weight-decay-to-pretrained"))
     model = bench.model(seed=1)
-    regulariser = attach("weight-decay-to-pretrained", model, bench.finetuning.regulariser, seed=1)
+    regulariser = REGULARISERS["weight-decay-to-pretrained"](model, bench.finetuning.regulariser, seed=1)
     body = body_parameters(model)
     pretrained = {name: tensor.detach().clone() for name, tensor in body.items()}
     with torch.no_grad():
         for tensor in model.parameters():
             tensor.add_(torch.randn_like(tensor))
             tensor.grad = torch.ones_like(tensor)
-    regulariser.on_pre_optimizer_step(None, None, None)
+    regulariser.before_update()
     for name, tensor in body.items():
         torch.testing.assert_close(tensor.grad, 1 + 0.5 * (tensor - pretrained[name]))
     assert torch.equal(model.classifier.weight.grad, torch.ones_like(model.classifier.weight))

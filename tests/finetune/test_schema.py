@@ -4,7 +4,8 @@ import sys
 import pytest
 
 from nvreg.errors import UserError
-from nvreg.finetune.schema import load_finetuning
+from nvreg.finetune.regularisers import REGULARISERS
+from nvreg.finetune.schema import FineTuning, load_finetuning
 
 FILE = """
 name: tiny
@@ -23,9 +24,14 @@ output: tuned
 
 
 @pytest.fixture
-def load(tmp_path):
+def path(tmp_path):
     path = tmp_path / "ft.yaml"
     path.write_text(FILE)
+    return path
+
+
+@pytest.fixture
+def load(path):
     return lambda *overrides: load_finetuning(path, overrides)
 
 
@@ -56,7 +62,10 @@ def test_options_are_those_of_the_method(load, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["method=dropout"], r"method: expected one of plain, head-only, .*got 'dropout'$"),
+        (
+            ["method=dropout"],
+            r"method: expected one of plain, head-only, .*got 'dropout', did you mean 'guided-dropout'.$",
+        ),
         (["method=mixout"], r"method: .*got 'mixout', which is not offered: no maintained library"),
         (
             ["regulariser={widths: [4]}"],
@@ -93,10 +102,23 @@ def test_mistakes_are_one_line_that_names_the_key(load, overrides, message):
     assert "\n" not in str(caught.value)
 
 
-def test_checking_needs_none_of_the_heavy_libraries():
+def test_checking_needs_none_of_the_heavy_libraries(path):
+    """Whatever the method is, a mistake in a file is said at once."""
     script = (
-        "import sys, nvreg.finetune.schema\n"
+        "import sys\n"
+        "from nvreg.finetune.regularisers import REGULARISERS\n"
+        "from nvreg.finetune.schema import load_finetuning\n"
+        "for method in REGULARISERS:\n"
+        "    options = '{fisher: f.json}' if method == 'guided-dropout' else '{}'\n"
+        f"    load_finetuning({str(path)!r}, ['method=' + method, 'regulariser=' + options])\n"
         "heavy = {'torch', 'transformers', 'accelerate', 'datasets'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_json_schema_knows_every_methods_options():
+    schema = FineTuning.model_json_schema()
+    assert schema["properties"]["method"]["enum"] == list(REGULARISERS)
+    options = {each["title"] for each in schema["properties"]["regulariser"]["anyOf"]}
+    assert options == {method.options_class.__name__ for method in REGULARISERS.values()}

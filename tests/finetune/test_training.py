@@ -5,16 +5,19 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, TrainingArguments
 
 from nvreg.errors import UserError
-from nvreg.finetune import precision, runner, training
-from nvreg.finetune.bench import open_bench
-from nvreg.finetune.precision import choose_precision
-from nvreg.finetune.runner import run_finetuning
+from nvreg.finetune import bench as benches
+from nvreg.finetune import training
+from nvreg.finetune.bench import choose_precision, open_bench
+from nvreg.finetune.regularisers import Options
+from nvreg.finetune.regularisers.baselines import Plain
 from nvreg.finetune.trainer import TaskTrainer
+from nvreg.finetune.training import run_finetuning
 from nvreg.metrics import score
 from nvreg.models.loading import load_model
+from tests.models.architectures import ARCHITECTURES
 
 CPU = torch.device("cpu")
 
@@ -146,6 +149,39 @@ def test_a_checkpoint_that_was_not_written_to_its_end_is_not_used(load, steps, m
             run_finetuning(finetuning, quiet=True)
     run_finetuning(finetuning, quiet=True)
     assert steps == [*range(6), *range(3, 9)]
+
+
+@pytest.mark.parametrize("method", ["plain", "mvcr"])
+def test_a_mixture_of_experts_goes_on_to_the_same_weights(load, steps, monkeypatch, tmp_path, method):
+    """`save_pretrained` gives experts other names than the model in memory has."""
+    tokenizer = AutoTokenizer.from_pretrained(load("gpt2").model.path)
+    mixtral = next(each for each in ARCHITECTURES if each.name == "mixtral").build(dtype=torch.float32)
+    mixtral.resize_token_embeddings(len(tokenizer))
+    for part in (mixtral, tokenizer):
+        part.save_pretrained(tmp_path / "mixtral")
+    options = [f"model.path={tmp_path / 'mixtral'}", "training.early_stopping=nll"]
+    (expected,) = run_finetuning(load("gpt2", method, *options, f"output={tmp_path / 'whole'}"), quiet=True)
+    assert manifest_of(expected)["best"]["epoch"] < 3, "so that the best weights are read from a checkpoint"
+    finetuning, step = load("gpt2", method, *options), TaskTrainer.training_step
+    steps.clear()
+
+    def killed(self, *arguments):
+        if self.state.global_step == 4 and steps.count(3) < 2:
+            raise Killed
+        return step(self, *arguments)
+
+    monkeypatch.setattr(TaskTrainer, "training_step", killed)
+    with pytest.raises(Killed):
+        run_finetuning(finetuning, quiet=True)
+    (directory,) = run_finetuning(finetuning, quiet=True)
+    assert steps == [*range(4), *range(3, 9)]
+    assert same(weights(directory), weights(expected))
+    before = load_model(tmp_path / "mixtral", "language-modelling").state_dict()
+    after = load_model(directory, "language-modelling").state_dict()
+    assert not any(torch.equal(before[name], after[name]) for name in before if "experts" in name)
+    bench = open_bench(load("gpt2", "plain", f"model.path={directory}"))
+    measured = score(bench.task.score(bench.model(1), bench.splits["validation"].encoded), "nll")
+    assert measured == manifest_of(directory)["best"]["nll"]
 
 
 def test_finished_seeds_are_not_trained_again_and_others_can_follow(load, steps):
@@ -317,7 +353,7 @@ def test_what_cannot_be_trained_is_a_clear_error_that_claims_no_directory(load, 
 
 
 def test_training_needs_accelerate(load, monkeypatch):
-    monkeypatch.setattr(runner, "find_spec", lambda name: None)
+    monkeypatch.setattr(training, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install nvreg\[finetune\]"):
         run_finetuning(load("bert"), quiet=True)
 
@@ -333,7 +369,7 @@ def test_training_needs_accelerate(load, monkeypatch):
     ],
 )
 def test_bfloat16_is_used_where_the_hardware_has_it(monkeypatch, wanted, capabilities, expected):
-    monkeypatch.setattr(precision.torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(benches.torch.cpu, "get_capabilities", lambda: capabilities)
     assert choose_precision(wanted, CPU) == expected
 
 
@@ -353,6 +389,15 @@ def test_training_is_in_that_arithmetic_and_validation_in_float32(load, monkeypa
     assert {tensor.dtype for tensor in weights(directory).values()} == {torch.float32}
 
 
+def test_one_gpu_trains_however_many_there_are(load, monkeypatch, tmp_path):
+    bench = open_bench(load("bert"))
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda _: 4))
+    model = bench.model(1)
+    trainer = TaskTrainer(model, Plain(model, Options(), seed=1), bench, 1, tmp_path)
+    assert trainer.args.train_batch_size == 4
+    assert trainer.args.n_gpu == 1
+
+
 def test_only_one_process_trains_in_a_directory(load, monkeypatch):
     finetuning = load("bert")
 
@@ -361,7 +406,7 @@ def test_only_one_process_trains_in_a_directory(load, monkeypatch):
             run_finetuning(finetuning, quiet=True)
         raise Killed
 
-    monkeypatch.setattr(runner, "train_seed", again)
+    monkeypatch.setattr(training, "train_seed", again)
     with pytest.raises(Killed):
         run_finetuning(finetuning, quiet=True)
     assert training.MANIFEST == "training.json"

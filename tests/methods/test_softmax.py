@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from nvreg.attention.fused import Parameters, QueryMap, attend
+from nvreg.attention.fused import Prepared, QueryMap, attend
 from nvreg.diagnostics import recording
 from nvreg.methods import METHODS
 from tests.estimation.test_calibration import sample
@@ -80,7 +80,7 @@ def test_the_sink_is_one_more_key_without_a_value():
     generator = torch.Generator().manual_seed(0)
     query, key, value = (torch.randn(2, 3, 4, 8, generator=generator).double() for _ in range(3))
     nothing = torch.zeros(3, 8, 9).double()
-    parameters = Parameters(prior=QueryMap(nothing, F.pad(nothing[:, :1, 1:], (0, 1), value=0.5)))
+    parameters = Prepared(prior=QueryMap(nothing, F.pad(nothing[:, :1, 1:], (0, 1), value=0.5)))
     output, weights, gate = attend(query, key, value, parameters, 0.5, need_weights=True)
     logits = torch.cat([torch.full((2, 3, 4, 1), 0.5).double(), 0.5 * query @ key.transpose(-1, -2)], dim=-1)
     expected = logits.softmax(-1)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers import PreTrainedModel
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from nvreg.errors import UserError
-from nvreg.finetune.autoencoders import Views
-from nvreg.finetune.dropout import get_rate, layers_kept, sites_fed_by
-from nvreg.finetune.options import MVCROptions
-from nvreg.finetune.regularisers.regulariser import Regulariser
+from nvreg.finetune.regularisers.regulariser import Options, Regulariser
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
 
 NAME = "mvcr"
-"""Of the module that holds the autoencoders while the model is trained."""
+"""Name of the module that holds the autoencoders while the model is trained."""
 
 _FEED_FORWARD = (
     "output.dense",
@@ -32,7 +30,32 @@ _FEED_FORWARD = (
     "mlp",
     "block_sparse_moe",
 )
-"""The last projection of a feed-forward block, relative to its layer, or else a mixture of experts."""
+"""Names of the last projection of a feed-forward block, or else of a mixture of experts, in a layer."""
+
+
+class MVCROptions(Options):
+    """The options of multi-view compressed representations."""
+
+    widths: Annotated[list[PositiveInt], Field(min_length=1)] | None = None
+    """Widths of the autoencoders; by default 1/6, 1/3 and 2/3 of the hidden size: 128, 256, 512 of 768."""
+
+    layers: Annotated[list[NonNegativeInt], Field(min_length=1)] | None = None
+    """Layers from 0, in the encoder where there is one; by default 1 and 11 of 12, or the same fractions."""
+
+    position: Literal["feed-forward", "layer"] = "feed-forward"
+    """Whether the states are the feed-forward output or that of the whole layer."""
+
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Dropout rate of the autoencoders' codes."""
+
+    noise: NonNegativeFloat = 0.002
+    """Standard deviation of the noise that is added to the states first."""
+
+    reconstruction_rate: PositiveFloat = 50.0
+    """Learning rate of the reconstruction loss, as a multiple of the model's."""
+
+    warm_up: Annotated[float, Field(ge=0, lt=1)] = 0.04
+    """Share of the training steps in which only the autoencoders learn."""
 
 
 class MVCR(Regulariser[MVCROptions]):
@@ -42,7 +65,15 @@ class MVCR(Regulariser[MVCROptions]):
     the autoencoders alone, by an AdamW of their own at a multiple of the same learning rate.
     """
 
+    options_class = MVCROptions
+
     def __init__(self, model: PreTrainedModel, options: MVCROptions, seed: int) -> None:
+        import torch
+        from torch import nn
+
+        from nvreg.finetune.autoencoders import Views
+        from nvreg.finetune.dropout import layers_kept
+
         super().__init__(model, options, seed)
         body = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
         size = body.config.hidden_size
@@ -86,26 +117,27 @@ class MVCR(Regulariser[MVCROptions]):
         """Go on with the autoencoders' optimiser."""
         self._optimiser.load_state_dict(state)
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def before_step(self, step: int, steps: int) -> None:
         """Train nothing but the autoencoders in the warm-up."""
-        self._freeze(self._is_warming_up(state))
+        self._freeze(self._is_warm_up(step, steps))
 
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, *, optimizer: Any, **_: Any) -> None:
+    def after_update(self, learning_rate: float) -> None:
         """Train the autoencoders to reconstruct the hidden states of this step."""
+        import torch
+
         for group in self._optimiser.param_groups:
-            group["lr"] = self.options.reconstruction_rate * optimizer.param_groups[0]["lr"]
+            group["lr"] = self.options.reconstruction_rate * learning_rate
         self._optimiser.zero_grad()
         torch.stack([views.reconstruction_loss() for views in self._views]).sum().backward()
         self._optimiser.step()
         self._optimiser.zero_grad()
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def validates(self, step: int, steps: int) -> bool:
         """Let no epoch of the warm-up count as one without a better score."""
-        if self._is_warming_up(state):
-            control.should_evaluate = False
+        return not self._is_warm_up(step, steps)
 
-    def _is_warming_up(self, state: Any) -> bool:
-        return bool(state.global_step < self.options.warm_up * state.max_steps)
+    def _is_warm_up(self, step: int, steps: int) -> bool:
+        return step < self.options.warm_up * steps
 
     def _freeze(self, frozen: bool) -> None:
         for tensor in self._plain:
@@ -114,7 +146,7 @@ class MVCR(Regulariser[MVCROptions]):
     def _note_mask(self, model: nn.Module, args: Any, inputs: dict[str, Tensor]) -> None:
         if model.training:
             given = inputs.get("attention_mask")
-            self._mask = torch.ones_like(inputs["input_ids"]) if given is None else given
+            self._mask = inputs["input_ids"].new_ones(inputs["input_ids"].shape) if given is None else given
 
     def _insert(self, layer: nn.Module, views: nn.Module) -> None:
         if self.options.position == "layer":
@@ -126,21 +158,25 @@ class MVCR(Regulariser[MVCROptions]):
 
     def _rate_after(self, projection: nn.Module) -> float:
         """Return the model's own dropout rate after a projection."""
+        from nvreg.finetune.dropout import get_rate, sites_fed_by
+
         fed = sites_fed_by(self.model, next(projection.parameters()))
-        sites = [site for site in fed if "activation" not in site]  # of what the projection reads
+        sites = [site for site in fed if "activation" not in site]  # which drops what the projection reads
         return get_rate(self.model, sites[-1]) if sites else 0.0
 
     def _after_layer(self, views: nn.Module) -> Any:
         def replace(layer: nn.Module, _: Any, output: Any) -> Any:
             if not layer.training:
                 return output
-            if isinstance(output, Tensor):
-                return views(output, self._mask)
-            return (views(output[0], self._mask), *output[1:])
+            if isinstance(output, tuple):
+                return (views(output[0], self._mask), *output[1:])
+            return views(output, self._mask)
 
         return replace
 
     def _after_projection(self, views: nn.Module, rate: float) -> Any:
+        from torch.nn import functional as F
+
         def replace(projection: nn.Module, _: Any, output: Tensor) -> Tensor | None:
             if not projection.training or self._mask is None:
                 return None

@@ -67,7 +67,6 @@ class BartAdapter(Adapter):
             past_key_values, module.layer_idx, project, is_cross=key_value_states is not None
         )
         output, weights = module.nv.attend(
-            module,
             query,
             key,
             value,

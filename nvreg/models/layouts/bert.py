@@ -75,7 +75,6 @@ class BertAdapter(Adapter):
             past_key_values, module.layer_idx, project, is_cross=encoder_hidden_states is not None
         )
         return module.nv.attend(
-            module,
             split_heads(module.query(hidden_states), head_dim),
             key,
             value,

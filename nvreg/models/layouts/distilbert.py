@@ -43,7 +43,6 @@ class DistilBertAdapter(Adapter):
     ) -> tuple[Tensor, Tensor | None]:
         means, bias = module.nv.token_components(hidden_states)
         output, weights = module.nv.attend(
-            module,
             split_heads(module.q_lin(hidden_states), module.attention_head_size),
             split_heads(module.k_lin(means), module.attention_head_size),
             split_heads(module.v_lin(means), module.attention_head_size),

@@ -74,7 +74,6 @@ class GPT2Adapter(Adapter):
             past_key_values, module.layer_idx, project, is_cross=module.is_cross_attention
         )
         output, weights = module.nv.attend(
-            module,
             query,
             key,
             value,

@@ -49,6 +49,6 @@ class GPTNeoAdapter(BartAdapter):
         if attention_mask is not None:
             mask = attention_mask.masked_fill(~in_window, torch.finfo(attention_mask.dtype).min)
         output, weights = module.nv.attend(
-            module, query, key, value, bias, mask, is_causal=False, need_weights=output_attentions
+            query, key, value, bias, mask, is_causal=False, need_weights=output_attentions
         )
         return module.out_proj(output), weights

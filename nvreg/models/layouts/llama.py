@@ -69,7 +69,6 @@ class RotaryAdapter(Adapter):
 
         key, value, biases = cached(cache, module.layer_idx, project)
         output, weights = module.nv.attend(
-            module,
             query,
             key,
             value,

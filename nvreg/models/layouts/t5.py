@@ -69,7 +69,7 @@ class T5Adapter(Adapter):
         if key_value_states is None:
             mask = _position_mask(position_bias, mask, is_causal=is_causal and not need_weights)
         output, weights = module.nv.attend(
-            module, query, key, value, bias, mask, is_causal=False, need_weights=need_weights
+            query, key, value, bias, mask, is_causal=False, need_weights=need_weights
         )
         return module.o(output), position_bias, weights
 

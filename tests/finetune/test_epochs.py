@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from nvreg.finetune.history import History
+from nvreg.finetune.epochs import History
 from nvreg.finetune.schema import EarlyStopping
 
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvreg.finetune.schedule import Schedule, dropout_rates
+from nvreg.finetune.regularisers.guided_dropout import Schedule, dropout_rates
 
 SCORES = {f"site {number}": score for number, score in enumerate([3.0, 1.0, 2.0, 5.0, 4.0])}
 scores = st.dictionaries(st.text(), st.floats(0, 1e9), min_size=1, max_size=40)

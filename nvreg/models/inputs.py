@@ -1,48 +1,23 @@
-"""What a converted attention module carries: its site, prior and setting, and what follows from them."""
+"""Sites converted in the space that keys and values are projected from: NV attention, and its controls."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+import math
+from abc import abstractmethod
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from nvreg.attention.fused import Parameters, Projection, attend, prepare
+from nvreg.attention.fused import Prepared, Projection, QueryMap, attend, prepare
+from nvreg.attention.moments import Moments
 from nvreg.attention.rotary import Rotation
 from nvreg.attention.settings import SiteSettings
-from nvreg.errors import UserError
 from nvreg.models.adapter import Adapter, is_linear, revision
-
-if TYPE_CHECKING:
-    from nvreg.prior.artefact import Prior
-
-
-class Site(NamedTuple):
-    """One attention module of a model.
-
-    Attributes:
-        name: module path relative to ``model.base_model``: the same under every head.
-        role: ``encoder``, ``cross`` or ``decoder``.
-        layer: index from 0 within the role.
-        width: d, the number of coordinates that keys and values are projected from.
-    """
-
-    name: str
-    role: str
-    layer: int
-    width: int
-
-
-Observer = Callable[[Site, "Tensor | None", float], None]
-"""Called at every forward with the site, ``A_m0`` of shape (batch, heads, queries), and the token share."""
-
-
-Solver = Callable[[Site, Tensor], float]
-"""Called at every forward with the site and ``g_m`` of shape (batch, heads, queries); returns the shift t."""
+from nvreg.models.site import Site, SiteState
 
 
 class Weights(NamedTuple):
@@ -63,40 +38,23 @@ class Weights(NamedTuple):
     dtype: torch.dtype
 
 
-class SiteState(ABC):
-    """What is beside a converted module; the pretrained weights stay where they are, untouched.
+class InputState(SiteState):
+    """What is beside a module of which an adapter scales what its key and value projections read.
 
-    Attributes:
-        setting: type of the site's settings, a named tuple whose defaults are the identity.
+    Args:
+        site: the module's.
+        adapter: of its layout.
     """
 
-    setting: ClassVar[type[Any]]
-
     def __init__(self, site: Site, adapter: Adapter) -> None:
-        """Start at identity."""
-        self.site = site
+        super().__init__(site)
         self.adapter = adapter
-        self.settings = self.setting()
-        self.observer: Observer | None = None
-        self.solver: Solver | None = None
-        self._parameters: Parameters
+        self._prepared: Prepared
         self.scale: float
 
     @abstractmethod
-    def prepare(self, weights: Weights) -> Parameters:
+    def prepare(self, weights: Weights) -> Prepared:
         """Return what the current setting needs."""
-
-    @property
-    def settings(self) -> Any:
-        """The site's parameters."""
-        return self._settings
-
-    @settings.setter
-    def settings(self, settings: Any) -> None:
-        self._settings = settings
-        self.unsettle()
-        # Compiled code takes a float never to become infinite.
-        self.is_identity = settings == self.setting()
 
     def unsettle(self) -> None:
         """Have the next forward make everything anew: the weights may be others."""
@@ -114,14 +72,14 @@ class SiteState(ABC):
         self.scale = self.adapter.scale(module)
         groups = getattr(module, "num_key_value_groups", 1)
         with torch.no_grad():
-            self._parameters = self.prepare(
+            self._prepared = self.prepare(
                 Weights(*self.adapter.projections(module), groups, self.scale, dtype)
             )
         self._made_from = revisions
 
     def token_components(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the input of the key and value projections, and beta_i of shape (batch, 1, 1, keys)."""
-        tokens = self._parameters.tokens
+        tokens = self._prepared.tokens
         if tokens is None:
             return z, None
         with _without_autocast(z):
@@ -129,13 +87,12 @@ class SiteState(ABC):
 
     def with_columns(self, value: Tensor, rotation: Rotation) -> Tensor:
         """Append what the mean rotation of the keys is read from, where the setting needs it (section 5)."""
-        if self._parameters.interpolation is None:
+        if self._prepared.interpolation is None:
             return value
         return torch.cat([value, rotation.columns(*value.shape[:2]).to(value.dtype)], dim=-1)
 
     def attend(
         self,
-        module: Any,
         query: Tensor,
         key: Tensor,
         value: Tensor,
@@ -149,7 +106,6 @@ class SiteState(ABC):
         """Run NV attention at a module of this layout.
 
         Args:
-            module: the converted module.
             query: ``W_q x + b_q``, not scaled, shape (batch, heads, queries, e).
             key: keys of all tokens seen so far, shape (batch, key heads, keys, e).
             value: their values, shape of key, or wider through `with_columns`.
@@ -174,7 +130,7 @@ class SiteState(ABC):
                 query,
                 key,
                 value,
-                self._parameters,
+                self._prepared,
                 self.scale,
                 bias=bias,
                 mask=mask,
@@ -184,7 +140,7 @@ class SiteState(ABC):
                 solve=None if self.solver is None else functools.partial(self.solver, self.site),
             )
         if self.observer is not None:
-            self.observer(self.site, gate, self._parameters.token_share)
+            self.observer(self.site, gate, self._prepared.token_share)
         return output.transpose(1, 2).flatten(2), weights
 
 
@@ -197,27 +153,27 @@ def _without_autocast(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else _NOTHING
 
 
-class NVState(SiteState):
+class NVState(InputState):
     """A site under NV regularisation.
 
     Args:
         site: which.
         adapter: of its layout.
-        prior: with the moments of the site.
+        moments: the site's prior.
         interpolates: as in `nvreg.attention.fused.prepare`.
     """
 
     setting = SiteSettings
 
-    def __init__(self, site: Site, adapter: Adapter, prior: Prior, *, interpolates: bool = True) -> None:
+    def __init__(self, site: Site, adapter: Adapter, moments: Moments, *, interpolates: bool = True) -> None:
         super().__init__(site, adapter)
-        self.prior = prior
+        self._moments = moments
         self._interpolates = interpolates
 
-    def prepare(self, weights: Weights) -> Parameters:
+    def prepare(self, weights: Weights) -> Prepared:
         """Return what the current setting needs."""
         return prepare(
-            self.prior[self.site.name],
+            self._moments,
             self.settings,
             weights.scale,
             weights.key,
@@ -228,68 +184,36 @@ class NVState(SiteState):
         )
 
 
-class NVForward(nn.Module):
-    """First base of every converted module's class: NV attention unless the site is at identity."""
+class SiteTemperature(NamedTuple):
+    """What scores are divided by, above 0."""
 
-    nv: SiteState
-
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Run the pretrained forward at identity, the adapter's otherwise.
-
-        Raises:
-            RuntimeError: in training mode, for which the method is not defined; or when it is exported with
-                adapters that may change.
-            UserError: under continuous batching, whose cache attends by itself.
-        """
-        state = self.nv
-        if state.is_identity:
-            return super().forward(hidden_states, *args, **kwargs)
-        if self.training:
-            raise RuntimeError(
-                "NV attention is evaluated, not trained: call model.eval() or nvreg.revert_(model)"
-            )
-        if kwargs.get("cache") is not None:
-            raise UserError(
-                "expected a cache that hands back its keys, got the paged one of continuous batching; "
-                "call model.generate"
-            )
-        if not (state.is_settled and torch.compiler.is_compiling()):
-            if torch.compiler.is_exporting():
-                raise RuntimeError(
-                    "expected settled weights to export: merge adapters, then call nvreg.set_settings_"
-                )
-            state.refresh(self, hidden_states.dtype)
-        if kwargs.get("is_causal") is None:  # the caller's word goes before the module's, as in Transformers
-            kwargs["is_causal"] = self.is_causal
-        return state.adapter.forward(self, hidden_states, *args, **kwargs)
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        super().__setattr__(name, value)
-        if isinstance(value, nn.Module):  # adapters come, merge into the weights, and go
-            self.nv.unsettle()
-
-    def _apply(self, *args: Any, **kwargs: Any) -> NVForward:  # to another device or dtype
-        self.nv.unsettle()
-        return super()._apply(*args, **kwargs)
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self.nv.unsettle()
-        super()._load_from_state_dict(*args, **kwargs)
-
-    def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:  # the class has no name to be found by
-        return _unpickled, (type(self).__mro__[2],), self.__dict__
-
-    def extra_repr(self) -> str:
-        """Name the setting in ``print(model)``."""
-        return ", ".join(f"{name}={value:g}" for name, value in self.nv.settings._asdict().items())
+    temperature: float = 1.0
 
 
-def _unpickled(plain: Any) -> nn.Module:
-    converted = converted_class(plain)
-    return converted.__new__(converted)
+class TemperatureState(InputState):
+    """A site whose scores, position biases included, are divided by a temperature."""
+
+    setting = SiteTemperature
+
+    def prepare(self, weights: Weights) -> Prepared:
+        """Return what the current temperature needs."""
+        return Prepared(temperature=self.settings.temperature)
 
 
-@functools.cache
-def converted_class(plain: type[nn.Module]) -> type[nn.Module]:
-    """Return a subclass of an attention class: hooks that go by class still match."""
-    return type(f"NV{plain.__name__}", (NVForward, plain), {"__module__": plain.__module__})
+class SiteSink(NamedTuple):
+    """The logit of one more key, whose value is zero."""
+
+    sink_logit: float = -math.inf
+
+
+class SinkState(InputState):
+    """A site with one more key of constant logit and zero value, where NV attention has its prior."""
+
+    setting = SiteSink
+
+    def prepare(self, weights: Weights) -> Prepared:
+        """Return what the current logit needs."""
+        heads, head_dim, _ = weights.key.weight.shape
+        nothing = weights.key.weight.new_zeros(heads * weights.groups, head_dim, head_dim + 1)
+        offset = F.pad(nothing[:, :1, 1:], (0, 1), value=self.settings.sink_logit)
+        return Prepared(prior=QueryMap(nothing, offset))

@@ -1,0 +1,156 @@
+"""The epochs of a training: their scores, the checkpoints that are kept, and what the user is told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.trainer import TRAINER_STATE_NAME
+
+from nvreg.finetune.schema import EarlyStopping, Training
+from nvreg.metrics import METRICS
+from nvreg.progress import Progress
+
+SCORE = "eval_"
+"""Prefix of a score's name in the log of `transformers.Trainer`."""
+
+_CHECKPOINT = "checkpoint-"
+
+
+class History:
+    """The log of `transformers.Trainer`.
+
+    Attributes:
+        log: its entries in order, each with its step, epoch and the seconds so far.
+        validations: those entries that have scores.
+    """
+
+    def __init__(self, log: Sequence[dict[str, Any]]) -> None:
+        self.log = log
+        self.validations = [entry for entry in log if scores_of(entry)]
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training and validation."""
+        return float(self.log[-1]["seconds"])
+
+    def best(self, stopping: EarlyStopping | None) -> dict[str, Any]:
+        """Return the entry of the first best validation, or of the last where no score decides.
+
+        A score that is no number is the worst.
+        """
+        if stopping is None:
+            return self.validations[-1]
+        sign = 1 if METRICS[stopping.metric].higher_is_better else -1
+
+        def goodness(entry: dict[str, Any]) -> tuple[bool, float]:
+            score = entry[SCORE + stopping.metric]
+            return not isnan(score), sign * score
+
+        return max(self.validations, key=goodness)
+
+    def is_exhausted(self, stopping: EarlyStopping) -> bool:
+        """Whether the best validation has too many after it."""
+        since = len(self.validations) - 1 - self.validations.index(self.best(stopping))
+        return since >= stopping.patience
+
+    def is_over(self, training: Training) -> bool:
+        """Whether nothing is left to train."""
+        stopping = training.early_stopping
+        stopped = bool(stopping and self.validations and self.is_exhausted(stopping))
+        return stopped or self.log[-1]["epoch"] >= training.epochs
+
+
+def scores_of(entry: dict[str, Any]) -> dict[str, float]:
+    """Return the scores of a validation's entry by the names of the metrics."""
+    return {key.removeprefix(SCORE): value for key, value in entry.items() if key.startswith(SCORE)}
+
+
+class Checkpoints(TrainerCallback):
+    """Keeps the last checkpoint and the best one, and stops a training that scores no better.
+
+    Both look at all scores so far, so that a training that goes on after a kill ends as it would have.
+
+    Args:
+        directory: where the checkpoints are.
+        stopping: the score that decides, if any.
+    """
+
+    def __init__(self, directory: Path, stopping: EarlyStopping | None) -> None:
+        self.directory = directory
+        self._stopping = stopping
+
+    def at(self, step: int) -> Path:
+        """Return the checkpoint after so many steps."""
+        return self.directory / f"{_CHECKPOINT}{step}"
+
+    def last(self) -> tuple[Path, History] | None:
+        """Return the last checkpoint that is complete, if there is any, and the history up to it."""
+        for path in sorted(self.directory.glob(f"{_CHECKPOINT}*"), key=_step, reverse=True):
+            try:
+                state = json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                continue  # the Trainer writes this file last
+            return path, History(state["log_history"])
+        return None
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Stop if the best score has too many after it."""
+        history = History(state.log_history)
+        if self._stopping and history.is_exhausted(self._stopping):
+            control.should_training_stop = True
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Delete all checkpoints but the one just written and the best."""
+        history = History(state.log_history)
+        kept = {self.at(state.global_step)}
+        if self._stopping and history.validations:
+            kept.add(self.at(history.best(self._stopping)["step"]))
+        for path in set(self.directory.glob(f"{_CHECKPOINT}*")) - kept:
+            shutil.rmtree(path)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix(_CHECKPOINT))
+
+
+class Announcer(TrainerCallback):
+    """Shows the steps of a training, and says the scores of each epoch.
+
+    Args:
+        progress: where they are shown.
+        seed: seed of the training, which every line names.
+    """
+
+    def __init__(self, progress: Progress, seed: int) -> None:
+        self._progress = progress
+        self._seed = seed
+        self._first = 0
+        self._started = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Show what is left."""
+        self._first, self._started = state.global_step, time.monotonic()
+        again = f" from step {state.global_step}" if state.global_step else ""
+        self._progress.phase(f"seed {self._seed}: training{again}", state.max_steps - state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Count a step."""
+        self._progress.step()
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, *, metrics: Any, **_: Any) -> None:
+        """Say what an epoch scored."""
+        scores = ", ".join(f"{name} {value:.4g}" for name, value in scores_of(metrics).items())
+        pace = (time.monotonic() - self._started) / (state.global_step - self._first)
+        left = timedelta(seconds=round(pace * (state.max_steps - state.global_step)))
+        self._progress.say(
+            f"seed {self._seed}, epoch {round(state.epoch)} of {round(state.num_train_epochs)}: {scores}; "
+            f"{left} left at most"
+        )

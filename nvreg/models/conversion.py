@@ -1,0 +1,78 @@
+"""What a converted model carries: its sites, and the prior."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from nvreg.attention.moments import Moments
+from nvreg.models.site import Observer, Site, layers_of
+
+_NAME = "nv_conversion"
+"""Of a body's attributes, the one that is its conversion."""
+
+
+class SitePrior(Protocol):
+    """What conversion asks of a prior: `nvreg.Prior` is one."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of the moments."""
+
+    def __getitem__(self, site: str, /) -> Moments:
+        """Return the moments of a site."""
+
+    def check(self, model: PreTrainedModel, sites: Iterable[Site]) -> None:
+        """Raise a UserError unless the prior is this model's, which has these sites."""
+
+
+class Conversion:
+    """A model's attention in another form.
+
+    It is an attribute of the model's body: all heads of the body share it, and a copy of the model has its
+    own. Modules and sites do not know it, so a layer can be copied without the rest of the model.
+
+    Attributes:
+        sites: the converted module of every site, with its `SiteState` as ``module.nv``, in forward order.
+        prior: where the sites' moments are from; None for a form that has none.
+    """
+
+    def __init__(self, sites: Mapping[Site, Any], prior: SitePrior | None) -> None:
+        """Keep what conversion found."""
+        self.sites = sites
+        self.prior = prior
+
+    @property
+    def layers(self) -> dict[str, int]:
+        """How many layers each role has, for the roles that the model has."""
+        return layers_of(self.sites)
+
+    @contextmanager
+    def observed(self, observer: Observer) -> Iterator[None]:
+        """Have every site call ``observer`` inside the block."""
+        for module in self.sites.values():
+            module.nv.observer = observer
+        try:
+            yield
+        finally:
+            for module in self.sites.values():
+                module.nv.observer = None
+
+    def put_on_(self, model: PreTrainedModel) -> None:
+        """Make it the model's conversion."""
+        setattr(model.base_model, _NAME, self)
+
+    def take_off_(self, model: nn.Module) -> None:
+        """Undo `put_on_`."""
+        for module in model.modules():
+            vars(module).pop(_NAME, None)
+
+
+def conversion_of(model: nn.Module) -> Conversion | None:
+    """Return the conversion of a model, or of the one that it wraps; None if it is not converted."""
+    found = (vars(module).get(_NAME) for module in model.modules())
+    return next((conversion for conversion in found if conversion is not None), None)

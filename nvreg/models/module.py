@@ -1,0 +1,131 @@
+"""The class of a converted attention module: a subclass of its own class that runs NV attention."""
+
+from __future__ import annotations
+
+import functools
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import nn
+
+from nvreg.errors import UserError
+from nvreg.models.inputs import InputState
+from nvreg.models.site import Site
+
+
+class NVForward(nn.Module):
+    """First base of every converted module's class: NV attention unless the site is at identity.
+
+    Attributes:
+        plain_class: the class that the module had before.
+        nv: what is at the site.
+    """
+
+    plain_class: type[nn.Module]
+    nv: InputState
+
+    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Run the pretrained forward at identity, the adapter's otherwise.
+
+        Raises:
+            RuntimeError: in training mode, for which the method is not defined; or when it is exported with
+                adapters that may change.
+            UserError: under continuous batching, whose cache attends by itself.
+        """
+        state = self.nv
+        if state.is_identity:
+            return super().forward(hidden_states, *args, **kwargs)
+        if self.training:
+            raise RuntimeError(
+                "NV attention is evaluated, not trained: call model.eval() or nvreg.revert_(model)"
+            )
+        if kwargs.get("cache") is not None:
+            raise UserError(
+                "expected a cache that hands back its keys, got the paged one of continuous batching; "
+                "call model.generate"
+            )
+        if not (state.is_settled and torch.compiler.is_compiling()):
+            if torch.compiler.is_exporting():
+                raise RuntimeError(
+                    "expected settled weights to export: merge adapters, then call nvreg.set_settings_"
+                )
+            state.refresh(self, hidden_states.dtype)
+        if kwargs.get("is_causal") is None:  # the caller's word goes before the module's, as in Transformers
+            kwargs["is_causal"] = self.is_causal
+        return state.adapter.forward(self, hidden_states, *args, **kwargs)
+
+    def plain_forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the pretrained forward, whatever the setting."""
+        return super().forward(*args, **kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if isinstance(value, nn.Module):  # adapters come, merge into the weights, and go
+            self.nv.unsettle()
+
+    def _apply(self, *args: Any, **kwargs: Any) -> NVForward:  # to another device or dtype
+        self.nv.unsettle()
+        return super()._apply(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.nv.unsettle()
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:  # the class has no name to be found by
+        return _unpickled, (self.plain_class,), self.__dict__
+
+    def extra_repr(self) -> str:
+        """Name the setting in ``print(model)``."""
+        return ", ".join(f"{name}={value:g}" for name, value in self.nv.settings._asdict().items())
+
+
+def _unpickled(plain: Any) -> nn.Module:
+    converted: type[nn.Module] = _converted_class(plain)
+    return converted.__new__(converted)
+
+
+@functools.cache
+def _converted_class(plain: Any) -> Any:
+    """Return a subclass of an attention class: hooks that go by class still match."""
+    namespace = {"__module__": plain.__module__, "plain_class": plain}
+    return type(f"NV{plain.__name__}", (NVForward, plain), namespace)
+
+
+def convert_module_(module: Any, state: InputState) -> None:
+    """Make an attention module a converted one, in place."""
+    module.nv = state
+    plain: Any = type(module)
+    _change_class_(module, _converted_class(plain))
+
+
+def revert_module_(module: Any) -> None:
+    """Give a converted module its own class back, in place."""
+    _change_class_(module, module.plain_class)
+    del module.nv
+
+
+def check_forward(module: Any, site: Site) -> None:
+    """Raise a UserError if a module runs another forward than its class's."""
+    kept = [vars(module)[name] for name in _KEPT_FORWARDS if name in vars(module)]
+    if kept and not _is_forward_of(kept[0], module):
+        raise UserError(
+            f"expected the attention at {site.name!r} to run the forward of {type(module).__name__}, found "
+            "another on the module itself; convert the model without what put it there"
+        )
+
+
+def _change_class_(module: Any, new: type[nn.Module]) -> None:
+    """Change a module's class, and the forward of the old one where accelerate keeps it on the module."""
+    for name in _KEPT_FORWARDS:
+        if _is_forward_of(vars(module).get(name), module):
+            vars(module)[name] = MethodType(new.forward, module)
+    module.__class__ = new
+
+
+def _is_forward_of(function: Any, module: Any) -> bool:
+    return function == MethodType(type(module).forward, module)
+
+
+_KEPT_FORWARDS = ("_old_forward", "forward")
+"""Where accelerate keeps a module's own forward: while a hook wraps it, and after the hook is gone."""

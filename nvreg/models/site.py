@@ -1,0 +1,83 @@
+"""A site of attention, and what is beside a module that is converted."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from nvreg.parameters import ROLES
+
+
+class Site(NamedTuple):
+    """One attention module of a model.
+
+    Attributes:
+        name: module path relative to ``model.base_model``: the same under every head.
+        role: ``encoder``, ``cross`` or ``decoder``.
+        layer: index from 0 within the role.
+        width: d, the number of coordinates that keys and values are projected from.
+    """
+
+    name: str
+    role: str
+    layer: int
+    width: int
+
+
+def layers_of(sites: Iterable[Site]) -> dict[str, int]:
+    """Return how many layers each role has, for the roles that have sites."""
+    roles = [site.role for site in sites]
+    return {role: roles.count(role) for role in ROLES if role in roles}
+
+
+Observer = Callable[[Site, Tensor | None, float], None]
+"""Called at every forward with the site, ``A_m0`` of shape (batch, heads, queries), and the token share."""
+
+
+Solver = Callable[[Site, Tensor], float]
+"""Called at every forward with the site and ``g_m`` of shape (batch, heads, queries); returns the shift t."""
+
+
+class SiteState(ABC):
+    """What is beside a converted module; the pretrained weights stay where they are, untouched.
+
+    Attributes:
+        setting: type of the site's settings, a named tuple whose defaults are the identity.
+        site: the module's.
+        observer: sees every forward that is not at identity.
+        solver: finds the prior's weight at every forward where there is a prior.
+        is_identity: whether the module runs its pretrained forward.
+    """
+
+    setting: ClassVar[type[Any]]
+
+    def __init__(self, site: Site) -> None:
+        """Start at identity."""
+        self.site = site
+        self.settings = self.setting()
+        self.observer: Observer | None = None
+        self.solver: Solver | None = None
+
+    @property
+    def settings(self) -> Any:
+        """The site's parameters."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: Any) -> None:
+        self._settings = settings
+        self.unsettle()
+        # Compiled code takes a float never to become infinite.
+        self.is_identity = settings == self.setting()
+
+    @abstractmethod
+    def unsettle(self) -> None:
+        """Have the next forward make everything anew: the weights may be others."""
+
+    @abstractmethod
+    def refresh(self, module: nn.Module, dtype: torch.dtype) -> None:
+        """Recompute what the setting needs, if it, the weights, their device or ``dtype`` changed."""
