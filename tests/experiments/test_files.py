@@ -10,7 +10,7 @@ from nvreg.experiment import load_experiment
 from nvreg.metrics import METRICS_OF_TASK
 
 ROOT = Path(__file__).resolve().parents[2]
-"""Of the repository."""
+"""The root of the repository."""
 DEMO = ROOT / "results" / "demo"
 EMBEDDED, PAPER = (sorted((ROOT / "experiments" / suite).glob("*.yaml")) for suite in ("embedded", "paper"))
 TASKS = [path for path in EMBEDDED if path.stem != "rivals"]

@@ -1,5 +1,6 @@
 """Comparing runs with committed tables: made-up tables that are equal, and that differ in one way each."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pandas as pd
 import pytest
 from pandas import DataFrame
 
-from scripts.compare import ROUNDING, compare, main, read_table, verdicts
+from scripts.compare import KEPT, ROUNDING, compare, main, read_table, verdicts
+from scripts.readme import RESULTS
 
 DOMAINS = ("village", "saga")
 Change = Callable[[DataFrame], DataFrame]
@@ -83,6 +85,27 @@ def test_verdicts_are_those_of_the_report(tmp_path: Path) -> None:
         ("leave-one-domain-out", "42", "village"): "shows no difference",
         ("leave-one-domain-out", "42", "saga"): "shows no difference",
     }
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/report.md")), ids=lambda path: path.parent.name)
+def test_verdicts_are_those_of_the_committed_report(path: Path) -> None:
+    found = verdicts(read_table(path.parent / "scores.csv"))
+    metric, said = "", {}
+    for line in path.read_text().partition("## Settings chosen")[0].splitlines():
+        if line.startswith("## "):
+            metric = line.split()[1]
+        elif line.startswith("- "):
+            protocols, _, finding = line.removeprefix("- ").removesuffix(".").partition(": ")
+            for protocol in protocols.split(", "):
+                said[metric, protocol] = finding
+    rows = {(metric, protocol) for metric, _, protocol, *_ in found}
+    assert rows == said.keys()
+    for (metric, _, protocol, _, domain), verdict in found.items():
+        if verdict == KEPT:
+            assert said[metric, protocol] == KEPT
+        else:
+            parts = (re.split(r"[ ,]+", part) for part in said[metric, protocol].split("; "))
+            assert [verb for verb, *domains in parts if domain in domains] == [verdict] * (" " not in verdict)
 
 
 @pytest.mark.parametrize(
