@@ -18,7 +18,7 @@ PRIOR_WEIGHT = Parameter(0.0, "a number from 0 to below 1", lambda v: 0 <= v < 1
 """The wanted mean weight of the prior, which may stand for tau_alpha (docs/method.md, section 3)."""
 
 NOISE_SHARE = Parameter(0.0, "a number from 0 to below 1", lambda v: 0 <= v < 1, logarithmic=True)
-"""The wanted mean share of noise in what is seen of tokens, which may stand for tau_sigma (section 3)."""
+"""The wanted mean share of a token's variance in what is seen of it, which may stand for tau_sigma."""
 
 
 class SiteSettings(NamedTuple):

@@ -29,16 +29,16 @@ def solve_shift(odds: Tensor, weight: float, *, precision: float = 1e-6) -> floa
 
 
 def solve_tau_sigma(noise_share: float, variance: Tensor, scale: float, *, site: str) -> float:
-    """Return the tau_sigma at which noise has the wanted share of what is observed of a token (section 3).
+    """Return the tau_sigma at which a token's own variance has the wanted share of what is observed of it.
 
-    The share at a coordinate is ``r1 = tau_sigma^2 S / (tau_sigma^2 S + v_u)``; the mean over coordinates
-    grows with tau_sigma from 0 to the part of them that vary in the prior.
+    The share at a coordinate is ``r1 = tau_sigma^2 S / (tau_sigma^2 S + v_u)`` (section 3); the mean over
+    coordinates grows with tau_sigma from 0 to the part of them that vary in the prior.
 
     Args:
         noise_share: the wanted mean of r1, at least 0 and below 1.
         variance: S, the prior's variance of the site's coordinates: ``Moments.variance`` in input space,
             ``HeadMoments.key_variance`` in head space.
-        scale: c; the noise has the variance ``v_u = 1 / c``.
+        scale: c; the query observes with variance ``v_u = 1 / c``.
         site: its name, for the message.
 
     Raises:
