@@ -225,17 +225,17 @@ def _attend_changed(
 ) -> Attended:
     """Attend to token components: the mean of ``tau_mu (v_i - G1 (k_i - k_0))``, and the log-sum-exp.
 
-    What many queries attend to are values less their regression on the keys; few queries attend to values and
-    keys, whose mean is regressed afterwards.
+    Many queries attend to values less their regression on the keys. For one that would be more work than
+    attention: it attends to values and keys, and the mean of the keys is regressed.
     """
-    batch, heads, queries, width = query.shape
+    batch, width = query.shape[0], query.shape[-1]
     key_heads, wide = key.shape[1], tokens.key_mean.dtype
     bias, columns, regression = tokens.bias(key), None, tokens.regression
     if regression is not None:
-        if queries * heads > key_heads * value.shape[-1]:
-            value = (value - regression(key)).to(value.dtype)
-        else:
+        if query.shape[2] == 1:
             columns = key
+        else:
+            value = (value - regression(key)).to(value.dtype)
     asked = query * tokens.query_scale
     if tokens.tau_mu < 1:
         if softcap is None:
