@@ -34,13 +34,14 @@ from nvreg.config.sections import (
 )
 from nvreg.errors import UserError
 from nvreg.methods import METHODS, Method
-from nvreg.metrics import METRICS, check_metrics
+from nvreg.metrics import METRICS
 from nvreg.parameters import Setting
 from nvreg.protocols import PROTOCOLS
 from nvreg.space import Range, Space, key_of, parse_space
+from nvreg.tasks import TASKS
 
 Protocol = Annotated[str, NameIn(PROTOCOLS)]
-TaskName = Literal["translation", "summarisation", "language-modelling", "classification", "multiple-choice"]
+TaskName = Annotated[str, NameIn(TASKS)]
 
 
 class PriorSource(Section):
@@ -233,7 +234,7 @@ class Experiment(Section):
             raise ValueError(f"expected data.in_domain.train, which {names} is calibrated on")
         metric, metrics = self.selection.metric, self.evaluation.metrics
         try:
-            check_metrics(self.task, metrics)
+            TASKS[self.task].check_metrics(metrics)
         except UserError as error:
             raise ValueError(str(error)) from None
         if metric not in metrics or METRICS[metric].higher_is_better is None:

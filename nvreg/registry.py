@@ -82,7 +82,7 @@ class Registry(MutableMapping[str, T]):
         if name in self._refused:
             hint = f", which is not offered: {self._refused[name]}"
         else:
-            hint = did_you_mean(name, self._entries)
+            hint = did_you_mean(str(name), self._entries)
         return f"expected one of {', '.join(self._entries)}, got {name!r}{hint}"
 
 

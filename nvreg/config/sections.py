@@ -228,19 +228,11 @@ class Evaluation(Section):
     and half a window.
     """
 
-    metrics: Annotated[list[str], Field(min_length=1)]
+    metrics: Annotated[list[Annotated[str, NameIn(METRICS)]], Field(min_length=1)]
     batch_tokens: PositiveInt | Literal["auto"] = "auto"
     generation: Generation = Generation()
     window: PositiveInt | None = None
     stride: PositiveInt | None = None
-
-    @field_validator("metrics")
-    @classmethod
-    def _known(cls, metrics: list[str]) -> list[str]:
-        for name in metrics:
-            if name not in METRICS:
-                raise ValueError(f"expected some of {', '.join(METRICS)}, got {name!r}")
-        return metrics
 
     @model_validator(mode="after")
     def _stride_within_window(self) -> Self:

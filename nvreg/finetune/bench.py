@@ -16,9 +16,8 @@ from nvreg.errors import UserError
 from nvreg.finetune.regularisers import REGULARISERS
 from nvreg.finetune.schema import FineTuning
 from nvreg.identity import identify
-from nvreg.metrics import METRICS_OF_TASK
 from nvreg.models.loading import load_model, load_tokenizer
-from nvreg.tasks import Encoded, Task, encode, make_task
+from nvreg.tasks import TASKS, Encoded, Task, encode, make_task
 from nvreg.tasks.labels import number_of
 from nvreg.tasks.limits import token_limit
 
@@ -127,7 +126,7 @@ def open_bench(finetuning: FineTuning) -> Bench:
 def _metrics(finetuning: FineTuning) -> list[str]:
     stopping = finetuning.training.early_stopping
     first = [stopping.metric] if stopping else []
-    supplied = METRICS_OF_TASK[finetuning.task]
+    supplied = TASKS[finetuning.task].metrics()
     return list(dict.fromkeys([*first, *(name for name in _SCORES if name in supplied)]))
 
 
@@ -152,7 +151,7 @@ def load_trainable(
         )
     model = load_model(
         source.path,
-        task,
+        TASKS[task].auto_class,
         labels=classes,
         revision=source.revision,
         device=source.device,

@@ -32,7 +32,8 @@ from nvreg.config.sections import (
     Source,
 )
 from nvreg.finetune.regularisers import REGULARISERS, Options
-from nvreg.metrics import METRICS, METRICS_OF_TASK
+from nvreg.metrics import METRICS
+from nvreg.tasks import TASKS
 
 
 class TrainingDomain(Section):
@@ -164,7 +165,7 @@ class FineTuning(Section):
                 "training.precision: bfloat16 is the faster one"
             )
         stopping = self.training.early_stopping
-        better = [name for name in METRICS_OF_TASK[self.task] if _is_better_one_way(name)]
+        better = [name for name in TASKS[self.task].metrics() if _is_better_one_way(name)]
         if stopping and stopping.metric not in better:
             raise ValueError(
                 f"training.early_stopping: expected one of {', '.join(better)} with task {self.task}, "

@@ -14,11 +14,11 @@ from nvreg.config import Evaluation, Reading, Source
 from nvreg.data import load_examples
 from nvreg.errors import UserError
 from nvreg.finetune.fisher import Fisher, estimate_fisher
-from nvreg.models.loading import is_decoder_only, load_model, load_tokenizer
+from nvreg.models.loading import kind_of, load_model, load_tokenizer
 from nvreg.models.tokens import IGNORED
 from nvreg.progress import Progress
 from nvreg.results import digest
-from nvreg.tasks import Task, make_task
+from nvreg.tasks import TASKS, Task, make_task
 
 MASKED = 0.15
 """Share of tokens that masked language modelling predicts (Devlin et al., 2019)."""
@@ -83,7 +83,7 @@ class Text:
                 "expected --target-column with an encoder-decoder model, whose decoder reads the targets; "
                 "got --column alone"
             )
-        language_modelling = "causal" if is_decoder_only(model.config) else "masked-lm"
+        language_modelling = "causal" if kind_of(model.config) == "decoder-only" else "masked-lm"
         self.loss = {"translation": "seq2seq", "classification": "classification"}.get(
             columns.task, language_modelling
         )
@@ -156,7 +156,7 @@ def fisher_of_file(
         UserError: if the model or the text cannot be had.
     """
     progress.phase("loading model and text")
-    model, tokenizer = load_model(path, columns.task), load_tokenizer(path)
+    model, tokenizer = load_model(path, TASKS[columns.task].auto_class), load_tokenizer(path)
     text = Text(model, tokenizer, data, columns, limit, reading)
     progress.phase(f"{text.loss} gradients of {text.examples} examples", text.examples)
     fisher = estimate_fisher(

@@ -6,62 +6,40 @@ metric of a group is a function of those rows and of how often each example coun
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nvreg.errors import UserError
-from nvreg.metrics.classification import CLASSIFICATION, choice_statistics
-from nvreg.metrics.likelihood import LIKELIHOOD
-from nvreg.metrics.metric import Array, Metric
-from nvreg.metrics.text import GENERATED, OVERLAP, TEXT, text_statistics, with_overlap
+from nvreg.metrics.metric import Array, Metric, Tokenisation
+from nvreg.registry import Registry
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = [
-    "GENERATED",
-    "METRICS",
-    "METRICS_OF_TASK",
-    "Array",
-    "Metric",
-    "check_metrics",
-    "choice_statistics",
-    "score",
-    "signature",
-    "text_statistics",
-    "with_overlap",
-]
+__all__ = ["METRICS", "Array", "Metric", "Tokenisation", "score", "text_statistics"]
 
-METRICS: Mapping[str, Metric] = {metric.name: metric for metric in (*LIKELIHOOD, *TEXT, *CLASSIFICATION)}
-
-_LIKELIHOOD, _TEXT, _CLASSIFICATION = (
-    tuple(metric.name for metric in metrics) for metrics in (LIKELIHOOD, TEXT, CLASSIFICATION)
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    {
+        "nll": "nvreg.metrics.likelihood:NLL",
+        "perplexity": "nvreg.metrics.likelihood:PERPLEXITY",
+        "bits-per-character": "nvreg.metrics.likelihood:BITS_PER_CHARACTER",
+        "bleu": "nvreg.metrics.text:BLEU",
+        "chrf": "nvreg.metrics.text:CHRF",
+        "rouge1": "nvreg.metrics.text:ROUGE_1",
+        "rouge2": "nvreg.metrics.text:ROUGE_2",
+        "rougeL": "nvreg.metrics.text:ROUGE_L",
+        "rougeLsum": "nvreg.metrics.text:ROUGE_LSUM",
+        "length-ratio": "nvreg.metrics.text:LENGTH_RATIO",
+        "overlap": "nvreg.metrics.text:OVERLAP",
+        "accuracy": "nvreg.metrics.classification:ACCURACY",
+        "macro-f1": "nvreg.metrics.classification:MACRO_F1",
+        "ece": "nvreg.metrics.classification:ECE",
+        "brier": "nvreg.metrics.classification:BRIER",
+    },
 )
-
-METRICS_OF_TASK: Mapping[str, tuple[str, ...]] = {
-    "translation": _LIKELIHOOD + _TEXT,
-    "summarisation": _LIKELIHOOD + _TEXT,
-    "language-modelling": _LIKELIHOOD,
-    "classification": ("nll", *_CLASSIFICATION),
-    "multiple-choice": ("nll", "accuracy", "ece", "brier"),  # the number of an answer is no class
-}
-"""The metrics that each task supplies."""
-
-
-def check_metrics(task: str, names: Sequence[str]) -> None:
-    """Check that a task supplies the metrics of these names.
-
-    Raises:
-        UserError: if it does not supply one; it lists those that it does.
-    """
-    for name in names:
-        if name not in METRICS_OF_TASK[task]:
-            raise UserError(
-                f"evaluation.metrics: expected some of {', '.join(METRICS_OF_TASK[task])} with task {task}, "
-                f"got {name!r}"
-            )
+"""Every metric by name; a task supplies those whose group of statistics it makes (see `nvreg.tasks.Task`)."""
 
 
 def score(frame: DataFrame, name: str) -> float:
@@ -70,15 +48,15 @@ def score(frame: DataFrame, name: str) -> float:
     return float(metric.score(np.stack(frame[metric.group].to_list())))
 
 
-def signature(name: str, task: str, likelihood: str) -> str:
-    """Return a description of every choice that changes a metric of a task.
+def text_statistics(
+    name: str, predictions: Sequence[str], references: Sequence[str], tokenisation: Tokenisation | None = None
+) -> Array:
+    """Return the statistics of generated text that the metric of that name needs, a row each: [examples, k].
 
-    Args:
-        name: the metric's.
-        task: the task's.
-        likelihood: how the task scores likelihood.
+    Raises:
+        UserError: if a tokenizer that the metric needs cannot be had.
     """
-    described = METRICS[name].signature()
-    if name == "overlap":
-        return f"{described}|{signature(OVERLAP[task], task, likelihood)}"
-    return f"{described}|{likelihood}" if METRICS[name].group == "likelihood" else described
+    of_texts = METRICS[name].of_texts
+    if of_texts is None:
+        raise ValueError(f"expected a metric of generated text, got {name!r}")
+    return of_texts(predictions, references, tokenisation or Tokenisation())

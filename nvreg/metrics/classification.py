@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nvreg.metrics.metric import Array, Metric, mean_of
+from nvreg.metrics.metric import Array, Metric
 
 BINS = 15
 
@@ -73,9 +73,13 @@ def _brier(statistics: Array) -> Array:
     return statistics[:, 2]
 
 
-CLASSIFICATION = (
-    Metric("accuracy", "classes", True, mean_of(_is_right), _is_right, lambda: "mean:examples"),
-    Metric("macro-f1", "classes", True, _macro_f1, None, lambda: "mean:classes|absent:left-out"),
-    Metric("ece", "calibration", False, _ece, None, lambda: f"bins:{BINS}|equal:mass|of:predicted-class"),
-    Metric("brier", "calibration", False, mean_of(_brier), _brier, lambda: "sum:classes|mean:examples"),
+ACCURACY = Metric("accuracy", "classes", True, lambda _: "mean:examples", _is_right)
+MACRO_F1 = Metric("macro-f1", "classes", True, lambda _: "mean:classes|absent:left-out", of_corpus=_macro_f1)
+ECE = Metric(
+    "ece",
+    "calibration",
+    False,
+    lambda _: f"bins:{BINS}|equal:mass|of:predicted-class",
+    of_corpus=_ece,
 )
+BRIER = Metric("brier", "calibration", False, lambda _: "sum:classes|mean:examples", _brier)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,24 @@ OfExamples = Callable[[Array], Array]
 
 
 @dataclass(frozen=True)
+class Tokenisation:
+    """How generated text and its references become the words that are counted.
+
+    Attributes:
+        bleu: a tokenizer of sacrebleu, by its name there.
+        rouge: ``latin`` (rouge-score's own: runs of a-z and 0-9, stemmed), ``words`` of any script, or
+            ``characters``.
+    """
+
+    bleu: str = "13a"
+    rouge: str = "latin"
+
+
+OfTexts = Callable[[Sequence[str], Sequence[str], Tokenisation], Array]
+"""From generated texts and their references to statistics [examples, k]."""
+
+
+@dataclass(frozen=True)
 class Metric:
     """A corpus score.
 
@@ -26,17 +44,32 @@ class Metric:
         name: as in an experiment file.
         group: the statistics it needs, a column of a task's frame of scores.
         higher_is_better: None where neither direction is better.
-        of_corpus: the score of examples that are each drawn some number of times.
+        signature: describes every choice that changes the score, with the version of the library that has it.
         of_examples: the score of every example by itself, NaN-free; None where an example has none.
-        signature: describes every choice that changes the score.
+        of_corpus: the score of examples that are each drawn some number of times: a ratio of sums (see
+            `of_sums`) or any other statistic of a corpus. None where it is the mean of ``of_examples``.
+        of_texts: makes the statistics from generated text; None where the task makes them.
     """
 
     name: str
     group: str
     higher_is_better: bool | None
-    of_corpus: OfCorpus
-    of_examples: OfExamples | None
-    signature: Callable[[], str]
+    signature: Callable[[Tokenisation], str]
+    of_examples: OfExamples | None = None
+    of_corpus: OfCorpus | None = None
+    of_texts: OfTexts | None = None
+
+    def __post_init__(self) -> None:
+        if self.of_examples is None and self.of_corpus is None:
+            raise ValueError(f"{self.name}: expected of_examples, of_corpus or both, got neither")
+
+    @property
+    def is_mean(self) -> bool:
+        """Whether the score of a corpus is the mean of its examples' scores, which rank tests suppose.
+
+        Otherwise it can be tested by randomisation: it is a function of each example's statistics.
+        """
+        return self.of_corpus is None
 
     def score(self, statistics: Array, counts: NDArray[Any] | None = None) -> Array:
         """Return the score of a corpus, or of resamples of it.
@@ -50,12 +83,18 @@ class Metric:
         """
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             if counts is None:
-                return self.of_corpus(statistics, np.ones((1, len(statistics))))[0]
-            return self.of_corpus(statistics, np.asarray(counts, dtype=np.float64))
+                return self._of_corpus(statistics, np.ones((1, len(statistics))))[0]
+            return self._of_corpus(statistics, np.asarray(counts, dtype=np.float64))
 
     def per_example(self, statistics: Array) -> Array | None:
         """Return each example's own score [examples], in the metric's direction; None if it has none."""
         return None if self.of_examples is None else self.of_examples(statistics)
+
+    def _of_corpus(self, statistics: Array, counts: Array) -> Array:
+        if self.of_corpus is not None:
+            return self.of_corpus(statistics, counts)
+        assert self.of_examples is not None
+        return mean_of(self.of_examples)(statistics, counts)
 
 
 def of_sums(aggregate: Callable[[Array], Array]) -> OfCorpus:

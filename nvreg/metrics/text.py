@@ -12,51 +12,88 @@ The groups and their columns:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING
 
 import numpy as np
-from sacrebleu.metrics import BLEU, CHRF
+import regex
+from sacrebleu.metrics import bleu, chrf
 
-from nvreg.metrics.metric import Array, Metric, mean_of, of_sums
+from nvreg.errors import UserError
+from nvreg.metrics.metric import Array, Metric, Tokenisation, mean_of, of_sums
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-
-GENERATED = frozenset({"bleu", "chrf", *ROUGE, "overlap"})
-"""The groups that need generated text."""
-
-_SACREBLEU = {"bleu": BLEU(force=True), "chrf": CHRF()}  # force: no warning where text looks tokenised
-
-OVERLAP = {"translation": "bleu", "summarisation": "rougeL"}
-"""Task to the metric that ``overlap`` is in it."""
+BLEU_TOKENIZERS = ("13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none", "flores101", "flores200")
+"""The tokenizers of sacrebleu that BLEU may have; the last two are fetched once from the network."""
 
 
-def text_statistics(group: str, predictions: Sequence[str], references: Sequence[str]) -> Array:
-    """Return the statistics of a group of generated text, one row an example: [examples, k]."""
-    if group in _SACREBLEU:
-        rows = _SACREBLEU[group]._extract_corpus_statistics(predictions, [references])
-        return np.asarray(rows, dtype=np.float64)
+@lru_cache(maxsize=len(BLEU_TOKENIZERS))
+def bleu_of(tokenizer: str) -> bleu.BLEU:
+    """Return sacrebleu's BLEU with a tokenizer.
+
+    Raises:
+        UserError: if the tokenizer needs a package that is not installed, or a file that cannot be fetched.
+    """
+    try:
+        return bleu.BLEU(tokenize=tokenizer, force=True)  # force: no warning where text looks tokenised
+    except Exception as error:  # each tokenizer raises its own
+        language = tokenizer.partition("-")[0]
+        mend = f'pip install "sacrebleu[{language}]"' if "-" in tokenizer else "char needs nothing else"
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UserError(
+            f"evaluation.bleu_tokenize: expected a tokenizer that can be had, got {tokenizer}: "
+            f"{reason} ({mend})"
+        ) from error
+
+
+_CHRF = chrf.CHRF()
+
+
+WORD = r"[\p{L}\p{M}\p{N}]+"
+CHARACTER = r"[\p{L}\p{N}]\p{M}*"
+"""A letter or digit with the marks above, below and around it, such as the vowels of Thai and Hindi."""
+
+
+class _RougeTokenizer:
+    """Words of any script, or characters: in lower case, without punctuation, not stemmed."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = regex.compile(pattern)
+
+    def tokenize(self, text: str) -> list[str]:
+        return self._pattern.findall(text.lower())
+
+
+ROUGE_TOKENIZERS = {"latin": None, "words": _RougeTokenizer(WORD), "characters": _RougeTokenizer(CHARACTER)}
+"""What ROUGE counts, by name: None is rouge-score's own tokenizer."""
+
+
+def _sacrebleu_statistics(
+    metric: bleu.BLEU | chrf.CHRF, predictions: Sequence[str], references: Sequence[str]
+) -> Array:
+    rows = metric._extract_corpus_statistics(predictions, [references])
+    return np.asarray(rows, dtype=np.float64)
+
+
+def _bleu_statistics(
+    predictions: Sequence[str], references: Sequence[str], tokenisation: Tokenisation
+) -> Array:
+    return _sacrebleu_statistics(bleu_of(tokenisation.bleu), predictions, references)
+
+
+def _chrf_statistics(
+    predictions: Sequence[str], references: Sequence[str], tokenisation: Tokenisation
+) -> Array:
+    return _sacrebleu_statistics(_CHRF, predictions, references)
+
+
+def _rouge_statistics(
+    name: str, predictions: Sequence[str], references: Sequence[str], tokenisation: Tokenisation
+) -> Array:
     from rouge_score.rouge_scorer import RougeScorer  # a second to import
 
-    scorer = RougeScorer([group], use_stemmer=True)
+    scorer = RougeScorer([name], use_stemmer=True, tokenizer=ROUGE_TOKENIZERS[tokenisation.rouge])
     pairs = zip(references, predictions, strict=True)
-    return np.array([[scorer.score(*pair)[group].fmeasure] for pair in pairs])
-
-
-def with_overlap(frame: DataFrame, pretrained: DataFrame, task: str) -> DataFrame:
-    """Return a task's frame of scores with the column "overlap".
-
-    Args:
-        frame: of any model, with its predictions.
-        pretrained: of the pretrained model on the same examples.
-        task: translation, where overlap is BLEU, or summarisation, where it is ROUGE-L.
-    """
-    rows = text_statistics(OVERLAP[task], list(frame["prediction"]), list(pretrained["prediction"]))
-    return frame.assign(overlap=rows.tolist())
+    return np.array([[scorer.score(*pair)[name].fmeasure] for pair in pairs])
 
 
 def _bleu(statistics: Array, effective_order: bool = False) -> Array:
@@ -73,11 +110,11 @@ def _bleu(statistics: Array, effective_order: bool = False) -> Array:
         precision = np.where(missed, 0.5 ** missed.cumsum(axis=-1), matches) / totals
         brevity = np.exp(np.minimum(0, 1 - reference / predicted))
         mean = np.where(counted, np.log(precision), 0).sum(axis=-1) / counted.sum(axis=-1)
-        bleu = 100 * brevity * np.exp(mean)
-    return np.where(missed.all(axis=-1) | (counted & (totals == 0)).any(axis=-1), 0.0, bleu)
+        scores = 100 * brevity * np.exp(mean)
+    return np.where(missed.all(axis=-1) | (counted & (totals == 0)).any(axis=-1), 0.0, scores)
 
 
-def _chrf(statistics: Array, beta: float = CHRF.BETA) -> Array:
+def _chrf(statistics: Array, beta: float = chrf.CHRF.BETA) -> Array:
     """F-beta of character n-grams, chrF (Popovic, 2015), from means over the orders that both texts have."""
     orders = statistics.reshape(*statistics.shape[:-1], -1, 3)
     predicted, reference, matches = orders[..., 0], orders[..., 1], orders[..., 2]
@@ -93,6 +130,14 @@ def _f_measure(statistics: Array) -> Array:
     return statistics[:, 0]
 
 
+def _length_ratio(sums: Array) -> Array:
+    return sums[..., 0] / sums[..., 1]
+
+
+def _length_ratio_of_examples(statistics: Array) -> Array:
+    return statistics[:, 0] / np.maximum(1, statistics[:, 1])
+
+
 def _overlap(statistics: Array, counts: Array) -> Array:
     of_corpus = mean_of(_f_measure) if statistics.shape[-1] == 1 else of_sums(_bleu)
     return of_corpus(statistics, counts)
@@ -102,39 +147,55 @@ def _overlap_of_examples(statistics: Array) -> Array:
     return _f_measure(statistics) if statistics.shape[-1] == 1 else _bleu(statistics, effective_order=True)
 
 
-def _sacrebleu_signature(group: str) -> str:
-    text_statistics(group, [""], [""])  # the number of references is known only after scoring
-    return str(_SACREBLEU[group].get_signature())
+def _sacrebleu_signature(metric: bleu.BLEU | chrf.CHRF) -> str:
+    _sacrebleu_statistics(metric, [""], [""])  # the number of references is known only after scoring
+    return str(metric.get_signature())
 
 
-def _rouge_signature(group: str) -> str:
-    sentences = "|sentences:lines" if group == "rougeLsum" else ""
-    return (
-        f"{group}|f-measure|mean:examples|tok:a-z0-9|stem:porter{sentences}|version:{version('rouge-score')}"
-    )
+def _bleu_signature(tokenisation: Tokenisation) -> str:
+    return _sacrebleu_signature(bleu_of(tokenisation.bleu))
 
 
-TEXT = (
-    Metric(
-        "bleu",
-        "bleu",
-        True,
-        of_sums(_bleu),
-        partial(_bleu, effective_order=True),
-        partial(_sacrebleu_signature, "bleu"),
-    ),
-    Metric("chrf", "chrf", True, of_sums(_chrf), _chrf, partial(_sacrebleu_signature, "chrf")),
-    *(
-        Metric(name, name, True, mean_of(_f_measure), _f_measure, partial(_rouge_signature, name))
-        for name in ROUGE
-    ),
-    Metric(
-        "length-ratio",
-        "bleu",
-        None,
-        of_sums(lambda sums: sums[..., 0] / sums[..., 1]),
-        lambda statistics: statistics[:, 0] / np.maximum(1, statistics[:, 1]),
-        partial(_sacrebleu_signature, "bleu"),
-    ),
-    Metric("overlap", "overlap", None, _overlap, _overlap_of_examples, lambda: "reference:pretrained"),
+def _chrf_signature(tokenisation: Tokenisation) -> str:
+    return _sacrebleu_signature(_CHRF)
+
+
+def _rouge_signature(name: str, tokenisation: Tokenisation) -> str:
+    sentences = "|sentences:lines" if name == "rougeLsum" else ""
+    words = {"latin": "a-z0-9|stem:porter"}.get(tokenisation.rouge, f"unicode-{tokenisation.rouge}|stem:no")
+    return f"{name}|f-measure|mean:examples|tok:{words}{sentences}|version:{version('rouge-score')}"
+
+
+def _rouge(name: str) -> Metric:
+    signature, of_texts = partial(_rouge_signature, name), partial(_rouge_statistics, name)
+    return Metric(name, name, True, signature, _f_measure, of_texts=of_texts)
+
+
+BLEU = Metric(
+    "bleu",
+    "bleu",
+    True,
+    _bleu_signature,
+    partial(_bleu, effective_order=True),
+    of_sums(_bleu),
+    _bleu_statistics,
+)
+CHRF = Metric("chrf", "chrf", True, _chrf_signature, _chrf, of_sums(_chrf), _chrf_statistics)
+ROUGE_1, ROUGE_2, ROUGE_L, ROUGE_LSUM = map(_rouge, ("rouge1", "rouge2", "rougeL", "rougeLsum"))
+LENGTH_RATIO = Metric(
+    "length-ratio",
+    "bleu",
+    None,
+    _bleu_signature,
+    _length_ratio_of_examples,
+    of_sums(_length_ratio),
+    _bleu_statistics,
+)
+OVERLAP = Metric(
+    "overlap",
+    "overlap",
+    None,
+    lambda _: "reference:pretrained",
+    _overlap_of_examples,
+    _overlap,
 )

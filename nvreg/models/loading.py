@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import torch
 import transformers
@@ -21,12 +21,11 @@ from nvreg.errors import UserError
 from nvreg.identity import body_parameters
 from nvreg.models.registry import adapters_by_class
 
-_AUTO_CLASSES: Mapping[str, str] = {
-    "translation": "AutoModelForSeq2SeqLM",
-    "summarisation": "AutoModelForSeq2SeqLM",
-    "classification": "AutoModelForSequenceClassification",
-    "multiple-choice": "AutoModelForCausalLM",
-}
+Kind = Literal["encoder-decoder", "decoder-only", "encoder-only"]
+"""How an architecture reads text."""
+
+AutoClass = str | Mapping[Kind, str]
+"""The name of a class of Transformers that loads models, or one for each kind of architecture."""
 
 DTYPES = {
     "float32": torch.float32,
@@ -36,34 +35,33 @@ DTYPES = {
 }
 
 
-def auto_class(task: str, config: PreTrainedConfig) -> str:
-    """Return the Transformers class that loads a task's models; language modelling has one for each kind.
+def kind_of(config: PreTrainedConfig) -> Kind:
+    """Return how an architecture reads text."""
+    if config.is_encoder_decoder:
+        return "encoder-decoder"
+    is_encoder = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    return "encoder-only" if is_encoder and not getattr(config, "is_decoder", False) else "decoder-only"
+
+
+def auto_class(wanted: AutoClass, config: PreTrainedConfig) -> str:
+    """Return the name of the class of Transformers that loads models of an architecture.
 
     Raises:
-        UserError: if no model of this architecture does the task.
+        UserError: if there is none for its kind.
     """
-    if task in ("translation", "summarisation") and not config.is_encoder_decoder:
-        raise UserError(f"{task}: expected an encoder-decoder model, got {config.model_type!r}")
-    if task == "multiple-choice" and not is_decoder_only(config):
-        raise UserError(f"{task}: expected a decoder-only model, got {config.model_type!r}")
-    if task != "language-modelling":
-        return _AUTO_CLASSES[task]
-    if config.is_encoder_decoder:
-        return "AutoModelForSeq2SeqLM"
-    return "AutoModelForCausalLM" if is_decoder_only(config) else "AutoModelForMaskedLM"
-
-
-def is_decoder_only(config: PreTrainedConfig) -> bool:
-    """Whether a model of this architecture reads from left to right and has no encoder."""
-    is_encoder = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(
-        config, "is_decoder", False
-    )
-    return not config.is_encoder_decoder and not is_encoder
+    if isinstance(wanted, str):
+        return wanted
+    if (kind := kind_of(config)) not in wanted:
+        raise UserError(
+            f"expected a model whose kind is {' or '.join(wanted)}, got {config.model_type!r}, "
+            f"which is {kind}; name another model, or another task"
+        )
+    return wanted[kind]
 
 
 def load_model(
     path: str | Path,
-    task: str | None = None,
+    head: AutoClass | None = None,
     *,
     labels: Sequence[str] | None = None,
     revision: str | None = None,
@@ -75,7 +73,7 @@ def load_model(
 
     Args:
         path: a directory, or a name on the hub.
-        task: decides the head; by default the one the checkpoint was saved with.
+        head: the class that loads it; by default the one the checkpoint was saved with.
         labels: names of the classes that a new head for classification is to have, with random weights.
         revision: branch, tag or commit on the hub.
         dtype: float32, float16, bfloat16 or float64.
@@ -83,27 +81,29 @@ def load_model(
         trust_remote_code: run code that comes with the checkpoint.
 
     Raises:
-        UserError: if the architecture is not supported or not one for the task, the checkpoint lacks the
-            task's head, the model does not exist, or the hub is out of reach.
+        UserError: if the architecture is not supported or of a kind that has no such class, the checkpoint
+            lacks the head, the model does not exist, or the hub is out of reach.
     """
     hub = {"revision": revision, "trust_remote_code": trust_remote_code}
     if dtype not in DTYPES:
         raise UserError(f"model.dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
     config = _load(AutoConfig, path, **hub)
     adapters_by_class(config)
-    loader = auto_class(task, config) if task else (config.architectures or ["AutoModel"])[0]
+    architectures = config.architectures or ["AutoModel"]
+    loader = auto_class(head, config) if head else architectures[0]
     options: dict[str, Any] = {"dtype": DTYPES[dtype], "output_loading_info": True, **hub}
     if labels is not None:
         options |= {"id2label": dict(enumerate(labels)), "ignore_mismatched_sizes": True}
         options["label2id"] = {label: number for number, label in enumerate(labels)}
     model, info = _load(getattr(transformers, loader), path, **options)
-    if labels is not None and type(model).__name__ in (config.architectures or ()):
+    if labels is not None and type(model).__name__ in architectures:
         _renew_head_(model)
     needed = set(model.state_dict()) if labels is None else _body(model)
-    if task and (missing := sorted(needed & set(info["missing_keys"]))):
-        other = ", or name its labels (nvreg fisher: --label-column)" if task == "language-modelling" else ""
+    if head and (missing := sorted(needed & set(info["missing_keys"]))):
+        of_tokens = loader in ("AutoModelForCausalLM", "AutoModelForMaskedLM")
+        other = ", or name its labels (nvreg fisher: --label-column)" if of_tokens else ""
         raise UserError(
-            f"expected a checkpoint with all weights of {type(model).__name__} for {task}, {path} has no "
+            f"expected a checkpoint with all weights of {type(model).__name__}, {path} has no "
             f"{missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''}; fine-tune it first{other}"
         )
     try:

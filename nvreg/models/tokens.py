@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from nvreg.models import IGNORED
 from nvreg.models.registry import layers_by_role
 
-IGNORED = -100
-"""The label of padding, as in Transformers."""
+__all__ = ["IGNORED", "key_masks", "query_masks"]
 
 
 def key_masks(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from nvreg.progress import Progress
 from nvreg.results import digest
 from nvreg.samplers import Layers
 from nvreg.sweep.plan import Plan, make_plan
-from nvreg.tasks import Encoded, Task, encode, make_task
+from nvreg.tasks import TASKS, Encoded, Task, encode, make_task
 from nvreg.tasks.sampling import random_batches
 
 
@@ -93,7 +93,8 @@ def load_subject(experiment: Experiment) -> tuple[PreTrainedModel, PreTrainedTok
     """
     source = experiment.model
     hub: dict[str, Any] = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
-    model = load_model(source.path, experiment.task, dtype=source.dtype, device=source.device, **hub)
+    head = TASKS[experiment.task].auto_class
+    model = load_model(source.path, head, dtype=source.dtype, device=source.device, **hub)
     return model, load_tokenizer(source.path, **hub)
 
 

@@ -18,7 +18,7 @@ from nvreg.diagnostics import Record, Share, recording
 from nvreg.environment import device_kind
 from nvreg.memory import over_rows
 from nvreg.methods.change import attention_change
-from nvreg.metrics import METRICS, Array, Metric, score, with_overlap
+from nvreg.metrics import METRICS, Array, Metric, score
 from nvreg.models.site import Site
 from nvreg.models.teacher_forcing import run_body
 from nvreg.parameters import Setting
@@ -186,8 +186,7 @@ class Worker:
         frame["id"] = range(len(frame))
         if "overlap" in self._workbench.experiment.evaluation.metrics:
             predictions = job.pretrained.get((domain, split), frame["prediction"])
-            pretrained = pd.DataFrame({"prediction": predictions})
-            frame = with_overlap(frame, pretrained, self._workbench.experiment.task)
+            frame = self._workbench.task.with_overlap(frame, list(predictions))
         return frame
 
     def _score_parts(

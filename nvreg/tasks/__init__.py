@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from nvreg.errors import UserError
+from nvreg.registry import Registry
 from nvreg.tasks.base import Encoded, Task, encode
 
 if TYPE_CHECKING:
@@ -13,18 +12,22 @@ if TYPE_CHECKING:
 
     from nvreg.config import Evaluation, Reading
 
-__all__ = ["SCORING_VERSION", "Encoded", "Task", "encode", "make_task"]
+__all__ = ["SCORING_VERSION", "TASKS", "Encoded", "Task", "encode", "make_task"]
 
 SCORING_VERSION = 4
 """Raised by hand with every change that changes a score: no trial of another version is reused."""
 
-_TASKS = {
-    "translation": ("nvreg.tasks.sequence_to_sequence", "Translation"),
-    "summarisation": ("nvreg.tasks.sequence_to_sequence", "Summarisation"),
-    "language-modelling": ("nvreg.tasks.language_modelling", "LanguageModelling"),
-    "classification": ("nvreg.tasks.classification", "Classification"),
-    "multiple-choice": ("nvreg.tasks.multiple_choice", "MultipleChoice"),
-}
+TASKS: Registry[type[Task[Any]]] = Registry(
+    "task",
+    {
+        "translation": "nvreg.tasks.sequence_to_sequence:Translation",
+        "summarisation": "nvreg.tasks.sequence_to_sequence:Summarisation",
+        "language-modelling": "nvreg.tasks.language_modelling:LanguageModelling",
+        "classification": "nvreg.tasks.classification:Classification",
+        "multiple-choice": "nvreg.tasks.multiple_choice:MultipleChoice",
+    },
+)
+"""Every task by name."""
 
 
 def make_task(
@@ -40,8 +43,4 @@ def make_task(
     Raises:
         UserError: if there is no such task, or it cannot do what the sections ask of it with this model.
     """
-    if name not in _TASKS:
-        raise UserError(f"task: expected one of {', '.join(_TASKS)}, got {name!r}")
-    module, attribute = _TASKS[name]
-    task: Task[Any] = getattr(import_module(module), attribute)(tokenizer, model_config, data, evaluation)
-    return task
+    return TASKS[name](tokenizer, model_config, data, evaluation)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
 
 from nvreg.data import batches
 from nvreg.errors import UserError
-from nvreg.metrics import METRICS, check_metrics, signature
+from nvreg.metrics import METRICS, Metric, Tokenisation, text_statistics
+from nvreg.registry import did_you_mean
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from nvreg.config import Evaluation, Reading
     from nvreg.data import Examples
+    from nvreg.models.loading import AutoClass
     from nvreg.tasks.encoder_states import EncoderStates
 
 BATCH_TOKENS = 2048
@@ -38,6 +40,9 @@ E = TypeVar("E", bound=Encoded)
 class Task(ABC, Generic[E]):
     """What the model is to do with an example, and what that scores.
 
+    A task is one class and one line of `nvreg.tasks.TASKS`. Importing its module imports no torch, so that a
+    file is checked, and a report written, without.
+
     Args:
         tokenizer: the model's; some tasks set its languages in place.
         model_config: the model's.
@@ -46,8 +51,16 @@ class Task(ABC, Generic[E]):
 
     Attributes:
         name: as in an experiment file.
+        auto_class: the class of Transformers that loads its models, or one for each kind of architecture
+            that it has models of.
+        groups: the statistics that it makes of an example (see `nvreg.metrics`); it supplies their metrics.
+        without: metrics of these groups that mean nothing here.
+        generates: whether it has generated text and a reference, and so supplies the metrics of both.
+        overlap: the metric that "overlap" with the pretrained model's text is; None: it has no overlap.
+        trainable: whether `nvreg finetune` trains for it.
         required: the columns that examples must have.
         likelihood: how likelihood is scored, for the signatures.
+        tokenisation: how generated text is cut into words, for its metrics.
         halved: how many batches have not fitted in memory and were halved.
 
     Raises:
@@ -55,8 +68,15 @@ class Task(ABC, Generic[E]):
     """
 
     name: ClassVar[str]
+    auto_class: ClassVar[AutoClass]
+    groups: ClassVar[frozenset[str]]
+    without: ClassVar[frozenset[str]] = frozenset()
+    generates: ClassVar[bool] = False
+    overlap: ClassVar[str | None] = None
+    trainable: ClassVar[bool] = False
     required: Sequence[str]
     likelihood: str
+    tokenisation = Tokenisation()
 
     def __init__(
         self,
@@ -65,7 +85,7 @@ class Task(ABC, Generic[E]):
         data: Reading,
         evaluation: Evaluation,
     ) -> None:
-        check_metrics(self.name, evaluation.metrics)
+        self.check_metrics(evaluation.metrics)
         self.halved = 0
         self._tokenizer = tokenizer
         self._config = model_config
@@ -73,10 +93,56 @@ class Task(ABC, Generic[E]):
         self._groups = sorted({METRICS[name].group for name in evaluation.metrics})
         self._budget = BATCH_TOKENS if evaluation.batch_tokens == "auto" else evaluation.batch_tokens
 
+    @classmethod
+    def metrics(cls) -> list[str]:
+        """Return the names of the metrics that the task supplies."""
+        return [name for name, metric in METRICS.items() if cls._supplies(metric)]
+
+    @classmethod
+    def check_metrics(cls, names: Sequence[str]) -> None:
+        """Check that the task supplies the metrics of these names.
+
+        Raises:
+            UserError: if it does not supply one; it lists those that it does.
+        """
+        supplied = cls.metrics()
+        for name in names:
+            if name not in supplied:
+                raise UserError(
+                    f"evaluation.metrics: expected some of {', '.join(supplied)} with task {cls.name}, "
+                    f"got {name!r}{did_you_mean(name, supplied)}"
+                )
+
+    @classmethod
+    def _supplies(cls, metric: Metric) -> bool:
+        if metric.group == "overlap":
+            return cls.overlap is not None
+        is_made = metric.group in cls.groups or (cls.generates and metric.of_texts is not None)
+        return is_made and metric.name not in cls.without
+
     @property
     def signatures(self) -> Mapping[str, str]:
-        """Every metric of the evaluation, with the choices that change it."""
-        return {name: signature(name, self.name, self.likelihood) for name in self._metrics}
+        """Every metric of the evaluation, with the choices that change it and the versions they are of."""
+        return {name: self._signature(METRICS[name]) for name in self._metrics}
+
+    def _signature(self, metric: Metric) -> str:
+        described = metric.signature(self.tokenisation)
+        if metric.group == "likelihood":
+            return f"{described}|{self.likelihood}"
+        if metric.group == "overlap" and self.overlap is not None:
+            return f"{described}|{self._signature(METRICS[self.overlap])}"
+        return described
+
+    def with_overlap(self, frame: DataFrame, pretrained: Sequence[str]) -> DataFrame:
+        """Return a frame of scores with the column "overlap".
+
+        Args:
+            frame: of any model, with its predictions.
+            pretrained: predictions of the pretrained model for the same examples.
+        """
+        assert self.overlap is not None
+        rows = text_statistics(self.overlap, list(frame["prediction"]), list(pretrained), self.tokenisation)
+        return frame.assign(overlap=rows.tolist())
 
     @property
     def scores_as_read(self) -> bool:

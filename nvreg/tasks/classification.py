@@ -6,22 +6,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pandas as pd
-import torch
-from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-
 from nvreg.data import Examples, model_inputs, pad
 from nvreg.errors import UserError
-from nvreg.metrics import choice_statistics
-from nvreg.models.loading import is_decoder_only
+from nvreg.metrics.classification import choice_statistics
 from nvreg.tasks.base import Task
-from nvreg.tasks.encoder_states import EncoderStates
 from nvreg.tasks.labels import number_of
 from nvreg.tasks.limits import check_length, token_limit, tokenise
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+    from torch import Tensor
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
     from nvreg.config import Evaluation, Reading
+    from nvreg.tasks.encoder_states import EncoderStates
 
 PAIR = ("premise", "hypothesis")
 
@@ -53,6 +51,10 @@ class Classification(Task[EncodedTexts]):
     """
 
     name = "classification"
+    auto_class = "AutoModelForSequenceClassification"
+    groups = frozenset({"likelihood", "classes", "calibration"})
+    without = frozenset({"perplexity", "bits-per-character"})  # a label is no text
+    trainable = True
     likelihood = "scored:labels"
 
     def __init__(
@@ -62,6 +64,8 @@ class Classification(Task[EncodedTexts]):
         data: Reading,
         evaluation: Evaluation,
     ) -> None:
+        from nvreg.models.loading import kind_of
+
         super().__init__(tokenizer, model_config, data, evaluation)
         self._texts = PAIR if set(PAIR) & set(data.columns) else ("text",)
         self.required = (*self._texts, "label")
@@ -72,7 +76,7 @@ class Classification(Task[EncodedTexts]):
                 f"expected a model that chooses one of several classes, got one of {len(self._classes)} "
                 f"with problem type {model_config.problem_type}"
             )
-        if model_config.pad_token_id is None and is_decoder_only(model_config):
+        if model_config.pad_token_id is None and kind_of(model_config) == "decoder-only":
             raise UserError(
                 "expected pad_token_id in the model's config, without which no batch can be padded"
             )
@@ -95,6 +99,8 @@ class Classification(Task[EncodedTexts]):
 
         The masks of an encoder-decoder model, of which the decoder reads the text too, are two.
         """
+        import torch
+
         pad_token_id = self._config.pad_token_id  # by which some models find the last token
         batch = model_inputs([encoded.tokens[index] for index in indices], pad_token_id)
         if encoded.segments is not None:
@@ -115,8 +121,11 @@ class Classification(Task[EncodedTexts]):
 
     def score(
         self, model: PreTrainedModel, encoded: EncodedTexts, *, encoder_states: EncoderStates | None = None
-    ) -> pd.DataFrame:
+    ) -> DataFrame:
         """Score every example; a row each, in their order (see `nvreg.tasks.Task`)."""
+        import pandas as pd
+        import torch
+
         logits = torch.zeros(len(encoded.labels), len(self._classes), dtype=torch.float64)
 
         def run(indices: list[int]) -> None:

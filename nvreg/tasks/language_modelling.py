@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import pandas as pd
-from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, ClassVar
 
 from nvreg.data import Examples, model_inputs, pad
 from nvreg.errors import UserError
-from nvreg.models.loading import auto_class
-from nvreg.models.tokens import IGNORED
+from nvreg.models import IGNORED
 from nvreg.tasks.base import Task
-from nvreg.tasks.encoder_states import EncoderStates
-from nvreg.tasks.likelihood import Row, row_likelihoods
 from nvreg.tasks.limits import check_length, token_limit
-from nvreg.tasks.reading import CausalReader, EncoderDecoderReader, MaskedReader, Reader, frame_of
+from nvreg.tasks.windows import CausalReader, EncoderDecoderReader, MaskedReader, Reader, Row, frame_of
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+    from torch import Tensor
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
     from nvreg.config import Evaluation, Reading
+    from nvreg.models.loading import AutoClass
+    from nvreg.tasks.encoder_states import EncoderStates
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,13 @@ class LanguageModelling(Task[EncodedTexts]):
     """
 
     name = "language-modelling"
+    auto_class: ClassVar[AutoClass] = {
+        "encoder-decoder": "AutoModelForSeq2SeqLM",
+        "decoder-only": "AutoModelForCausalLM",
+        "encoder-only": "AutoModelForMaskedLM",
+    }
+    groups = frozenset({"likelihood"})
+    trainable = True
     required = ("text",)
 
     def __init__(
@@ -99,8 +105,12 @@ class LanguageModelling(Task[EncodedTexts]):
 
     def score(
         self, model: PreTrainedModel, encoded: EncodedTexts, *, encoder_states: EncoderStates | None = None
-    ) -> pd.DataFrame:
+    ) -> DataFrame:
         """Score every text; a row each, in their order (see `nvreg.tasks.Task`)."""
+        import pandas as pd
+
+        from nvreg.tasks.likelihood import row_likelihoods
+
         of_texts = list(map(self._reader.rows, encoded.tokens))
         rows = [row for of_text in of_texts for row in of_text]
         nats = row_likelihoods(model, rows, self._tokenizer.pad_token_id, self._in_batches)
@@ -134,6 +144,8 @@ class LanguageModelling(Task[EncodedTexts]):
 
 
 def _reader(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, window: int, stride: int) -> Reader:
+    from nvreg.models.loading import kind_of
+
     frame = frame_of(tokenizer)
     if stride > window:
         raise UserError(f"evaluation.stride: expected at most the window of {window}, got {stride}")
@@ -142,9 +154,9 @@ def _reader(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, window
             f"evaluation.window: expected more than the {len(frame)} tokens that the tokenizer adds, "
             f"got {window}"
         )
-    kind = auto_class("language-modelling", config)
-    if kind == "AutoModelForMaskedLM":
+    kind = kind_of(config)
+    if kind == "encoder-only":
         if tokenizer.mask_token_id is None:
             raise UserError("expected a tokenizer with a mask token, which a masked language model needs")
         return MaskedReader(frame, window, stride, tokenizer.mask_token_id)
-    return (EncoderDecoderReader if kind == "AutoModelForSeq2SeqLM" else CausalReader)(frame, window, stride)
+    return (EncoderDecoderReader if kind == "encoder-decoder" else CausalReader)(frame, window, stride)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,8 +11,9 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from nvreg.data import model_inputs, pad
+from nvreg.models import IGNORED
 from nvreg.models.teacher_forcing import decoder_inputs
-from nvreg.models.tokens import IGNORED
+from nvreg.tasks.windows import Row
 
 _POSITIONS = 256
 
@@ -41,16 +42,6 @@ def negative_log_likelihood(model: PreTrainedModel, labels: Tensor, **inputs: An
     for part, label, row in zip(*parts, strict=True):
         totals.index_add_(0, row, F.cross_entropy(part.float(), label, reduction="none").cpu().double())
     return totals
-
-
-class Row(NamedTuple):
-    """What a model reads at once, and the token that each of its outputs is scored on, -100 for none.
-
-    An encoder-decoder model reads the inputs in its encoder, and its decoder is fed with the labels.
-    """
-
-    inputs: list[int]
-    labels: list[int]
 
 
 def row_likelihoods(

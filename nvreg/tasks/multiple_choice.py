@@ -6,26 +6,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import takewhile
-from typing import TYPE_CHECKING
-
-import pandas as pd
-import torch
-from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, ClassVar
 
 from nvreg.data import Examples, model_inputs, pad
 from nvreg.errors import UserError
-from nvreg.metrics import choice_statistics
-from nvreg.models.tokens import IGNORED
+from nvreg.metrics.classification import choice_statistics
+from nvreg.models import IGNORED
 from nvreg.tasks.base import Task
-from nvreg.tasks.encoder_states import EncoderStates
 from nvreg.tasks.labels import number_of
-from nvreg.tasks.likelihood import Row, row_likelihoods
 from nvreg.tasks.limits import check_length, token_limit
-from nvreg.tasks.reading import frame_of
+from nvreg.tasks.windows import Row, frame_of
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+    from torch import Tensor
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
     from nvreg.config import Evaluation, Reading
+    from nvreg.models.loading import AutoClass
+    from nvreg.tasks.encoder_states import EncoderStates
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,9 @@ class MultipleChoice(Task[EncodedQuestions]):
     """
 
     name = "multiple-choice"
+    auto_class: ClassVar[AutoClass] = {"decoder-only": "AutoModelForCausalLM"}
+    groups = frozenset({"likelihood", "classes", "calibration"})
+    without = frozenset({"perplexity", "bits-per-character", "macro-f1"})  # an answer is no class
     required = ("context", "choices", "label")
     likelihood = "scored:labels|softmax:mean-log-likelihood-of-tokens"
 
@@ -115,8 +117,13 @@ class MultipleChoice(Task[EncodedQuestions]):
         encoded: EncodedQuestions,
         *,
         encoder_states: EncoderStates | None = None,
-    ) -> pd.DataFrame:
+    ) -> DataFrame:
         """Score every example; a row each, in their order (see `nvreg.tasks.Task`)."""
+        import pandas as pd
+        import torch
+
+        from nvreg.tasks.likelihood import row_likelihoods
+
         counts = [count for scored in encoded.scored for count in scored]
         sequences = [ids for choices in encoded.tokens for ids in choices]
         rows = [partial(_row, ids, count) for ids, count in zip(sequences, counts, strict=True)]

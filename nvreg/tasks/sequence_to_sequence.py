@@ -4,26 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import pandas as pd
-import torch
-from torch import Tensor
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, ClassVar
 
 from nvreg.data import Examples, model_inputs, pad
-from nvreg.metrics import GENERATED, text_statistics
-from nvreg.models.teacher_forcing import decoder_inputs
-from nvreg.models.tokens import IGNORED
+from nvreg.metrics import METRICS, text_statistics
+from nvreg.models import IGNORED
 from nvreg.tasks.base import Task
-from nvreg.tasks.encoder_states import EncoderStates
-from nvreg.tasks.generation import generate
 from nvreg.tasks.languages import set_languages
-from nvreg.tasks.likelihood import negative_log_likelihood
 from nvreg.tasks.limits import check_length, token_limit, tokenise
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+    from torch import Tensor
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
     from nvreg.config import Evaluation, Reading
+    from nvreg.models.loading import AutoClass
+    from nvreg.tasks.encoder_states import EncoderStates
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,10 @@ class SequenceToSequence(Task[EncodedPairs]):
         UserError: if a length is beyond the model's positions, or a language not the tokenizer's.
     """
 
+    auto_class: ClassVar[AutoClass] = {"encoder-decoder": "AutoModelForSeq2SeqLM"}
+    groups = frozenset({"likelihood"})
+    generates = True
+    trainable = True
     likelihood = "scored:tokens+eos"
 
     def __init__(
@@ -66,7 +67,7 @@ class SequenceToSequence(Task[EncodedPairs]):
         evaluation: Evaluation,
     ) -> None:
         super().__init__(tokenizer, model_config, data, evaluation)
-        self._generates = not GENERATED.isdisjoint(self._groups)
+        self._generates = self._groups != ["likelihood"]
         self._generation = evaluation.generation
         check_length(model_config, "data.max_length", data.max_length)
         if self._generates:
@@ -108,12 +109,18 @@ class SequenceToSequence(Task[EncodedPairs]):
 
     def score(
         self, model: PreTrainedModel, encoded: EncodedPairs, *, encoder_states: EncoderStates | None = None
-    ) -> pd.DataFrame:
+    ) -> DataFrame:
         """Score every example; a row each, in their order (see `nvreg.tasks.Task`).
 
         A metric over a data set is independent of the size of batches to 1e-6, as long as no two next tokens
         are so close in likelihood that the rounding of a batch decides between them.
         """
+        import torch
+
+        from nvreg.models.teacher_forcing import decoder_inputs
+        from nvreg.tasks.encoder_states import EncoderStates
+        from nvreg.tasks.likelihood import negative_log_likelihood
+
         kept = EncoderStates(0) if encoder_states is None else encoder_states
         nats = torch.zeros(len(encoded.targets), dtype=torch.float64)
         predictions = [""] * len(encoded.targets)
@@ -141,6 +148,8 @@ class SequenceToSequence(Task[EncodedPairs]):
 
     def _generate(self, model: PreTrainedModel, inputs: Mapping[str, Tensor], states: Tensor) -> list[str]:
         """Generate for as many sources at a time as leave the budget to all their beams."""
+        from nvreg.tasks.generation import generate
+
         rows = max(1, len(states) // self._generation.num_beams)
         texts: list[str] = []
         for start in range(0, len(states), rows):
@@ -149,16 +158,19 @@ class SequenceToSequence(Task[EncodedPairs]):
             texts += generate(model, self._tokenizer, of_part, states[part], self._generation, self._forced)
         return texts
 
-    def _frame(self, encoded: EncodedPairs, nats: list[float], predictions: list[str]) -> pd.DataFrame:
+    def _frame(self, encoded: EncodedPairs, nats: list[float], predictions: list[str]) -> DataFrame:
+        import pandas as pd
+
         frame = pd.DataFrame({"id": range(len(nats))})
         if "likelihood" in self._groups:
             tokens = map(len, encoded.targets)
             frame["likelihood"] = [list(row) for row in zip(nats, tokens, encoded.characters, strict=True)]
         if self._generates:
             frame["prediction"] = predictions
-        for group in self._groups:
-            if group in GENERATED - {"overlap"}:  # which the pretrained model's frame is needed for
-                frame[group] = text_statistics(group, predictions, encoded.references).tolist()
+        of_texts = {metric.group: name for name in self._metrics if (metric := METRICS[name]).of_texts}
+        for group, name in sorted(of_texts.items()):
+            rows = text_statistics(name, predictions, encoded.references, self.tokenisation)
+            frame[group] = rows.tolist()
         return frame
 
 
@@ -166,6 +178,7 @@ class Translation(SequenceToSequence):
     """Translation, from the column "source" to "target"."""
 
     name = "translation"
+    overlap = "bleu"
     required = ("source", "target")
 
 
@@ -173,6 +186,7 @@ class Summarisation(SequenceToSequence):
     """Summarisation, from the column "document" to "summary"."""
 
     name = "summarisation"
+    overlap = "rougeL"
     required = ("document", "summary")
 
 

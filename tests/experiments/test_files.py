@@ -7,7 +7,7 @@ import pytest
 from nvreg.demo.corpora import DOMAINS
 from nvreg.demo.recipe import RECIPES
 from nvreg.experiment import load_experiment
-from nvreg.metrics import METRICS_OF_TASK
+from nvreg.tasks import TASKS as EVERY_TASK
 
 ROOT = Path(__file__).resolve().parents[2]
 """The root of the repository."""
@@ -28,7 +28,7 @@ def test_it_is_valid_and_named_after_its_file(path: Path) -> None:
     experiment = load_experiment(path)
     assert experiment.name == f"{path.parent.name}-{path.stem}"
     assert experiment.output == f"results/runs/{path.parent.name}/{path.stem}"
-    assert set(experiment.evaluation.metrics) <= set(METRICS_OF_TASK[experiment.task])
+    assert set(experiment.evaluation.metrics) <= set(EVERY_TASK[experiment.task].metrics())
     assert len(experiment.selection.protocols) == 5
 
 

@@ -12,6 +12,7 @@ from nvreg.finetune.text import Columns, Text, fisher_of_file
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.models.tokens import IGNORED
 from nvreg.progress import Progress
+from nvreg.tasks import TASKS
 from tests.models.architectures import random_ids
 from tests.models.running import of
 
@@ -150,7 +151,7 @@ def test_another_file_is_a_clear_error(tmp_path, content):
 def text_of(workshop):
     def text_of(kind, columns, task=None, limit=None):
         path = workshop / kind
-        model, tokenizer = load_model(path, task), load_tokenizer(path)
+        model, tokenizer = load_model(path, task and TASKS[task].auto_class), load_tokenizer(path)
         return model, Text(model, tokenizer, workshop / "train.jsonl", columns, limit)
 
     return text_of
@@ -226,10 +227,10 @@ def test_a_limit_takes_random_examples(text_of):
 
 def test_a_model_without_the_head_of_the_loss_is_a_clear_error(workshop, tmp_path):
     out, data, quiet = tmp_path / "fisher.json", workshop / "train.jsonl", Progress(quiet=True)
-    with pytest.raises(UserError, match=r"all weights of BertForMaskedLM .*--label-column"):
+    with pytest.raises(UserError, match=r"all weights of BertForMaskedLM, .*--label-column"):
         fisher_of_file(str(workshop / "bert"), out, data, Columns("en"), None, quiet)
     with pytest.raises(UserError, match="expected --target-column with an encoder-decoder model"):
         fisher_of_file(str(workshop / "bart"), out, data, Columns("en"), None, quiet)
-    with pytest.raises(UserError, match="expected an encoder-decoder model"):
+    with pytest.raises(UserError, match="expected a model whose kind is encoder-decoder"):
         fisher_of_file(str(workshop / "gpt2"), out, data, Columns("en", target="de"), None, quiet)
     assert not list(tmp_path.iterdir())

@@ -15,6 +15,7 @@ from nvreg.finetune.training import run_finetuning
 from nvreg.identity import body_parameters
 from nvreg.metrics import score
 from nvreg.models.loading import load_model, load_tokenizer
+from nvreg.tasks import TASKS as EVERY_TASK
 from tests.finetune.conftest import OPTIONS, TASKS
 
 CASES = [
@@ -79,7 +80,8 @@ def test_a_new_method_is_one_file_and_one_line(load, tmp_path, monkeypatch):
 @every_case
 def test_a_tuned_checkpoint_is_plain_and_scores_what_training_measured(load, tuned, method, kind):
     directory = tuned(kind, method)
-    model = load_model(directory, TASKS[kind])  # refuses a checkpoint that lacks a weight
+    head = EVERY_TASK[TASKS[kind]].auto_class
+    model = load_model(directory, head)  # refuses a checkpoint that lacks a weight
     plain = open_bench(load(kind, method)).model(seed=1)
     assert set(weights(directory)) <= set(plain.state_dict()), "parameters that no plain model has"
     changed = {"architectures", "problem_type", "transformers_version"}
@@ -156,7 +158,7 @@ def test_head_only_needs_a_head_of_its_own(load, kind):
 def test_head_only_leaves_the_body_as_it_was(tuned, workshop):
     directory = tuned("bert", "head-only")
     before = body_parameters(load_model(workshop / "bert"))
-    after = body_parameters(load_model(directory, "classification"))
+    after = body_parameters(load_model(directory, "AutoModelForSequenceClassification"))
     assert same(before, after)
     manifest = json.loads((directory / "training.json").read_text())
     assert manifest["applied"]["trained_parameters"] == 2 * (16 + 1) + 16 * (16 + 1)  # classifier and pooler

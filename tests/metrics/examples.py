@@ -1,10 +1,10 @@
 """Random statistics of every group, as real examples would have."""
 
 import numpy as np
-import pandas as pd
 from hypothesis import strategies as st
 
-from nvreg.metrics import choice_statistics, text_statistics, with_overlap
+from nvreg.metrics import text_statistics
+from nvreg.metrics.classification import choice_statistics
 
 WORDS = ["a", "b", "cat", "dog.", "ein", "Ö", "12,5", "running\n", "runs"]
 SENTENCE = st.lists(st.sampled_from(WORDS), max_size=9).map(" ".join)
@@ -12,14 +12,9 @@ CORPUS = st.lists(st.tuples(SENTENCE, SENTENCE), min_size=1, max_size=8)
 SEED = st.integers(0, 10_000)
 
 
-def text_rows(group, corpus):
+def text_rows(name, corpus):
     predictions, references = zip(*corpus, strict=True)
-    return text_statistics(group, predictions, references)
-
-
-def overlap_rows(task, corpus):
-    predictions, pretrained = (pd.DataFrame({"prediction": side}) for side in zip(*corpus, strict=True))
-    return np.stack(with_overlap(predictions, pretrained, task)["overlap"].to_list())
+    return text_statistics(name, predictions, references)
 
 
 def predictions(seed, examples=40, classes=3):

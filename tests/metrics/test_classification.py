@@ -4,7 +4,8 @@ from hypothesis import given
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, brier_score_loss, f1_score, log_loss
 
-from nvreg.metrics import METRICS, choice_statistics
+from nvreg.metrics import METRICS
+from nvreg.metrics.classification import choice_statistics
 from tests.metrics.examples import SEED, choice_rows, predictions
 
 

@@ -14,7 +14,10 @@ from transformers import (
 
 import nvreg
 from nvreg.models.loading import auto_class, load_model, load_tokenizer
+from nvreg.tasks import TASKS
 from tests.tiny import tiny_marian
+
+SEQ2SEQ = "AutoModelForSeq2SeqLM"
 
 
 @pytest.fixture
@@ -26,14 +29,14 @@ def saved(tmp_path):
 
 
 def test_a_directory_is_loaded_in_evaluation_mode(saved):
-    model = load_model(saved, "translation", dtype="bfloat16", device="cpu")
+    model = load_model(saved, SEQ2SEQ, dtype="bfloat16", device="cpu")
     assert type(model).__name__ == "MarianMTModel"
     assert model.dtype == torch.bfloat16
     assert not model.training
     assert load_tokenizer(saved)("a cat").input_ids
 
 
-def test_without_a_task_the_head_is_the_one_it_was_saved_with(saved):
+def test_without_a_class_the_head_is_the_one_it_was_saved_with(saved):
     assert type(load_model(saved)).__name__ == "MarianMTModel"
 
 
@@ -47,7 +50,7 @@ def test_without_a_task_the_head_is_the_one_it_was_saved_with(saved):
 )
 def test_what_cannot_be_used_is_named(saved, options, message):
     with pytest.raises(nvreg.UserError, match=message):
-        load_model(saved, "translation", **options)
+        load_model(saved, SEQ2SEQ, **options)
 
 
 @pytest.mark.parametrize("path", ["./nowhere", "/no/such/model", "~/no-such-model"])
@@ -77,18 +80,18 @@ def test_an_unsupported_architecture_is_named_with_what_is_supported(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("config", "task", "message"),
+    ("config", "kind", "message"),
     [
-        (GPT2Config(), "translation", "translation: expected an encoder-decoder model, got 'gpt2'"),
-        (BertConfig(), "summarisation", "summarisation: expected an encoder-decoder model, got 'bert'"),
-        (BertConfig(), "multiple-choice", "multiple-choice: expected a decoder-only model, got 'bert'"),
-        (T5Config(), "multiple-choice", "multiple-choice: expected a decoder-only model, got 't5'"),
+        (GPT2Config(), "encoder-decoder", "is encoder-decoder, got 'gpt2', which is decoder-only"),
+        (BertConfig(), "encoder-decoder", "is encoder-decoder, got 'bert', which is encoder-only"),
+        (BertConfig(), "decoder-only", "is decoder-only, got 'bert', which is encoder-only"),
+        (T5Config(), "decoder-only", "is decoder-only, got 't5', which is encoder-decoder"),
     ],
 )
-def test_a_model_of_another_task_is_refused(tmp_path, config, task, message):
+def test_a_model_of_a_kind_that_the_task_has_none_of_is_refused(tmp_path, config, kind, message):
     config.save_pretrained(tmp_path)
     with pytest.raises(nvreg.UserError, match=message):
-        load_model(tmp_path, task)
+        load_model(tmp_path, {kind: "AutoModel"})
 
 
 @pytest.mark.parametrize(
@@ -102,7 +105,7 @@ def test_a_model_of_another_task_is_refused(tmp_path, config, task, message):
     ],
 )
 def test_language_models_are_loaded_by_their_kind(config, loader):
-    assert auto_class("language-modelling", config) == loader
+    assert auto_class(TASKS["language-modelling"].auto_class, config) == loader
 
 
 def test_a_checkpoint_without_the_head_of_the_task_is_refused(tmp_path):
@@ -111,11 +114,11 @@ def test_a_checkpoint_without_the_head_of_the_task_is_refused(tmp_path):
     )
     BertForMaskedLM(config).save_pretrained(tmp_path)
     message = (
-        r"with all weights of BertForSequenceClassification .* bert.pooler.dense.bias and 3 more; fine-tune"
+        r"with all weights of BertForSequenceClassification, .* bert.pooler.dense.bias and 3 more; fine-tune"
     )
     with pytest.raises(nvreg.UserError, match=message):
-        load_model(tmp_path, "classification")
-    assert type(load_model(tmp_path, "language-modelling")).__name__ == "BertForMaskedLM"
+        load_model(tmp_path, "AutoModelForSequenceClassification")
+    assert type(load_model(tmp_path, "AutoModelForMaskedLM")).__name__ == "BertForMaskedLM"
 
 
 def test_a_directory_of_another_kind_is_not_a_converted_model(saved):

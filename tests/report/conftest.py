@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from nvreg.methods import METHODS
-from nvreg.metrics import METRICS
+from nvreg.metrics import METRICS, Tokenisation
 
 IN_DOMAIN = "news"
 DOMAINS = {"news": ("validation", "test"), "talks": ("validation", "test"), "books": ("test",)}
@@ -125,7 +125,7 @@ class SyntheticRun:
                 }
                 for domain, splits in self.domains.items()
             },
-            "metrics": {name: METRICS[name].signature() for name in self.metrics},
+            "metrics": {name: METRICS[name].signature(Tokenisation()) for name in self.metrics},
         }
         (self.directory / "manifest.json").write_text(json.dumps(manifest))
         (self.directory / "trials.jsonl").write_text("".join(json.dumps(line) + "\n" for line in self.lines))

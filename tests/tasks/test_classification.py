@@ -7,9 +7,9 @@ import nvreg
 from nvreg.config import Evaluation, Reading, Source
 from nvreg.data import Examples, load_examples
 from nvreg.diagnostics import recording
-from nvreg.metrics import METRICS_OF_TASK, score
+from nvreg.metrics import score
 from nvreg.models.loading import load_model, load_tokenizer
-from nvreg.tasks import make_task
+from nvreg.tasks import TASKS, make_task
 from tests.models.architectures import ARCHITECTURES, Architecture
 from tests.tiny import LEXICON, word_tokenizer
 
@@ -43,8 +43,8 @@ def examples(count=9, seed=0, **columns):
     )
 
 
-def classification(model, tokenizer, batch_tokens="auto", metrics=METRICS_OF_TASK[TASK], **reading):
-    evaluation = Evaluation(metrics=list(metrics), batch_tokens=batch_tokens)
+def classification(model, tokenizer, batch_tokens="auto", metrics=None, **reading):
+    evaluation = Evaluation(metrics=metrics or TASKS[TASK].metrics(), batch_tokens=batch_tokens)
     return make_task(TASK, tokenizer, model.config, data=Reading(**reading), evaluation=evaluation)
 
 
@@ -80,7 +80,7 @@ def test_scores_do_not_depend_on_the_size_of_batches_or_the_side_of_padding(name
     tokenizer.padding_side = "left"
     task = classification(model, tokenizer, batch_tokens)
     frame = task.score(model, task.encode(examples()))
-    for metric in METRICS_OF_TASK[TASK]:
+    for metric in TASKS[TASK].metrics():
         assert score(frame, metric) == pytest.approx(score(expected, metric), rel=1e-6)
 
 
@@ -168,7 +168,7 @@ def test_only_the_groups_of_the_metrics_are_kept():
 
 def test_real_model_scores_as_published_beside_it(shared):
     directory = shared / "models" / "minilm-sst2"
-    model, tokenizer = load_model(directory, TASK), load_tokenizer(directory)
+    model, tokenizer = load_model(directory, TASKS[TASK].auto_class), load_tokenizer(directory)
     task = classification(model, tokenizer, metrics=["accuracy", "nll"])
     source = Source(files=str(shared / "data" / TASK / "yelp" / "test.jsonl"), limit=100)
     frame = task.score(model, task.encode(load_examples(source, {}, task.required)))

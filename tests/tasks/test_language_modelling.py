@@ -5,9 +5,9 @@ import nvreg
 from nvreg.config import Evaluation, Reading, Source
 from nvreg.data import Examples, load_examples
 from nvreg.diagnostics import recording
-from nvreg.metrics import METRICS_OF_TASK, score
+from nvreg.metrics import score
 from nvreg.models.loading import load_model, load_tokenizer
-from nvreg.tasks import make_task
+from nvreg.tasks import TASKS, make_task
 from tests.models.architectures import ARCHITECTURES
 from tests.tiny import LEXICON, word_tokenizer
 
@@ -28,7 +28,7 @@ def texts(count=5, seed=0):
 
 def modelling(model, tokenizer, batch_tokens="auto", window=8, stride=3, max_length=None):
     evaluation = Evaluation(
-        metrics=list(METRICS_OF_TASK["language-modelling"]),
+        metrics=TASKS["language-modelling"].metrics(),
         batch_tokens=batch_tokens,
         window=window,
         stride=stride,
@@ -100,7 +100,7 @@ def test_scores_do_not_depend_on_the_size_of_batches_or_the_side_of_padding(name
     tokenizer = word_tokenizer(KINDS[name])
     tokenizer.padding_side = "left"
     frame, expected = scored(name, tokenizer, batch_tokens=batch_tokens), scored(name)
-    for metric in METRICS_OF_TASK["language-modelling"]:
+    for metric in TASKS["language-modelling"].metrics():
         assert score(frame, metric) == pytest.approx(score(expected, metric), rel=1e-6)
 
 
@@ -225,7 +225,7 @@ def test_a_batch_of_a_text_without_tokens_has_no_row():
 )
 def test_real_models_score_as_published_beside_them(shared, model, data, options, perplexity):
     directory = shared / "models" / model
-    real, tokenizer = load_model(directory, "language-modelling"), load_tokenizer(directory)
+    real, tokenizer = load_model(directory, TASKS["language-modelling"].auto_class), load_tokenizer(directory)
     path = shared / "data" / "language-modelling" / data / "test.jsonl"
     examples = load_examples(Source(files=str(path), limit=100), {}, ["text"])
     task = modelling(real, tokenizer, **options)

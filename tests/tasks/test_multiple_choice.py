@@ -4,8 +4,8 @@ import torch
 import nvreg
 from nvreg.config import Evaluation, Reading
 from nvreg.data import Examples
-from nvreg.metrics import METRICS_OF_TASK, score
-from nvreg.tasks import make_task
+from nvreg.metrics import score
+from nvreg.tasks import TASKS, make_task
 from tests.models.architectures import ARCHITECTURES
 from tests.tiny import word_tokenizer
 
@@ -25,8 +25,8 @@ def build(name="llama"):
     return architecture.build(dtype=torch.float32)
 
 
-def multiple_choice(model, tokenizer, batch_tokens="auto", metrics=METRICS_OF_TASK[TASK], **reading):
-    evaluation = Evaluation(metrics=list(metrics), batch_tokens=batch_tokens)
+def multiple_choice(model, tokenizer, batch_tokens="auto", metrics=None, **reading):
+    evaluation = Evaluation(metrics=metrics or TASKS[TASK].metrics(), batch_tokens=batch_tokens)
     return make_task(TASK, tokenizer, model.config, data=Reading(**reading), evaluation=evaluation)
 
 
@@ -68,7 +68,7 @@ def test_scores_do_not_depend_on_the_size_of_batches_or_the_side_of_padding(name
     tokenizer.padding_side = "left"
     task = multiple_choice(model, tokenizer, batch_tokens)
     frame = task.score(model, task.encode(QUESTIONS))
-    for metric in METRICS_OF_TASK[TASK]:
+    for metric in TASKS[TASK].metrics():
         assert score(frame, metric) == pytest.approx(score(expected, metric), rel=1e-6)
 
 

@@ -7,7 +7,7 @@ from nvreg.config import Evaluation, Reading, Source
 from nvreg.data import Examples, load_examples
 from nvreg.diagnostics import recording
 from nvreg.errors import UserError
-from nvreg.metrics import score, with_overlap
+from nvreg.metrics import score
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.tasks import make_task
 from tests.models.architectures import ARCHITECTURES
@@ -232,7 +232,7 @@ def test_summarisation_is_translation_of_documents_to_summaries(tiny, examples):
     other = translation(tiny, ["nll", "bleu"], source_prefix="big ")
     expected = other.score(model, other.encode(examples))
     assert frame[["likelihood", "prediction"]].equals(expected[["likelihood", "prediction"]])
-    overlaps = with_overlap(frame, frame, "summarisation")["overlap"]
+    overlaps = task.with_overlap(frame, list(frame["prediction"]))["overlap"]
     assert [row == [1.0] for row in overlaps] == [any(map(str.isalnum, text)) for text in frame["prediction"]]
 
 

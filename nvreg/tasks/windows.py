@@ -7,13 +7,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from nvreg.models.tokens import IGNORED
-from nvreg.tasks.likelihood import Row
+from nvreg.models import IGNORED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+class Row(NamedTuple):
+    """What a model reads at once, and the token that each of its outputs is scored on, -100 for none.
+
+    An encoder-decoder model reads the inputs in its encoder, and its decoder is fed with the labels.
+    """
+
+    inputs: list[int]
+    labels: list[int]
 
 
 @dataclass(frozen=True)

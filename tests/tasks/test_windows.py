@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvreg.tasks.reading import CausalReader, EncoderDecoderReader, Frame, MaskedReader, frame_of, windows
+from nvreg.tasks.windows import CausalReader, EncoderDecoderReader, Frame, MaskedReader, frame_of, windows
 from tests.tiny import word_tokenizer
 
 MASK = -5
