@@ -1,4 +1,4 @@
-"""Reading an experiment file, with every mistake as one line that names the key."""
+"""Reading and writing YAML: numbers as people write them, and mistakes as one line that names the key."""
 
 from __future__ import annotations
 
@@ -15,6 +15,54 @@ from nvreg.config.sections import Section
 from nvreg.errors import UserError
 
 S = TypeVar("S", bound=Section)
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads numbers as YAML 1.2 does: ``1e-3`` is one, ``010`` is ten, ``1:30`` is text."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that either version of YAML would read as something else."""
+
+
+_FLOAT, _INT = "tag:yaml.org,2002:float", "tag:yaml.org,2002:int"
+
+_NUMBERS = {
+    _FLOAT: re.compile(
+        r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*\.[0-9_]*)([eE][-+]?[0-9]+)?$|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"
+        r"|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
+    ),
+    _INT: re.compile(r"[-+]?[0-9][0-9_]*$|0x[0-9a-fA-F_]+$|0o[0-7_]+$|0b[01_]+$"),
+}
+
+
+def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    digits = loader.construct_scalar(node).replace("_", "")
+    return int(digits, 0 if digits[:2] in ("0x", "0o", "0b") else 10)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NUMBERS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern in _NUMBERS.items():
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(_tag, _pattern, list("-+.0123456789"))
+_Loader.add_constructor(_INT, _construct_int)
+
+
+def read_yaml(text: str) -> Any:
+    """Return what a text of YAML says.
+
+    Raises:
+        yaml.YAMLError: if it is none.
+    """
+    return yaml.load(text, _Loader)
+
+
+def write_yaml(value: Any) -> str:
+    """Return a value as a text that `read_yaml`, and any other reader of YAML, reads as the same."""
+    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def load_checked(schema: type[S], path: Path | str, overrides: Sequence[str] = ()) -> S:
@@ -41,7 +89,7 @@ def load_checked(schema: type[S], path: Path | str, overrides: Sequence[str] = (
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UserError(f"{path}: expected an experiment file that can be read, got: {reason}") from error
@@ -61,7 +109,7 @@ def _set(document: dict[str, Any], override: str) -> None:
     try:
         for key in parents:
             target = target[int(key)] if isinstance(target, list) else target.setdefault(key, {})
-        target[int(last) if isinstance(target, list) else last] = yaml.safe_load(value)
+        target[int(last) if isinstance(target, list) else last] = read_yaml(value)
     except (AttributeError, IndexError, TypeError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(

@@ -7,8 +7,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
-import yaml
-
+from nvreg.config.loading import write_yaml
 from nvreg.directory import check_output, exclusive
 from nvreg.errors import UserError
 from nvreg.files import write_text
@@ -57,7 +56,7 @@ def run_finetuning(finetuning: FineTuning, *, quiet: bool = False) -> list[Path]
         output.mkdir(parents=True, exist_ok=True)
         with exclusive(output):
             write_text(output / "manifest.json", json.dumps(bench.subject, indent=1) + "\n")
-            resolved = yaml.safe_dump(finetuning.model_dump(), sort_keys=False)
+            resolved = write_yaml(finetuning.model_dump())
             write_text(output / "finetuning.yaml", resolved)
             directories = [output / f"seed-{seed}" for seed in finetuning.training.seeds]
             for seed, directory in zip(finetuning.training.seeds, directories, strict=True):

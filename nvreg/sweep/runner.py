@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import yaml
 from torch import Tensor
 
+from nvreg.config.loading import read_yaml, write_yaml
 from nvreg.directory import exclusive
 from nvreg.experiment import Experiment
 from nvreg.files import write_text
@@ -105,14 +106,14 @@ def _write(files: RunFiles, manifest: Mapping[str, Any], experiment: Experiment,
     written["sweep"]["methods"] = (
         _methods_in(files, written["sweep"]["sampler"]) | written["sweep"]["methods"]
     )
-    write_text(files.experiment, yaml.safe_dump(written, sort_keys=False))
+    write_text(files.experiment, write_yaml(written))
     prior.save(files.prior)
 
 
 def _methods_in(files: RunFiles, sampler: str) -> dict[str, Any]:
     """Return the methods that an earlier sweep by a sampler tried here: its trials are there to be chosen."""
     try:
-        sweep = yaml.safe_load(files.experiment.read_text(encoding="utf-8"))["sweep"]
+        sweep = read_yaml(files.experiment.read_text(encoding="utf-8"))["sweep"]
         return dict(sweep["methods"]) if sweep["sampler"] == sampler else {}
     except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError):
         return {}
