@@ -1,21 +1,33 @@
-"""A page of text and tables, as markdown, LaTeX or HTML."""
+"""A page of text and tables as markdown or LaTeX, and figures as files."""
 
 import re
 from collections.abc import Sequence
-from importlib import resources
-from typing import NamedTuple
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Table(NamedTuple):
-    """Cells of a table as text, ``foreign`` if anyone wrote it: markdown is to show it as it is."""
+    """The cells of a table as text.
+
+    Attributes:
+        header: a text for each column.
+        body: the rows.
+        foreign: whether the cells may say anything, as texts of data do: markdown then shows their markup.
+    """
 
     header: Sequence[str]
     body: Sequence[Sequence[str]]
     foreign: bool = False
 
 
-Blocks = Sequence[str | Table]
-"""Paragraphs, lists and headings in markdown, and tables."""
+Block = str | Table
+"""A paragraph, list or heading in markdown, or a table."""
+
+Blocks = Sequence[Block]
+"""A page."""
 
 
 def markdown(blocks: Blocks) -> str:
@@ -34,22 +46,23 @@ def latex(blocks: Blocks) -> str:
     return "\n".join(tables)
 
 
-def html(blocks: Blocks, title: str, figures: Sequence[str] = ()) -> str:
-    """Return the page as one file that needs no other.
+def png(figure: "Figure") -> bytes:
+    """Return a figure as the content of a png file."""
+    return _drawn(figure, "png")
 
-    Args:
-        blocks: the page.
-        title: of the file.
-        figures: svg. They are drawings and not interactive: the scripts for that are megabytes in each
-            report, or fetched from elsewhere whenever it is read.
-    """
-    from jinja2 import Environment
-    from markdown_it import MarkdownIt
 
-    template = resources.files("nvreg.report").joinpath("report.html").read_text(encoding="utf-8")
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown(blocks))
-    drawings = [figure[figure.index("<svg") :] for figure in figures]
-    return Environment(autoescape=True).from_string(template).render(title=title, body=body, figures=drawings)
+def svg(figure: "Figure") -> str:
+    """Return a figure as the content of an svg file, the same for the same figure."""
+    from matplotlib import rc_context
+
+    with rc_context({"svg.hashsalt": "nvreg", "svg.fonttype": "none"}):
+        return _drawn(figure, "svg", metadata={"Date": None}).decode()
+
+
+def _drawn(figure: "Figure", form: str, **options: Any) -> bytes:
+    content = BytesIO()
+    figure.savefig(content, format=form, **options)
+    return content.getvalue()
 
 
 def _markdown_table(table: Table) -> str:

@@ -8,12 +8,12 @@ from nvreg.errors import UserError
 from nvreg.identity import fingerprint
 from nvreg.methods import METHODS
 from nvreg.prior.artefact import Prior
-from nvreg.report.choice import Choice
+from nvreg.report.selection import ChosenTrial
 from nvreg.results import PRETRAINED, RunFiles
 from nvreg.sweep.workbench import load_subject
 
 
-def save_chosen(choice: Choice, out: Path) -> None:
+def save_chosen(choice: ChosenTrial, out: Path) -> None:
     """Set the model of a run to a trial's setting, and save it with its tokenizer.
 
     Args:

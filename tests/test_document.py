@@ -1,6 +1,6 @@
-"""One page in three forms."""
+"""A page in its forms."""
 
-from nvreg.document import Table, html, latex, markdown
+from nvreg.document import Table, latex, markdown
 
 PAGE = [
     "# A & B",
@@ -27,10 +27,8 @@ def test_blocks_are_paragraphs():
     assert markdown(["a"]) == "a\n"
 
 
-def test_foreign_text_is_shown_as_it_is():
-    page = html(PAGE, "title")
-    assert "a | b * c_d &lt;i&gt; `e` [f] \\ $g$ 10% &amp; #" in page
-    assert "<i>" not in page
+def test_foreign_text_is_escaped_in_markdown():
+    assert r"a \| b \* c\_d \<i\> \`e\` \[f\] \\ $g$ 10% \& \#" in markdown(PAGE)
 
 
 def test_latex_has_the_tables_with_their_headings():
@@ -44,12 +42,3 @@ def test_latex_has_the_tables_with_their_headings():
     odd = latex(["### a_b & 5%", Table(["b_c"], [["1 → 2"]])])
     assert r"\caption{a\_b \& 5\%}" in odd
     assert r"1 $\to$ 2" in odd
-
-
-def test_html_is_one_file_with_figures_and_an_escaped_title():
-    page = html(PAGE, "a <title>", ['<?xml version="1.0"?>\n<!DOCTYPE svg>\n<svg id="figure"></svg>'])
-    assert "<title>a &lt;title&gt;</title>" in page
-    assert '<figure><svg id="figure"></svg></figure>' in page
-    assert "<?xml" not in page
-    assert "<code>code</code>" in page
-    assert page.count("<table>") == 2

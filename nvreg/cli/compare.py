@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from nvreg.cli.output import print_markdown
-from nvreg.cli.report import Formats, Output, Protocols
+from nvreg.cli.report import Formats, Output, Protocols, format_names
 
 First = Annotated[Path, typer.Argument(metavar="A", help="Directory that nvreg sweep wrote.")]
 Second = Annotated[Path, typer.Argument(metavar="B", help="Another, of a sweep on some of the same data.")]
@@ -16,7 +16,7 @@ def compare(
     first: First,
     second: Second,
     protocol: Protocols = None,
-    formats: Formats = "markdown,latex,csv,html",
+    formats: Formats = None,
     output: Output = None,
 ) -> None:
     """Print how the scores of run B differ from those of run A on their common domains, paired by example.
@@ -24,10 +24,12 @@ def compare(
     The pretrained models are compared, and what each protocol chooses in the one and in the other.
     """
     from nvreg.progress import Progress
-    from nvreg.report import analyse, write_comparison
+    from nvreg.report.analysis import analyse
+    from nvreg.report.writing import write_comparison
 
+    chosen = format_names(formats)
     with Progress() as progress:
         first_run, second_run = (
             analyse(run, protocol or ()) for run in progress.over("reading", [first, second])
         )
-    print_markdown(write_comparison(first_run, second_run, formats.split(","), output))
+    print_markdown(write_comparison(first_run, second_run, chosen, output))

@@ -148,8 +148,7 @@ def convert(
 def _convert_chosen(
     out: Path, results: Path, protocol: str, domain: str | None, method: str | None, seed: int | None
 ) -> None:
-    from nvreg.report.choice import choose_trial
-    from nvreg.report.page import setting_text
+    from nvreg.report.selection import choose_trial, setting_text
 
     choice = choose_trial(results, protocol, domain=domain, method=method, seed=seed)
 

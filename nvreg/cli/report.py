@@ -7,6 +7,7 @@ import typer
 
 from nvreg.cli.output import print_markdown
 from nvreg.errors import UserError
+from nvreg.report import FORMATS
 
 Results = Annotated[
     list[Path], typer.Argument(metavar="RESULTS...", help="Directories that nvreg sweep wrote.")
@@ -17,7 +18,12 @@ Protocols = Annotated[
         "--protocol", help="Selection protocol, repeatable.", show_default="those of the experiment"
     ),
 ]
-Formats = Annotated[str, typer.Option("--format", help="Some of markdown, latex, csv, html.")]
+Formats = Annotated[
+    str | None,
+    typer.Option(
+        "--format", metavar="NAME,...", help=f"Some of {', '.join(FORMATS)}.", show_default="all of them"
+    ),
+]
 Examples = Annotated[
     int,
     typer.Option(
@@ -28,11 +34,11 @@ Examples = Annotated[
 ]
 Method = Annotated[
     str | None,
-    typer.Option("--method", help="Whose choice, with --examples.", show_default="the first method"),
+    typer.Option("--method", help="The method of whose choice, with --examples.", show_default="the first"),
 ]
 Seed = Annotated[
     int | None,
-    typer.Option("--seed", help="Of which search of it, with --examples.", show_default="the first seed"),
+    typer.Option("--seed", help="The seed of whose search, with --examples.", show_default="the first"),
 ]
 Output = Annotated[
     Path | None,
@@ -48,7 +54,7 @@ Output = Annotated[
 def report(
     results: Results,
     protocol: Protocols = None,
-    formats: Formats = "markdown,latex,csv,html",
+    formats: Formats = None,
     examples: Examples = 0,
     method: Method = None,
     seed: Seed = None,
@@ -62,19 +68,32 @@ def report(
         raise UserError("expected --method and --seed only with --examples N, whose examples they choose")
 
     from nvreg.progress import Progress
-    from nvreg.report import analyse, write_combined, write_report
+    from nvreg.report.analysis import analyse
+    from nvreg.report.writing import write_combined, write_report
 
-    kinds, analyses, pages = [kind.strip() for kind in formats.split(",")], [], []
+    chosen, analyses, pages = format_names(formats), [], []
     for directory in results:
         with Progress() as progress:
             progress.phase(f"reading {directory}")
             analyses.append(analyse(directory, protocol or ()))
-            pages.append(write_report(analyses[-1], kinds, examples, method=method, seed=seed))
+            pages.append(write_report(analyses[-1], chosen, examples, method=method, seed=seed))
         typer.echo(f"written to {directory / 'tables'} and {directory / 'figures'}", err=True)
     if len(analyses) > 1:
-        if table := write_combined(analyses, kinds, output):
+        if table := write_combined(analyses, chosen, output):
             pages = [table]
         else:
             typer.echo("no table of all runs: they have no test set and metric in common", err=True)
     for page in pages:
         print_markdown(page)
+
+
+def format_names(written: str | None) -> list[str] | None:
+    """Return the names that ``--format`` lists, None for all.
+
+    Raises:
+        UserError: if a format is unknown.
+    """
+    names = None if written is None else [name.strip() for name in written.split(",")]
+    for name in names or ():
+        FORMATS[name]  # raises where there is none
+    return names

@@ -81,7 +81,7 @@ def sweep(
     if method:
         experiment = _limited(experiment, method)
 
-    from nvreg.report.leaders import leaders
+    from nvreg.report.selection import leaders
     from nvreg.sweep.dry_run import describe_plan
     from nvreg.sweep.executors import Resources
     from nvreg.sweep.runner import run_sweep

@@ -13,6 +13,7 @@ from nvreg.attention.settings import Settings
 from nvreg.checkpoint import SETTINGS_FILE, from_pretrained
 from nvreg.config import Reading
 from nvreg.diagnostics.heads import measure_heads
+from nvreg.document import png
 from nvreg.errors import UserError
 from nvreg.files import write_bytes, write_text
 from nvreg.inspection.domains import domain_names
@@ -21,7 +22,6 @@ from nvreg.models.convert import convert_, current_settings, is_converted
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.prior.artefact import Prior
 from nvreg.progress import Progress
-from nvreg.report.figures import png
 from nvreg.tasks.files import batches_of_file
 
 

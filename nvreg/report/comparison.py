@@ -1,33 +1,79 @@
-"""Two runs on the same test sets, paired example by example."""
+"""Several runs on the same test sets: all in one table, or two of them paired example by example."""
 
+import os
+import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from pandas import DataFrame
 
-from nvreg.document import Blocks, Table
+from nvreg.document import Block
 from nvreg.errors import UserError
-from nvreg.report import Analysis
-from nvreg.report.common import common_domains, common_metrics, scored_alike
-from nvreg.report.page import SELECTION, SELECTION_AND_METHOD, intervals, metric_section
+from nvreg.report.analysis import Analysis
+from nvreg.report.contrasts import Row, contrasts_table, pairs_table
 from nvreg.report.reading import Run
+from nvreg.report.sections import PROTOCOL, PROTOCOL_AND_METHOD, metric_section, rivals_section
 from nvreg.report.selection import pretrained
-from nvreg.report.tables import Row, contrasts_table, methods_of, repeated
+from nvreg.report.tables import MODELS, home_of, method_rows, methods_of, repeated, rivals_table
+from nvreg.results import PRETRAINED
 
 
-def compare(first: Analysis, second: Analysis) -> tuple[Blocks, dict[str, DataFrame]]:
+def combine(analyses: Sequence[Analysis]) -> tuple[list[Block], dict[str, DataFrame]] | None:
+    """Return a page and the tables it shows, or None where the runs share no test set or no metric.
+
+    A run is named after its directory. Runs in directories seed-1, seed-2 and so on of one directory are
+    repetitions, with models of other seeds, and named after that one.
+
+    Tables: ``combined`` has the columns metric, run, and those of `nvreg.report.tables.methods_table`, where
+    each run is compared with its own pretrained model; ``rivals``, where NV was tried and has rivals, is that
+    of `nvreg.report.tables.rivals_table`.
+
+    Raises:
+        UserError: if an example file of a chosen trial cannot be read.
+    """
+    runs = [run for run, _ in analyses]
+    domains = [domain for domain in _common_domains(runs) if _scored_alike(runs, domain)]
+    metrics = _common_metrics(runs)
+    if not domains or not metrics:
+        return None
+    groups = _by_name(analyses)
+    rows = [row for name, group in groups.items() for row in method_rows(group, run=name)]
+    protocols = list(dict.fromkeys(row.labels["protocol"] for row in rows))
+    rows.sort(key=lambda row: protocols.index(row.labels["protocol"]))
+    frames = {"combined": contrasts_table(metrics, domains, rows)}
+    methods = {row.labels["method"] for row in rows} - {PRETRAINED}
+    labels = {**PROTOCOL, "run": "run", **({"method": "method"} if len(methods) > 1 else {})}
+    blocks: list[Block] = [
+        f"# {len(runs)} runs",
+        "Each is compared with its own pretrained model. Repetitions are shown by their mean, ± the standard "
+        "deviation of their scores. Intervals and tests are over examples, for these models: how much other "
+        "seeds of training would change shows in ± alone.",
+    ]
+    metric, in_domain = runs[0].selection_metric, runs[0].in_domain
+    rivals = rivals_table(metric, domains, groups) if metric in metrics else None
+    if rivals is not None:
+        frames["rivals"] = rivals
+        names = {"run": "against run", "method": "method"}
+        blocks += rivals_section(metric, rivals, names, in_domain, f"nv on {home_of(groups)}")
+    for each, cells in frames["combined"].groupby("metric", sort=False):
+        blocks += metric_section(str(each), cells, labels, in_domain)
+    return blocks, frames
+
+
+def compare(first: Analysis, second: Analysis) -> tuple[list[Block], dict[str, DataFrame]]:
     """Return a page and the one table it shows: how the second run's scores differ from the first's.
 
     The pretrained models are compared, and what each protocol chooses with each method that both runs tried;
     where each tried one method, these two.
 
-    Columns of the table: metric, method, protocol, domain; other, the first run's score; the fields of
-    `nvreg.report.contrasts.Contrast`, and p_holm, p corrected over the domains.
+    Columns of the table: those of `nvreg.report.contrasts.pairs_table`, with method and protocol for labels.
 
     Raises:
         UserError: if the runs have no domain or no metric in common, or differ in the examples of a domain.
     """
     runs = (first.run, second.run)
-    domains, metrics = common_domains(runs), common_metrics(runs)
+    domains, metrics = _common_domains(runs), _common_metrics(runs)
     for what, common in {"a domain": domains, "a metric of one signature": metrics}.items():
         if not common:
             raise UserError(
@@ -35,37 +81,63 @@ def compare(first: Analysis, second: Analysis) -> tuple[Blocks, dict[str, DataFr
                 "sweep one of them again as the other"
             )
     for domain in domains:
-        if not scored_alike(runs, domain):
+        if not _scored_alike(runs, domain):
             raise UserError(
                 f"expected the same examples of {domain} in both runs, got others in each of "
                 f"{_named(runs)}; sweep one of them again on the data of the other"
             )
-    table = contrasts_table(metrics, domains, list(_rows(first, second))).drop(columns=["trial", "setting"])
-    table.insert(list(table.columns).index("score"), "other", table["score"] - table["difference"])
-    labels = SELECTION_AND_METHOD if table["method"].nunique() > 2 else SELECTION
-    blocks: list[str | Table] = [
+    table = pairs_table(metrics, domains, list(_paired(first, second)))
+    labels = PROTOCOL_AND_METHOD if table["method"].nunique() > 2 else PROTOCOL
+    blocks: list[Block] = [
         f"# {runs[1].experiment.name} against {runs[0].experiment.name}",
         f"Each cell is {runs[0].directory} → {runs[1].directory} and the difference, paired by example.",
     ]
     for metric, rows in table.groupby("metric", sort=False):
-        blocks += metric_section(str(metric), rows, labels, runs[0].in_domain)
-        blocks.append(intervals("other run"))
+        blocks += metric_section(str(metric), rows, labels, runs[0].in_domain, "other run")
     return blocks, {"comparison": table}
 
 
-def _rows(first: Analysis, second: Analysis) -> Iterator[Row]:
-    models = {"method": "pretrained", "protocol": "pretrained"}
-    yield Row(models, [pretrained(second.run)], [pretrained(first.run)])
-    tried = methods_of(second.selections)
-    methods = [(method, method) for method in methods_of(first.selections) if method in tried]
+def _paired(first: Analysis, second: Analysis) -> Iterator[Row]:
+    yield Row(MODELS, [pretrained(second.run)], [pretrained(first.run)])
+    tried = methods_of([second])
+    methods = [(method, method) for method in methods_of([first]) if method in tried]
     if len(first.run.methods) == len(second.run.methods) == 1:
         methods = [(first.run.methods[0], second.run.methods[0])]
     for theirs, ours in methods:
         name = ours if ours == theirs else f"{ours} against {theirs}"
         others = repeated([first], theirs)
-        for protocol, selections in repeated([second], ours).items():
+        for protocol, choices in repeated([second], ours).items():
             if protocol in others:
-                yield Row({"method": name, "protocol": protocol}, selections, others[protocol])
+                yield Row({"method": name, "protocol": protocol}, choices, others[protocol])
+
+
+def _common_domains(runs: Sequence[Run]) -> list[str]:
+    """Return the names of the domains that all runs have, in the order of the first."""
+    return [name for name in runs[0].domains if all(name in run.domains for run in runs)]
+
+
+def _scored_alike(runs: Sequence[Run], domain: str) -> bool:
+    """Whether the runs scored the same examples of a domain's test set, in the same order."""
+    return len({run.manifest["data"][domain]["test"]["fingerprint"] for run in runs}) == 1
+
+
+def _common_metrics(runs: Sequence[Run]) -> list[str]:
+    """Return the names of the metrics that all runs measured, with the same signature."""
+    signatures = [run.manifest["metrics"] for run in runs]
+    return [
+        name for name in runs[0].metrics if all(each.get(name) == signatures[0][name] for each in signatures)
+    ]
+
+
+def _by_name(analyses: Sequence[Analysis]) -> dict[str, list[Analysis]]:
+    """Return the runs by name: the shortest ends of their paths that tell them apart."""
+    groups: dict[Path, list[Analysis]] = defaultdict(list)
+    for analysis in analyses:
+        directory = analysis.run.directory.resolve()
+        repeats = re.fullmatch(r"seed-\d+", directory.name)
+        groups[directory.parent if repeats else directory].append(analysis)
+    shared = os.path.commonpath([directory.parent for directory in groups])
+    return {directory.relative_to(shared).as_posix(): group for directory, group in groups.items()}
 
 
 def _named(runs: Sequence[Run]) -> str:

@@ -1,20 +1,25 @@
-"""Two models on the same test examples: their difference, its intervals, and a test of it."""
+"""What protocols chose against something else on the same test examples: differences, intervals and tests."""
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from pandas import DataFrame
 
 from nvreg.metrics import METRICS
-from nvreg.report.selection import Pick
-from nvreg.report.significance import paired_p_value
-from nvreg.report.statistics import Array, interval
+from nvreg.report.selection import Pick, ProtocolChoice
+from nvreg.report.statistics import Array, holm, interval, p_value
 
 NAN = float("nan")
 
+LAST_BITS = 1e-12
+"""The relative difference of scores below which they are equal: another order of summing makes as much."""
+
 
 class Contrast(NamedTuple):
-    """What one cell of a table says of a selection, and of its difference from what it is compared with.
+    """What one cell of a table says of a choice, and of its difference from what it is compared with.
 
     Attributes:
         score: the mean over repetitions.
@@ -22,10 +27,11 @@ class Contrast(NamedTuple):
         difference: from the mean over repetitions of the other.
         low: lower end of its interval, the settings taken as they were chosen.
         high: upper end.
-        low_reselected: lower end where the choice is repeated on every resample; NaN for the oracle, that
-            chooses on the test set.
+        low_reselected: lower end where the choice is repeated on every resample; NaN for an upper bound,
+            which chooses on the test set.
         high_reselected: upper end.
-        p: of a paired test of no difference; NaN for the oracle, and for a metric without a better direction.
+        p: the p-value of a paired test of no difference; NaN for an upper bound, for a metric without a
+            better direction, and where the difference is not finite.
     """
 
     score: float
@@ -38,12 +44,46 @@ class Contrast(NamedTuple):
     p: float = NAN
 
 
+class Row(NamedTuple):
+    """A row of a table for each metric: labels, and repetitions of what is compared with what."""
+
+    labels: Mapping[str, Any]
+    ours: Sequence[ProtocolChoice]
+    theirs: Sequence[ProtocolChoice]
+
+
+def contrasts_table(metrics: Sequence[str], domains: Sequence[str], rows: Sequence[Row]) -> DataFrame:
+    """Return one row for each metric, row and domain, without numbers where a protocol does not apply.
+
+    Columns: metric, the labels, domain; the fields of `Contrast`; p_holm, p corrected over the domains; trial
+    and setting (JSON), empty where the score is the mean over several settings.
+
+    Raises:
+        UserError: if an example file of a chosen trial cannot be read.
+    """
+    table = DataFrame([cell for metric in metrics for row in rows for cell in _cells(metric, domains, row)])
+    labels = dict.fromkeys(label for row in rows for label in row.labels)
+    columns = ["metric", *labels, "domain", *Contrast._fields, "p_holm", "trial", "setting"]
+    return table.reindex(columns=columns).astype({"trial": "Int64"})
+
+
+def pairs_table(metrics: Sequence[str], domains: Sequence[str], rows: Sequence[Row]) -> DataFrame:
+    """Return the columns of `contrasts_table` with other, the other's score, for trial and setting.
+
+    Raises:
+        UserError: as `contrasts_table`.
+    """
+    table = contrasts_table(metrics, domains, rows).drop(columns=["trial", "setting"])
+    table.insert(list(table.columns).index("score"), "other", table["score"] - table["difference"])
+    return table
+
+
 def contrast(metric: str, ours: Sequence[Pick], theirs: Sequence[Pick] = ()) -> Contrast:
-    """Compare a selection with another on the same test set, each the mean of its repetitions.
+    """Compare a choice with another on the same test set, each the mean of its repetitions.
 
     Args:
         metric: what is scored.
-        ours: the selection, repeated with other seeds or models.
+        ours: the choice, repeated with other seeds or models.
         theirs: what it is compared with; compared with nothing, it has a score alone.
 
     Raises:
@@ -56,19 +96,42 @@ def contrast(metric: str, ours: Sequence[Pick], theirs: Sequence[Pick] = ()) -> 
 
 def _difference(metric: str, ours: Sequence[Pick], theirs: Sequence[Pick]) -> tuple[float, ...]:
     def between(value: Callable[[Pick], Array]) -> Array:
-        with np.errstate(invalid="ignore"):  # of infinities, destroyed models'
-            return np.mean([value(pick) for pick in ours], axis=0) - np.mean([*map(value, theirs)], axis=0)
+        mine, others = (np.mean([value(pick) for pick in side], axis=0) for side in (ours, theirs))
+        with np.errstate(invalid="ignore"):  # infinite scores are a destroyed model's
+            return np.where(np.abs(mine - others) < LAST_BITS * np.abs(others), 0.0, mine - others)
 
     difference = float(between(lambda pick: np.array(pick.score(metric))))
     as_chosen = interval(between(lambda pick: pick.resampled(metric)))
     if not all(pick.redrawn for pick in (*ours, *theirs)):
         return difference, *as_chosen
     reselected = interval(between(lambda pick: pick.reselected(metric)))
-    return difference, *as_chosen, *reselected, _p_value(metric, ours, theirs)
+    is_tested = math.isfinite(difference) and METRICS[metric].higher_is_better is not None
+    return difference, *as_chosen, *reselected, _p_value(metric, ours, theirs) if is_tested else NAN
 
 
 def _p_value(metric: str, ours: Sequence[Pick], theirs: Sequence[Pick]) -> float:
-    if METRICS[metric].higher_is_better is None:
-        return NAN
     mine, others = ([rows for pick in side for rows in pick.statistics(metric)] for side in (ours, theirs))
-    return paired_p_value(METRICS[metric], mine, others, f"{ours[0].domain}.test")
+    return p_value(METRICS[metric], mine, others, f"{ours[0].domain}.test")
+
+
+def _cells(metric: str, domains: Sequence[str], row: Row) -> Iterator[dict[str, Any]]:
+    contrasts = {
+        domain: contrast(metric, [each[domain] for each in row.ours], [each[domain] for each in row.theirs])
+        for domain in domains
+        if all(domain in each for each in (*row.ours, *row.theirs))
+    }
+    corrected = holm([cell.p for cell in contrasts.values()])
+    p_values = dict(zip(contrasts, corrected, strict=True))
+    for domain in domains:
+        cell = {"metric": metric, **row.labels, "domain": domain}
+        if domain in contrasts:
+            cell |= contrasts[domain]._asdict() | {"p_holm": p_values[domain]}
+            cell |= _trial([each[domain] for each in row.ours])
+        yield cell
+
+
+def _trial(picks: Sequence[Pick]) -> dict[str, Any]:
+    """Return the trial and its setting where all picks are of the same one."""
+    run, *others = {pick.run for pick in picks}
+    number, *more = {number for pick in picks for number in pick.trials}
+    return {} if others or more else {"trial": number, "setting": json.dumps(run.trials[number].settings)}

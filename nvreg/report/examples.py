@@ -6,39 +6,39 @@ from typing import Any
 import numpy as np
 from pandas import DataFrame
 
-from nvreg.document import Table
+from nvreg.document import Block, Table
 from nvreg.errors import UserError
 from nvreg.metrics import METRICS
 from nvreg.report.reading import Run
-from nvreg.report.selection import Pick, Selection
+from nvreg.report.selection import Pick, ProtocolChoice
 from nvreg.results import PRETRAINED_NUMBER
 
 WIDTH = 240
 """Characters of a text that a cell shows at most."""
 
 
-def examples_section(run: Run, name: str, selection: Selection, count: int) -> list[str | Table]:
+def examples_section(run: Run, name: str, choice: ProtocolChoice, count: int) -> list[Block]:
     """Return the examples of each test set that a choice changes most.
 
     Args:
         run: where the choice is from.
         name: what chose.
-        selection: its choice.
-        count: examples of each set: half of them those that gain most, half those that lose most, by the
-            score of the example itself.
+        choice: what it chose.
+        count: how many examples of each set: half of them gain most, half lose most, by the score of the
+            example itself.
 
     Raises:
         UserError: if the texts or what the trials kept of them cannot be read, or the texts are others than
             those that were scored.
     """
     metric = _metric(run)
-    score = "nll" if metric == "perplexity" else metric  # of an example, the logarithm
-    blocks: list[str | Table] = [
+    score = "nll" if metric == "perplexity" else metric  # an example has the logarithm
+    blocks: list[Block] = [
         f"## Examples that change most ({name})",
         f"Sorted by the change of the example's own {score}, the largest gain first.",
     ]
     unchanged = []
-    for domain, pick in selection.items():
+    for domain, pick in choice.items():
         if len(set(pick.trials)) == 1:
             changed = _changed(pick, metric, count)
             if changed.empty:

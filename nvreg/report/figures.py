@@ -1,26 +1,24 @@
-"""The scatter of what all settings change in domain against what they change out of domain."""
+"""Figures: what each setting changes in domain and out of domain, and the scores of several runs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from io import BytesIO
 from itertools import cycle
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
 from nvreg.metrics import METRICS
 from nvreg.protocols import upper_bounds
-from nvreg.report.page import DIRECTIONS
+from nvreg.report.analysis import Analysis
 from nvreg.report.reading import Run
-from nvreg.report.selection import Selection
-from nvreg.report.tables import Selections
-from nvreg.results import PRETRAINED_NUMBER
+from nvreg.report.sections import DIRECTIONS
+from nvreg.report.selection import ProtocolChoice
+from nvreg.results import PRETRAINED, PRETRAINED_NUMBER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito (2008): told apart with every common form of colour blindness, and by shape in grey.
 STYLES = (
     ("#0072B2", "o"),
     ("#E69F00", "s"),
@@ -30,10 +28,16 @@ STYLES = (
     ("#D55E00", "P"),
     ("#000000", "X"),
 )
-RINGS = {"chosen (trial)": "solid", "oracle only": "dotted"}
+"""Colours of Okabe & Ito (2008), told apart with every common colour blindness, and shapes for grey."""
+
+MARKS = (("#000000", "*"), *STYLES)
+"""The styles of the models as they came, which are first, and of protocols."""
+
+RINGS = {"chosen (trial)": "solid", "upper bound only": "dotted"}
+"""The lines around chosen points, by what chose them."""
 
 
-def changes_figure(run: Run, method: str, selections: Selections) -> "Figure":
+def changes_figure(analysis: Analysis, method: str) -> "Figure":
     """Draw one point for each setting of a method and out-of-domain test set; the origin is pretrained.
 
     Points that a protocol chose, with any seed, are ringed and carry the trial's number. An axis on which a
@@ -41,9 +45,10 @@ def changes_figure(run: Run, method: str, selections: Selections) -> "Figure":
     """
     from matplotlib.figure import Figure
 
+    run, choices = analysis
     arms = [arm for arm in run.sweeps if arm.method == method]
     numbers = sorted({number for arm in arms for number in run.candidates(arm)} - {PRETRAINED_NUMBER})
-    points = _points(run, numbers, [selections[arm] for arm in arms])
+    points = _points(run, numbers, [choices[arm] for arm in arms])
     figure = Figure(figsize=(7.6, 5.2), layout="constrained", dpi=150)
     axes = figure.add_subplot()
     for domain, (colour, marker) in zip(run.out_of_domain, cycle(STYLES), strict=False):
@@ -66,26 +71,55 @@ def changes_figure(run: Run, method: str, selections: Selections) -> "Figure":
     return figure
 
 
-def png(figure: "Figure") -> bytes:
-    """Return a figure as the content of a png file."""
-    return _drawn(figure, "png")
+def overview_figure(table: pd.DataFrame, metric: str, in_domain: str) -> "Figure":
+    """Draw a panel a domain, a line a run and method, and a mark for what each protocol chose.
+
+    Bars reach one standard deviation over repetitions to either side. A vertical line is at the first model,
+    as it came. Upper bounds, which are no selection, are left out.
+
+    Args:
+        table: the table ``combined`` of `nvreg.report.comparison.combine`.
+        metric: which of its metrics to draw.
+        in_domain: name of the domain to mark as such.
+    """
+    from matplotlib.figure import Figure
+
+    shown = table[(table["metric"] == metric) & ~table["protocol"].isin(upper_bounds())].dropna(
+        subset="score"
+    )
+    names = shown["run"].where(shown["method"] == PRETRAINED, shown["run"] + " + " + shown["method"])
+    rows, runs = shown.assign(line=names), list(shown["run"].unique())
+    places = rows.drop_duplicates("line").sort_values(
+        "run", key=lambda run: run.map(runs.index), kind="stable"
+    )
+    lines, domains, protocols = list(places["line"]), list(rows["domain"].unique()), rows["protocol"].unique()
+    figure = Figure(figsize=(3 + 2 * len(domains), 1.5 + 0.4 * len(lines)), layout="constrained", dpi=150)
+    panels = figure.subplots(1, len(domains), sharey=True, squeeze=False)[0]
+    for axes, domain in zip(panels, domains, strict=True):
+        cells = rows[rows["domain"] == domain]
+        for place, (protocol, style) in enumerate(zip(protocols, cycle(MARKS), strict=False)):
+            chosen, (colour, marker) = cells[cells["protocol"] == protocol], style
+            below = 0.16 * (place - len(protocols) / 2) if place else 0
+            heights = [lines.index(line) + below for line in chosen["line"]]
+            bars = chosen["deviation"].fillna(0)
+            axes.errorbar(
+                chosen["score"], heights, xerr=bars, fmt=marker, color=colour, ms=4, lw=0.8, label=protocol
+            )
+        axes.axvline(cells.loc[cells["line"] == lines[0], "score"].iloc[0], color="0.6", lw=0.8, zorder=0)
+        axes.set_title(f"{domain} (in domain)" if domain == in_domain else domain, size=9)
+        axes.tick_params(labelsize=8)
+    panels[0].set_yticks(range(len(lines)), lines)
+    panels[0].invert_yaxis()
+    direction = DIRECTIONS[METRICS[metric].higher_is_better]
+    figure.supxlabel(f"{metric} on test sets ({direction}); mean ± standard deviation of repetitions", size=9)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
+    return figure
 
 
-def svg(figure: "Figure") -> str:
-    """Return a figure as the content of an svg file, the same for the same figure."""
-    from matplotlib import rc_context
-
-    with rc_context({"svg.hashsalt": "nvreg", "svg.fonttype": "none"}):
-        return _drawn(figure, "svg", metadata={"Date": None}).decode()
-
-
-def _drawn(figure: "Figure", form: str, **options: Any) -> bytes:
-    content = BytesIO()
-    figure.savefig(content, format=form, **options)
-    return content.getvalue()
-
-
-def _points(run: Run, numbers: Sequence[int], selections: Sequence[Mapping[str, Selection]]) -> pd.DataFrame:
+def _points(
+    run: Run, numbers: Sequence[int], choices: Sequence[Mapping[str, ProtocolChoice]]
+) -> pd.DataFrame:
     """Return trial, domain, x (change in domain), y (change on the domain) and ring, where all is finite."""
 
     def score(number: int, domain: str) -> float:
@@ -94,9 +128,9 @@ def _points(run: Run, numbers: Sequence[int], selections: Sequence[Mapping[str, 
     def ring(number: int, domain: str) -> str | None:
         by = {
             protocol
-            for by_protocol in selections
-            for protocol, selection in by_protocol.items()
-            if domain in selection and number in selection[domain].trials
+            for by_protocol in choices
+            for protocol, choice in by_protocol.items()
+            if domain in choice and number in choice[domain].trials
         }
         honest, upper_bound = RINGS
         return honest if by - upper_bounds() else upper_bound if by else None

@@ -17,14 +17,14 @@ from nvreg.errors import UserError
 from nvreg.experiment import Experiment, load_experiment
 from nvreg.metrics import METRICS
 from nvreg.report.statistics import Array, resample_counts
-from nvreg.results import PRETRAINED_NUMBER, Trial, read_trials
+from nvreg.results import PRETRAINED_NUMBER, RunFiles, Trial, latest_trials, read_trials
 
-MANIFEST = frozenset({"context", "data", "metrics", "model", "nvreg"})
-"""What every manifest of a sweep has."""
+FACTS = frozenset({"context", "data", "metrics", "model", "nvreg"})
+"""The keys that every manifest of a sweep has."""
 
 
 class Arm(NamedTuple):
-    """One method's search with one seed: protocols choose among its trials."""
+    """The search of one method with one seed, among whose trials protocols choose."""
 
     method: str
     seed: int | None
@@ -137,7 +137,7 @@ class Run:
         Raises:
             UserError: if the file of examples cannot be read, or has not these columns.
         """
-        path = self.directory / "examples" / self.trials[number].key / f"{domain}.{split}.parquet"
+        path = RunFiles(self.directory).examples(self.trials[number].key, domain, split)
         try:
             return pd.read_parquet(path, columns=columns)
         except (OSError, ValueError) as error:
@@ -162,38 +162,32 @@ def read_run(directory: Path) -> Run:
     Raises:
         UserError: if the directory is not a run's, or the pretrained model has not been measured yet.
     """
-    for name in ("manifest.json", "experiment.yaml", "trials.jsonl"):
-        if not (directory / name).is_file():
+    files = RunFiles(directory)
+    for path in (files.manifest, files.experiment, files.trials):
+        if not path.is_file():
             raise UserError(
-                f"expected a directory written by nvreg sweep, got {directory} without {name}; "
+                f"expected a directory written by nvreg sweep, got {directory} without {path.name}; "
                 "run the sweep first"
             )
-    experiment = load_experiment(directory / "experiment.yaml")
-    manifest = _manifest(directory)
-    latest = {
-        (trial.key, trial.seed): trial
-        for trial in read_trials(directory / "trials.jsonl")
-        if trial.context == manifest["context"]
-    }
-    completed = {trial.number: trial for trial in latest.values() if trial.status == "completed"}
+    experiment, manifest = load_experiment(files.experiment), _manifest(files.manifest)
+    latest = latest_trials(read_trials(files.trials), manifest["context"])
+    completed = {trial.number: trial for trial in latest if trial.status == "completed"}
     if PRETRAINED_NUMBER not in completed:
         raise UserError(
             f"expected the pretrained model among the completed trials of {directory}, got "
             f"{len(completed)} completed without it; run the sweep again to continue it"
         )
-    return Run(
-        directory, experiment, manifest, dict(sorted(completed.items())), _sweeps(experiment, latest.values())
-    )
+    return Run(directory, experiment, manifest, dict(sorted(completed.items())), _sweeps(experiment, latest))
 
 
-def _manifest(directory: Path) -> Mapping[str, Any]:
+def _manifest(path: Path) -> Mapping[str, Any]:
     try:
-        manifest = json.loads((directory / "manifest.json").read_text(encoding="utf-8"))
+        manifest = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         manifest = None
-    if not isinstance(manifest, dict) or not manifest.keys() >= MANIFEST:
+    if not isinstance(manifest, dict) or not manifest.keys() >= FACTS:
         raise UserError(
-            f"expected a directory written by nvreg sweep, got {directory} with a broken manifest.json "
+            f"expected a directory written by nvreg sweep, got {path.parent} with a broken {path.name} "
             "or one of something else; put the sweep's back, or sweep into another directory"
         )
     return manifest

@@ -1,31 +1,36 @@
 """What each protocol chooses in a run, and what it would have chosen on resampled examples."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from nvreg.errors import UserError
+from nvreg.methods import METHODS
 from nvreg.metrics import METRICS
 from nvreg.protocols import PROTOCOLS, Evidence
-from nvreg.report.reading import Arm, Run
+from nvreg.report.reading import Arm, Run, read_run
 from nvreg.report.statistics import RESAMPLES, Array, standard_error
-from nvreg.results import PRETRAINED_NUMBER
+from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, Trial
 
 Numbers = NDArray[np.intp]
+"""The number of a trial on each resample, ``(RESAMPLES,)``."""
 
 
 @dataclass(frozen=True)
 class Pick:
-    """The settings that a selection puts into one column of a table, which shows their mean.
+    """The settings that a protocol puts into one column of a table, which shows their mean.
 
     Attributes:
         run: where they were tried.
         domain: the test set of the column.
         trials: their numbers; more than one in the in-domain column of a protocol that chooses a setting for
             each domain.
-        redrawn: for each of them, what the same selection chooses on each resample of the examples that it
-            looks at, ``(RESAMPLES,)``; none where repeating it means nothing.
+        redrawn: for each of them, what the same protocol chooses on each resample of the examples that it
+            looks at; none where repeating it means nothing.
     """
 
     run: Run
@@ -57,34 +62,34 @@ class Pick:
         return [self.run.statistics(number, self.domain, "test", group) for number in self.trials]
 
 
-Selection = Mapping[str, Pick]
-"""What a protocol chose for each domain that it applies to."""
+ProtocolChoice = Mapping[str, Pick]
+"""A protocol's pick for each domain that it applies to."""
 
 
-def pretrained(run: Run) -> Selection:
+def pretrained(run: Run) -> ProtocolChoice:
     """Return the choice of the pretrained model for all domains."""
-    always = np.zeros(RESAMPLES, dtype=np.intp)
+    always = np.full(RESAMPLES, PRETRAINED_NUMBER, dtype=np.intp)
     return {domain: Pick(run, domain, (PRETRAINED_NUMBER,), (always,)) for domain in run.domains}
 
 
-def select(run: Run, arm: Arm, protocols: Iterable[str]) -> Mapping[str, Selection]:
+def choose(run: Run, arm: Arm, protocols: Iterable[str]) -> Mapping[str, ProtocolChoice]:
     """Return each protocol's choice among an arm's trials, by the run's selection metric.
 
     Raises:
         UserError: if an example file of a validation set cannot be read.
     """
-    selections = {}
+    choices = {}
     for protocol in protocols:
-        observed, redrawn = chosen(run, arm, protocol), _redrawn(run, arm, protocol)
-        selections[protocol] = {
+        observed, redrawn = chosen_numbers(run, arm, protocol), _redrawn(run, arm, protocol)
+        choices[protocol] = {
             domain: Pick(run, domain, numbers, redrawn.get(domain, ()))
             for domain, numbers in observed.items()
             if numbers
         }
-    return selections
+    return choices
 
 
-def chosen(run: Run, arm: Arm, protocol: str) -> dict[str, tuple[int, ...]]:
+def chosen_numbers(run: Run, arm: Arm, protocol: str) -> dict[str, tuple[int, ...]]:
     """Return the numbers of the trials that a protocol chooses for each domain; none: it does not apply.
 
     Raises:
@@ -95,7 +100,7 @@ def chosen(run: Run, arm: Arm, protocol: str) -> dict[str, tuple[int, ...]]:
 
 
 def _redrawn(run: Run, arm: Arm, protocol: str) -> dict[str, tuple[Numbers, ...]]:
-    """Return what `chosen` would on each resample of the validation examples.
+    """Return what `chosen_numbers` would on each resample of the validation examples.
 
     Strength, and how much is tolerated, stay as on the whole sets. The choice of an upper bound is not
     repeated: it would be scored on the resample that it was made on.
@@ -114,10 +119,104 @@ def _chosen_by(
         * np.stack([np.asarray(score(each, domain, split, metric)) for each in candidates], axis=-1)
         for domain in run.domains_with(split)
     }
-    pretrained, *others = [run.resampled(each, run.in_domain, "validation", metric) for each in candidates]
+    model, *others = [run.resampled(each, run.in_domain, "validation", metric) for each in candidates]
     with np.errstate(invalid="ignore"):  # infinite scores are a destroyed model's
-        errors = [0.0, *(standard_error(resampled - pretrained) for resampled in others)]
+        errors = [0.0, *(standard_error(resampled - model) for resampled in others)]
     strength = [float(run.trials[each].strength or 0) for each in candidates]
     evidence = Evidence(run.in_domain, scores, np.array(errors), np.array(strength))
     columns = PROTOCOLS[protocol].choose(evidence, run.out_of_domain)
     return {name: tuple(np.array(candidates)[each] for each in places) for name, places in columns.items()}
+
+
+class ChosenTrial(NamedTuple):
+    """The one trial that a protocol chose, where, and among the trials of which search."""
+
+    run: Run
+    arm: Arm
+    trial: Trial
+
+
+def choose_trial(
+    directory: Path,
+    protocol: str,
+    *,
+    domain: str | None = None,
+    method: str | None = None,
+    seed: int | None = None,
+) -> ChosenTrial:
+    """Return the one trial that a protocol chooses.
+
+    Args:
+        directory: what ``nvreg sweep`` wrote.
+        protocol: a selection protocol.
+        domain: the out-of-domain set to choose for, which some protocols need.
+        method: a method of the run, where it tried several.
+        seed: a seed of its search, where there were several.
+
+    Raises:
+        UserError: if the directory is not a run's, more has to be said to choose one trial, or the protocol
+            does not apply to the domain.
+    """
+    by_domain = PROTOCOLS[protocol].by_domain
+    run = read_run(directory)
+    arm = find_arm(run, method, seed)
+    if domain not in (None, *run.domains):
+        raise UserError(f"expected --domain among {', '.join(run.domains)}, got {domain}")
+    if by_domain and domain not in run.out_of_domain:
+        raise UserError(
+            f"expected --domain with {protocol}, one of {', '.join(run.out_of_domain)}, got {domain}"
+        )
+    numbers = chosen_numbers(run, arm, protocol)[domain or run.in_domain]
+    if not numbers:
+        raise UserError(
+            f"expected a protocol that applies to {domain}, got {protocol}, "
+            "which has no validation set to choose on; choose another"
+        )
+    return ChosenTrial(run, arm, run.trials[numbers[0]])
+
+
+def find_arm(run: Run, method: str | None, seed: int | None, *, first: bool = False) -> Arm:
+    """Return the search of a method and a seed; where one is not named, the only one or else the ``first``.
+
+    Raises:
+        UserError: if there is no such search, or there are several and not the first is wanted.
+    """
+    arms = list(run.sweeps)
+    for field, option, wanted in (("method", "--method", method), ("seed", "--seed", seed)):
+        known = dict.fromkeys(getattr(arm, field) for arm in arms)
+        if wanted not in known and (wanted is not None or (len(known) > 1 and not first)):
+            raise UserError(
+                f"expected {option} among those of the run, {', '.join(map(str, known))}, got {wanted}"
+            )
+        arms = [arm for arm in arms if wanted in (None, getattr(arm, field))]
+    return arms[0]
+
+
+def leaders(directory: Path, method: str, seed: int) -> Iterator[tuple[str, str]]:
+    """Yield each honest protocol of a run's experiment with what it would choose of one search so far.
+
+    A sweep shows it while it runs. Nothing comes from a test set.
+
+    Raises:
+        UserError: as `nvreg.report.reading.read_run`.
+    """
+    run = read_run(directory)
+    for protocol in run.experiment.selection.protocols:
+        if not PROTOCOLS[protocol].is_upper_bound:
+            columns = chosen_numbers(run, Arm(method, seed), protocol)
+            numbers = {number for domain in run.out_of_domain for number in columns[domain]}
+            described = (_describe(run.trials[number]) for number in sorted(numbers))
+            yield protocol, "; ".join(described) or "n/a"
+
+
+def _describe(trial: Trial) -> str:
+    if trial.number == PRETRAINED_NUMBER:
+        return "the pretrained model"
+    return f"{trial.number} ({setting_text(trial)})"
+
+
+def setting_text(trial: Trial) -> str:
+    """Return a trial's setting as one short text."""
+    if trial.number == PRETRAINED_NUMBER:
+        return PRETRAINED
+    return str(METHODS[trial.method].setting_type.from_dict(trial.settings))

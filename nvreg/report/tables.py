@@ -1,54 +1,48 @@
-"""A run as tidy tables: what each protocol's choice scores, what it chose, and what the search cost."""
+"""Runs as tidy tables: what each protocol's choice scores, what that has over others, settings and costs."""
 
 import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 from pandas import DataFrame
 
 from nvreg.protocols import PROTOCOLS
-from nvreg.report.contrasts import Contrast, contrast
-from nvreg.report.matching import MATCHED, NOISE, NV, change, is_match, nearest
+from nvreg.report.analysis import MATCHED, NOISE, NV, Analysis, change, is_match, nearest
+from nvreg.report.contrasts import Row, contrasts_table, pairs_table
 from nvreg.report.reading import Arm, Run
-from nvreg.report.selection import Pick, Selection, pretrained
-from nvreg.report.significance import holm
+from nvreg.report.selection import ProtocolChoice, pretrained
+from nvreg.results import PRETRAINED
 
-Selections = Mapping[Arm, Mapping[str, Selection]]
-"""Each protocol's choice among the trials of each arm, and what matches it (`nvreg.report.matching`)."""
+MODELS = {"method": PRETRAINED, "protocol": PRETRAINED}
+"""The labels of the models as they came."""
 
-
-class Row(NamedTuple):
-    """A row of a table for each metric: labels, and repetitions of what is compared with what."""
-
-    labels: Mapping[str, Any]
-    ours: Sequence[Selection]
-    theirs: Sequence[Selection]
+Repetitions = Sequence[Analysis]
+"""Runs that repeat each other, with models of other seeds for one."""
 
 
-def scores_table(run: Run, selections: Selections) -> DataFrame:
+def scores_table(analysis: Analysis) -> DataFrame:
     """Return one row for each metric, method, seed, protocol and domain, on the test sets.
 
-    Columns: metric, method, seed, protocol (method and protocol are ``pretrained`` for the model as it came),
-    domain; the fields of `Contrast` with the pretrained model; p_holm, p corrected over the domains; trial
-    and setting (JSON). Trial and setting are empty where the score is the mean over several settings, and all
-    is where the protocol does not apply.
+    Columns: those of `nvreg.report.contrasts.contrasts_table`, where the labels are method, protocol (both
+    are ``pretrained`` for the model as it came) and seed, and what each is compared with is that model.
 
     Raises:
         UserError: if an example file of a chosen trial cannot be read.
     """
+    run, choices = analysis
     rows = [
-        Row({"method": arm.method, "seed": arm.seed, "protocol": protocol}, [selection], [pretrained(run)])
-        for arm, by_protocol in selections.items()
-        for protocol, selection in by_protocol.items()
+        Row({"method": arm.method, "seed": arm.seed, "protocol": protocol}, [choice], [pretrained(run)])
+        for arm, by_protocol in choices.items()
+        for protocol, choice in by_protocol.items()
     ]
-    model = Row({"method": "pretrained", "protocol": "pretrained"}, [pretrained(run)], [])
+    model = Row(MODELS, [pretrained(run)], [])
     return contrasts_table(run.metrics, run.domains, [model, *rows]).astype({"seed": "Int64"})
 
 
-def methods_table(run: Run, selections: Selections) -> DataFrame:
+def methods_table(analysis: Analysis) -> DataFrame:
     """Return one row for each metric, method, protocol and domain: the mean over the seeds of the sweep.
 
     Columns: those of `scores_table` without seed, and those of `costs`.
@@ -56,20 +50,20 @@ def methods_table(run: Run, selections: Selections) -> DataFrame:
     Raises:
         UserError: if an example file of a chosen trial cannot be read.
     """
-    return contrasts_table(run.metrics, run.domains, list(method_rows([(run, selections)])))
+    return contrasts_table(analysis.run.metrics, analysis.run.domains, list(method_rows([analysis])))
 
 
-def method_rows(repetitions: Sequence[tuple[Run, Selections]], **labels: Any) -> Iterator[Row]:
+def method_rows(repetitions: Repetitions, **labels: Any) -> Iterator[Row]:
     """Yield the rows of runs that repeat each other: the pretrained model's, then each protocol and method.
 
-    Every selection is compared with the pretrained models of the runs.
+    Every choice is compared with the pretrained models of the runs.
     """
     runs = [run for run, _ in repetitions]
-    models, labels = [pretrained(run) for run in runs], {**labels, "method": "pretrained"}
-    yield Row({**labels, "protocol": "pretrained", **costs(runs)}, models, [])
-    methods = methods_of(*(selections for _, selections in repetitions))
+    models = [pretrained(run) for run in runs]
+    yield Row({**labels, **MODELS, **costs(runs)}, models, [])
+    methods = methods_of(repetitions)
     chosen = {method: repeated(repetitions, method) for method in methods}
-    for protocol in dict.fromkeys(protocol for selections in chosen.values() for protocol in selections):
+    for protocol in dict.fromkeys(protocol for choices in chosen.values() for protocol in choices):
         for method in methods:
             if protocol in chosen[method]:
                 cost = costs(runs, NOISE if method == MATCHED else method)
@@ -77,32 +71,74 @@ def method_rows(repetitions: Sequence[tuple[Run, Selections]], **labels: Any) ->
                 yield Row(row, chosen[method][protocol], models)
 
 
-def methods_of(*repetitions: Selections) -> list[str]:
+def methods_of(repetitions: Repetitions) -> list[str]:
     """Return the names of the methods of which something was chosen, or matches what was."""
-    return list(dict.fromkeys(arm.method for selections in repetitions for arm in selections))
+    return list(dict.fromkeys(arm.method for _, choices in repetitions for arm in choices))
 
 
-def repeated(repetitions: Sequence[tuple[Run, Selections]], method: str) -> dict[str, list[Selection]]:
+def repeated(repetitions: Repetitions, method: str) -> dict[str, list[ProtocolChoice]]:
     """Return what each protocol chooses with a method, in every run and with every seed."""
-    found: dict[str, list[Selection]] = defaultdict(list)
-    for _, selections in repetitions:
-        for arm, by_protocol in selections.items():
-            for protocol, selection in by_protocol.items() if arm.method == method else ():
-                found[protocol].append(selection)
+    found: dict[str, list[ProtocolChoice]] = defaultdict(list)
+    for _, choices in repetitions:
+        for arm, by_protocol in choices.items():
+            for protocol, choice in by_protocol.items() if arm.method == method else ():
+                found[protocol].append(choice)
     return found
 
 
-def settings_table(run: Run, selections: Selections) -> DataFrame:
+def rivals_table(metric: str, domains: Sequence[str], groups: Mapping[str, Repetitions]) -> DataFrame | None:
+    """Return what NV has over each rival, or None where it has none.
+
+    NV is that of the first group that tried it. Its rivals are the other methods of the group and, of every
+    other group, the models as they came and all methods; upper bounds, which are no selection, are left out.
+
+    Args:
+        metric: the one to compare by.
+        domains: that all groups have scored the same examples of.
+        groups: runs that repeat each other, by name.
+
+    Returns:
+        The columns of `nvreg.report.contrasts.pairs_table`, with protocol, run and method for labels.
+
+    Raises:
+        UserError: if an example file of a chosen trial cannot be read.
+    """
+    rows = list(_rivals(groups))
+    return pairs_table([metric], domains, rows) if rows else None
+
+
+def home_of(groups: Mapping[str, Repetitions]) -> str | None:
+    """Return the name of the first group that tried NV."""
+    return next((name for name, group in groups.items() if repeated(group, NV)), None)
+
+
+def _rivals(groups: Mapping[str, Repetitions]) -> Iterator[Row]:
+    if (home := home_of(groups)) is None:
+        return
+    for protocol, ours in repeated(groups[home], NV).items():
+        if PROTOCOLS[protocol].is_upper_bound:
+            continue
+        for name, group in groups.items():
+            if name != home:
+                models = [pretrained(run) for run, _ in group]
+                yield Row({"protocol": protocol, "run": name, "method": PRETRAINED}, ours, models)
+            for method in methods_of(group):
+                theirs = repeated(group, method).get(protocol)
+                if theirs and (name, method) != (home, NV):
+                    yield Row({"protocol": protocol, "run": name, "method": method}, ours, theirs)
+
+
+def settings_table(analysis: Analysis) -> DataFrame:
     """Return one row for each setting chosen, or that matches one: what chose it, and the trial.
 
     Columns: method, seed, protocol, domain, trial, settings, prior_weight, strength, change, nv_change. The
     domain is ``all`` where a protocol chooses one setting for all. For what is matched, nv_change is the
     change that it is to have; where nothing matches there is no trial, and change is the nearest there is.
     """
-    rows = []
-    for arm, by_protocol in selections.items():
+    rows, (run, choices) = [], analysis
+    for arm, by_protocol in choices.items():
         is_matched = arm.method == MATCHED
-        chosen = selections[Arm(NV, arm.seed)] if is_matched else by_protocol
+        chosen = choices[Arm(NV, arm.seed)] if is_matched else by_protocol
         for protocol in by_protocol:
             for domain, pick in _by_test_set(run, protocol, chosen[protocol]).items():
                 labels = {**arm._asdict(), "protocol": protocol, "domain": domain}
@@ -115,10 +151,10 @@ def settings_table(run: Run, selections: Selections) -> DataFrame:
     return table.astype({"trial": "Int64", **dict.fromkeys(numbers, float)})
 
 
-def _by_test_set(run: Run, protocol: str, selection: Selection) -> Selection:
+def _by_test_set(run: Run, protocol: str, choice: ProtocolChoice) -> ProtocolChoice:
     if PROTOCOLS[protocol].by_domain:
-        return {name: selection[name] for name in run.out_of_domain if name in selection}
-    return {"all": selection[run.in_domain]}
+        return {name: choice[name] for name in run.out_of_domain if name in choice}
+    return {"all": choice[run.in_domain]}
 
 
 def _described(run: Run, number: int) -> dict[str, Any]:
@@ -156,41 +192,3 @@ def training_seconds(run: Run) -> float | None:
     """Return how long ``nvreg finetune`` took to train the model of a run; None if it was not trained so."""
     record = Path(run.experiment.model.path) / "training.json"
     return float(json.loads(record.read_text(encoding="utf-8"))["seconds"]) if record.is_file() else None
-
-
-def contrasts_table(metrics: Sequence[str], domains: Sequence[str], rows: Sequence[Row]) -> DataFrame:
-    """Return one row for each metric, row and domain, without numbers where a selection does not apply.
-
-    Raises:
-        UserError: if an example file of a chosen trial cannot be read.
-    """
-    table = DataFrame([cell for metric in metrics for row in rows for cell in _cells(metric, domains, row)])
-    return table.reindex(columns=_columns(rows)).astype({"trial": "Int64"})
-
-
-def _columns(rows: Sequence[Row]) -> list[str]:
-    labels = dict.fromkeys(label for row in rows for label in row.labels)
-    return ["metric", *labels, "domain", *Contrast._fields, "p_holm", "trial", "setting"]
-
-
-def _cells(metric: str, domains: Sequence[str], row: Row) -> Iterator[dict[str, Any]]:
-    contrasts = {
-        domain: contrast(metric, [each[domain] for each in row.ours], [each[domain] for each in row.theirs])
-        for domain in domains
-        if all(domain in each for each in (*row.ours, *row.theirs))
-    }
-    corrected = holm([cell.p for cell in contrasts.values()])
-    p_values = dict(zip(contrasts, corrected, strict=True))
-    for domain in domains:
-        cell = {"metric": metric, **row.labels, "domain": domain}
-        if domain in contrasts:
-            cell |= contrasts[domain]._asdict() | {"p_holm": p_values[domain]}
-            cell |= _trial([each[domain] for each in row.ours])
-        yield cell
-
-
-def _trial(picks: Sequence[Pick]) -> dict[str, Any]:
-    """Return the trial and its setting where all picks are of the same one."""
-    run, *others = {pick.run for pick in picks}
-    number, *more = {number for pick in picks for number in pick.trials}
-    return {} if others or more else {"trial": number, "setting": json.dumps(run.trials[number].settings)}

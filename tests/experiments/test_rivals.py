@@ -15,8 +15,8 @@ from nvreg.demo.recipe import RECIPES
 from nvreg.experiment import load_experiment
 from nvreg.finetune.schema import load_finetuning
 from nvreg.methods import METHODS
-from nvreg.report import analyse
-from nvreg.report.combined import combined
+from nvreg.report.analysis import analyse
+from nvreg.report.comparison import combine
 from tests.demo.conftest import tiny
 from tests.experiments.test_files import DEMO, ROOT
 
@@ -109,7 +109,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
         model = [f"model.path={tuned / name / 'seed-1'}", "sweep.seeds=[1]", "sweep.trials=1"]
         method = None if name == "plain" else "nv"
         run("sweep", RIVALS, demo, runs / name / "seed-1", *model, method=method)
-    _, frames = combined([analyse(directory) for directory in sorted(runs.glob("*/*"))])
+    _, frames = combine([analyse(directory) for directory in sorted(runs.glob("*/*"))])
     return frames["combined"]
 
 

@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from nvreg.diagnostics import QUANTITIES
+from nvreg.document import png
 from nvreg.inspection.presentation import heatmap, page
-from nvreg.report.figures import png
 
 HEADS = {"decoder": 2, "encoder": 3, "cross": 2}
 

@@ -1,4 +1,4 @@
-"""Two runs, paired."""
+"""Two runs paired, and several in one table."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,9 @@ from typer.testing import CliRunner
 
 from nvreg.cli.compare import compare as compare_command
 from nvreg.errors import UserError
-from nvreg.report import analyse, write_comparison
-from nvreg.report.comparison import compare
+from nvreg.report.analysis import analyse
+from nvreg.report.comparison import combine, compare
+from nvreg.report.writing import write_combined, write_comparison
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def test_pretrained_models_and_choices_are_compared(pair):
     assert (models["other"], models["score"]) == (pytest.approx(2.0), pytest.approx(1.9))
     chosen = table.loc["nll", "nv", "in-domain", "talks"]
     assert (chosen["other"], chosen["difference"]) == (pytest.approx(1.9), pytest.approx(-0.2))
-    assert chosen["p"] < 1e-6
+    assert chosen["p"] == pytest.approx(1e-4)
     assert chosen["p_holm"] == pytest.approx(3 * chosen["p"])
 
 
@@ -105,6 +106,101 @@ def test_the_comparison_is_printed_and_written(pair, tmp_path):
         app, [*directories, "--protocol", "in-domain", "--output", str(tmp_path / "ab")]
     )
     assert result.exit_code == 0
-    assert result.stdout.count("2.000 → 1.900 (-0.100 [-0.100, -0.100]") == 3
+    assert result.stdout.count("2.00 → 1.90 (-0.10 [-0.10, -0.10] {-0.10, -0.10} p<0.001)") == 3
     assert "out-of-domain-validation" not in result.stdout
     assert (tmp_path / "ab/comparison.md").read_text() in result.stdout
+
+
+@pytest.fixture
+def build(tmp_path, synthetic):
+    """Build a run in a directory: a pretrained model and a trial that is better everywhere, by their nll."""
+
+    def _build(name: str, pretrained: float, better: float, **changes):
+        run = synthetic(tmp_path / name, metric="nll", metrics=("nll",), planned=1, **changes)
+        for nll in (pretrained, better):
+            run.add_nll(**dict.fromkeys(run.domains, nll), seconds=10.0)
+        return run
+
+    return _build
+
+
+def cells(frame, metric="nll"):
+    return frame.set_index(["metric", "run", "method", "protocol", "domain"]).loc[metric]
+
+
+def test_runs_are_rows_named_after_their_directories(build):
+    analyses = [
+        analyse(build(name, *nll).write()) for name, nll in {"plain": (2, 1.9), "mvcr": (1.8, 1.5)}.items()
+    ]
+    _, frames = combine(analyses)
+    table = cells(frames["combined"])
+    assert table.loc["plain", "pretrained", "pretrained", "talks"]["score"] == pytest.approx(2)
+    row = table.loc["mvcr", "nv", "in-domain", "talks"]
+    assert (row["score"], row["difference"]) == (pytest.approx(1.5), pytest.approx(-0.3))
+    assert (row["tried"], row["search_seconds"]) == (1, 10)
+
+
+def test_seeds_of_one_directory_are_repetitions(build, tmp_path):
+    runs = [("plain/seed-1", 2.0, 1.9), ("plain/seed-2", 2.2, 1.9), ("mvcr/seed-1", 1.8, 1.5)]
+    _, frames = combine([analyse(build(*run).write()) for run in runs])
+    table = cells(frames["combined"])
+    model = table.loc["plain", "pretrained", "pretrained", "talks"]
+    assert (model["score"], model["deviation"]) == (
+        pytest.approx(2.1),
+        pytest.approx(np.std([2, 2.2], ddof=1)),
+    )
+    row = table.loc["plain", "nv", "in-domain", "talks"]
+    assert (row["score"], row["difference"]) == (pytest.approx(1.9), pytest.approx(-0.2))
+    assert np.isnan(table.loc["mvcr", "nv", "in-domain", "talks"]["deviation"])
+
+
+def test_only_domains_with_the_same_examples_are_shown(build):
+    first, second = build("first", 2, 1.9), build("second", 2, 1.9)
+    second.fingerprints = {"talks": "others"}
+    _, frames = combine([analyse(run.write()) for run in (first, second)])
+    assert set(frames["combined"]["domain"]) == {"news", "books"}
+    second.fingerprints = dict.fromkeys(second.domains, "others")
+    assert write_combined([analyse(run.write()) for run in (first, second)]) is None
+
+
+def test_the_table_is_written_where_asked_for(build, tmp_path):
+    analyses = [analyse(build(name, 2, 1.9).write()) for name in ("first", "second")]
+    text = write_combined(analyses, output=tmp_path / "all")
+    assert "| in-domain                | second |" in text
+    assert {path.name for path in (tmp_path / "all").iterdir()} == {
+        "combined.md",
+        "combined.tex",
+        "combined.csv",
+        "combined.html",
+        "rivals.csv",
+        "overview.png",
+        "overview.svg",
+    }
+
+
+def test_rows_of_all_runs_stand_together_by_selection(build):
+    analyses = [analyse(build(name, 2, 1.9).write()) for name in ("first", "second")]
+    _, frames = combine(analyses)
+    table = frames["combined"].drop_duplicates(["run", "protocol"])
+    assert table[["protocol", "run"]].values.tolist()[:4] == [
+        ["pretrained", "first"],
+        ["pretrained", "second"],
+        ["in-domain", "first"],
+        ["in-domain", "second"],
+    ]
+
+
+def test_a_model_as_it_came_has_the_cost_of_its_training(build, tmp_path):
+    (tmp_path / "training.json").write_text('{"seconds": 77.5}')
+    plain, tuned = build("plain", 2, 1.9), build("tuned", 2, 1.9, model=str(tmp_path))
+    text = write_combined([analyse(run.write()) for run in (plain, tuned)])
+    header, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.split("## nll")[1].splitlines()
+        if line.startswith("| ")
+    ]
+    assert header[-3:] == ["settings", "search", "training"]
+    costs = {tuple(row[:2]): row[-3:] for row in rows}
+    assert costs["pretrained", "plain"] == ["", "", ""]
+    assert costs["pretrained", "tuned"] == ["", "", "0:01:18"]
+    assert costs["in-domain", "tuned"] == ["1", "0:00:10", "0:01:18"]

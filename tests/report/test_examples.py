@@ -9,7 +9,8 @@ import pytest
 from nvreg.data import Examples
 from nvreg.errors import UserError
 from nvreg.metrics import METRICS
-from nvreg.report import analyse, write_report
+from nvreg.report.analysis import analyse
+from nvreg.report.writing import write_report
 
 BEFORE = [2.0, 2.0, 2.0, 2.0, 2.0, 2.0]
 AFTER = [1.0, 2.5, 2.0, 1.7, 2.9, 1.9]

@@ -1,15 +1,16 @@
 """What is drawn."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from nvreg.report import analyse
-from nvreg.report.figures import changes_figure, png, svg
+from nvreg.document import png, svg
+from nvreg.report.analysis import analyse
+from nvreg.report.figures import changes_figure, overview_figure
 
 
 def draw(synthetic, method="nv"):
-    run, selections = analyse(synthetic.write())
-    return changes_figure(run, method, selections)
+    return changes_figure(analyse(synthetic.write()), method)
 
 
 def labels(figure) -> list[str]:
@@ -38,7 +39,7 @@ def test_axes_say_what_they_measure(small):
 def test_choices_are_ringed_and_numbered(small):
     figure = draw(small)
     assert len(points(figure, "chosen (trial)")) == 2 * 2 + 2
-    assert len(points(figure, "oracle only")) == 2
+    assert len(points(figure, "upper bound only")) == 2
     assert sorted(text.get_text() for text in figure.axes[0].texts) == ["1", "2", "3", "4"]
 
 
@@ -85,3 +86,42 @@ def test_the_same_figure_is_the_same_file(small):
     assert svg(figures[0]) == svg(figures[1])
     assert png(figures[0]) == png(figures[1])
     assert "change in perplexity" in svg(figures[0])
+
+
+@pytest.fixture
+def table() -> pd.DataFrame:
+    rows = [("plain", "pretrained", "pretrained"), ("mvcr", "pretrained", "pretrained")]
+    for protocol in ("in-domain", "oracle"):
+        rows += [("plain", "nv", protocol), ("plain", "sink", protocol), ("mvcr", "nv", protocol)]
+    cells = [
+        ("accuracy", *row, domain, 0.5 + place / 100, 0.01 if row[0] == "plain" else np.nan)
+        for place, row in enumerate(rows)
+        for domain in ("news", "talks")
+    ]
+    columns = ["metric", "run", "method", "protocol", "domain", "score", "deviation"]
+    return pd.DataFrame([*cells, ("nll", *cells[0][1:])], columns=columns)
+
+
+def test_a_panel_a_domain_and_a_line_a_run_and_method(table):
+    figure = overview_figure(table, "accuracy", "news")
+    assert [axes.get_title() for axes in figure.axes] == ["news (in domain)", "talks"]
+    lines = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert lines == ["plain", "plain + nv", "plain + sink", "mvcr", "mvcr + nv"]
+    assert "accuracy on test sets (higher is better)" in figure.get_supxlabel()
+
+
+def test_marks_are_scores_without_the_oracle_s(table):
+    figure = overview_figure(table, "accuracy", "news")
+    bars = figure.axes[1].containers
+    assert [each.get_label() for each in bars] == ["pretrained", "in-domain"]
+    models, chosen = (each.lines[0].get_xdata() for each in bars)
+    assert list(models) == pytest.approx([0.5, 0.51])
+    assert list(chosen) == pytest.approx([0.52, 0.53, 0.54])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["pretrained", "in-domain"]
+
+
+def test_what_does_not_apply_is_left_out_and_the_figure_is_reproducible(table):
+    table.loc[(table["method"] == "sink") & (table["domain"] == "talks"), "score"] = np.nan
+    figure = overview_figure(table, "accuracy", "news")
+    assert len(figure.axes[1].containers[1].lines[0].get_xdata()) == 2
+    assert svg(figure) == svg(overview_figure(table, "accuracy", "news"))

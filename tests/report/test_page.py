@@ -5,8 +5,9 @@ import re
 import pandas as pd
 import pytest
 
-from nvreg.report import analyse, write_report
-from nvreg.report.findings import findings as findings_of
+from nvreg.report.analysis import analyse
+from nvreg.report.sections import findings as findings_of
+from nvreg.report.writing import write_report
 
 
 def page_of(synthetic) -> str:
@@ -134,9 +135,9 @@ def test_findings_do_not_list_many_of_whom_there_is_nothing_to_say():
     ]
 
 
-def test_the_oracle_alone_is_no_finding(small):
+def test_an_upper_bound_alone_is_no_finding(small):
     small.protocols = ("oracle",)
-    assert "nothing but the oracle is reported" in page_of(small)
+    assert "nothing but an upper bound is reported" in page_of(small)
 
 
 def test_racing_is_counted_with_the_time_it_saved(small):
@@ -166,5 +167,8 @@ def test_several_methods_and_seeds_are_rows_with_means_and_costs(small, control)
     assert ["control", "43", "in-domain", "all", "6"] in [row[:5] for row in chosen]
 
 
-def test_the_page_names_the_tests(small):
-    assert "tests: Wilcoxon signed-rank for perplexity and nll; corrected by Holm" in page_of(small)
+def test_the_page_names_the_test_and_how_small_p_can_be(small):
+    assert (
+        "tests: approximate randomisation, two-sided, at most 9999 swaps, seed 12345, so p is 0.0001"
+        in page_of(small)
+    )

@@ -5,8 +5,9 @@ import re
 import numpy as np
 import pytest
 
-from nvreg.report import analyse, write_combined, write_report
-from nvreg.report.rivals import rivals_table
+from nvreg.report.analysis import analyse
+from nvreg.report.tables import rivals_table
+from nvreg.report.writing import write_combined, write_report
 
 
 @pytest.fixture

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 from nvreg.errors import UserError
 from nvreg.metrics import METRICS
 from nvreg.protocols import PROTOCOLS, Evidence, Protocol
-from nvreg.report import analyse, write_report
-from nvreg.report.choice import choose_trial
-from nvreg.report.leaders import leaders
+from nvreg.report.analysis import analyse
 from nvreg.report.reading import Arm, Run, read_run
-from nvreg.report.selection import chosen, pretrained, select
+from nvreg.report.selection import choose, choose_trial, chosen_numbers, leaders, pretrained
 from nvreg.report.statistics import RESAMPLES, resample_counts
+from nvreg.report.writing import write_report
 
 HONEST = [name for name in PROTOCOLS if name != "oracle"]
 NV = Arm("nv", 42)
@@ -29,7 +28,7 @@ EXPECTED = {
 
 
 def choices(run: Run, protocols) -> dict[str, dict[str, tuple[int, ...]]]:
-    return {protocol: chosen(run, NV, protocol) for protocol in protocols}
+    return {protocol: chosen_numbers(run, NV, protocol) for protocol in protocols}
 
 
 def test_each_protocol_chooses_by_its_own_scores(small):
@@ -37,7 +36,7 @@ def test_each_protocol_chooses_by_its_own_scores(small):
 
 
 def test_a_selection_has_a_pick_for_each_domain_that_the_protocol_applies_to(small):
-    selections = select(read_run(small.write()), NV, PROTOCOLS)
+    selections = choose(read_run(small.write()), NV, PROTOCOLS)
     assert {
         protocol: {domain: pick.trials for domain, pick in selection.items()}
         for protocol, selection in selections.items()
@@ -52,9 +51,9 @@ def test_each_arm_chooses_among_its_own_trials(small):
     for line in small.lines[3:]:
         line["seed"] = 43
     run = read_run(small.write())
-    assert chosen(run, NV, "oracle")["talks"] == (2,)
-    assert chosen(run, Arm("nv", 43), "in-domain-tolerance")["talks"] == (0,)
-    assert chosen(run, Arm("nv", 43), "oracle")["talks"] == (4,)
+    assert chosen_numbers(run, NV, "oracle")["talks"] == (2,)
+    assert chosen_numbers(run, Arm("nv", 43), "in-domain-tolerance")["talks"] == (0,)
+    assert chosen_numbers(run, Arm("nv", 43), "oracle")["talks"] == (4,)
 
 
 def test_higher_bleu_is_better(run):
@@ -134,14 +133,14 @@ def test_honest_protocols_repeat_their_choice_without_reading_test_sets(small):
     directory = small.write()
     for path in directory.glob("examples/*/*.test.parquet"):
         path.unlink()
-    selections = select(read_run(directory), NV, HONEST)
+    selections = choose(read_run(directory), NV, HONEST)
     assert all(pick.redrawn for selection in selections.values() for pick in selection.values())
 
 
 def test_a_repeated_choice_is_the_choice_on_a_resample(small):
     """The best in-domain trial of each resample, found by scoring the drawn examples anew."""
     run = read_run(small.write())
-    (redrawn,) = select(run, NV, ["in-domain"])["in-domain"]["talks"].redrawn
+    (redrawn,) = choose(run, NV, ["in-domain"])["in-domain"]["talks"].redrawn
     counts = resample_counts("news.validation", 40)
     for resample in range(0, RESAMPLES, 97):
         drawn = np.repeat(np.arange(40), counts[resample].astype(int))
@@ -155,7 +154,7 @@ def test_a_repeated_choice_is_the_choice_on_a_resample(small):
 def test_a_choice_that_is_clear_is_always_repeated_and_a_narrow_one_is_not(run):
     run.add_nll(news=2.0, talks=3.0, books=3.0).add_nll(news=1.0, talks=2.0, books=2.0)
     run.add_nll(news=1.001, talks=2.5, books=2.5)
-    selections = select(read_run(run.write()), NV, ["in-domain", "out-of-domain-validation"])
+    selections = choose(read_run(run.write()), NV, ["in-domain", "out-of-domain-validation"])
     assert set(selections["out-of-domain-validation"]["talks"].redrawn[0]) == {1}
     assert set(selections["in-domain"]["talks"].redrawn[0]) == {1, 2}
 
@@ -164,7 +163,7 @@ def test_what_is_reselected_is_scored_on_the_same_resample(run):
     run.add_nll(news=2.0, talks=3.0, books=3.0).add_nll(news=1.0, talks=2.0, books=2.0)
     run.add_nll(news=1.001, talks=2.5, books=2.5)
     read = read_run(run.write())
-    pick = select(read, NV, ["in-domain"])["in-domain"]["talks"]
+    pick = choose(read, NV, ["in-domain"])["in-domain"]["talks"]
     expected = [
         read.resampled(number, "talks", "test", "nll")[place] for place, number in enumerate(pick.redrawn[0])
     ]
@@ -173,7 +172,7 @@ def test_what_is_reselected_is_scored_on_the_same_resample(run):
 
 def test_the_oracle_is_not_repeated_and_the_pretrained_model_never_changes(small):
     run = read_run(small.write())
-    assert not any(pick.redrawn for pick in select(run, NV, ["oracle"])["oracle"].values())
+    assert not any(pick.redrawn for pick in choose(run, NV, ["oracle"])["oracle"].values())
     pick = pretrained(run)["books"]
     assert pick.trials == (0,)
     assert (pick.reselected("nll") == pick.resampled("nll")).all()
@@ -199,3 +198,55 @@ def test_a_protocol_is_added_by_one_line_and_reported(small):
     assert dict(leaders(small.directory, "nv", 42))["weakest"].startswith("1 (")
     with pytest.raises(UserError, match="did you mean 'weakest'"):
         analyse(small.directory, ["weakes"])
+
+
+def test_one_setting_for_all_domains(small):
+    run, arm, trial = choose_trial(small.write(), "in-domain-tolerance")
+    assert (trial.number, arm.method, arm.seed) == (2, "nv", 42)
+    assert run.directory == small.directory
+    assert choose_trial(small.directory, "in-domain-tolerance", domain="books").trial.number == 2
+
+
+def test_a_setting_for_a_domain(small):
+    assert choose_trial(small.write(), "oracle", domain="talks").trial.number == 4
+    assert choose_trial(small.directory, "out-of-domain-validation", domain="talks").trial.number == 3
+
+
+@pytest.mark.parametrize("protocol", ["oracle", "in-domain"])
+def test_a_domain_that_the_run_has_not_is_refused(small, protocol):
+    with pytest.raises(UserError, match="--domain among news, talks, books, got nowhere"):
+        choose_trial(small.write(), protocol, domain="nowhere")
+
+
+@pytest.mark.parametrize("domain", [None, "news"])
+def test_a_protocol_that_chooses_by_domain_needs_one_that_is_out_of_domain(small, domain):
+    with pytest.raises(UserError, match=f"--domain with oracle, one of talks, books, got {domain}"):
+        choose_trial(small.write(), "oracle", domain=domain)
+
+
+def test_a_domain_without_validation_has_no_choice(small):
+    with pytest.raises(UserError, match="applies to books, got out-of-domain-validation"):
+        choose_trial(small.write(), "out-of-domain-validation", domain="books")
+
+
+def test_an_unknown_protocol_is_refused(small):
+    with pytest.raises(UserError, match=r"in-domain-tolerance.*got 'best'"):
+        choose_trial(small.write(), "best")
+
+
+def test_among_several_methods_and_seeds_one_is_to_be_named(small, control):
+    small.seeds, small.methods = (42, 43), {**small.methods, control: small.methods["nv"]}
+    small.lines[2] |= {"method": control, "seed": 43}
+    directory = small.write()
+    with pytest.raises(UserError, match="--method among those of the run, nv, control, got None"):
+        choose_trial(directory, "in-domain")
+    with pytest.raises(UserError, match="--seed among those of the run, 42, 43, got 7"):
+        choose_trial(directory, "in-domain", method="nv", seed=7)
+    assert choose_trial(directory, "in-domain-tolerance", method=control, seed=43).trial.number == 2
+    assert choose_trial(directory, "in-domain-tolerance", method=control, seed=42).trial.number == 0
+
+
+def test_the_only_method_and_seed_may_be_named(small):
+    assert choose_trial(small.write(), "in-domain", method="nv", seed=42).trial.number == 1
+    with pytest.raises(UserError, match="--method among those of the run, nv, got sink"):
+        choose_trial(small.directory, "in-domain", method="sink")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nvreg.report import analyse
+from nvreg.report.analysis import Analysis, analyse
 from nvreg.report.reading import Arm, read_run
 from nvreg.report.selection import Pick
 from nvreg.report.tables import costs, methods_table, scores_table, settings_table
@@ -15,7 +15,7 @@ from nvreg.report.tables import costs, methods_table, scores_table, settings_tab
 @pytest.fixture
 def tables(small) -> tuple[pd.DataFrame, pd.DataFrame]:
     analysis = analyse(small.write())
-    return scores_table(*analysis), settings_table(*analysis)
+    return scores_table(analysis), settings_table(analysis)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_in_domain_is_the_mean_over_the_settings_chosen_a_domain(small):
     run = read_run(small.write())
     trials = {"news": (4, 5), "talks": (4,), "books": (5,)}
     selection = {domain: Pick(run, domain, numbers) for domain, numbers in trials.items()}
-    table = scores_table(run, {Arm("nv", 42): {"oracle": selection}})
+    table = scores_table(Analysis(run, {Arm("nv", 42): {"oracle": selection}}))
     row = table.set_index(["metric", "protocol", "domain"]).loc["nll", "oracle", "news"]
     assert (row["score"], row["difference"]) == (pytest.approx(2.3), pytest.approx(0.3))
     assert row["low"] < 0.3 < row["high"]
@@ -117,8 +117,8 @@ def several(small, control):
 
 def test_several_methods_and_seeds_are_rows_and_their_means(several):
     analysis = analyse(several.write())
-    single = scores_table(*analysis).set_index(["metric", "method", "seed", "protocol", "domain"])
-    means = methods_table(*analysis).set_index(["metric", "method", "protocol", "domain"])
+    single = scores_table(analysis).set_index(["metric", "method", "seed", "protocol", "domain"])
+    means = methods_table(analysis).set_index(["metric", "method", "protocol", "domain"])
     first, second = (single.loc["nll", "control", seed, "in-domain", "talks"] for seed in (42, 43))
     assert (first["score"], second["score"]) == (pytest.approx(2.9), pytest.approx(2.7))
     row = means.loc["nll", "control", "in-domain", "talks"]
@@ -134,7 +134,7 @@ def test_several_methods_and_seeds_are_rows_and_their_means(several):
 def test_seeds_that_agree_name_their_trial(several):
     for line in several.lines[5:]:
         line["status"] = "failed"
-    row = methods_table(*analyse(several.write())).set_index(["metric", "method", "protocol", "domain"])
+    row = methods_table(analyse(several.write())).set_index(["metric", "method", "protocol", "domain"])
     assert row.loc["nll", "control", "in-domain", "talks"]["trial"] == 0
 
 
@@ -148,5 +148,5 @@ def test_training_costs_what_the_fine_tuned_checkpoint_says(several, tmp_path):
     (tmp_path / "training.json").write_text('{"method": "plain", "seconds": 77.5}')
     several.model = str(tmp_path)
     assert costs([read_run(several.write())], "nv")["training_seconds"] == 77.5
-    table = methods_table(*analyse(several.directory))
+    table = methods_table(analyse(several.directory))
     assert table.loc[table["method"] == "nv", "training_seconds"].eq(77.5).all()

@@ -8,7 +8,8 @@ from nvreg import Prior
 from nvreg.experiment import load_experiment
 from nvreg.methods import METHODS
 from nvreg.methods.change import attention_change
-from nvreg.report import analyse, write_report
+from nvreg.report.analysis import analyse
+from nvreg.report.writing import write_report
 from nvreg.results import Trial, read_trials
 from nvreg.sweep import worker
 from nvreg.sweep.runner import run_sweep

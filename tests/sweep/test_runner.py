@@ -12,7 +12,8 @@ from nvreg.directory import exclusive
 from nvreg.experiment import Experiment, load_experiment
 from nvreg.methods.nv import NVSetting
 from nvreg.metrics import score
-from nvreg.report import analyse, write_report
+from nvreg.report.analysis import analyse
+from nvreg.report.writing import write_report
 from nvreg.sweep import runner, worker
 from nvreg.sweep.dry_run import describe_plan
 from nvreg.sweep.executors import Local

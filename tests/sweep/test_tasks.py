@@ -9,7 +9,8 @@ from transformers import BertConfig, BertForSequenceClassification, GPT2Config, 
 
 from nvreg import UserError
 from nvreg.experiment import load_experiment
-from nvreg.report import analyse, write_report
+from nvreg.report.analysis import analyse
+from nvreg.report.writing import write_report
 from nvreg.results import read_trials
 from nvreg.sweep.dry_run import describe_plan
 from nvreg.sweep.runner import run_sweep

@@ -1,4 +1,4 @@
-"""Weight noise that changes attention as much as what was chosen of NV."""
+"""A run with its choices, and the weight noise that changes attention as much as those of NV."""
 
 import math
 from types import SimpleNamespace
@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvreg.report import analyse, write_combined, write_comparison, write_report
-from nvreg.report.matching import FACTOR, MATCHED, NOISE, change, is_match, match, nearest
+from nvreg.report.analysis import FACTOR, MATCHED, NOISE, analyse, change, is_match, match, nearest
 from nvreg.report.reading import Arm, read_run
 from nvreg.report.selection import Pick
 from nvreg.report.tables import methods_table, scores_table, settings_table
+from nvreg.report.writing import write_combined, write_comparison, write_report
 from tests.report.test_page import table_under
 
 NOISY = Arm(MATCHED, 42)
@@ -36,7 +36,7 @@ def both(small):
 def picks(analysis, seed=42) -> dict[str, dict[str, tuple[int, ...]]]:
     return {
         protocol: {domain: pick.trials for domain, pick in selection.items()}
-        for protocol, selection in analysis.selections[Arm(MATCHED, seed)].items()
+        for protocol, selection in analysis.choices[Arm(MATCHED, seed)].items()
     }
 
 
@@ -58,12 +58,12 @@ def test_noise_is_never_chosen_by_its_scores(both):
                 metrics |= dict.fromkeys(metrics, 0.001)
     analysis = analyse(both.write())
     assert picks(analysis) == before
-    assert analysis.selections[Arm(NOISE, 42)]["in-domain"]["talks"].trials == (5,)
+    assert analysis.choices[Arm(NOISE, 42)]["in-domain"]["talks"].trials == (5,)
 
 
 def test_its_scores_are_those_of_the_noise_against_the_pretrained_model(both):
     analysis = analyse(both.write())
-    for table in (scores_table(*analysis), methods_table(*analysis)):
+    for table in (scores_table(analysis), methods_table(analysis)):
         rows = table.set_index(["metric", "method", "protocol", "domain"])
         row = rows.loc["nll", MATCHED, "in-domain-tolerance", "talks"]
         assert (row["trial"], row["setting"]) == (6, '{"scale": 0.35}')
@@ -90,18 +90,18 @@ def test_the_pretrained_model_matches_itself_measured_or_not(both):
 
 def test_the_choice_of_nv_is_repeated_on_every_resample_and_matched_again(both):
     analysis = analyse(both.write())
-    [ours] = analysis.selections[Arm("nv", 42)]["in-domain-tolerance"]["talks"].redrawn
-    [theirs] = analysis.selections[NOISY]["in-domain-tolerance"]["talks"].redrawn
+    [ours] = analysis.choices[Arm("nv", 42)]["in-domain-tolerance"]["talks"].redrawn
+    [theirs] = analysis.choices[NOISY]["in-domain-tolerance"]["talks"].redrawn
     assert {*np.unique(ours)} > {2}
     expected = {0: 0, 1: 5, 2: 6, 3: 6, 4: 6}
     assert theirs.tolist() == [expected[number] for number in ours.tolist()]
 
 
 def test_resamples_whose_choice_was_not_measured_leave_no_braces(both):
-    numbers = analyse(both.write()).selections[Arm("nv", 42)]["in-domain-tolerance"]["talks"].redrawn[0]
+    numbers = analyse(both.write()).choices[Arm("nv", 42)]["in-domain-tolerance"]["talks"].redrawn[0]
     other = int(next(number for number in np.unique(numbers) if number not in (0, 2)))
     both.lines[other]["change"] = None
-    pick = analyse(both.write()).selections[NOISY]["in-domain-tolerance"]["talks"]
+    pick = analyse(both.write()).choices[NOISY]["in-domain-tolerance"]["talks"]
     assert (pick.trials, pick.redrawn) == ((6,), ())
 
 
@@ -126,7 +126,7 @@ def test_each_seed_has_its_own_noise(both):
     analysis = analyse(both.write())
     assert picks(analysis, 43)["in-domain"]["talks"] == (9,)
     assert picks(analysis, 44)["in-domain"]["talks"] == (0,)
-    row = methods_table(*analysis).set_index(["metric", "method", "protocol", "domain"])
+    row = methods_table(analysis).set_index(["metric", "method", "protocol", "domain"])
     assert row.loc["nll", MATCHED, "in-domain", "talks"]["score"] == pytest.approx((2.6 + 2.8 + 3.0) / 3)
 
 
@@ -155,7 +155,7 @@ def test_both_changes_are_in_the_table_of_settings_and_what_does_not_match_says_
     unmatched = shown[MATCHED, "leave-one-domain-out", "books"]
     assert unmatched == ["n/a", reason, "", "", "0.3500", "0.2000"]
     assert f"- {MATCHED} (leave-one-domain-out, out-of-domain-validation): does not apply, {reason}." in text
-    assert f"- {MATCHED}: of the weight noise of the same seed" in text
+    assert f"- {MATCHED}: the weight noise of the same seed" in text
 
 
 def test_trials_without_a_change_are_reported_as_such(both):
@@ -221,4 +221,4 @@ def test_numbers_that_json_has_not_are_read(both):
     both.lines[1]["change"] = "nan"
     run = read_run(both.write())
     assert math.isnan(change(run, 1))
-    settings_table(*analyse(both.directory))
+    settings_table(analyse(both.directory))

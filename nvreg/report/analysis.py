@@ -1,16 +1,19 @@
-"""Weight noise of the size of NV: for what NV chose, the noise that changes attention outputs as much.
+"""A run with what each protocol chose in it, and the weight noise that matches what was chosen of NV.
 
-It is a perturbation as large as NV's without its direction (docs/controls.md). No score is looked at.
+The noise that changes attention outputs as much as a setting of NV is a perturbation as large as NV's without
+its direction (docs/controls.md). It is matched without a look at any score.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from nvreg.protocols import PROTOCOLS
-from nvreg.report.reading import Arm, Run
-from nvreg.report.selection import Numbers, Pick, Selection
+from nvreg.report.reading import Arm, Run, read_run
+from nvreg.report.selection import Numbers, Pick, ProtocolChoice, choose
 from nvreg.results import PRETRAINED_NUMBER
 
 NV = "nv"
@@ -23,21 +26,50 @@ FACTOR = 1.5
 
 NO_MATCH = f"no weight noise is known to change attention as much, to a factor of {FACTOR}"
 
+Choices = Mapping[Arm, Mapping[str, ProtocolChoice]]
+"""The choice of each protocol, by its name, among the trials of each arm."""
 
-def match(run: Run, selections: Mapping[Arm, Mapping[str, Selection]]) -> dict[Arm, Mapping[str, Selection]]:
+
+class Analysis(NamedTuple):
+    """A run, what protocols choose among its trials, and what matches that as the arm of `MATCHED`."""
+
+    run: Run
+    choices: Choices
+
+
+def analyse(directory: Path, protocols: Sequence[str] = ()) -> Analysis:
+    """Read a run and repeat its choices.
+
+    Args:
+        directory: what ``nvreg sweep`` wrote, finished or not.
+        protocols: names of selection protocols; those of the experiment where none is given.
+
+    Raises:
+        UserError: if the directory is not a run's, the pretrained model is not yet measured, or a protocol is
+            unknown.
+    """
+    for protocol in protocols:
+        PROTOCOLS[protocol]  # raises where there is none
+    run = read_run(directory)
+    protocols = protocols or run.experiment.selection.protocols
+    choices = {arm: choose(run, arm, protocols) for arm in run.sweeps}
+    return Analysis(run, choices | match(run, choices))
+
+
+def match(run: Run, choices: Choices) -> dict[Arm, Mapping[str, ProtocolChoice]]:
     """Return the noise that matches what each protocol chose of NV, for each seed that tried both.
 
-    A domain for which there is none is left out, and so is the oracle, which is no selection. What is chosen
-    of NV on a resample has the nearest noise, however far.
+    A domain for which there is none is left out, and so are upper bounds, which are no selection. What is
+    chosen of NV on a resample has the nearest noise, however far.
     """
     return {
         Arm(MATCHED, arm.seed): {
-            protocol: _matched(run, arm.seed, selection)
-            for protocol, selection in by_protocol.items()
+            protocol: _matched(run, arm.seed, choice)
+            for protocol, choice in by_protocol.items()
             if not PROTOCOLS[protocol].is_upper_bound
         }
-        for arm, by_protocol in selections.items()
-        if arm.method == NV and Arm(NOISE, arm.seed) in selections
+        for arm, by_protocol in choices.items()
+        if arm.method == NV and Arm(NOISE, arm.seed) in choices
     }
 
 
@@ -52,8 +84,8 @@ def nearest(run: Run, seed: int | None, number: int) -> int | None:
 
     Args:
         run: where both were tried.
-        seed: of the search of both.
-        number: of the trial.
+        seed: the seed of both searches.
+        number: the number of the trial of NV.
 
     Returns:
         A trial's number: the pretrained model's where the trial changes nothing. None if the change of the
@@ -74,9 +106,9 @@ def is_match(run: Run, number: int, noise: int) -> bool:
     return max(ours, theirs) <= FACTOR * min(ours, theirs)
 
 
-def _matched(run: Run, seed: int | None, selection: Selection) -> Selection:
+def _matched(run: Run, seed: int | None, choice: ProtocolChoice) -> ProtocolChoice:
     found = {}
-    for domain, pick in selection.items():
+    for domain, pick in choice.items():
         noise = tuple(
             near
             for number in pick.trials

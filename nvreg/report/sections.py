@@ -1,0 +1,177 @@
+"""Sections that pages share: what one metric says, and what NV has over its rivals."""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pandas import DataFrame
+
+from nvreg.document import Block, Table
+from nvreg.metrics import METRICS
+from nvreg.protocols import upper_bounds
+from nvreg.report import statistics
+from nvreg.report.analysis import MATCHED, NO_MATCH
+from nvreg.report.cells import gain_text, score_text, time_text, with_decimals
+from nvreg.results import PRETRAINED, PRETRAINED_NUMBER
+
+DIRECTIONS = {True: "higher is better", False: "lower is better", None: "neither direction is better"}
+
+OUTCOMES = {
+    True: (("improves", "above"), ("worsens", "below")),
+    False: (("improves", "below"), ("worsens", "above")),
+    None: (("raises", "above"), ("lowers", "below")),
+}
+"""The verbs for domains whose interval is above or below zero, by the metric's direction."""
+
+PROTOCOL = {"protocol": "selection"}
+"""Headers of the columns of labels of a run with one method and one seed."""
+
+PROTOCOL_AND_METHOD = {**PROTOCOL, "method": "method"}
+"""Headers of the same for a run with several."""
+
+COSTS = {"tried": "settings", "search_seconds": "search", "training_seconds": "training"}
+"""Headers of the columns of what a search cost."""
+
+MANY = 3
+"""The most methods of which nothing comes that are named; more are left out together."""
+
+
+def metric_section(
+    metric: str, rows: DataFrame, labels: Mapping[str, str], in_domain: str, other: str = "pretrained model"
+) -> list[Block]:
+    """Return what one metric says: findings, a table of the domains, and how to read it.
+
+    Args:
+        metric: its name.
+        rows: its rows in a table of `nvreg.report.contrasts`.
+        labels: headers of the columns of ``rows`` that label rows of the table, ``protocol`` among them.
+        in_domain: name of the domain to mark as such.
+        other: words for what the scores are compared with.
+    """
+    direction, level = METRICS[metric].higher_is_better, f"{statistics.LEVEL:.0%}"
+    return [
+        f"## {metric} ({DIRECTIONS[direction]})",
+        f"Where the {level} interval in braces excludes zero:",
+        _bullets(findings(rows, labels, direction))
+        or "- nothing but an upper bound is reported, which is no selection.",
+        _scores(rows, labels, in_domain),
+        f"In [brackets] the {level} interval of the difference from the {other}, by paired bootstrap over "
+        "examples: it takes the chosen setting as given, without the luck of choosing it. In {braces} the "
+        "same with the choice repeated on every resample, of validation and test examples: it shows that "
+        "many settings were tried. p is of a paired test of no difference in the printed score, corrected "
+        "for the number of domains in the row, not for the number of rows. The numbers of a cell end at the "
+        "second digit of its narrower interval's half-width.",
+    ]
+
+
+def rivals_section(
+    metric: str, rivals: DataFrame, labels: Mapping[str, str], in_domain: str, ours: str = "nv"
+) -> list[Block]:
+    """Return what NV has over its rivals.
+
+    Args:
+        metric: the one they are compared by.
+        rivals: the table of `nvreg.report.tables.rivals_table`.
+        labels: headers of its columns that name a rival.
+        in_domain: name of the domain to mark as such.
+        ours: which NV it is.
+    """
+    direction = METRICS[metric].higher_is_better
+    blocks: list[Block] = [
+        f"## Would something else have done as well? {ours} against it: {metric} ({DIRECTIONS[direction]})",
+        f"Where the {statistics.LEVEL:.0%} interval in braces excludes zero:",
+        _bullets(
+            f"{ours} against {finding}" for finding in findings(rivals, [*labels, "protocol"], direction)
+        ),
+        f"Below, the score of {ours} minus that of each rival, both chosen by the same rule: the mean over "
+        "repetitions, paired by example. In {braces} its interval, by paired bootstrap over examples with "
+        "both choices repeated on every resample; p is of a paired test of no difference, corrected for "
+        "the number of domains in the row. rivals.csv has the scores, and the intervals that take both "
+        "choices as given.",
+    ]
+    for protocol, rows in with_decimals(rivals).groupby("protocol", sort=False):
+        body = [
+            [*map(str, label), *(gain_text(cell) for cell in cells.to_dict("records"))]
+            for label, cells in rows.groupby(list(labels), sort=False)
+        ]
+        header = [*labels.values(), *_domain_headers(rows, in_domain)]
+        blocks += [f"### Chosen by {protocol}: {ours} minus each", Table(header, body)]
+    return blocks
+
+
+def protocol_label(name: Any) -> str:
+    """Return the name of a protocol, and whether it is an upper bound."""
+    return f"{name} (upper bound)" if name in upper_bounds() else str(name)
+
+
+def findings(rows: DataFrame, labels: Iterable[str], higher_is_better: bool | None) -> list[str]:
+    """Return one sentence for each group of rows of the table with the same outcome, upper bounds left out.
+
+    Args:
+        rows: the rows of one metric.
+        labels: the columns that name a row of the table.
+        higher_is_better: the metric's direction.
+    """
+    shown = rows[~rows["protocol"].isin(upper_bounds())]
+    others = [label for label in labels if label != "protocol"]
+    outcomes: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for label, cells in shown.groupby([*others, "protocol"], sort=False):
+        *names, protocol = map(str, label)
+        if cells["score"].isna().all() or cells["difference"].notna().any():
+            outcomes[_finding(cells, higher_is_better)][" ".join(names)].append(protocol)
+    every = set(shown["protocol"]) - {PRETRAINED}
+    nothing = _outcome((), (), higher_is_better)
+    rest = outcomes.pop(nothing) if len(outcomes.get(nothing, ())) > MANY else {}
+    sentences = [
+        f"{', '.join(_subject(name, protocols, every) for name, protocols in subjects.items())}: {finding}."
+        for finding, subjects in outcomes.items()
+    ]
+    return [*sentences, f"{'all others' if sentences else 'all'}: {nothing}."] if rest else sentences
+
+
+def _subject(name: str, protocols: list[str], every: set[str]) -> str:
+    if not name or protocols == [PRETRAINED]:
+        return name or ", ".join(protocols)
+    return f"{name} ({'every selection' if every <= set(protocols) else ', '.join(protocols)})"
+
+
+def _finding(cells: DataFrame, higher_is_better: bool | None) -> str:
+    measured = cells.dropna(subset="score")
+    if measured.empty:
+        is_matched = "method" in cells and cells["method"].eq(MATCHED).all()
+        return f"does not apply, {NO_MATCH if is_matched else 'no validation set to choose on'}"
+    if "trial" in measured and measured["trial"].eq(PRETRAINED_NUMBER).fillna(False).all():
+        return "keeps the pretrained model"
+    above, below = measured["low_reselected"] > 0, measured["high_reselected"] < 0
+    return _outcome(measured["domain"][above], measured["domain"][below], higher_is_better)
+
+
+def _outcome(above: Iterable[str], below: Iterable[str], higher_is_better: bool | None) -> str:
+    domains = {"above": ", ".join(above), "below": ", ".join(below)}
+    return "; ".join(f"{verb} {domains[side] or 'no domain'}" for verb, side in OUTCOMES[higher_is_better])
+
+
+def _bullets(sentences: Iterable[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def _scores(rows: DataFrame, labels: Mapping[str, str], in_domain: str) -> Table:
+    costs = {name: header for name, header in COSTS.items() if name in rows and rows[name].notna().any()}
+    body = [
+        [
+            *map(protocol_label, label),
+            *map(score_text, cells.to_dict("records")),
+            *(_cost(name, cells[name].iloc[0]) for name in costs),
+        ]
+        for label, cells in with_decimals(rows).groupby(list(labels), sort=False)
+    ]
+    return Table([*labels.values(), *_domain_headers(rows, in_domain), *costs.values()], body)
+
+
+def _domain_headers(rows: DataFrame, in_domain: str) -> list[str]:
+    return [f"{domain} (in-domain)" if domain == in_domain else domain for domain in rows["domain"].unique()]
+
+
+def _cost(name: str, cost: float) -> str:
+    return "" if math.isnan(cost) else f"{cost:g}" if name == "tried" else time_text(cost)

@@ -1,0 +1,196 @@
+"""Reports as files: a run's, that of several runs, and that of two against each other, in every format."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pandas import DataFrame
+
+from nvreg.document import Blocks, latex, markdown, png, svg
+from nvreg.files import write_bytes, write_text
+from nvreg.report import FORMATS
+from nvreg.report.analysis import Analysis
+from nvreg.report.comparison import combine, compare
+from nvreg.report.examples import examples_section
+from nvreg.report.figures import changes_figure, overview_figure
+from nvreg.report.page import run_page
+from nvreg.report.selection import find_arm
+from nvreg.report.tables import methods_table, rivals_table, scores_table, settings_table
+from nvreg.results import RunFiles
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report before it has a format.
+
+    Attributes:
+        name: what its files are called.
+        title: a line for the reader.
+        blocks: text and tables.
+        frames: the tables with all digits, by name.
+        figures: drawings, by name.
+    """
+
+    name: str
+    title: str
+    blocks: Blocks
+    frames: Mapping[str, DataFrame]
+    figures: Mapping[str, "Figure"] = field(default_factory=dict)
+
+    @cached_property
+    def drawings(self) -> Mapping[str, str]:
+        """The figures as svg."""
+        return {name: svg(figure) for name, figure in self.figures.items()}
+
+
+@dataclass(frozen=True)
+class Format:
+    """A form in which a report is written.
+
+    Attributes:
+        files: returns the contents of a page's files by their names.
+        of_tables: whether a run has its files in ``tables/``, and not beside it.
+    """
+
+    files: Callable[[Page], Mapping[str, str]]
+    of_tables: bool = True
+
+
+def as_html(page: Page) -> str:
+    """Return a page as one file that needs no other, with its figures as drawings."""
+    from jinja2 import Environment
+    from markdown_it import MarkdownIt
+
+    template = resources.files("nvreg.report").joinpath("report.html").read_text(encoding="utf-8")
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown(page.blocks))
+    drawings = [drawing[drawing.index("<svg") :] for drawing in page.drawings.values()]
+    environment = Environment(autoescape=True)
+    return environment.from_string(template).render(title=page.title, body=body, figures=drawings)
+
+
+MARKDOWN = Format(lambda page: {f"{page.name}.md": markdown(page.blocks)})
+LATEX = Format(lambda page: {f"{page.name}.tex": latex(page.blocks)})
+CSV = Format(lambda page: {f"{name}.csv": frame.to_csv(index=False) for name, frame in page.frames.items()})
+HTML = Format(lambda page: {f"{page.name}.html": as_html(page)}, of_tables=False)
+
+
+def write_report(
+    analysis: Analysis,
+    formats: Sequence[str] | None = None,
+    examples: int = 0,
+    *,
+    method: str | None = None,
+    seed: int | None = None,
+) -> str:
+    """Write ``tables/``, ``figures/`` and ``report.html`` into a run's directory.
+
+    Args:
+        analysis: the run's.
+        formats: some of `nvreg.report.FORMATS`; by default all.
+        examples: how many examples of each test set to show, under the first protocol.
+        method: whose examples; by default the experiment's first.
+        seed: the seed of whose search; by default the first.
+
+    Returns:
+        The report as markdown.
+
+    Raises:
+        UserError: if a format, method or seed is unknown, or the examples cannot be read.
+    """
+    chosen = _chosen(formats)
+    run, choices = analysis
+    frames = {"scores": scores_table(analysis)}
+    if len(choices) > 1:
+        frames["methods"] = methods_table(analysis)
+    rivals = rivals_table(run.selection_metric, run.domains, {"": [analysis]})
+    if rivals is not None:
+        frames["rivals"] = rivals.drop(columns="run")
+    shown = frames.get("methods", frames["scores"])
+    blocks = run_page(run, shown, settings_table(analysis), frames.get("rivals"))
+    if examples:
+        arm = find_arm(run, method, seed, first=True)
+        protocol, choice = next(iter(choices[arm].items()))
+        with_seed = f", seed {arm.seed}" if len({each.seed for each in run.sweeps}) > 1 else ""
+        blocks += examples_section(run, f"{arm.method}{with_seed}, {protocol}", choice, examples)
+    figures = {
+        "changes" if len(run.methods) == 1 else f"changes-{name}": changes_figure(analysis, name)
+        for name in run.methods
+    }
+    page, files = Page("report", run.experiment.name, blocks, frames, figures), RunFiles(run.directory)
+    for each in chosen:
+        _write(page, each, files.tables if each.of_tables else run.directory)
+    _draw(page, files.figures)
+    return markdown(blocks)
+
+
+def write_combined(
+    analyses: Sequence[Analysis], formats: Sequence[str] | None = None, output: Path | None = None
+) -> str | None:
+    """Put several runs on one page, where they share data, and write it into a directory if one is given.
+
+    Returns:
+        The page as markdown, or None where the runs share no test set.
+
+    Raises:
+        UserError: if a format is unknown.
+    """
+    chosen = _chosen(formats)
+    if not (found := combine(analyses)):
+        return None
+    blocks, frames = found
+    if output:
+        run, table = analyses[0].run, frames["combined"]
+        chosen_by = run.selection_metric
+        metric = chosen_by if chosen_by in table["metric"].array else table["metric"].iloc[0]
+        figures = {"overview": overview_figure(table, metric, run.in_domain)}
+        _write_apart(Page("combined", f"{len(analyses)} runs", blocks, frames, figures), chosen, output)
+    return markdown(blocks)
+
+
+def write_comparison(
+    first: Analysis, second: Analysis, formats: Sequence[str] | None = None, output: Path | None = None
+) -> str:
+    """Compare a run with another, example by example, and write that into a directory if one is given.
+
+    Returns:
+        The comparison as markdown.
+
+    Raises:
+        UserError: if the runs did not score the same data, or a format is unknown.
+    """
+    chosen = _chosen(formats)
+    blocks, frames = compare(first, second)
+    if output:
+        _write_apart(Page("comparison", "comparison", blocks, frames), chosen, output)
+    return markdown(blocks)
+
+
+def _chosen(formats: Sequence[str] | None) -> list[Format]:
+    return [FORMATS[name] for name in (FORMATS if formats is None else formats)]
+
+
+def _write_apart(page: Page, formats: Sequence[Format], folder: Path) -> None:
+    """Write a page of several runs, with its figures, into a directory of its own."""
+    for each in formats:
+        _write(page, each, folder)
+    if page.figures:
+        _draw(page, folder)
+
+
+def _write(page: Page, form: Format, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in form.files(page).items():
+        write_text(folder / name, content)
+
+
+def _draw(page: Page, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, figure in page.figures.items():
+        write_text(folder / f"{name}.svg", page.drawings[name])
+        write_bytes(folder / f"{name}.png", png(figure))
