@@ -45,7 +45,7 @@ def check_output(
             f"expected an output directory of this experiment, got {output} with another kind of "
             f"{MANIFEST}; {elsewhere}"
         ) from error
-    if differing := list(_differences(theirs, ours)):
+    if differing := list(differences(theirs, ours)):
         raise UserError(
             f"expected an output directory of this experiment, got {output} of one that differs in "
             f"{', '.join(differing)}; {elsewhere}"
@@ -70,10 +70,11 @@ def exclusive(output: Path) -> Iterator[None]:
         yield
 
 
-def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield the dotted keys, in their order, in which two nested mappings differ."""
     for key in sorted(theirs.keys() | ours.keys()):
         their, our = theirs.get(key), ours.get(key)
         if isinstance(their, dict) and isinstance(our, dict):
-            yield from _differences(their, our, f"{prefix}{key}.")
+            yield from differences(their, our, f"{prefix}{key}.")
         elif their != our:
             yield prefix + key

@@ -37,6 +37,7 @@ from nvreg.methods import METHODS, Method
 from nvreg.metrics import METRICS
 from nvreg.parameters import Setting
 from nvreg.protocols import PROTOCOLS
+from nvreg.samplers import SAMPLERS
 from nvreg.space import Range, Space, key_of, parse_space
 from nvreg.tasks import TASKS
 
@@ -162,7 +163,7 @@ class Sweep(Seeded):
 
     methods: Annotated[dict[str, SerializeAsAny[MethodSpace]], Field(min_length=1), _ByMethod()]
     """What is tried of each method; each has the same sampler and number of trials."""
-    sampler: Literal["grid", "random", "tpe"]
+    sampler: Annotated[str, NameIn(SAMPLERS)]
     """How settings are drawn: every combination, independent draws, or draws that learn from the results."""
     trials: PositiveInt | None = None
     """Settings to try of each method and seed, the enqueued ones included."""
@@ -192,15 +193,16 @@ class Sweep(Seeded):
 
     @model_validator(mode="after")
     def _sampler_can_draw(self) -> Self:
-        if self.sampler != "grid" and self.trials is None:
+        sampler = SAMPLERS[self.sampler]
+        if sampler.needs_trials and self.trials is None:
             raise ValueError(f"expected trials, the number of settings that sampler: {self.sampler} draws")
         for name, written in self.methods.items():
             where = f"methods.{name}." if len(self.methods) > 1 else ""
             for (parameter, role), dimension in written.dimensions.items():
-                if self.sampler == "grid" and isinstance(dimension, Range):
+                if isinstance(dimension, Range) and not sampler.takes_ranges:
                     raise ValueError(
                         f"{where}space.{key_of(parameter, role)}: expected {{values: [...]}} or a fixed "
-                        "value, which sampler: grid needs, got a range"
+                        f"value, which sampler: {self.sampler} needs, got a range"
                     )
         return self
 

@@ -1,14 +1,15 @@
-"""What a run was made with: its manifest, and the digests that decide which trials compare."""
+"""What a run was made with: its manifest, and the conditions that decide which trials compare."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from nvreg.directory import check_output
+from nvreg.directory import check_output, differences
 from nvreg.environment import environment
 from nvreg.identity import options_of
 from nvreg.results import digest
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from nvreg.sweep.workbench import Scored, Workbench
 
 
-def context_of(workbench: Workbench, prior: Prior, device: str) -> str:
-    """Return the digest of everything but method and settings that can change a trial's numbers.
+def conditions_of(workbench: Workbench, prior: Prior, device: str) -> dict[str, Any]:
+    """Return everything but method and settings that can change a trial's numbers, large things as digests.
 
     The size of batches is left out: no number depends on it, so a sweep that ran out of memory continues
     with smaller ones.
@@ -34,22 +35,20 @@ def context_of(workbench: Workbench, prior: Prior, device: str) -> str:
     evaluation = workbench.experiment.evaluation.model_dump(exclude={"batch_tokens"})
     generation = getattr(workbench.model, "generation_config", None)  # only of models that generate
     defaults = generation.to_diff_dict() if generation else {}
-    return digest(
-        {
-            **_subject(workbench),
-            "config": options_of(workbench.model.config),
-            "reading": workbench.experiment.data.options,
-            "tokens": _by_split(workbench, lambda scored: digest(asdict(cast(Any, scored.encoded)))),
-            "prior": prior.fingerprint,
-            "evaluation": evaluation | {"metrics": sorted(evaluation["metrics"])},
-            "generation": {key: value for key, value in defaults.items() if key != "transformers_version"},
-            "signatures": dict(workbench.task.signatures),
-            "scoring": SCORING_VERSION,
-            "device": device,
-            "versions": {name: version(name).split(".")[:2] for name in ("torch", "transformers")},
-            **_calibration(workbench),
-        }
-    )
+    return {
+        **_subject(workbench),
+        "config": digest(options_of(workbench.model.config)),
+        "reading": workbench.experiment.data.options,
+        "tokens": _by_split(workbench, lambda scored: digest(asdict(cast(Any, scored.encoded)))),
+        "prior": prior.fingerprint,
+        "evaluation": evaluation | {"metrics": sorted(evaluation["metrics"])},
+        "generation": {key: value for key, value in defaults.items() if key != "transformers_version"},
+        "signatures": dict(workbench.task.signatures),
+        "scoring": SCORING_VERSION,
+        "device": device,
+        "versions": {name: version(name).split(".")[:2] for name in ("torch", "transformers")},
+        **_calibration(workbench),
+    }
 
 
 def _calibration(workbench: Workbench) -> dict[str, Any]:
@@ -60,8 +59,11 @@ def _calibration(workbench: Workbench) -> dict[str, Any]:
 
 
 def manifest_of(workbench: Workbench, prior: Prior, device: str) -> dict[str, Any]:
-    """Return what goes into ``manifest.json``; the arguments are those of `context_of`."""
-    experiment = workbench.experiment
+    """Return what goes into ``manifest.json``; the arguments are those of `conditions_of`.
+
+    The digest of the conditions, ``context``, decides which trials compare.
+    """
+    experiment, conditions = workbench.experiment, conditions_of(workbench, prior, device)
     return {
         "name": experiment.name,
         "task": experiment.task,
@@ -69,13 +71,27 @@ def manifest_of(workbench: Workbench, prior: Prior, device: str) -> dict[str, An
         "data": _by_split(workbench, _describe),
         "columns": list(workbench.task.required),
         "prior": {"kind": prior.kind, "fingerprint": prior.fingerprint},
-        "context": context_of(workbench, prior, device),
+        "context": digest(conditions),
+        "conditions": conditions,
         "metrics": dict(workbench.task.signatures),
         "methods": {name: method.fingerprint for name, method in workbench.plan.methods.items()},
         "seeds": experiment.sweep.seeds,
         "planned": workbench.plan.planned,
         **environment(device),
     }
+
+
+def changed_conditions(path: Path, manifest: Mapping[str, Any]) -> str | None:
+    """Say in which conditions an earlier manifest differs; None where there is none of other conditions."""
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    if earlier.get("context") == manifest["context"]:
+        return None
+    if "conditions" not in earlier:
+        return "an earlier version of nvreg"
+    return ", ".join(differences(earlier["conditions"], manifest["conditions"]))
 
 
 def check_directory(output: Path, workbench: Workbench) -> None:

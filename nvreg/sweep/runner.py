@@ -21,7 +21,7 @@ from nvreg.progress import Progress
 from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, RunFiles, Trial, TrialStore
 from nvreg.sweep.executors import Executor, Local, RayExecutor, Resources
 from nvreg.sweep.ledger import Ledger
-from nvreg.sweep.manifest import check_directory, manifest_of
+from nvreg.sweep.manifest import changed_conditions, check_directory, manifest_of
 from nvreg.sweep.plan import Plan
 from nvreg.sweep.search import Search
 from nvreg.sweep.workbench import Workbench, calibration_sample, open_workbench, prior_of
@@ -77,10 +77,15 @@ def run_sweep(
             closing(_executor(workbench, prior, sample, progress, resources)) as executor,
         ):
             manifest = manifest_of(workbench, prior, executor.device)
+            changed = changed_conditions(files.manifest, manifest)
             _write(files, manifest, experiment, prior)
-            ledger = Ledger(
-                experiment, TrialStore(output), manifest["context"], manifest["methods"], retry_failed
-            )
+            store = TrialStore(output)
+            if changed and not store.trials(manifest["context"]):
+                progress.say(
+                    f"the trials in {output} were measured under other conditions ({changed}); "
+                    "they are kept, and everything is measured again"
+                )
+            ledger = Ledger(experiment, store, manifest["context"], manifest["methods"], retry_failed)
             for search in workbench.plan.searches:
                 search.copy_study(files.study, progress.say)
             run = _Run(experiment, ledger, workbench.plan, executor, progress, leaders, fail_fast)

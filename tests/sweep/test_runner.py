@@ -106,6 +106,42 @@ def test_what_can_change_a_number_is_measured_anew_and_the_old_is_kept(output, e
 
 
 @pytest.mark.parametrize(
+    ("patched", "value", "named"),
+    [
+        ("sacrebleu.metrics.base.__version__", "99.0", "signatures.bleu"),
+        ("nvreg.sweep.worker.device_kind", lambda device: "another kind", "device"),
+    ],
+)
+def test_another_version_of_a_metric_and_another_kind_of_device_mix_no_trials(
+    output, experiment, measured, monkeypatch, capsys, patched, value, named
+):
+    old = trials_in(output)
+    monkeypatch.setattr(patched, value)
+    assert run_sweep(experiment()) == (4, 0, 0)
+    assert len(measured) == 4
+    assert f"were measured under other conditions ({named}); they are kept" in capsys.readouterr().err
+    trials = trials_in(output)
+    assert trials[:4] == old
+    assert {trial.context for trial in trials[4:]}.isdisjoint(trial.context for trial in old)
+    assert run_sweep(experiment(), quiet=True) == (4, 0, 0)
+    assert len(measured) == 4
+
+
+def test_a_run_of_an_earlier_version_is_read_and_then_measured_again_with_a_line(
+    output, experiment, measured, capsys
+):
+    manifest = json.loads((output / "manifest.json").read_text())
+    manifest.pop("conditions")
+    text = (output / "trials.jsonl").read_text()
+    (output / "trials.jsonl").write_text(text.replace(manifest["context"], "of before"))
+    (output / "manifest.json").write_text(json.dumps(manifest | {"context": "of before"}))
+    assert "3 of 3 settings completed" in write_report(analyse(output))
+    run_sweep(experiment())
+    assert len(measured) == 4
+    assert "under other conditions (an earlier version of nvreg); they are kept" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("overrides", "difference"),
     [
         (["name=another"], "differs in name;"),

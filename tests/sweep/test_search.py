@@ -1,100 +1,19 @@
+"""Searches that learn: what TPE draws, what it is told, and the copy of its study."""
+
 import math
-from itertools import pairwise
+import sqlite3
+from contextlib import closing
 
 import optuna
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from nvreg import UserError
-from nvreg.experiment import Sweep, load_experiment
+from nvreg.experiment import load_experiment
 from nvreg.methods.nv import NVSetting
 from nvreg.parameters import Setting
-from nvreg.sweep.plan import encoder_key, make_plan
+from nvreg.sweep.plan import make_plan
 from nvreg.sweep.search import Search
 
 LAYERS = {"encoder": 2, "cross": 2, "decoder": 2}
-SPACE = {
-    "tau_alpha": {"encoder": [-2, 5], "cross": [-8, 5]},
-    "tau_sigma": {"decoder": {"each_layer": [0, 0.2]}},
-}
-
-
-def settings_to_try(sweep: Sweep, layers=LAYERS) -> list[Setting]:
-    return list(make_plan(sweep, layers, 2).searches[0].settings)
-
-
-def random_sweep(**changes) -> Sweep:
-    return Sweep.model_validate({"sampler": "random", "trials": 5, "space": SPACE, **changes})
-
-
-@given(st.integers(0, 2**63), st.integers(1, 20), st.integers(1, 20))
-def test_a_random_trial_depends_on_the_seed_and_its_index_alone(seed, fewer, more):
-    first, second = (
-        settings_to_try(random_sweep(seed=seed, trials=trials)) for trials in sorted((fewer, more))
-    )
-    assert second[: len(first)] == first
-    assert settings_to_try(random_sweep(seed=seed + 1)) != first[:5]
-
-
-def test_the_order_of_keys_in_the_file_does_not_matter():
-    backwards = {parameter: dict(reversed(roles.items())) for parameter, roles in reversed(SPACE.items())}
-    assert settings_to_try(random_sweep(space=backwards)) == settings_to_try(random_sweep())
-
-
-def test_the_enqueued_come_first_then_the_same_draws():
-    wish = {"tau_sigma": {"encoder": 0.25}}
-    plain = settings_to_try(random_sweep())
-    enqueued = settings_to_try(random_sweep(enqueue=[wish]))
-    assert enqueued == [NVSetting.from_dict(wish), *plain[:-1]]
-    assert len(enqueued) == len(plain) == 5
-
-
-def test_a_grid_is_whole_unless_trials_cut_it_and_tries_nothing_twice():
-    space = {
-        "tau_alpha": {"cross": {"values": [1, "inf"]}},
-        "tau_sigma": {"encoder": {"values": [0, 0.1, 0.1]}},
-    }
-    grid = settings_to_try(Sweep.model_validate({"sampler": "grid", "space": space}))
-    assert [str(settings) for settings in grid] == [
-        "tau_alpha cross=1",
-        "tau_alpha cross=1; tau_sigma encoder=0.1",
-        "tau_sigma encoder=0.1",
-    ]
-    cut = settings_to_try(Sweep.model_validate({"sampler": "grid", "trials": 1, "space": space}))
-    assert cut == grid[:1]
-
-
-@given(st.lists(st.tuples(st.sampled_from([0, 0.1, 0.2]), st.sampled_from([0, 0.3])), max_size=12))
-def test_settings_that_share_the_encoder_s_values_follow_each_other(pairs):
-    enqueue = [{"tau_sigma": {"encoder": encoder, "cross": cross}} for encoder, cross in pairs]
-    sweep = Sweep.model_validate({"sampler": "random", "trials": 20, "space": SPACE, "enqueue": enqueue})
-    settings = settings_to_try(sweep)
-    keys = [encoder_key("nv", setting) for setting in settings]
-    changes = sum(one != other for one, other in pairwise(keys))
-    assert changes == len(set(keys)) - 1
-    assert len(settings) == len(set(settings))
-    wished = {NVSetting.from_dict(values) for values in enqueue} - {NVSetting.identity()}
-    assert wished <= set(settings)
-
-
-def test_the_encoder_s_key_names_what_its_outputs_depend_on():
-    cross = {"cross": 0.1}
-    assert encoder_key("nv", NVSetting(tau_sigma=cross)) == encoder_key("nv", NVSetting(tau_mu=cross))
-    assert encoder_key("nv", NVSetting(tau_sigma=cross)) == "pretrained"
-    assert encoder_key("nv", NVSetting(tau_sigma=0.1)) == encoder_key(
-        "nv", NVSetting(tau_sigma={"encoder": 0.1, "cross": 0.7})
-    )
-    assert encoder_key("nv", NVSetting(tau_sigma=0.1)) != encoder_key("nv", NVSetting(tau_sigma=0.2))
-
-
-def test_every_method_and_seed_is_a_search_of_its_own(tiny_experiment, tmp_path):
-    experiment = load_experiment(tiny_experiment, ["sweep.seeds=[3, 5]"])
-    plan = make_plan(experiment.sweep, LAYERS, 2)
-    found = plan.searches
-    assert [(search.method, search.seed, search.planned) for search in found] == [("nv", 3, 3), ("nv", 5, 3)]
-    assert plan.planned == 6
-    assert not set(found[0].settings) & set(found[1].settings)
 
 
 def asked(search: Search, score=lambda setting: 0.0) -> list[Setting]:
@@ -204,11 +123,6 @@ def test_tpe_takes_failures_and_scores_that_are_not_finite(tpe):
     assert len(asked(search)) == 12
 
 
-def test_an_enqueued_setting_must_fit_the_model():
-    with pytest.raises(UserError, match=r"sweep.enqueue: .*expected 2 values, one a layer, got 3"):
-        settings_to_try(random_sweep(enqueue=[{"tau_sigma": {"cross": [0.1, 0.2, 0.3]}}]))
-
-
 def test_tpe_learns_nothing_from_an_enqueued_setting_that_its_space_has_not(tiny_experiment, tmp_path):
     overrides = [
         "sweep.sampler=tpe",
@@ -224,3 +138,69 @@ def test_tpe_learns_nothing_from_an_enqueued_setting_that_its_space_has_not(tiny
     assert [trial.params for trial in optuna.load_study(study_name=name, storage=storage).trials] == [
         {"tau_sigma": 0.5}
     ]
+
+
+def studies(file) -> dict[str, int]:
+    """How many trials each study of a database has."""
+    storage = f"sqlite:///{file}"
+    return {
+        name: len(optuna.load_study(study_name=name, storage=storage).trials)
+        for name in optuna.get_all_study_names(storage)
+    }
+
+
+def of_another_version(file) -> None:
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'v99.0.0'")
+        database.execute("UPDATE version_info SET schema_version = 99")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        of_another_version,
+        lambda file: file.write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 20),
+        lambda file: file.write_bytes(file.read_bytes()[:5000]),
+        lambda file: file.write_text("no database"),
+    ],
+    ids=["another version", "damaged", "torn", "something else"],
+)
+def test_a_study_that_cannot_be_read_is_made_again_with_a_line(tpe, tmp_path, damage):
+    file, lines = tmp_path / "study.db", []
+    search = tpe()
+    search.copy_study(file, lines.append)
+    expected = asked(search)
+    assert lines == []
+    damage(file)
+    search = tpe()
+    search.copy_study(file, lines.append)
+    assert asked(search) == expected
+    assert len(lines) == 1
+    assert "study.db: expected a database of this version of Optuna, got: " in lines[0]
+    assert "\n" not in lines[0]
+    assert studies(file) == {"nv-0": 15}  # the enqueued one is outside the space
+
+
+def test_studies_of_other_searches_stay(tpe, tmp_path):
+    for seed in (0, 1, 0):
+        search = tpe(seed)
+        search.copy_study(tmp_path / "study.db", pytest.fail)
+        asked(search)
+    assert studies(tmp_path / "study.db") == {"nv-0": 15, "nv-1": 15}
+
+
+def test_a_search_goes_on_where_no_study_can_be_kept(tpe, tmp_path):
+    lines, search = [], tpe()
+    search.copy_study(tmp_path / "nowhere" / "study.db", lines.append)
+    assert asked(search) == asked(tpe())
+    assert len(lines) == 2
+    assert "goes without" in lines[1]
+
+    lines.clear()
+    search = tpe()
+    search.copy_study(tmp_path / "study.db", lines.append)
+    (tmp_path / "study.db").unlink()
+    (tmp_path / "study.db").mkdir()
+    assert asked(search) == asked(tpe())
+    assert len(lines) == 1
+    assert "copied no further" in lines[0]
