@@ -26,7 +26,7 @@ def cached(
     """Return the token components of all keys seen so far, with those of ``project`` added to the cache.
 
     Args:
-        cache: what Transformers passes as ``past_key_values``.
+        cache: what Transformers passes as ``past_key_values``, where it passes one.
         layer: index of the layer in the cache.
         project: computes the components of the new tokens; not called for cross-attention that is cached.
         is_cross: whether the keys are those of an encoder, computed once.

@@ -34,7 +34,7 @@ def convert_(
     that scales what the key and value projections read (docs/method.md, section 4). What follows from the
     weights follows them: when they are loaded or moved, when adapters (LoRA) come, change, merge or go, and
     when they are written to in place. Compiled code alone notices no sooner than `set_settings_`, and a write
-    through ``.data``, which leaves no trace, is noticed then too.
+    through ``.data``, which leaves no trace (peft's hot-swapping does so), is noticed then too.
 
     Args:
         model: an unconverted model in evaluation mode.

@@ -16,7 +16,8 @@ from nvreg.attention.fused import Prepared, Projection, QueryMap, attend, prepar
 from nvreg.attention.moments import Moments
 from nvreg.attention.rotary import Rotation
 from nvreg.attention.settings import SiteSettings
-from nvreg.models.adapter import Adapter, is_linear, revision
+from nvreg.models.adapter import Adapter
+from nvreg.models.projections import is_linear, revision
 from nvreg.models.site import Site, SiteState
 
 

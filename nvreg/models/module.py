@@ -52,7 +52,7 @@ class NVForward(nn.Module):
                 )
             state.refresh(self, hidden_states.dtype)
         if kwargs.get("is_causal") is None:  # the caller's word goes before the module's, as in Transformers
-            kwargs["is_causal"] = self.is_causal
+            kwargs["is_causal"] = state.adapter.is_causal(self)
         return state.adapter.forward(self, hidden_states, *args, **kwargs)
 
     def plain_forward(self, *args: Any, **kwargs: Any) -> Any:

@@ -12,7 +12,7 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 from nvreg.errors import UserError
 from nvreg.models.adapter import Adapter
 from nvreg.models.conversion import conversion_of
-from nvreg.models.layouts.bart import BartAdapter
+from nvreg.models.layouts.bart import BartAdapter, OPTAdapter
 from nvreg.models.layouts.bert import BertAdapter
 from nvreg.models.layouts.distilbert import DistilBertAdapter
 from nvreg.models.layouts.gpt2 import GPT2Adapter, GPTBigCodeAdapter
@@ -20,7 +20,6 @@ from nvreg.models.layouts.gpt_neo import GPTNeoAdapter
 from nvreg.models.layouts.gptj import GPTJAdapter
 from nvreg.models.layouts.llama import CohereAdapter, GlmAdapter, LlamaAdapter, PhiAdapter, SmolLM3Adapter
 from nvreg.models.layouts.neox import NeoXAdapter, Phi3Adapter
-from nvreg.models.layouts.opt import OPTAdapter
 from nvreg.models.layouts.t5 import T5Adapter, UMT5Adapter
 from nvreg.models.site import Site, layers_of
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from nvreg.errors import UserError
-from nvreg.models.adapter import Adapter, is_plain
+from nvreg.models.adapter import Adapter
+from nvreg.models.projections import is_plain
 from nvreg.models.registry import attention_modules
 from nvreg.models.site import Site
 
@@ -43,8 +43,7 @@ def attention_weights(model: PreTrainedModel) -> dict[Site, AttentionWeights]:
                 f"{site.name}: expected plain weights to change, got quantised ones or adapters; "
                 "merge adapters with merge_and_unload(), load the model unquantised"
             )
-        key, value = _key_value(adapter, module, linears)
-        found[site] = AttentionWeights(key, value, output.weight.detach())
+        found[site] = AttentionWeights(*adapter.weights(module), output.weight.detach())
     return found
 
 
@@ -52,11 +51,3 @@ def _output_path(site: Site, adapter: Adapter) -> str:
     path = adapter.output_projection
     parent, _, _ = site.name.rpartition(".")
     return f"{parent}.{path[2:]}" if path.startswith("..") else f"{site.name}.{path}"
-
-
-def _key_value(adapter: Any, module: Any, linears: list[Any]) -> tuple[Tensor, ...]:
-    if len(linears) == 2:
-        return tuple(linear.weight.detach() for linear in linears)
-    (fused,) = linears
-    columns = fused.weight.detach() if isinstance(fused, Conv1D) else fused.weight.detach().T
-    return adapter.split(module, columns)[-2:]

@@ -9,8 +9,8 @@ from torch.testing import assert_close
 
 import nvreg
 from nvreg.attention.settings import Settings
-from nvreg.models import adapter
-from nvreg.models.adapter import affine_map
+from nvreg.models import projections as projections_of
+from nvreg.models.projections import affine_map
 from tests.models.architectures import ARCHITECTURES
 from tests.models.running import EXACT, converted
 
@@ -88,7 +88,7 @@ def test_the_weight_is_not_split_for_few_tokens_nor_past_hooks():
     inputs = GPT2.inputs(model)
     expected = model(**inputs).logits
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(adapter, "_FEW_TOKENS", 1000)
+        patch.setattr(projections_of, "_FEW_TOKENS", 1000)
         assert_close(model(**inputs).logits, expected, **EXACT)
     for block in model.transformer.h:
         block.attn.c_attn.register_forward_hook(lambda _, __, features: 0 * features)

@@ -6,102 +6,59 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers import Cache
 
-from nvreg.attention.fused import Projection
-from nvreg.models.adapter import Adapter, is_eager, projection, split_heads
-from nvreg.models.cache import Components, cached
+from nvreg.models.adapter import Adapter
 
 
 class T5Adapter(Adapter):
     """T5 (v1.1, Flan and ByT5 are the same classes) and mT5."""
 
     attention_classes: ClassVar = {"t5": "T5Attention", "mt5": "MT5Attention"}
+    query_module: ClassVar = "q"
     key_value_modules: ClassVar = ("k", "v")
     output_projection: ClassVar = "o"
+    head_dim: ClassVar = "key_value_proj_dim"
+    mask: ClassVar = "mask"
 
     def role(self, module: Any, name: str) -> str:
         if not module.is_decoder:
             return "encoder"
         return "cross" if name.endswith("EncDecAttention") else "decoder"
 
-    def scale(self, module: Any) -> float:
-        return module.scaling
-
-    def width(self, module: Any) -> int:
-        return module.d_model
-
-    def projections(self, module: Any) -> tuple[Projection, Projection]:
-        return projection(module.k, module.n_heads), projection(module.v, module.n_heads)
-
-    def key_input(self, hidden_states: Tensor, *, key_value_states: Tensor | None = None, **_: Any) -> Tensor:
-        return hidden_states if key_value_states is None else key_value_states
-
     def forward(
         self,
         module: Any,
         hidden_states: Tensor,
         *,
-        mask: Tensor | None = None,
-        key_value_states: Tensor | None = None,
-        position_bias: Tensor | None = None,
-        past_key_values: Cache | None = None,
         is_causal: bool,
-        **_: Any,
+        position_bias: Tensor | None = None,
+        **kwargs: Any,
     ) -> tuple[Any, ...]:
-        need_weights = is_eager(module.config)  # before the mask is read, which another's would not be
-        z = hidden_states if key_value_states is None else key_value_states
-        head_dim = module.key_value_proj_dim
-        past = 0 if past_key_values is None else past_key_values.get_seq_length(module.layer_idx)
+        need_weights = self.needs_weights(module, kwargs)  # before another implementation's mask is read
+        cache, mask = kwargs.get(self.cache), kwargs.get(self.mask)
+        past = 0 if cache is None else cache.get_seq_length(module.layer_idx)
         if isinstance(past, Tensor):
             past = past.clone()  # a static cache counts in place
-
-        def project() -> Components:
-            means, bias = module.nv.token_components(z)
-            return split_heads(module.k(means), head_dim), split_heads(module.v(means), head_dim), bias
-
-        query = split_heads(module.q(hidden_states), head_dim)
-        key, value, bias = cached(
-            past_key_values, module.layer_idx, project, is_cross=key_value_states is not None
-        )
+        query, components = self.components(module, hidden_states, kwargs)
         if position_bias is None:
-            position_bias = _position_bias(module, query, key, past)
-        if key_value_states is None:
+            position_bias = _position_bias(module, query, components[0], past)
+        if kwargs.get(self.states) is None:
             mask = _position_mask(position_bias, mask, is_causal=is_causal and not need_weights)
-        output, weights = module.nv.attend(
-            query, key, value, bias, mask, is_causal=False, need_weights=need_weights
+        output, weights = self.attend(
+            module, query, components, mask, is_causal=False, need_weights=need_weights
         )
-        return module.o(output), position_bias, weights
+        return output, position_bias, weights
 
 
 class UMT5Adapter(T5Adapter):
     """UMT5: other names for the arguments, and a position bias of its own in every layer."""
 
     attention_classes: ClassVar = {"umt5": "UMT5Attention"}
+    states: ClassVar = "encoder_hidden_states"
+    mask: ClassVar = "attention_mask"
 
-    def key_input(
-        self, hidden_states: Tensor, *, encoder_hidden_states: Tensor | None = None, **_: Any
-    ) -> Tensor:
-        return super().key_input(hidden_states, key_value_states=encoder_hidden_states)
-
-    def forward(
-        self,
-        module: Any,
-        hidden_states: Tensor,
-        *,
-        encoder_hidden_states: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        past_key_values: Cache | None = None,
-        **kwargs: Any,
-    ) -> tuple[Any, ...]:
-        output, _, weights = super().forward(
-            module,
-            hidden_states,
-            mask=attention_mask,
-            key_value_states=encoder_hidden_states,
-            past_key_values=past_key_values,
-            **kwargs,
-        )
+    def forward(self, module: Any, hidden_states: Tensor, **kwargs: Any) -> tuple[Any, ...]:
+        output, _, weights = super().forward(module, hidden_states, **kwargs)
         return output, weights
 
 

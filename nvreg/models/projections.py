@@ -1,0 +1,200 @@
+"""Projections of keys and values: as maps by head, and when they change."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.pytorch_utils import Conv1D
+
+from nvreg.attention.fused import Projection
+from nvreg.errors import UserError
+
+# --- what a projection makes of its input ---------------------------------------------------------
+
+
+def split_heads(projected: Tensor, head_dim: int) -> Tensor:
+    """Reshape (batch, tokens, heads * e) to (batch, heads, tokens, e)."""
+    return projected.view(*projected.shape[:-1], -1, head_dim).transpose(1, 2)
+
+
+def projection(linear: Any, head_dim: int) -> Projection:
+    """Return a linear module's weight and bias by head, in float32 at least."""
+    weight, bias = affine_map(linear, linear.in_features)
+    return Projection(weight.unflatten(0, (-1, head_dim)), bias.unflatten(0, (-1, head_dim)))
+
+
+def is_linear(module: Any) -> bool:
+    """Whether a projection is its weight and bias alone, in whatever form: without adapters (LoRA)."""
+    return type(module) in (nn.Linear, Conv1D)
+
+
+def is_plain(module: Any) -> bool:
+    """Whether a projection is its weight and bias alone, and they are numbers: not quantised either."""
+    return is_linear(module) and type(module._parameters.get("weight")) is nn.Parameter
+
+
+def columns(linear: Any) -> Tensor:
+    """Return the weight of a linear module as what every output is a column of, shape (in, out)."""
+    return linear.weight if isinstance(linear, Conv1D) else linear.weight.T
+
+
+@torch.no_grad()
+def affine_map(linear: Any, width: int) -> tuple[Tensor, Tensor]:
+    """Return weight, shape (out, width), and bias, shape (out,), of a projection, in float32 at least.
+
+    One that is not plain is asked what it makes of zero and of the unit vectors.
+
+    Raises:
+        UserError: if its weight is not in memory.
+    """
+    if is_plain(linear):
+        if linear.weight.is_meta:
+            raise UserError(
+                "expected attention weights in memory, got some on the meta device, as accelerate "
+                "offloads them; load the model with a device_map that keeps attention on devices"
+            )
+        wide = torch.promote_types(linear.weight.dtype, torch.float32)
+        weight = columns(linear).T
+        bias = weight.new_zeros(weight.shape[0]) if linear.bias is None else linear.bias
+        return weight.detach().to(wide), bias.detach().to(wide)
+    vectors = torch.eye(width, **_kind(linear))
+    wide = torch.promote_types(vectors.dtype, torch.float32)
+    bias = linear(torch.zeros_like(vectors[:1])).to(wide)
+    return (linear(vectors).to(wide) - bias).T, bias[0]
+
+
+def _kind(linear: Any) -> dict[str, Any]:
+    """Return dtype and device of what a projection reads; one of integers alone reads float32."""
+    tensors = (*linear.parameters(), *linear.buffers())
+    dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
+    return {"dtype": dtype, "device": tensors[0].device}
+
+
+# --- one projection for queries, keys and values --------------------------------------------------
+
+_FEW_TOKENS = 8
+
+Split = Callable[[Tensor], tuple[Tensor, ...]]
+"""Takes what a projection makes of a token, in the last dimension, to its parts, each as (..., heads, e)."""
+
+
+def fused_projections(fused: Any, width: int, split: Split) -> tuple[Projection, Projection]:
+    """Return by head the last two parts of a projection, keys and values, in float32 at least."""
+    weight, bias = affine_map(fused, width)
+    *_, key, value = (
+        Projection(w.permute(1, 2, 0), b) for w, b in zip(split(weight.T), split(bias), strict=True)
+    )
+    return key, value
+
+
+def project_fused(fused: Any, hidden_states: Tensor, means: Tensor, split: Split) -> tuple[Tensor, ...]:
+    """Return queries of ``hidden_states``, keys and values of ``means``, shape (batch, tokens, heads, e).
+
+    Where the two differ, a plain weight is split; anything else projects both whole, and so does a plain one
+    that has hooks, or where tokens are so few that reading the weight is all that takes time.
+
+    Args:
+        fused: the projection of all three.
+        hidden_states: shape (batch, tokens, d).
+        means: the same shape.
+        split: into the three.
+    """
+    if means is hidden_states:
+        return split(fused(hidden_states))
+    is_watched = fused._forward_hooks or fused._forward_pre_hooks
+    if is_watched or not is_plain(fused) or hidden_states.shape[:-1].numel() <= _FEW_TOKENS:
+        query, key, value = split(fused(torch.cat([hidden_states, means])))
+        rows = hidden_states.shape[0]  # len() would fix the batch of an exported program
+        return query[:rows], key[rows:], value[rows:]
+    weights = split(columns(fused))
+    biases = (None,) * 3 if fused.bias is None else [bias.flatten() for bias in split(fused.bias)]
+    return tuple(
+        F.linear(z, weight.flatten(1).T, bias).unflatten(-1, weight.shape[1:])
+        for z, weight, bias in zip((hidden_states, means, means), weights, biases, strict=True)
+    )
+
+
+# --- when it changes ------------------------------------------------------------------------------
+
+
+class Revision:
+    """What a projection is made of, at some time: equal to a later one if nothing has changed since.
+
+    It holds the tensors, so that none that comes later can be taken for one of them.
+    """
+
+    def __init__(self, tensors: list[Tensor], words: Any) -> None:
+        """Take the tensors that a projection reads, and what else decides what it makes of its input."""
+        self._tensors = tensors
+        self._words = words, [_version(tensor) for tensor in tensors]
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Revision)
+            and self._words == other._words
+            and all(mine is its for mine, its in zip(self._tensors, other._tensors, strict=True))
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def revision(linear: Any, width: int) -> Any:
+    """Return what changes whenever a projection makes something else of its input.
+
+    Tensors are known by their versions, LoRA by what peft says of its scaling, activity and merging too. A
+    projection of another kind is asked what it makes of some vector, which on an accelerator waits for it.
+    """
+    if is_plain(linear):  # at every forward: a look into the dictionary costs less than the attribute
+        weight, bias = linear._parameters["weight"], linear._parameters.get("bias")
+        return _version(weight), bias is not None and _version(bias)
+    if is_linear(linear):
+        return Revision(_tensors_of(linear), None)
+    kind: Any = type(linear)
+    if _is_lora(kind) and is_linear(linear.base_layer) and not linear._forward_pre_hooks:
+        words = (
+            linear.disable_adapters,
+            tuple(linear.active_adapters),
+            tuple(linear.merged_adapters),
+            tuple(linear.scaling.items()),
+        )
+        return Revision(_tensors_of(linear), words)
+    with torch.no_grad():
+        return tuple(linear(torch.arange(1, 1 + width, **_kind(linear)).cos()[None])[0].tolist())
+
+
+@functools.cache
+def _is_lora(kind: Any) -> bool:
+    """Whether a class is peft's LoRA around a linear module; peft is not imported for those who lack it."""
+    return any((base.__module__, base.__name__) == _LORA for base in kind.__mro__)
+
+
+_LORA = ("peft.tuners.lora.layer", "Linear")
+
+
+def _tensors_of(module: nn.Module) -> list[Tensor]:
+    """Return all tensors of a module, those within quantised ones too: either may be written to alone."""
+    tensors: list[Any] = []
+    modules: list[Any] = [module]
+    while modules:
+        each = modules.pop()
+        if each is not None:
+            tensors += each._parameters.values()
+            tensors += each._buffers.values()
+            modules += each._modules.values()
+    found = []
+    while tensors:
+        tensor = tensors.pop()
+        if tensor is not None:
+            found.append(tensor)
+            if type(tensor) is not nn.Parameter and hasattr(tensor, "__tensor_flatten__"):
+                tensors += [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
+    return found
+
+
+def _version(tensor: Tensor) -> tuple[int, int]:
+    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
