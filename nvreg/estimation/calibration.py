@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
+from copy import copy
 from typing import Any
 
 import torch
@@ -44,6 +46,7 @@ def calibrate(
     Sites are solved in forward order, each on what it really reads from the sites solved before it, in one
     forward pass of the sample: the batches run in turn up to a site, which is solved on all of them, and on
     from there. Kept meanwhile are the hidden states of the whole sample, and what else one batch needs.
+    Autocast, the default device and the GPU in use are the caller's.
 
     Args:
         model: converted with this prior or not converted; left as it was.
@@ -122,6 +125,7 @@ class _Sample:
             raise UserError("expected a calibration sample, got no batches")
         self._weights = weights
         self._shifts: dict[Site, float] = {}
+        self._state = _thread_state(model.device)
         self._turn = threading.Lock()
         self._arrived = threading.Barrier(len(self._batches), self._solve_site)
         self._here = threading.local()  # a thread's batch: its index and masks
@@ -130,16 +134,19 @@ class _Sample:
 
     def solve(self) -> dict[Site, float]:
         """Return ``t = tau_alpha s_alpha`` of every site that has a wanted weight."""
-        modules = {site: module for site, (_, module) in attention_modules(self._model).items()}
-        for site in self._weights:
-            modules[site].nv.solver = self._meet
+        modules = attention_modules(self._model)
+        states = [modules[site][1].nv for site in self._weights]
+        for state in states:
+            state.solver = self._meet
         try:
             with ThreadPoolExecutor(len(self._batches)) as pool:
-                runs = [pool.submit(self._run, index) for index in range(len(self._batches))]
+                runs = [
+                    pool.submit(copy_context().run, self._run, index) for index in range(len(self._batches))
+                ]
         finally:
             self._arrived.abort()  # nobody waits for a sample that was interrupted
-            for site in self._weights:
-                modules[site].nv.solver = None
+            for state in states:
+                state.solver = None
         errors = [error for run in runs if (error := run.exception())]
         for error in sorted(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
             raise error
@@ -148,7 +155,7 @@ class _Sample:
     def _run(self, index: int) -> None:
         model = self._model
         try:
-            with self._turn, torch.inference_mode():
+            with self._turn, self._state(), torch.inference_mode():
                 batch = {name: tensor.to(model.device) for name, tensor in self._batches[index].items()}
                 self._here.index, self._here.masks = index, query_masks(model, batch)
                 run_body(model, batch)
@@ -173,3 +180,38 @@ class _Sample:
         if not len(odds):
             raise UserError(f"expected tokens for the {self._site.role} in the calibration sample, got none")
         self._shifts[self._site] = solve_shift(odds, self._weights[self._site])
+
+
+def _thread_state(device: torch.device) -> Callable[[], ExitStack]:
+    """Return what enters, in another thread, the state of this one that decides what a forward computes.
+
+    Of what torch keeps by thread, a new one has the defaults: no autocast, no default device, the first GPU
+    and its default stream. Gradients and inference mode are for whoever runs to set.
+
+    Args:
+        device: the model's.
+    """
+    autocasts = [
+        torch.autocast(
+            kind,
+            dtype=torch.get_autocast_dtype(kind),
+            enabled=torch.is_autocast_enabled(kind),
+            cache_enabled=torch.is_autocast_cache_enabled(),
+        )
+        for kind in {"cpu", device.type}
+        if torch.amp.is_autocast_available(kind)
+    ]
+    default = torch.get_default_device()
+    stream = torch.cuda.current_stream() if torch.cuda.is_initialized() else None
+
+    def enter() -> ExitStack:
+        stack = ExitStack()
+        for autocast in autocasts:
+            stack.enter_context(copy(autocast))
+        if default.type != "cpu":
+            stack.enter_context(default)
+        if stream is not None:
+            torch.cuda.set_stream(stream)  # and its device; the thread is no one else's
+        return stack
+
+    return enter

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 from abc import abstractmethod
@@ -17,7 +16,7 @@ from nvreg.attention.moments import Moments
 from nvreg.attention.rotary import Rotation
 from nvreg.attention.settings import SiteSettings
 from nvreg.models.adapter import Adapter
-from nvreg.models.projections import is_linear, revision
+from nvreg.models.projections import device_of, is_linear, revision, without_autocast
 from nvreg.models.site import Site, SiteState
 
 
@@ -72,7 +71,7 @@ class InputState(SiteState):
         self.is_settled = all(map(is_linear, linears))
         self.scale = self.adapter.scale(module)
         groups = getattr(module, "num_key_value_groups", 1)
-        with torch.no_grad():
+        with torch.no_grad(), without_autocast(device_of(linears[0])):
             self._prepared = self.prepare(
                 Weights(*self.adapter.projections(module), groups, self.scale, dtype)
             )
@@ -83,7 +82,7 @@ class InputState(SiteState):
         tokens = self._prepared.tokens
         if tokens is None:
             return z, None
-        with _without_autocast(z):
+        with without_autocast(z.device):
             return tokens.means(z), tokens.bias(z).view(z.shape[0], 1, 1, -1)
 
     def with_columns(self, value: Tensor, rotation: Rotation) -> Tensor:
@@ -126,7 +125,7 @@ class InputState(SiteState):
         if is_causal and key.shape[2] > queries:  # an empty static cache: the rest is not written yet
             key, value = key[:, :, :queries], value[:, :, :queries]
             bias = None if bias is None else bias[..., :queries]
-        with _without_autocast(query):
+        with without_autocast(query.device):
             output, weights, gate = attend(
                 query,
                 key,
@@ -143,15 +142,6 @@ class InputState(SiteState):
         if self.observer is not None:
             self.observer(self.site, gate, self._prepared.token_share)
         return output.transpose(1, 2).flatten(2), weights
-
-
-_NOTHING = contextlib.nullcontext()
-
-
-def _without_autocast(tensor: Tensor) -> contextlib.AbstractContextManager[Any]:
-    """Keep the bias and the prior's logit in float32: autocast would round their products."""
-    device = tensor.device.type
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else _NOTHING
 
 
 class NVState(InputState):

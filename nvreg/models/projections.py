@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +15,15 @@ from transformers.pytorch_utils import Conv1D
 
 from nvreg.attention.fused import Projection
 from nvreg.errors import UserError
+
+_NOTHING = contextlib.nullcontext()
+
+
+def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Keep the bias and the prior's logit in float32: autocast would round their products."""
+    is_on = torch.is_autocast_enabled(device.type)
+    return torch.autocast(device.type, enabled=False) if is_on else _NOTHING
+
 
 # --- what a projection makes of its input ---------------------------------------------------------
 
@@ -72,7 +83,12 @@ def _kind(linear: Any) -> dict[str, Any]:
     """Return dtype and device of what a projection reads; one of integers alone reads float32."""
     tensors = (*linear.parameters(), *linear.buffers())
     dtype = next((tensor.dtype for tensor in tensors if tensor.is_floating_point()), torch.float32)
-    return {"dtype": dtype, "device": tensors[0].device}
+    return {"dtype": dtype, "device": device_of(linear)}
+
+
+def device_of(linear: Any) -> torch.device:
+    """Return the device of a projection's tensors."""
+    return next(itertools.chain(linear.parameters(), linear.buffers())).device
 
 
 # --- one projection for queries, keys and values --------------------------------------------------
@@ -163,7 +179,7 @@ def revision(linear: Any, width: int) -> Any:
             tuple(linear.scaling.items()),
         )
         return Revision(_tensors_of(linear), words)
-    with torch.no_grad():
+    with torch.no_grad(), without_autocast(device_of(linear)):
         return tuple(linear(torch.arange(1, 1 + width, **_kind(linear)).cos()[None])[0].tolist())
 
 

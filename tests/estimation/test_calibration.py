@@ -2,6 +2,7 @@
 
 import math
 import threading
+from contextvars import ContextVar
 
 import pytest
 import torch
@@ -171,6 +172,54 @@ def test_batches_and_padding_change_nothing(architecture):
     settings = nvreg.calibrate(model, prior, batches, **options)
     assert_same(settings, nvreg.calibrate(model, prior, one_by_one(batches), **options))
     assert_same(settings, nvreg.calibrate(model, prior, batches[::-1], **options))
+
+
+@of("marian", "llama yarn")
+@pytest.mark.parametrize("is_split", [False, True], ids=["one batch", "several batches"])
+def test_under_autocast_the_sample_has_the_weights_that_were_asked_for(architecture, is_split):
+    model = architecture.build(dtype=torch.float32)
+    prior, batches = random_prior(model), sample(architecture, sizes=((3, 7),))
+    if is_split:
+        (batch,) = batches
+        batches = [{name: tensor[row : row + 1] for name, tensor in batch.items()} for row in range(3)]
+    with torch.autocast("cpu", torch.bfloat16):
+        settings = nvreg.calibrate(model, prior, batches, prior_weight=0.05, tau_sigma=0.3)
+        nvreg.convert_(model, prior, settings)
+        assert weights(model, batches) == pytest.approx(dict.fromkeys(nvreg.sites(model), 0.05), **EXACT)
+    assert weights(model, batches) != pytest.approx(dict.fromkeys(nvreg.sites(model), 0.05), **EXACT)
+
+
+CONTEXT = ContextVar("CONTEXT", default="none")
+
+
+@of("marian")
+def test_a_batch_runs_in_the_state_of_whoever_asks(architecture):
+    def state(*_):
+        return (
+            torch.is_autocast_enabled("cpu"),
+            torch.get_autocast_dtype("cpu"),
+            torch.is_autocast_cache_enabled(),
+            torch.get_default_device(),
+            torch.get_default_dtype(),
+            torch.get_num_threads(),
+            CONTEXT.get(),
+        )
+
+    model, seen = architecture.build(), []
+    prior, batches = random_prior(model), sample(architecture)
+    model.get_encoder().register_forward_pre_hook(lambda *_: seen.append(state()))
+    token, threads = CONTEXT.set("some"), torch.get_num_threads()
+    torch.set_num_threads(3)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.autocast("cpu", torch.float16, cache_enabled=False), torch.device("meta"):
+            expected = state()
+            nvreg.calibrate(model, prior, batches, prior_weight=0.05)
+    finally:
+        CONTEXT.reset(token)
+        torch.set_num_threads(threads)
+        torch.set_default_dtype(torch.float32)
+    assert seen == [expected] * len(batches)
 
 
 @of("marian")

@@ -49,3 +49,23 @@ def test_it_generates_with_a_cache_what_it_generates_without(architecture):
     inputs = architecture.inputs(model)
     with halved():
         assert generate(model, inputs) == generate(model, inputs, use_cache=False)
+
+
+@of_every_layout
+def test_what_a_setting_needs_is_made_without_it(architecture):
+    exact, mixed = (converted(architecture.build(dtype=torch.float32)) for _ in range(2))
+    inputs = architecture.inputs(exact)
+    exact(**inputs)
+    with halved():
+        mixed.load_state_dict(mixed.state_dict())  # everything is made anew by the next forward
+        mixed(**inputs)
+    states = [[module.nv for module in model.modules() if hasattr(module, "nv")] for model in (exact, mixed)]
+    for state, other in zip(*states, strict=True):
+        for one, another in zip(_tensors(state._prepared), _tensors(other._prepared), strict=True):
+            assert torch.equal(one, another)
+
+
+def _tensors(prepared):
+    if isinstance(prepared, tuple):
+        return [tensor for each in prepared for tensor in _tensors(each)]
+    return [prepared] if isinstance(prepared, torch.Tensor) else []
