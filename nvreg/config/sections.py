@@ -23,6 +23,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from nvreg.metrics import METRICS
+from nvreg.metrics.tokenisation import BleuTokenizer, RougeTokenizer
 from nvreg.registry import Registry, did_you_mean
 
 
@@ -233,6 +234,13 @@ class Evaluation(Section):
     generation: Generation = Generation()
     window: PositiveInt | None = None
     stride: PositiveInt | None = None
+    bleu_tokenize: BleuTokenizer | None = None
+    rouge_tokenize: RougeTokenizer | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What can change a number, beside what the signatures of metrics say and the size of batches."""
+        return self.model_dump(exclude={"batch_tokens", "bleu_tokenize", "rouge_tokenize"})
 
     @model_validator(mode="after")
     def _stride_within_window(self) -> Self:

@@ -100,6 +100,7 @@ def open_bench(finetuning: FineTuning) -> Bench:
     generation = Generation(num_beams=1, max_new_tokens=tokens)
     evaluation = Evaluation(metrics=metrics, generation=generation)
     task = make_task(finetuning.task, tokenizer, model.config, data=data, evaluation=evaluation)
+    task.check_model(model)
 
     def load(text: Source, split: str) -> Split:
         examples = load_examples(text, data.columns, task.required)

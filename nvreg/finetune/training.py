@@ -51,7 +51,8 @@ def run_finetuning(finetuning: FineTuning, *, quiet: bool = False) -> list[Path]
     with Progress(quiet) as progress:
         progress.phase("loading model and data")
         bench = open_bench(finetuning)
-        progress.say(f"training in {bench.precision.description}")
+        for note in (f"training in {bench.precision.description}", *bench.task.notes):
+            progress.say(note)
         check_output(output, bench.subject, lambda theirs: {key: theirs.get(key) for key in bench.subject})
         output.mkdir(parents=True, exist_ok=True)
         with exclusive(output):

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nvreg.metrics.metric import Array, Metric, Tokenisation
+from nvreg.metrics.metric import Array, Metric
+from nvreg.metrics.tokenisation import Tokenisation
 from nvreg.registry import Registry
 
 if TYPE_CHECKING:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nvreg.metrics.tokenisation import Tokenisation
+
 Array = NDArray[np.float64]
 
 OfCorpus = Callable[[Array, Array], Array]
@@ -16,20 +18,6 @@ OfCorpus = Callable[[Array, Array], Array]
 
 OfExamples = Callable[[Array], Array]
 """From statistics [examples, k] to scores [examples]."""
-
-
-@dataclass(frozen=True)
-class Tokenisation:
-    """How generated text and its references become the words that are counted.
-
-    Attributes:
-        bleu: a tokenizer of sacrebleu, by its name there.
-        rouge: ``latin`` (rouge-score's own: runs of a-z and 0-9, stemmed), ``words`` of any script, or
-            ``characters``.
-    """
-
-    bleu: str = "13a"
-    rouge: str = "latin"
 
 
 OfTexts = Callable[[Sequence[str], Sequence[str], Tokenisation], Array]

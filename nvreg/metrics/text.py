@@ -12,7 +12,7 @@ The groups and their columns:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache, partial
+from functools import cache, partial
 from importlib.metadata import version
 
 import numpy as np
@@ -20,14 +20,12 @@ import regex
 from sacrebleu.metrics import bleu, chrf
 
 from nvreg.errors import UserError
-from nvreg.metrics.metric import Array, Metric, Tokenisation, mean_of, of_sums
-
-BLEU_TOKENIZERS = ("13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "none", "flores101", "flores200")
-"""The tokenizers of sacrebleu that BLEU may have; the last two are fetched once from the network."""
+from nvreg.metrics.metric import Array, Metric, mean_of, of_sums
+from nvreg.metrics.tokenisation import BleuTokenizer, RougeTokenizer, Tokenisation
 
 
-@lru_cache(maxsize=len(BLEU_TOKENIZERS))
-def bleu_of(tokenizer: str) -> bleu.BLEU:
+@cache
+def bleu_of(tokenizer: BleuTokenizer) -> bleu.BLEU:
     """Return sacrebleu's BLEU with a tokenizer.
 
     Raises:
@@ -47,7 +45,6 @@ def bleu_of(tokenizer: str) -> bleu.BLEU:
 
 _CHRF = chrf.CHRF()
 
-
 WORD = r"[\p{L}\p{M}\p{N}]+"
 CHARACTER = r"[\p{L}\p{N}]\p{M}*"
 """A letter or digit with the marks above, below and around it, such as the vowels of Thai and Hindi."""
@@ -63,8 +60,11 @@ class _RougeTokenizer:
         return self._pattern.findall(text.lower())
 
 
-ROUGE_TOKENIZERS = {"latin": None, "words": _RougeTokenizer(WORD), "characters": _RougeTokenizer(CHARACTER)}
-"""What ROUGE counts, by name: None is rouge-score's own tokenizer."""
+_ROUGE_TOKENIZERS: dict[RougeTokenizer, _RougeTokenizer | None] = {
+    "latin": None,  # rouge-score's own
+    "words": _RougeTokenizer(WORD),
+    "characters": _RougeTokenizer(CHARACTER),
+}
 
 
 def _sacrebleu_statistics(
@@ -91,7 +91,7 @@ def _rouge_statistics(
 ) -> Array:
     from rouge_score.rouge_scorer import RougeScorer  # a second to import
 
-    scorer = RougeScorer([name], use_stemmer=True, tokenizer=ROUGE_TOKENIZERS[tokenisation.rouge])
+    scorer = RougeScorer([name], use_stemmer=True, tokenizer=_ROUGE_TOKENIZERS[tokenisation.rouge])
     pairs = zip(references, predictions, strict=True)
     return np.array([[scorer.score(*pair)[name].fmeasure] for pair in pairs])
 
@@ -162,7 +162,8 @@ def _chrf_signature(tokenisation: Tokenisation) -> str:
 
 def _rouge_signature(name: str, tokenisation: Tokenisation) -> str:
     sentences = "|sentences:lines" if name == "rougeLsum" else ""
-    words = {"latin": "a-z0-9|stem:porter"}.get(tokenisation.rouge, f"unicode-{tokenisation.rouge}|stem:no")
+    is_latin = tokenisation.rouge == "latin"
+    words = "a-z0-9|stem:porter" if is_latin else f"unicode-{tokenisation.rouge}|stem:no"
     return f"{name}|f-measure|mean:examples|tok:{words}{sentences}|version:{version('rouge-score')}"
 
 

@@ -44,6 +44,8 @@ def describe_plan(experiment: Experiment, *, quiet: bool = False) -> str:
     with Progress(quiet) as progress:
         progress.phase("loading model and data")
         workbench = open_workbench(experiment.model_copy(update={"prior": quick_prior}))
+        for note in workbench.task.notes:
+            progress.say(note)
         check_directory(output, workbench)
         prior = prior_of(workbench, RunFiles(output).prior, progress)
         progress.phase("timing a setting")

@@ -32,7 +32,7 @@ def conditions_of(workbench: Workbench, prior: Prior, device: str) -> dict[str, 
         prior: the experiment's.
         device: the kind of device that it is measured on.
     """
-    evaluation = workbench.experiment.evaluation.model_dump(exclude={"batch_tokens"})
+    evaluation = workbench.experiment.evaluation.options
     generation = getattr(workbench.model, "generation_config", None)  # only of models that generate
     defaults = generation.to_diff_dict() if generation else {}
     return {

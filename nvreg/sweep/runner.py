@@ -68,6 +68,8 @@ def run_sweep(
     with Progress(quiet) as progress:
         progress.phase("loading model and data")
         workbench = open_workbench(experiment)
+        for note in workbench.task.notes:
+            progress.say(note)
         check_directory(output, workbench)
         prior = prior_of(workbench, files.prior, progress)
         sample = calibration_sample(workbench)

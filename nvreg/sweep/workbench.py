@@ -109,6 +109,7 @@ def open_workbench(experiment: Experiment) -> Workbench:
     validated = [domain for domain in data.out_of_domain if domain.validation]
     plan = make_plan(experiment.sweep, layers, objectives=1 + len(validated))
     task = make_task(experiment.task, tokenizer, model.config, data=data, evaluation=experiment.evaluation)
+    task.check_model(model)
 
     def load(source: Source, domain: str, split: str) -> Scored:
         examples = load_examples(source, data.columns, task.required)

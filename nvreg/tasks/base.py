@@ -61,6 +61,7 @@ class Task(ABC, Generic[E]):
         required: the columns that examples must have.
         likelihood: how likelihood is scored, for the signatures.
         tokenisation: how generated text is cut into words, for its metrics.
+        notes: lines that say what the task decided by itself, and its user may decide otherwise.
         halved: how many batches have not fitted in memory and were halved.
 
     Raises:
@@ -77,6 +78,7 @@ class Task(ABC, Generic[E]):
     required: Sequence[str]
     likelihood: str
     tokenisation = Tokenisation()
+    notes: Sequence[str] = ()
 
     def __init__(
         self,
@@ -143,6 +145,13 @@ class Task(ABC, Generic[E]):
         assert self.overlap is not None
         rows = text_statistics(self.overlap, list(frame["prediction"]), list(pretrained), self.tokenisation)
         return frame.assign(overlap=rows.tolist())
+
+    def check_model(self, model: PreTrainedModel) -> None:
+        """Check that a loaded model does what the evaluation needs, before anything is scored.
+
+        Raises:
+            UserError: if it does not.
+        """
 
     @property
     def scores_as_read(self) -> bool:

@@ -1,16 +1,51 @@
-"""Generated text for a batch of sources."""
+"""Generated text for a batch of sources: in which language, and by which of the model's own options."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.modeling_outputs import BaseModelOutput
+from nvreg.errors import UserError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
     from nvreg.config import Generation
+
+_ONE_TEXT: Mapping[str, Any] = {
+    "do_sample": False,
+    "num_return_sequences": 1,
+    **dict.fromkeys(
+        ("return_dict_in_generate", "output_scores", "output_logits", "output_attentions"), False
+    ),
+    "output_hidden_states": False,
+    "max_time": None,
+}
+"""Options of every call: one text a source and nothing beside it, the same however busy the machine is."""
+
+_HOW = (
+    "assistant_early_exit",
+    "cache_implementation",
+    "is_assistant",
+    "low_memory",
+    "prefill_chunk_size",
+    "prompt_lookup_num_tokens",
+    "use_mtp",
+)
+"""Options of a checkpoint that are for speed or memory alone, and that a batch of sources often rules out."""
+
+_NOT_SERVED = (
+    "constraints",
+    "dola_layers",
+    "force_words_ids",
+    "guidance_scale",
+    "num_beam_groups",
+    "penalty_alpha",
+    "token_healing",
+)
+"""Options of a checkpoint that are refused: Transformers gave their code up, or they read the source anew."""
 
 
 def generate(
@@ -24,7 +59,8 @@ def generate(
     """Return what a sequence-to-sequence model generates for each source, without special tokens.
 
     The model's own generation config decides what ``generation`` does not name (length penalty, forced and
-    forbidden tokens, early stopping), except that nothing is ever sampled.
+    forbidden tokens, stop strings, early stopping), except that nothing is ever sampled and each source has
+    one text.
 
     Args:
         model: in evaluation mode.
@@ -34,15 +70,98 @@ def generate(
         generation: number of beams and largest number of new tokens.
         forced: tokens that the target language decides, by their name in the generation config.
     """
+    from transformers.modeling_outputs import BaseModelOutput
+
+    stops = {"tokenizer": tokenizer} if model.generation_config.stop_strings else {}
     tokens = model.generate(
         **inputs,
         encoder_outputs=BaseModelOutput(last_hidden_state=states),
-        num_beams=generation.num_beams,
-        max_new_tokens=generation.max_new_tokens,
-        do_sample=False,
+        **_options(generation),
         **forced,
+        **stops,
     )
     texts: list[str] = tokenizer.batch_decode(
         tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
     return texts
+
+
+def check_generation(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, generation: Generation
+) -> None:
+    """Check that a model's own generation config asks for nothing that `generate` cannot do.
+
+    Raises:
+        UserError: if it does; it names the options.
+    """
+    from transformers import StopStringCriteria
+
+    config = deepcopy(model.generation_config)
+    config.update(**_options(generation))
+    if config.stop_strings:
+        try:
+            StopStringCriteria(tokenizer, config.stop_strings)
+        except ValueError as error:
+            raise UserError(
+                "expected a tokenizer that has all letters, in whose tokens stop strings are found, got "
+                f"stop_strings {config.stop_strings} without; remove them from generation_config.json"
+            ) from error
+    is_plain = config.get_generation_mode() in ("greedy_search", "beam_search")
+    if is_plain and config.guidance_scale in (None, 1) and not config.token_healing:
+        return
+    given = {key: getattr(config, key) for key in _NOT_SERVED if getattr(config, key, None) is not None}
+    raise UserError(
+        f"expected a checkpoint that generates by greedy or beam search, got {given} in its "
+        "generation_config.json; remove these"
+    )
+
+
+def set_languages(
+    tokenizer: PreTrainedTokenizerBase, source: str | None, target: str | None
+) -> dict[str, int]:
+    """Set the languages of a tokenizer in place, and return the options of `generate` they decide.
+
+    Args:
+        tokenizer: of one pair of languages, or of many (mBART, M2M100, NLLB).
+        source: a language as the tokenizer writes it; by default the tokenizer's own.
+        target: the same for the target.
+
+    Returns:
+        Nothing for a tokenizer of one pair. Else ``forced_bos_token_id`` where a target begins with its
+        language, or ``decoder_start_token_id`` where it ends with it, which the decoder then starts with.
+
+    Raises:
+        UserError: if the tokenizer does not know these languages, or needs them and has none.
+    """
+    if not hasattr(tokenizer, "src_lang"):
+        if source or target:
+            raise UserError(
+                "data.source_language, data.target_language: expected none, as the model has one pair of "
+                f"languages, got {source} and {target}"
+            )
+        return {}
+    source, target = source or tokenizer.src_lang, target or tokenizer.tgt_lang
+    if not target:
+        raise UserError(
+            "data.target_language, or --target-language: expected a language, as the model has many, got none"
+        )
+    try:
+        tokenizer.src_lang, tokenizer.tgt_lang = source, target
+        frames = {"source": tokenizer("").input_ids, "target": tokenizer(text_target="").input_ids}
+    except KeyError as error:
+        raise UserError(f"data: expected languages of the model's tokenizer, got {error}") from error
+    for side, frame in frames.items():
+        if tokenizer.unk_token_id in frame:
+            got = source if side == "source" else target
+            raise UserError(
+                f"data.{side}_language: expected a language of the model's tokenizer, got {got!r}"
+            )
+    first, last = frames["target"][0], frames["target"][-1]
+    if first == tokenizer.eos_token_id:
+        return {"decoder_start_token_id": last}
+    return {"forced_bos_token_id": first}
+
+
+def _options(generation: Generation) -> dict[str, Any]:
+    named = {"num_beams": generation.num_beams, "max_new_tokens": generation.max_new_tokens}
+    return {**dict.fromkeys(_HOW), **_ONE_TEXT, **named}

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from nvreg.data import Examples, model_inputs, pad
-from nvreg.metrics import METRICS, text_statistics
+from nvreg.metrics import METRICS, Tokenisation, text_statistics
+from nvreg.metrics.text import bleu_of
+from nvreg.metrics.tokenisation import tokenisation_of, writing_of_language, writing_of_texts
 from nvreg.models import IGNORED
 from nvreg.tasks.base import Task
-from nvreg.tasks.languages import set_languages
+from nvreg.tasks.generation import check_generation, generate, set_languages
 from nvreg.tasks.limits import check_length, token_limit, tokenise
 
 if TYPE_CHECKING:
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
     from nvreg.config import Evaluation, Reading
     from nvreg.models.loading import AutoClass
     from nvreg.tasks.encoder_states import EncoderStates
+
+
+_TARGET_LANGUAGE = ("tgt_lang", "target_lang")
+"""What tokenizers of many languages, and of one pair, call the language of targets."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,12 @@ class SequenceToSequence(Task[EncodedPairs]):
             new_tokens = evaluation.generation.max_new_tokens
             check_length(model_config, "evaluation.generation.max_new_tokens", new_tokens)
         self._forced = set_languages(tokenizer, data.source_language, data.target_language)
+        self._said = evaluation.bleu_tokenize, evaluation.rouge_tokenize
+        languages = [data.target_language, *(getattr(tokenizer, name, None) for name in _TARGET_LANGUAGE)]
+        languages.append(data.columns.get(self.required[1]))
+        writings = (writing_of_language(language) for language in languages if language)
+        self._writing = "any" if all(self._said) else next(filter(None, writings), None)
+        self._cut_as(self._writing or "Latin")
         self._prefix = data.source_prefix or ""
         self._target_limit = token_limit(model_config, tokenizer)
         self._source_limit = data.max_length or self._target_limit
@@ -83,6 +95,8 @@ class SequenceToSequence(Task[EncodedPairs]):
         source, target = self.required
         texts = [self._prefix + record[source] for record in examples.records]
         references = [record[target] for record in examples.records]
+        if self._writing is None:
+            self._cut_as_written(references)
         sources, cut_sources = tokenise(self._tokenizer, self._source_limit, text=texts)
         targets, cut_targets = tokenise(self._tokenizer, self._target_limit, text_target=references)
         characters = [len(reference) for reference in references]
@@ -92,10 +106,34 @@ class SequenceToSequence(Task[EncodedPairs]):
         truncated = len(cut_sources | cut_targets)
         return EncodedPairs(sources.input_ids, targets.input_ids, references, characters, truncated)
 
+    def _cut_as(self, writing: str) -> None:
+        """Cut text into words as its writing needs, where the file does not say how."""
+        wanted, (bleu, rouge) = tokenisation_of(writing), self._said
+        self.tokenisation = Tokenisation(bleu or wanted.bleu, rouge or wanted.rouge)
+        if {"bleu", "overlap"} & set(self._groups):
+            bleu_of(self.tokenisation.bleu)  # what it lacks is said before anything is scored
+
+    def _cut_as_written(self, references: Sequence[str]) -> None:
+        """Cut text as the references are written that are encoded first: those of all data sets are alike."""
+        plain = self.signatures
+        self._writing = writing_of_texts(references)
+        self._cut_as(self._writing)
+        if changed := [name for name, signature in self.signatures.items() if signature != plain[name]]:
+            self.notes = [
+                f"{', '.join(changed)}: BLEU counts words of {self.tokenisation.bleu}, ROUGE "
+                f"{self.tokenisation.rouge}, as the references are in {self._writing} script; "
+                "evaluation.bleu_tokenize and evaluation.rouge_tokenize say otherwise"
+            ]
+
     def batch(self, encoded: EncodedPairs, indices: Sequence[int]) -> dict[str, Tensor]:
         """Return ``input_ids``, ``attention_mask`` and ``labels`` of the examples of these positions."""
         inputs = model_inputs([encoded.sources[index] for index in indices], self._tokenizer.pad_token_id)
         return {**inputs, "labels": pad([encoded.targets[index] for index in indices], IGNORED)}
+
+    def check_model(self, model: PreTrainedModel) -> None:
+        """Check that the model's own generation config can be followed, where something is generated."""
+        if self._generates:
+            check_generation(model, self._tokenizer, self._generation)
 
     @property
     def scores_as_read(self) -> bool:
@@ -121,6 +159,7 @@ class SequenceToSequence(Task[EncodedPairs]):
         from nvreg.tasks.encoder_states import EncoderStates
         from nvreg.tasks.likelihood import negative_log_likelihood
 
+        self.check_model(model)
         kept = EncoderStates(0) if encoder_states is None else encoder_states
         nats = torch.zeros(len(encoded.targets), dtype=torch.float64)
         predictions = [""] * len(encoded.targets)
@@ -148,8 +187,6 @@ class SequenceToSequence(Task[EncodedPairs]):
 
     def _generate(self, model: PreTrainedModel, inputs: Mapping[str, Tensor], states: Tensor) -> list[str]:
         """Generate for as many sources at a time as leave the budget to all their beams."""
-        from nvreg.tasks.generation import generate
-
         rows = max(1, len(states) // self._generation.num_beams)
         texts: list[str] = []
         for start in range(0, len(states), rows):

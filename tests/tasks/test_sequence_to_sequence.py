@@ -7,7 +7,7 @@ from nvreg.config import Evaluation, Reading, Source
 from nvreg.data import Examples, load_examples
 from nvreg.diagnostics import recording
 from nvreg.errors import UserError
-from nvreg.metrics import score
+from nvreg.metrics import Tokenisation, score
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.tasks import make_task
 from tests.models.architectures import ARCHITECTURES
@@ -241,6 +241,83 @@ def test_signatures_describe_every_metric(tiny):
     assert list(signatures) == ["perplexity", "bleu", "overlap"]
     assert signatures["perplexity"] == "exp:nll|scored:tokens+eos"
     assert signatures["overlap"] == f"reference:pretrained|{signatures['bleu']}"
+
+
+CHINESE = ("我喜欢猫和狗。", "今天的天气比昨天好得多。")
+TEXT_METRICS = ["bleu", "rougeL", "length-ratio"]
+
+
+def copied(tiny, texts, monkeypatch, tokenizer=None, evaluation=None, **reading):
+    """A task whose model generates the references, and its frame of scores."""
+    model, usual = tiny
+    metrics = Evaluation(metrics=TEXT_METRICS, **(evaluation or {}))
+    data = Reading(**reading)
+    task = make_task("translation", tokenizer or usual, model.config, data=data, evaluation=metrics)
+    encoded = task.encode(pairs(*(("cat", text) for text in texts)))
+    monkeypatch.setattr(type(task), "_generate", lambda self, model, inputs, states: [texts[0]] * len(states))
+    frame = task.score(model, encoded)
+    return task, frame
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [
+        {"columns": {"target": "zh"}},
+        {"columns": {"target": "translation.zh"}},
+        {},
+    ],
+    ids=["column", "nested column", "script"],
+)
+def test_a_copy_in_chinese_scores_the_most(tiny, monkeypatch, reading):
+    task, frame = copied(tiny, CHINESE[:1], monkeypatch, **reading)
+    assert task.tokenisation == Tokenisation("zh", "characters")
+    assert score(frame, "bleu") == pytest.approx(100)
+    assert score(frame, "rougeL") == pytest.approx(1)
+    assert "|tok:zh|" in task.signatures["bleu"]
+    assert "|tok:unicode-characters|" in task.signatures["rougeL"]
+
+
+def test_the_tokenizer_knows_the_language_of_its_targets(tiny, monkeypatch):
+    _, tokenizer = tiny_marian()
+    tokenizer.target_lang = "zho"
+    task, _ = copied(tiny, CHINESE[:1], monkeypatch, tokenizer=tokenizer)
+    assert task.tokenisation == Tokenisation("zh", "characters")
+    assert not task.notes
+
+
+def test_what_the_script_decides_is_said(tiny, monkeypatch):
+    task, _ = copied(tiny, CHINESE, monkeypatch)
+    (note,) = task.notes
+    assert note.startswith("bleu, rougeL, length-ratio: BLEU counts words of zh, ROUGE characters, as the")
+    assert "Chinese script; evaluation.bleu_tokenize and evaluation.rouge_tokenize" in note
+
+
+def test_the_first_references_decide_for_all(tiny, monkeypatch):
+    task, _ = copied(tiny, CHINESE, monkeypatch)
+    task.encode(pairs(("cat", "Kater")))
+    assert task.tokenisation == Tokenisation("zh", "characters")
+    plain, _ = copied(tiny, ["Kater"], monkeypatch)
+    plain.encode(pairs(*(("cat", text) for text in CHINESE)))
+    assert plain.tokenisation == Tokenisation("13a", "latin")
+    assert not plain.notes
+
+
+def test_the_file_goes_before_language_and_script(tiny, monkeypatch):
+    said = {"bleu_tokenize": "13a", "rouge_tokenize": "words"}
+    task, frame = copied(tiny, CHINESE[:1], monkeypatch, evaluation=said, columns={"target": "zh"})
+    assert task.tokenisation == Tokenisation("13a", "words")
+    assert score(frame, "bleu") == 0.0  # of one word
+    half, _ = copied(tiny, CHINESE, monkeypatch, evaluation={"rouge_tokenize": "words"})
+    assert half.tokenisation == Tokenisation("zh", "words")
+
+
+def test_how_text_is_cut_is_in_the_signatures_alone(tiny, monkeypatch):
+    """So that a trial's key is the same whether the file says it or it is decided so."""
+    said = {"bleu_tokenize": "zh", "rouge_tokenize": "characters"}
+    task, _ = copied(tiny, CHINESE, monkeypatch, evaluation=said)
+    decided, _ = copied(tiny, CHINESE, monkeypatch)
+    assert task.signatures == decided.signatures
+    assert Evaluation(metrics=["bleu"], **said).options == Evaluation(metrics=["bleu"]).options
 
 
 @pytest.mark.parametrize("name", ["m2m_100", "bert to gpt2", "t5"])
