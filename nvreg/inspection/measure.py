@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -16,13 +16,19 @@ from nvreg.diagnostics.heads import measure_heads
 from nvreg.document import png
 from nvreg.errors import UserError
 from nvreg.files import write_bytes, write_text
-from nvreg.inspection.domains import domain_names
 from nvreg.inspection.presentation import heatmap, page
 from nvreg.models.convert import convert_, current_settings, is_converted
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.prior.artefact import Prior
 from nvreg.progress import Progress
 from nvreg.tasks.files import batches_of_file
+
+NAMES: Sequence[Callable[[Path], str]] = (
+    lambda path: path.name.split(".")[0],
+    lambda path: path.parent.name,
+    str,
+)
+"""Ways to name a file's domain, the shortest first."""
 
 
 def inspect_model(
@@ -40,15 +46,15 @@ def inspect_model(
     """Measure every head on files of text; a file is a domain.
 
     Args:
-        path: directory of a checkpoint or of a converted model, or a name on the hub.
-        prior: file of the checkpoint's prior; a converted model has its own, and its own settings.
-        settings: of the checkpoint; by default as pretrained.
-        files: of text, named as in `nvreg.inspection.domains` and read as in `nvreg.tasks.files`.
-        column: of sources, or of texts.
-        target_column: of targets, for an encoder-decoder model alone.
+        path: the directory of a checkpoint or of a converted model, or a name on the hub.
+        prior: the file of the checkpoint's prior; a converted model has its own, and its own settings.
+        settings: the settings that the checkpoint is converted with.
+        files: the texts, named by `domain_names` and read as in `nvreg.tasks.files`.
+        column: the column of sources, or of texts.
+        target_column: the column of targets, for an encoder-decoder model alone.
         reading: the prefix and the languages.
-        limit: examples a file at most.
-        output: directory for ``inspect.csv`` (a row a domain, site, head and quantity) and ``inspect.png``.
+        limit: how many examples of a file are read at most.
+        output: the directory for ``inspect.csv``, a row a domain, site, head and quantity, and ``inspect.png``.
         progress: counts examples.
 
     Returns:
@@ -74,6 +80,19 @@ def inspect_model(
     converted = f"with {current_settings(model)}" if is_converted(model) else "as pretrained"
     counts = {name: _examples(batches) for name, batches in domains.items()}
     return page(f"{path} {converted}", heads, counts)
+
+
+def domain_names(files: Sequence[Path]) -> list[str]:
+    """Name files without their endings; by their directories where those are alike; failing that by path.
+
+    Raises:
+        UserError: if a file is given twice.
+    """
+    for name in NAMES:
+        names = [name(path) for path in files]
+        if len(set(names)) == len(names):
+            return names
+    raise UserError(f"expected every data file once, got {', '.join(map(str, files))}; leave one out")
 
 
 def _load(path: str, prior: Path | None, settings: Settings) -> PreTrainedModel:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from nvreg.diagnostics.heads import QUANTITIES
-from nvreg.document import Table, markdown
+from nvreg.document import Block, Table, markdown
 from nvreg.parameters import ROLES
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ LABELS = {
     "entropy": "entropy (nats)",
     "divergence": "divergence (nats)",
 }
+"""Words for the quantities of `nvreg.diagnostics.heads`."""
 
 
 def page(title: str, heads: pd.DataFrame, examples: Mapping[str, int]) -> str:
@@ -30,7 +31,7 @@ def page(title: str, heads: pd.DataFrame, examples: Mapping[str, int]) -> str:
         heads: the rows of `nvreg.diagnostics.measure_heads`, with a column ``domain``.
         examples: how many each domain has.
     """
-    blocks: list[str | Table] = [
+    blocks: list[Block] = [
         f"# {title}",
         "Means over heads and real tokens; entropy and divergence in nats.",
     ]

@@ -1,5 +1,7 @@
 """``nvreg inspect``, from files to a table, a csv and a picture."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from transformers import MBart50Tokenizer
@@ -10,6 +12,7 @@ from nvreg.cli import app
 from nvreg.config import Reading
 from nvreg.data import model_inputs
 from nvreg.diagnostics import measure_heads
+from nvreg.inspection.measure import domain_names
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.tasks.files import batches_of_file
 from tests.models.architectures import ARCHITECTURES
@@ -134,3 +137,20 @@ def test_a_mistake_is_one_line_and_exit_code_2(inspect, tmp_path, arguments, mes
     assert message in result.stderr.splitlines()[-1]
     assert result.stderr.count("nvreg:") == 1
     assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (["data/news.jsonl.gz", "data/talks.csv"], ["news", "talks"]),
+        (["data/news/test.jsonl", "data/talks/test.jsonl"], ["news", "talks"]),
+        (["a/news/test.jsonl", "b/news/test.jsonl"], ["a/news/test.jsonl", "b/news/test.jsonl"]),
+    ],
+)
+def test_a_domain_has_the_shortest_name_that_is_its_own(files, names):
+    assert domain_names(list(map(Path, files))) == names
+
+
+def test_a_file_given_twice_is_a_mistake():
+    with pytest.raises(nvreg.UserError, match="every data file once"):
+        domain_names([Path("news.jsonl")] * 2)
