@@ -54,7 +54,8 @@ def inspect_model(
         target_column: the column of targets, for an encoder-decoder model alone.
         reading: the prefix and the languages.
         limit: how many examples of a file are read at most.
-        output: the directory for ``inspect.csv``, a row a domain, site, head and quantity, and ``inspect.png``.
+        output: the directory for ``inspect.csv`` (a row for each domain, site, head and quantity) and
+            ``inspect.png``.
         progress: counts examples.
 
     Returns:

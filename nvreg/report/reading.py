@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
+import pyarrow
 from numpy.typing import NDArray
 from pandas import DataFrame
+from pyarrow.parquet import ParquetFile
 
 from nvreg.errors import UserError
 from nvreg.experiment import Experiment, load_experiment
@@ -110,8 +111,8 @@ class Run:
         """
         place = (number, domain, split, group)
         if place not in self._statistics:
-            column = self.examples(number, domain, split, [group])[group]
-            self._statistics[place] = np.stack(column.to_list()).astype(np.float64)
+            rows = self._read(number, domain, split, [group]).column(group).combine_chunks()
+            self._statistics[place] = rows.flatten().to_numpy().astype(np.float64).reshape(len(rows), -1)
         return self._statistics[place]
 
     def resampled(
@@ -131,16 +132,22 @@ class Run:
             self._resampled[place] = METRICS[metric].score(rows, counts)
         return self._resampled[place]
 
-    def examples(self, number: int, domain: str, split: str, columns: list[str] | None = None) -> DataFrame:
-        """Return what a completed trial kept of each example: all columns, or those named.
+    def examples(self, number: int, domain: str, split: str) -> DataFrame:
+        """Return all that a completed trial kept of each example.
 
         Raises:
-            UserError: if the file of examples cannot be read, or has not these columns.
+            UserError: if the file of examples cannot be read.
         """
+        return self._read(number, domain, split).to_pandas()
+
+    def _read(self, number: int, domain: str, split: str, columns: list[str] | None = None) -> pyarrow.Table:
         path = RunFiles(self.directory).examples(self.trials[number].key, domain, split)
         try:
-            return pd.read_parquet(path, columns=columns)
-        except (OSError, ValueError) as error:
+            with ParquetFile(path) as file:  # a tenth of the time of pandas.read_parquet
+                if missing := set(columns or ()) - set(file.schema_arrow.names):
+                    raise KeyError(f"no {', '.join(missing)}")
+                return file.read(columns)
+        except (OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"expected the examples of trial {number} in {path}"
                 f"{f' with {columns}' if columns else ''}, got {type(error).__name__}; "
