@@ -87,7 +87,7 @@ def open_bench(finetuning: FineTuning) -> Bench:
         source.path, revision=source.revision, trust_remote_code=source.trust_remote_code
     )
     classes = None
-    if finetuning.task == "classification":
+    if TASKS[finetuning.task].auto_class == "AutoModelForSequenceClassification":
         whole = domain.train.model_copy(update={"limit": None, "seed": None})  # a subset may lack a class
         labels = [record["label"] for record in load_examples(whole, data.columns, ["label"]).records]
         classes = classes_of(source, labels, data.labels)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     Field,
     GetJsonSchemaHandler,
     NonNegativeFloat,
@@ -33,6 +34,7 @@ from nvreg.config.sections import (
 )
 from nvreg.finetune.regularisers import REGULARISERS, Options
 from nvreg.metrics import METRICS
+from nvreg.registry import did_you_mean
 from nvreg.tasks import TASKS
 
 
@@ -114,13 +116,27 @@ class _OptionsOfMethods:
         return {"anyOf": [handler(each.__pydantic_core_schema__) for each in classes]}
 
 
+def _trainable() -> list[str]:
+    return [name for name, task in TASKS.items() if task.trainable]
+
+
+def _check_trainable(task: str) -> str:
+    if task not in (names := _trainable()):
+        raise ValueError(f"expected one of {', '.join(names)}, got {task!r}{did_you_mean(task, names)}")
+    return task
+
+
+def _name_trainable(schema: dict[str, Any]) -> None:
+    schema["enum"] = _trainable()
+
+
 class FineTuning(Section):
     """One fine-tuning file."""
 
     name: str
     """Name of the fine-tuning, in its manifest."""
 
-    task: Literal["translation", "summarisation", "language-modelling", "classification"]
+    task: Annotated[str, AfterValidator(_check_trainable), Field(json_schema_extra=_name_trainable)]
     """The task that the model is trained for."""
 
     model: ModelSource

@@ -25,7 +25,7 @@ from nvreg.identity import identify
 from nvreg.models.loading import load_model
 from tests.tiny import LEXICON, tiny_marian
 
-TASKS = {"bert": "classification", "gpt2": "language-modelling", "bart": "translation"}
+TASK_OF_KIND = {"bert": "classification", "gpt2": "language-modelling", "bart": "translation"}
 
 FILE = """
 name: tiny
@@ -107,7 +107,7 @@ def workshop(tmp_path_factory):
         "eos_token_id": tokenizer.eos_token_id,
         "bos_token_id": tokenizer.eos_token_id,
     }
-    for kind, task in TASKS.items():
+    for kind, task in TASK_OF_KIND.items():
         model = build(kind, len(tokenizer), ids)
         model.save_pretrained(directory / kind)
         tokenizer.save_pretrained(directory / kind)

@@ -15,11 +15,14 @@ from nvreg.finetune.training import run_finetuning
 from nvreg.identity import body_parameters
 from nvreg.metrics import score
 from nvreg.models.loading import load_model, load_tokenizer
-from nvreg.tasks import TASKS as EVERY_TASK
-from tests.finetune.conftest import OPTIONS, TASKS
+from nvreg.tasks import TASKS
+from tests.finetune.conftest import OPTIONS, TASK_OF_KIND
 
 CASES = [
-    (method, kind) for method in REGULARISERS for kind in TASKS if method != "head-only" or kind == "bert"
+    (method, kind)
+    for method in REGULARISERS
+    for kind in TASK_OF_KIND
+    if method != "head-only" or kind == "bert"
 ]
 
 every_case = pytest.mark.parametrize(("method", "kind"), CASES)
@@ -80,7 +83,7 @@ def test_a_new_method_is_one_file_and_one_line(load, tmp_path, monkeypatch):
 @every_case
 def test_a_tuned_checkpoint_is_plain_and_scores_what_training_measured(load, tuned, method, kind):
     directory = tuned(kind, method)
-    head = EVERY_TASK[TASKS[kind]].auto_class
+    head = TASKS[TASK_OF_KIND[kind]].auto_class
     model = load_model(directory, head)  # refuses a checkpoint that lacks a weight
     plain = open_bench(load(kind, method)).model(seed=1)
     assert set(weights(directory)) <= set(plain.state_dict()), "parameters that no plain model has"

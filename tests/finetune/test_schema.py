@@ -66,6 +66,8 @@ def test_options_are_those_of_the_method(load, tmp_path):
             ["method=dropout"],
             r"method: expected one of plain, head-only, .*got 'dropout', did you mean 'guided-dropout'.$",
         ),
+        (["task=multiple-choice"], r"task: expected one of translation, .*classification, got 'multiple-ch"),
+        (["task=translations"], r"task: expected one of .*, got 'translations', did you mean 'translation'"),
         (["method=mixout"], r"method: .*got 'mixout', which is not offered: no maintained library"),
         (
             ["regulariser={widths: [4]}"],
@@ -120,5 +122,7 @@ def test_checking_needs_none_of_the_heavy_libraries(path):
 def test_the_json_schema_knows_every_methods_options():
     schema = FineTuning.model_json_schema()
     assert schema["properties"]["method"]["enum"] == list(REGULARISERS)
+    assert "classification" in schema["properties"]["task"]["enum"]
+    assert "multiple-choice" not in schema["properties"]["task"]["enum"]
     options = {each["title"] for each in schema["properties"]["regulariser"]["anyOf"]}
     assert options == {method.options_class.__name__ for method in REGULARISERS.values()}
