@@ -49,8 +49,13 @@ class PriorSource(Section):
     """How the prior is made, or the file of a saved one."""
 
     kind: Literal["empirical", "gaussian"] | None = None
+    """Moments of in-domain training text, or the standard Gaussian."""
+
     max_tokens: PositiveInt | None = None
+    """Tokens of the training text that the empirical prior is estimated on; by default all."""
+
     path: InputPath | None = None
+    """File of a prior that nvreg prior saved."""
 
     @model_validator(mode="before")
     @classmethod
@@ -70,10 +75,12 @@ class MethodSpace(Section):
     """What is tried of a method: ``enqueue`` first, then what the sampler draws from ``space``."""
 
     method: ClassVar[type[Method]]
+
     space: dict[str, Any]
     """Dimensions by parameter, or by parameter and role: [low, high] is a range, {values: [...]} choices,
     a number or inf is fixed, {layers: [...]} fixed with one value a layer, {each_layer: [low, high]} a range
     drawn for every layer by itself. What is not named is as pretrained."""
+
     enqueue: list[dict[str, Any]] = Field(default_factory=list)
     """Settings to try first: values by parameter, or by parameter and role."""
 
@@ -100,6 +107,19 @@ class MethodSpace(Section):
     def make(self) -> Method:
         """Return the method, made with its options."""
         return self.method(**{name: getattr(self, name) for name in self.method.options.model_fields})
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        written = handler.resolve_ref_schema(super().__get_pydantic_json_schema__(schema, handler))
+        if hasattr(cls, "method"):
+            rules = cls.method.setting_type.parameters.items()
+            parameters = {name: {"description": rule.allowed} for name, rule in rules}
+            named = {"properties": parameters, "additionalProperties": False}
+            written["properties"]["space"] |= {**named, "minProperties": 1}
+            written["properties"]["enqueue"]["items"] |= named
+        return written
 
     @model_validator(mode="after")
     def _read(self) -> Self:
@@ -139,7 +159,8 @@ class _ByMethod:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        return {**handler(_spaces_of(METHODS).core_schema), "minProperties": 1}
+        written = handler(_spaces_of(METHODS).core_schema)
+        return {**written, "minProperties": 1, "additionalProperties": False}
 
     @staticmethod
     def _read(given: Any, info: ValidationInfo) -> Any:
@@ -163,10 +184,13 @@ class Sweep(Seeded):
 
     methods: Annotated[dict[str, SerializeAsAny[MethodSpace]], Field(min_length=1), _ByMethod()]
     """What is tried of each method; each has the same sampler and number of trials."""
+
     sampler: Annotated[str, NameIn(SAMPLERS)]
     """How settings are drawn: every combination, independent draws, or draws that learn from the results."""
+
     trials: PositiveInt | None = None
     """Settings to try of each method and seed, the enqueued ones included."""
+
     racing: Racing | None = None
     """Stops clearly worse settings early."""
 
@@ -185,6 +209,22 @@ class Sweep(Seeded):
             return {"methods": {METHODS.check(str(method)): written}, **given}
         except ValueError as error:
             raise ValueError(f"method: {error}") from None
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        written = handler.resolve_ref_schema(super().__get_pydantic_json_schema__(schema, handler))
+        written["required"].remove("methods")
+        written["oneOf"] = [{"required": ["methods"]}, {"required": ["space"]}]
+        one = {"method": {"enum": list(METHODS), "description": "The method, where there is one alone."}}
+        for method in METHODS.values():
+            properties = handler.resolve_ref_schema(handler(_space_of(method).__pydantic_core_schema__))
+            one |= {name: each for name, each in properties["properties"].items() if name not in one}
+        for name in ("space", "enqueue"):
+            one[name] = {"type": one[name]["type"], "description": one[name]["description"]}
+        written["properties"] |= one
+        return written
 
     @property
     def calibrated(self) -> set[str]:
@@ -210,22 +250,42 @@ class Sweep(Seeded):
 class Selection(Section):
     """How a setting is chosen from the trials."""
 
-    metric: str
+    metric: Annotated[str, NameIn(METRICS)]
+    """One of ``evaluation.metrics``, with a better direction."""
+
     protocols: Annotated[list[Protocol], Field(min_length=1)]
+    """The ways to choose that the report shows."""
 
 
 class Experiment(Section):
-    """One experiment file. ``output`` is relative to the working directory."""
+    """One experiment file."""
 
     name: str
+    """Name of the experiment, in its report."""
+
     task: TaskName
+    """What the model is to do with an example."""
+
     model: ModelSource
+    """The checkpoint that is regularised."""
+
     data: Data
+    """All text, and how the model reads it."""
+
     prior: PriorSource = PriorSource(kind="empirical")
+    """The prior of NV regularisation."""
+
     sweep: Sweep
+    """Which settings are tried."""
+
     evaluation: Evaluation
+    """What is measured."""
+
     selection: Selection
+    """How a setting is chosen."""
+
     output: str
+    """Directory of the results, relative to the working directory."""
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 from transformers import AutoModelForSeq2SeqLM
-from typer.testing import CliRunner
 
 import nvreg
-from nvreg.cli import app
 from nvreg.data import load_examples
 from nvreg.experiment import load_experiment
 from nvreg.identity import fingerprint
@@ -19,6 +17,7 @@ from nvreg.models.loading import load_tokenizer
 from nvreg.report.reading import read_run
 from nvreg.sweep.runner import run_sweep
 from nvreg.tasks import make_task
+from tests.cli.running import run
 
 SWEEP = """sweep={sampler: random, trials: 1, methods: {
     nv: {space: {prior_weight: {cross: 0.2}, tau_sigma: {cross: 0.4}}},
@@ -39,8 +38,8 @@ def results(tiny_experiment, tmp_path_factory) -> Path:
     return output
 
 
-def convert(*arguments: object):
-    return CliRunner().invoke(app, ["convert", *map(str, arguments)])
+def export(*arguments: object):
+    return run("export", *arguments)
 
 
 def perplexity(model, results: Path) -> float:
@@ -61,7 +60,7 @@ def perplexity(model, results: Path) -> float:
 def test_the_checkpoint_scores_what_the_trial_did(results, tmp_path, method, load):
     out = tmp_path / "checkpoint"
     options = ["--protocol", "oracle", "--domain", "away", "--method", method]
-    result = convert(out, "--from-results", results, *options)
+    result = export(results, out, *options)
     assert result.exit_code == 0, result.output
     (trial,) = [trial for trial in read_run(results).trials.values() if trial.method == method]
     assert f"oracle chooses trial {trial.number} of {method}, " in result.stdout
@@ -74,7 +73,7 @@ def test_the_checkpoint_scores_what_the_trial_did(results, tmp_path, method, loa
 
 def test_a_choice_of_the_pretrained_model_is_said_and_saved(results, tmp_path):
     out = tmp_path / "checkpoint"
-    result = convert(out, "--from-results", results, "--protocol", "in-domain", "--method", "nv")
+    result = export(results, out, "--protocol", "in-domain", "--method", "nv")
     assert result.exit_code == 0, result.output
     assert "in-domain keeps the pretrained model, unchanged" in result.stdout
     model = nvreg.from_pretrained(out)
@@ -87,7 +86,7 @@ def test_a_choice_of_the_pretrained_model_is_said_and_saved(results, tmp_path):
 
 def test_the_pretrained_model_is_saved_whatever_method_it_was_preferred_to(results, tmp_path):
     out = tmp_path / "checkpoint"
-    result = convert(out, "--from-results", results, "--protocol", "in-domain", "--method", "temperature")
+    result = export(results, out, "--protocol", "in-domain", "--method", "temperature")
     assert result.exit_code == 0, result.output
     assert "in-domain keeps the pretrained model, unchanged" in result.stdout
     model = AutoModelForSeq2SeqLM.from_pretrained(out).eval()
@@ -97,7 +96,7 @@ def test_the_pretrained_model_is_saved_whatever_method_it_was_preferred_to(resul
 
 def test_a_method_without_a_checkpoint_is_refused(results, tmp_path):
     options = ["--protocol", "oracle", "--domain", "away", "--method", "temperature"]
-    result = convert(tmp_path / "checkpoint", "--from-results", results, *options)
+    result = export(results, tmp_path / "checkpoint", *options)
     assert result.exit_code == 2
     assert "a method that a checkpoint can hold" in result.stderr
     assert "got temperature" in result.stderr
@@ -109,7 +108,7 @@ def test_another_model_than_the_run_had_is_refused(results, tmp_path):
     manifest = json.loads((directory / "manifest.json").read_text())
     (directory / "manifest.json").write_text(json.dumps(manifest | {"model": "another"}))
     options = ["--protocol", "in-domain", "--method", "nv"]
-    result = convert(tmp_path / "checkpoint", "--from-results", directory, *options)
+    result = export(directory, tmp_path / "checkpoint", *options)
     assert result.exit_code == 2
     assert "was measured with, got another" in result.stderr
 
@@ -125,9 +124,18 @@ def test_another_model_than_the_run_had_is_refused(results, tmp_path):
         ("out", "--prior", "p"),
     ],
 )
-def test_options_of_both_ways_are_refused_together(arguments, tmp_path, monkeypatch):
+def test_options_of_convert_and_of_export_are_refused_together(arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = convert(*arguments)
-    assert result.exit_code == 2
-    assert "--from-results" in result.stderr
-    assert "expected" in result.stderr
+    assert run("convert", *arguments).exit_code == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("given", [["--from-results", "{}"], ["--from-results={}"]])
+def test_what_convert_did_goes_on_working_and_says_its_new_name(results, tmp_path, given):
+    out = tmp_path / "checkpoint"
+    source = [part.format(results) for part in given]
+    result = run("convert", "--protocol", "in-domain", *source, out, "--method", "nv")
+    assert result.exit_code == 0, result.output
+    assert "in-domain keeps the pretrained model, unchanged" in result.stdout
+    assert "nvreg convert OUT --from-results RUN is now nvreg export RUN OUT" in result.stderr
+    assert is_converted(nvreg.from_pretrained(out))

@@ -6,22 +6,35 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 import nvreg
-from nvreg.cli.compare import compare
-from nvreg.cli.convert import convert
-from nvreg.cli.demo import demo
-from nvreg.cli.finetune import finetune
-from nvreg.cli.fisher import fisher
-from nvreg.cli.inspect import inspect
-from nvreg.cli.prior import prior
-from nvreg.cli.report import report
-from nvreg.cli.sweep import sweep
+from nvreg.cli.renamed import today_s
 from nvreg.errors import UserError
+from nvreg.registry import Registry
+
+COMMANDS: Registry[Callable[..., None]] = Registry(
+    "command",
+    {
+        "convert": "nvreg.cli.convert:convert",
+        "export": "nvreg.cli.export:export",
+        "prior": "nvreg.cli.prior:prior",
+        "inspect": "nvreg.cli.inspect:inspect",
+        "sweep": "nvreg.cli.sweep:sweep",
+        "report": "nvreg.cli.report:report",
+        "compare": "nvreg.cli.compare:compare",
+        "finetune": "nvreg.cli.finetune:finetune",
+        "fisher": "nvreg.cli.fisher:fisher",
+        "demo": "nvreg.cli.demo:demo",
+        "architectures": "nvreg.cli.architectures:architectures",
+        "schema": "nvreg.cli.schema:schema",
+    },
+)
+"""Every command by its name, in the order of ``nvreg --help``."""
 
 QUIET = {
     "DATASETS_VERBOSITY": "error",
@@ -30,7 +43,7 @@ QUIET = {
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
 }
-"""Read by the libraries when they are imported, which commands do only when they run."""
+"""Variables that the libraries read when they are imported, which commands do only when they run."""
 
 LOUD_ON_IMPORT = ("torchao", "torch.utils._pytree")
 """Loggers of what Transformers imports where torchao is installed, without variables to read."""
@@ -39,11 +52,15 @@ LOUD_ON_IMPORT = ("torchao", "torch.utils._pytree")
 class Commands(TyperGroup):
     """Commands that end in one line and an exit code, whatever they raise."""
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the arguments name, or named in an earlier version."""
+        return super().resolve_command(ctx, today_s(args))
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command: exit code 2 for a user's mistake, 1 for any other error."""
         try:
             return super().invoke(ctx)
-        except (typer.Exit, typer.Abort, typer.TyperException):
+        except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
             raise
         except Exception as error:
             if ctx.params["debug"]:
@@ -54,9 +71,15 @@ class Commands(TyperGroup):
             raise typer.Exit(2 if mistake else 1) from error
 
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for command in (convert, prior, inspect, sweep, report, compare, finetune, fisher, demo):
-    app.command()(command)
+def make_app() -> typer.Typer:
+    """Return the command line with every command that is registered."""
+    app = typer.Typer(
+        cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    )
+    app.callback()(_root)
+    for name, command in COMMANDS.items():
+        app.command(name)(command)
+    return app
 
 
 def _print_version(wanted: bool) -> None:
@@ -65,14 +88,16 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def options(
+def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Regularise a pretrained model after training, and measure it on other domains."""
+
+
+app = make_app()
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nvreg.cli.output import print_markdown
+from nvreg.cli.options import print_markdown
 from nvreg.cli.report import Formats, Output, Protocols, format_names
 
 First = Annotated[Path, typer.Argument(metavar="A", help="Directory that nvreg sweep wrote.")]

@@ -7,33 +7,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nvreg.cli.reading import SourceLanguage, SourcePrefix, TargetLanguage, make_reading
-from nvreg.cli.settings import PriorWeight, TauAlpha, TauMu, TauSigma, read_nv_setting
+from nvreg.cli.options import (
+    Model,
+    PriorWeight,
+    SourceLanguage,
+    SourcePrefix,
+    TargetLanguage,
+    TauAlpha,
+    TauMu,
+    TauSigma,
+    check_new_directory,
+    make_reading,
+    read_nv_setting,
+)
 from nvreg.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-def _print_architectures(wanted: bool) -> None:
-    if wanted:
-        from nvreg.models.registry import architectures
-
-        for heading, table in zip(("layout", "refused because"), architectures(), strict=True):
-            typer.echo(f"| {heading} | model types |\n|---|---|")
-            for name, model_types in table.items():
-                typer.echo(f"| {name} | {', '.join(sorted(model_types))} |")
-            typer.echo()
-        raise typer.Exit
-
-
-Paths = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="[MODEL] OUT",
-        help="A checkpoint, or its name on the hub (not with --from-results), and a new directory.",
-    ),
-]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="A new directory.")]
 PriorFile = Annotated[Path | None, typer.Option("--prior", help="The prior, as nvreg prior wrote it.")]
 PriorData = Annotated[
     Path | None,
@@ -48,24 +40,11 @@ TargetColumn = Annotated[
     str | None,
     typer.Option("--target-column", help="Column of targets in --prior-data, for an encoder-decoder model."),
 ]
-Results = Annotated[
-    Path | None,
-    typer.Option("--from-results", help="Save what a run of nvreg sweep chose, the model it had."),
-]
-Protocol = Annotated[str | None, typer.Option("--protocol", help="How to choose, with --from-results.")]
-Domain = Annotated[str | None, typer.Option("--domain", help="For which test set, if the protocol asks.")]
-Method = Annotated[str | None, typer.Option("--method", help="Among the settings of which, of several.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Of which search, of several.")]
-List = Annotated[
-    bool,
-    typer.Option(
-        "--list", callback=_print_architectures, is_eager=True, help="Print what is converted and refused."
-    ),
-]
 
 
 def convert(
-    paths: Paths,
+    model: Model,
+    out: Out,
     prior: PriorFile = None,
     prior_data: PriorData = None,
     column: Column = None,
@@ -77,30 +56,10 @@ def convert(
     tau_sigma: TauSigma = None,
     tau_mu: TauMu = None,
     prior_weight: PriorWeight = None,
-    from_results: Results = None,
-    protocol: Protocol = None,
-    domain: Domain = None,
-    method: Method = None,
-    seed: Seed = None,
-    listed: List = False,
 ) -> None:
     """Save a checkpoint with its attention regularised; a role not named is as pretrained."""
-    *models, last = paths
-    out = Path(last)
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise UserError(f"expected a new or empty directory, got {out}, which is there already")
+    check_new_directory(out)
     setting = read_nv_setting(prior_weight, tau_alpha, tau_sigma, tau_mu)
-    if from_results:
-        text_options = (column, target_column, source_prefix, source_language, target_language)
-        if not protocol or models or any((prior, prior_data, *text_options)) or not setting.is_identity:
-            raise UserError(
-                "expected OUT --from-results DIR --protocol PROTOCOL, and no model, prior, text or setting"
-            )
-        _convert_chosen(out, from_results, protocol, domain, method, seed)
-        return
-    if len(models) != 1 or any((protocol, domain, method, seed is not None)):
-        raise UserError("expected MODEL and OUT, and --protocol and so on only with --from-results")
-    (model,) = models
     _check_text(prior, prior_data, column, setting.is_calibrated)
 
     from nvreg.attention.settings import Settings
@@ -143,23 +102,6 @@ def convert(
     save_pretrained(convert_(loaded, moments, settings), out)
     tokenizer.save_pretrained(out)
     typer.echo(f"{model} with {settings} written to {out}")
-
-
-def _convert_chosen(
-    out: Path, results: Path, protocol: str, domain: str | None, method: str | None, seed: int | None
-) -> None:
-    from nvreg.report.selection import choose_trial, setting_text
-
-    choice = choose_trial(results, protocol, domain=domain, method=method, seed=seed)
-
-    from nvreg.export import save_chosen
-
-    save_chosen(choice, out)
-    _, arm, trial = choice
-    found = f"chooses trial {trial.number} of {arm.method}, {setting_text(trial)}"
-    typer.echo(
-        f"{protocol} {found if trial.number else 'keeps the pretrained model, unchanged'}; written to {out}"
-    )
 
 
 def _check_text(prior: Path | None, data: Path | None, column: str | None, is_calibrated: bool) -> None:

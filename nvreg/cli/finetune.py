@@ -5,18 +5,13 @@ from typing import Annotated
 
 import typer
 
+from nvreg.cli.options import Overrides, Quiet
+
 Config = Annotated[Path, typer.Option("--config", help="The fine-tuning file.", show_default=False)]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="A.B=VALUE", help="Change a key of the file, repeatable.", show_default=False
-    ),
-]
 Output = Annotated[
     Path | None,
     typer.Option("--output", help="Directory of the checkpoints.", show_default="the file's output"),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
 def finetune(

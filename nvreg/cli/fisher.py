@@ -5,11 +5,10 @@ from typing import Annotated
 
 import typer
 
-from nvreg.cli.reading import SourceLanguage, SourcePrefix, TargetLanguage, make_reading
+from nvreg.cli.options import Model, Quiet, SourceLanguage, SourcePrefix, TargetLanguage, make_reading
 from nvreg.errors import UserError
 
-Model = Annotated[str, typer.Argument(help="Directory of a checkpoint, or its name on the hub.")]
-Out = Annotated[Path, typer.Argument(help="The file of scores (JSON).")]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="The file of scores (JSON).")]
 Data = Annotated[Path, typer.Option("--data", help="Text: a file or glob.")]
 Column = Annotated[str, typer.Option("--column", help="Its column of texts, or of sources.")]
 TargetColumn = Annotated[
@@ -23,7 +22,6 @@ LabelColumn = Annotated[
 Limit = Annotated[
     int | None, typer.Option("--limit", min=1, help="Random examples to use.", show_default="all")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
 def fisher(

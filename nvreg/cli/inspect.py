@@ -5,9 +5,17 @@ from typing import Annotated
 
 import typer
 
-from nvreg.cli.output import print_markdown
-from nvreg.cli.reading import SourceLanguage, SourcePrefix, TargetLanguage, make_reading
-from nvreg.cli.settings import TauAlpha, TauMu, TauSigma, read_settings
+from nvreg.cli.options import (
+    SourceLanguage,
+    SourcePrefix,
+    TargetLanguage,
+    TauAlpha,
+    TauMu,
+    TauSigma,
+    make_reading,
+    print_markdown,
+    read_settings,
+)
 
 Model = Annotated[
     str, typer.Argument(help="Directory of a checkpoint or of a converted model, or a name on the hub.")

@@ -5,11 +5,10 @@ from typing import Annotated
 
 import typer
 
-from nvreg.cli.reading import SourceLanguage, SourcePrefix, TargetLanguage, make_reading
+from nvreg.cli.options import Model, SourceLanguage, SourcePrefix, TargetLanguage, make_reading
 from nvreg.errors import UserError
 
-Model = Annotated[str, typer.Argument(help="Directory of a checkpoint, or its name on the hub.")]
-Out = Annotated[Path, typer.Argument(help="The prior's file (safetensors).")]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="The prior's file (safetensors).")]
 Data = Annotated[Path, typer.Option("--data", help="In-domain training text: a file or glob.")]
 Column = Annotated[str, typer.Option("--column", help="Its column of texts, or of sources.")]
 TargetColumn = Annotated[

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nvreg.cli.output import print_markdown
+from nvreg.cli.options import print_markdown
 from nvreg.errors import UserError
 from nvreg.report import FORMATS
 

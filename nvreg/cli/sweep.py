@@ -6,18 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from nvreg.cli.options import Overrides, Quiet
 from nvreg.errors import UserError
 
 if TYPE_CHECKING:
     from nvreg.experiment import Experiment
 
 Config = Annotated[Path, typer.Option("--config", help="The experiment file.", show_default=False)]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="A.B=VALUE", help="Change a key of the file, repeatable.", show_default=False
-    ),
-]
 Output = Annotated[
     Path | None, typer.Option("--output", help="Directory of the results.", show_default="the file's output")
 ]
@@ -45,7 +40,6 @@ DryRun = Annotated[
 ]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first trial that fails.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Measure failed trials again.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
 def sweep(

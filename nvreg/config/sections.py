@@ -72,7 +72,7 @@ class NameIn:
 class Section(BaseModel):
     """Keys with values, where an unknown key is an error that names the nearest known one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -205,6 +205,15 @@ class Seeded(Section):
                 raise ValueError("expected seed or seeds, got both")
             given["seeds"] = [given.pop("seed")]
         return given
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        written = handler.resolve_ref_schema(super().__get_pydantic_json_schema__(schema, handler))
+        seed = {"type": "integer", "minimum": 0, "description": "One seed, in place of seeds."}
+        written["properties"]["seed"] = seed
+        return written
 
     @field_validator("seeds")
     @classmethod

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     GetJsonSchemaHandler,
     NonNegativeFloat,
@@ -74,6 +75,11 @@ class EarlyStopping(Section):
     """Number of epochs without a better score after which training stops."""
 
 
+def _metric_alone(given: Any) -> Any:
+    """Return early stopping in full where its metric alone is written."""
+    return {"metric": given} if isinstance(given, str) else given
+
+
 class Training(Seeded):
     """How a model is trained, once a seed: by AdamW, with gradients clipped to norm 1."""
 
@@ -92,18 +98,14 @@ class Training(Seeded):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of all steps over which the learning rate rises first."""
 
-    early_stopping: EarlyStopping | None = None
+    early_stopping: Annotated[
+        EarlyStopping | None,
+        BeforeValidator(_metric_alone, json_schema_input_type=EarlyStopping | str | None),
+    ] = None
     """Metric that ends training and chooses its weights; without one they are those of the last epoch."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of training; ``auto`` is bfloat16 where the hardware has it. Weights are always float32."""
-
-    @classmethod
-    def _written_out(cls, given: dict[str, Any]) -> dict[str, Any]:
-        given = super()._written_out(given)
-        if isinstance(given.get("early_stopping"), str):
-            given["early_stopping"] = {"metric": given["early_stopping"]}
-        return given
 
 
 class _OptionsOfMethods:

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 import nvreg
+from nvreg.cli import COMMANDS
 from nvreg.experiment import load_experiment
 from nvreg.models.convert import current_settings
 from nvreg.progress import Progress
@@ -23,6 +24,28 @@ def test_help_and_version_need_none_of_the_heavy_libraries():
     )
     for arguments in (["--help"], ["--version"], ["sweep", "--help"], ["convert", "--help"]):
         subprocess.run([sys.executable, "-c", script, *arguments], check=True, capture_output=True)
+
+
+def test_a_new_command_is_a_file_and_a_line(monkeypatch):
+    monkeypatch.setitem(COMMANDS, "greet", "tests.cli.greet:greet")
+    assert "Say hello." in run("--help").output
+    assert run("greet", "Ada").output == "Hello, Ada.\n"
+    assert run("greet", "nobody").exit_code == 2
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["schema"], ["architectures"]])
+def test_a_pipe_that_is_closed_ends_a_command_quietly(arguments):
+    command = [sys.executable, "-c", "from nvreg.cli import main; main()", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+
+def test_the_list_of_architectures_goes_on_working_and_says_its_new_name():
+    listed = run("convert", "--list")
+    assert listed.exit_code == 0
+    assert listed.stdout == run("architectures").stdout
+    assert listed.stderr == "nvreg: nvreg convert --list is now nvreg architectures\n"
 
 
 def test_version():
@@ -123,10 +146,10 @@ def test_a_sweep_may_try_some_methods_of_its_file(tiny_experiment, tmp_path):
     assert "expected --method among sink, low-rank, got nv" in refused.stderr
 
     assert run(*arguments, "--method", "sink").exit_code == 0
-    choice = ["--from-results", tmp_path, "--method", "low-rank", "--protocol", "in-domain"]
-    converted = run("convert", tmp_path / "converted", *choice)
-    assert converted.exit_code == 0, converted.output
-    mistyped = run("convert", tmp_path / "other", *choice, "--domain", "nowhere")
+    choice = ["--method", "low-rank", "--protocol", "in-domain"]
+    exported = run("export", tmp_path, tmp_path / "exported", *choice)
+    assert exported.exit_code == 0, exported.output
+    mistyped = run("export", tmp_path, tmp_path / "other", *choice, "--domain", "nowhere")
     assert mistyped.exit_code == 2
     assert "expected --domain among home, away, got nowhere" in mistyped.stderr
 

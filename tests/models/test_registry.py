@@ -134,9 +134,9 @@ def test_every_refusal_is_listed():
 
 @pytest.mark.parametrize("page", ["README.md", "docs/architectures.md"])
 def test_the_list_is_printed_and_documented(page):
-    printed = CliRunner().invoke(app, ["convert", "--list"])
+    printed = CliRunner().invoke(app, ["architectures"])
     documentation = Path(__file__).parents[2] / page
     tables = printed.output.strip().split("\n\n")
     assert printed.exit_code == 0
     assert len(tables) == 2
-    assert all(table in documentation.read_text() for table in tables), "copy: nvreg convert --list"
+    assert all(table in documentation.read_text() for table in tables), "copy: nvreg architectures"

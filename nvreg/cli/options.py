@@ -1,7 +1,8 @@
-"""Settings as options: ``--tau-alpha``, ``--tau-sigma``, ``--tau-mu`` and ``--prior-weight``."""
+"""What commands share: options that name a setting or say how text is read, and how a page is printed."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -11,11 +12,36 @@ from nvreg.parameters import Setting
 
 if TYPE_CHECKING:
     from nvreg.attention.settings import Settings
+    from nvreg.config import Reading
     from nvreg.methods.nv import NVSetting
 
 S = TypeVar("S", bound=Setting)
 
 BY_ROLE = "NUMBER|ROLE=NUMBER,..."
+"""How a value of a setting is written."""
+
+Model = Annotated[
+    str, typer.Argument(metavar="MODEL", help="Directory of a checkpoint, or its name on the hub.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="A.B=VALUE", help="Change a key of the file, repeatable.", show_default=False
+    ),
+]
+
+SourcePrefix = Annotated[
+    str | None, typer.Option("--source-prefix", help="Text before every source, for T5.")
+]
+SourceLanguage = Annotated[
+    str | None,
+    typer.Option("--source-language", help="Language of the sources, for a model of many languages."),
+]
+TargetLanguage = Annotated[
+    str | None,
+    typer.Option("--target-language", help="Language of the targets, for a model of many languages."),
+]
 
 TauAlpha = Annotated[
     str | None,
@@ -37,6 +63,35 @@ PriorWeight = Annotated[
         show_default="0",
     ),
 ]
+
+
+def check_new_directory(out: Path) -> None:
+    """Check that a directory is new or empty.
+
+    Raises:
+        UserError: if something is there.
+    """
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise UserError(f"expected a new or empty directory, got {out}, which is there already")
+
+
+def print_markdown(page: str) -> None:
+    """Print a page to standard output: laid out in a terminal, as it is into a file or a pipe."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    console = Console()
+    if console.is_terminal:
+        console.print(Markdown(page))
+    else:
+        typer.echo(page)
+
+
+def make_reading(prefix: str | None, source: str | None, target: str | None) -> Reading:
+    """Return what the options say of how an encoder-decoder model reads text."""
+    from nvreg.config import Reading
+
+    return Reading(source_prefix=prefix, source_language=source, target_language=target)
 
 
 def read_settings(tau_alpha: str | None, tau_sigma: str | None, tau_mu: str | None) -> Settings:

@@ -1,0 +1,39 @@
+"""``nvreg export``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nvreg.cli.options import check_new_directory
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory that nvreg sweep wrote.")]
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="A new directory.")]
+Protocol = Annotated[str, typer.Option("--protocol", help="Selection protocol that chooses the setting.")]
+Domain = Annotated[
+    str | None, typer.Option("--domain", help="Test set that is chosen for, if the protocol asks.")
+]
+Method = Annotated[
+    str | None, typer.Option("--method", help="Method whose settings are chosen from, of several.")
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the search, of several.")]
+
+
+def export(
+    run: Run, out: Out, protocol: Protocol, domain: Domain = None, method: Method = None, seed: Seed = None
+) -> None:
+    """Save the model of a run, under the setting that a protocol chooses, as a checkpoint."""
+    check_new_directory(out)
+
+    from nvreg.report.selection import choose_trial, setting_text
+
+    choice = choose_trial(run, protocol, domain=domain, method=method, seed=seed)
+
+    from nvreg.export import save_chosen
+
+    save_chosen(choice, out)
+    _, arm, trial = choice
+    found = f"chooses trial {trial.number} of {arm.method}, {setting_text(trial)}"
+    typer.echo(
+        f"{protocol} {found if trial.number else 'keeps the pretrained model, unchanged'}; written to {out}"
+    )
