@@ -12,11 +12,10 @@ are compared with the deviation over seeds, and their verdicts may flip.
 from __future__ import annotations
 
 import argparse
-import math
 import sys
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,7 +24,7 @@ from pandas import DataFrame
 from nvreg.errors import UserError
 from nvreg.metrics import METRICS
 from nvreg.protocols import upper_bounds
-from nvreg.results import PRETRAINED_NUMBER
+from nvreg.report.sections import verdicts
 
 LABELS = ("metric", "run", "method", "protocol", "seed", "domain")
 """The columns that name a row of a table, as far as it has them."""
@@ -39,15 +38,8 @@ ROUNDING = 1e-6
 DEVIATIONS = 2
 """How many standard deviations over seeds the score of a fine-tuned model may be away."""
 
-LAST_BITS = 1e-12
-"""The size of an interval's end, relative to the score, that is zero but for the last bits."""
-
 TUNED = ("combined", "rivals")
 """The tables of runs on fine-tuned models: each against its own model, and NV against everything else."""
-
-KEPT = "keeps the pretrained model"
-OUTCOMES = {True: ("improves", "worsens"), False: ("worsens", "improves"), None: ("raises", "lowers")}
-"""Whether higher is better, to what a difference above and one below zero is called."""
 
 Key = tuple[str, ...]
 """The labels of a row."""
@@ -113,19 +105,16 @@ def read_table(path: Path) -> DataFrame:
     return table
 
 
-def verdicts(table: DataFrame) -> dict[Key, str]:
+def verdicts_of(table: DataFrame) -> dict[Key, str]:
     """Return what a table of `read_table` says of every domain for every choice but an upper bound.
 
-    As in a report, a domain improves or worsens where the interval that repeats the choice excludes zero; a
-    selection keeps the pretrained model where it chooses it for all domains.
+    As its report does (`nvreg.report.sections.verdicts`).
     """
     choices = table[table["difference"].notna() | table["score"].isna()]
     choices = choices[~choices.index.get_level_values("protocol").isin(upper_bounds())]
-    found = {}
-    for _, rows in choices.groupby([name for name in table.index.names if name != "domain"], sort=False):
-        kept = "trial" in rows and rows["trial"].eq(PRETRAINED_NUMBER).all()
-        for key, row in zip(rows.index, rows.to_dict("records"), strict=True):
-            found[key] = KEPT if kept else _verdict(row, METRICS[key[0]].higher_is_better)
+    found: dict[Key, str] = {}
+    for _, row in choices.groupby([name for name in table.index.names if name != "domain"], sort=False):
+        found |= zip(row.index, verdicts(row, METRICS[row.index[0][0]].higher_is_better), strict=True)
     return found
 
 
@@ -139,7 +128,7 @@ def compare(committed: DataFrame, again: DataFrame) -> Agreement:
     relative = np.nan_to_num(np.divide(differences, size, out=np.zeros_like(size), where=differences != 0))
     close = differences <= np.maximum(ROUNDING * size, DEVIATIONS * rows["deviation"].fillna(0))
     place = int(relative.argmax())
-    ours, theirs = verdicts(committed), verdicts(again)
+    ours, theirs = verdicts_of(committed), verdicts_of(again)
     return Agreement(
         scores=len(rows),
         close=int(close.sum()),
@@ -192,16 +181,6 @@ def _print(name: str, found: Agreement, tolerance: str) -> None:
     )
     for flip in found.flips:
         print(f"    {flip.row}: {flip.committed} → {flip.again}")
-
-
-def _verdict(row: Mapping[Hashable, Any], higher_is_better: bool | None) -> str:
-    if math.isnan(row["score"]):
-        return "does not apply"
-    above, below = OUTCOMES[higher_is_better]
-    zero = LAST_BITS * abs(row["score"])
-    if row["low_reselected"] > zero:
-        return above
-    return below if row["high_reselected"] < -zero else "shows no difference"
 
 
 def _said(table: DataFrame, found: Mapping[Key, str], key: Key) -> str:

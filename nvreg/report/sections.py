@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from pandas import DataFrame
 
 from nvreg.document import Block, Table
@@ -23,6 +24,9 @@ OUTCOMES = {
     None: (("raises", "above"), ("lowers", "below")),
 }
 """The verbs for domains whose interval is above or below zero, by the metric's direction."""
+
+KEPT, NOTHING, INAPPLICABLE = "keeps the pretrained model", "shows no difference", "does not apply"
+"""The verdicts on a domain beside these verbs."""
 
 PROTOCOL = {"protocol": "selection"}
 """Headers of the columns of labels of a run with one method and one seed."""
@@ -121,13 +125,35 @@ def findings(rows: DataFrame, labels: Iterable[str], higher_is_better: bool | No
         if cells["score"].isna().all() or cells["difference"].notna().any():
             outcomes[_finding(cells, higher_is_better)][" ".join(names)].append(protocol)
     every = set(shown["protocol"]) - {PRETRAINED}
-    nothing = _outcome((), (), higher_is_better)
+    nothing = _outcome({}, higher_is_better)
     rest = outcomes.pop(nothing) if len(outcomes.get(nothing, ())) > MANY else {}
     sentences = [
         f"{', '.join(_subject(name, protocols, every) for name, protocols in subjects.items())}: {finding}."
         for finding, subjects in outcomes.items()
     ]
     return [*sentences, f"{'all others' if sentences else 'all'}: {nothing}."] if rest else sentences
+
+
+def verdicts(cells: DataFrame, higher_is_better: bool | None) -> list[str]:
+    """Return what the cells of one row of a table say of each domain.
+
+    A verb of `OUTCOMES` where the interval that repeats the choice excludes zero. A row keeps the pretrained
+    model where it chooses it for all domains.
+    """
+    measured = cells["score"].notna()
+    trials = cells.reindex(columns=["trial"]).loc[measured, "trial"]
+    if len(trials) and trials.eq(PRETRAINED_NUMBER).fillna(False).all():
+        return [KEPT if each else INAPPLICABLE for each in measured]
+    verbs = {side: verb for verb, side in OUTCOMES[higher_is_better]}
+    scale = np.nan_to_num(cells["score"].abs().to_numpy(), posinf=1)
+    low, high = (
+        statistics.without_last_bits(cells[f"{end}_reselected"].to_numpy(), scale) for end in ("low", "high")
+    )
+    excluded = [
+        verbs["above"] if low > 0 else verbs["below"] if high < 0 else NOTHING
+        for low, high in zip(low, high, strict=True)
+    ]
+    return [verdict if each else INAPPLICABLE for verdict, each in zip(excluded, measured, strict=True)]
 
 
 def _subject(name: str, protocols: list[str], every: set[str]) -> str:
@@ -137,19 +163,19 @@ def _subject(name: str, protocols: list[str], every: set[str]) -> str:
 
 
 def _finding(cells: DataFrame, higher_is_better: bool | None) -> str:
-    measured = cells.dropna(subset="score")
-    if measured.empty:
+    said = dict(zip(cells["domain"], verdicts(cells, higher_is_better), strict=True))
+    if set(said.values()) == {INAPPLICABLE}:
         is_matched = "method" in cells and cells["method"].eq(MATCHED).all()
-        return f"does not apply, {NO_MATCH if is_matched else 'no validation set to choose on'}"
-    if "trial" in measured and measured["trial"].eq(PRETRAINED_NUMBER).fillna(False).all():
-        return "keeps the pretrained model"
-    above, below = measured["low_reselected"] > 0, measured["high_reselected"] < 0
-    return _outcome(measured["domain"][above], measured["domain"][below], higher_is_better)
+        return f"{INAPPLICABLE}, {NO_MATCH if is_matched else 'no validation set to choose on'}"
+    return KEPT if KEPT in said.values() else _outcome(said, higher_is_better)
 
 
-def _outcome(above: Iterable[str], below: Iterable[str], higher_is_better: bool | None) -> str:
-    domains = {"above": ", ".join(above), "below": ", ".join(below)}
-    return "; ".join(f"{verb} {domains[side] or 'no domain'}" for verb, side in OUTCOMES[higher_is_better])
+def _outcome(said: Mapping[str, str], higher_is_better: bool | None) -> str:
+    domains = {
+        verb: ", ".join(domain for domain, verdict in said.items() if verdict == verb)
+        for verb, _ in OUTCOMES[higher_is_better]
+    }
+    return "; ".join(f"{verb} {named or 'no domain'}" for verb, named in domains.items())
 
 
 def _bullets(sentences: Iterable[str]) -> str:

@@ -106,6 +106,19 @@ def test_findings_say_when_nothing_improves():
     assert findings(rows, True) == ["in-domain: improves no domain; worsens no domain."]
 
 
+def test_findings_take_an_end_that_is_zero_but_for_the_last_bits_for_zero():
+    rows = rows_of(("in-domain", "news", 3e-15, 1, 2), ("in-domain", "talks", -1, -3e-15, 2))
+    assert findings(rows, True) == ["in-domain: improves no domain; worsens no domain."]
+
+
+def test_findings_name_the_domains_of_a_destroyed_model():
+    inf = float("inf")
+    rows = rows_of(("in-domain", "news", inf, inf, 2), ("in-domain", "talks", -1, 1, 2)).assign(
+        score=[inf, 2.0]
+    )
+    assert findings(rows, False) == ["in-domain: improves no domain; worsens news."]
+
+
 def test_findings_leave_the_oracle_out_and_join_equal_outcomes():
     rows = rows_of(
         ("in-domain", "talks", 0.1, 1, 2),

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from pandas import DataFrame
 
-from scripts.compare import KEPT, ROUNDING, compare, main, read_table, verdicts
+from nvreg.report.sections import KEPT
+from scripts.compare import ROUNDING, compare, main, read_table, verdicts_of
 from scripts.readme import RESULTS
 
 DOMAINS = ("village", "saga")
@@ -76,7 +77,7 @@ def compared(tmp_path: Path) -> Callable[..., str]:
 
 
 def test_verdicts_are_those_of_the_report(tmp_path: Path) -> None:
-    found = verdicts(write(table(), tmp_path / "scores.csv"))
+    found = verdicts_of(write(table(), tmp_path / "scores.csv"))
     assert {key[2:]: verdict for key, verdict in found.items()} == {
         ("in-domain", "42", "village"): "keeps the pretrained model",
         ("in-domain", "42", "saga"): "keeps the pretrained model",
@@ -89,7 +90,7 @@ def test_verdicts_are_those_of_the_report(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(RESULTS.glob("*/report.md")), ids=lambda path: path.parent.name)
 def test_verdicts_are_those_of_the_committed_report(path: Path) -> None:
-    found = verdicts(read_table(path.parent / "scores.csv"))
+    found = verdicts_of(read_table(path.parent / "scores.csv"))
     metric, said = "", {}
     for line in path.read_text().partition("## Settings chosen")[0].splitlines():
         if line.startswith("## "):
@@ -112,14 +113,14 @@ def test_verdicts_are_those_of_the_committed_report(path: Path) -> None:
     ("metric", "up", "down"), [("perplexity", "worsens", "improves"), ("overlap", "raises", "lowers")]
 )
 def test_the_metric_says_what_is_better(tmp_path: Path, metric: str, up: str, down: str) -> None:
-    found = verdicts(write(table().assign(metric=metric), tmp_path / "scores.csv"))
+    found = verdicts_of(write(table().assign(metric=metric), tmp_path / "scores.csv"))
     assert found[metric, "nv", "in-domain-tolerance", "42", "saga"] == up
     assert found[metric, "nv", "in-domain-tolerance", "42", "village"] == down
 
 
 def test_an_end_that_is_zero_but_for_the_last_bits_is_zero(tmp_path: Path) -> None:
     changed = at("in-domain-tolerance", "saga", low_reselected=3e-15)(table())
-    found = verdicts(write(changed, tmp_path / "scores.csv"))
+    found = verdicts_of(write(changed, tmp_path / "scores.csv"))
     assert found["bleu", "nv", "in-domain-tolerance", "42", "saga"] == "shows no difference"
 
 
