@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nvreg.compat import flash_attention
+
 _HALF = (torch.bfloat16, torch.float16)
 _QUERIES = 64
 _KEYS = 128
@@ -92,9 +94,7 @@ def _flash(
         query, key = (F.pad(each, (0, max(0, -missing))) for each in (query, key))
         value = F.pad(value, (0, max(0, missing)))
     added = _added_to_logits(query, mask, bias)
-    output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default(
-        query, key, value, 0.0, is_causal, attn_mask=added, scale=scale
-    )
+    output, lse = flash_attention(query, key, value, mask=added, is_causal=is_causal, scale=scale)
     return Attended(output[..., :width], lse, None, None)
 
 

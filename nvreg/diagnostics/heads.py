@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Cache, PreTrainedModel
 
+from nvreg.compat import attention_implementation, set_attention_implementation_
 from nvreg.errors import UserError
 from nvreg.models.conversion import conversion_of
 from nvreg.models.module import NVForward
@@ -129,13 +130,13 @@ class _Meter:
 def _eager_attention(model: PreTrainedModel) -> Iterator[None]:
     """Run the implementation that returns weights; an encoder-decoder's halves may each have their own."""
     parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
-    before = [part.config._attn_implementation for part in parts]
+    before = [attention_implementation(part.config) for part in parts]
     model.set_attn_implementation("eager")
     try:
         yield
     finally:
         for part, implementation in zip(parts, before, strict=True):
-            part.config._attn_implementation = implementation
+            set_attention_implementation_(part.config, implementation)
 
 
 def _ask_for_weights(_module: nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

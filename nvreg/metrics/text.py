@@ -19,6 +19,7 @@ import numpy as np
 import regex
 from sacrebleu.metrics import bleu, chrf
 
+from nvreg.compat import corpus_statistics
 from nvreg.errors import UserError
 from nvreg.metrics.metric import Array, Metric, mean_of, of_sums
 from nvreg.metrics.tokenisation import BleuTokenizer, RougeTokenizer, Tokenisation
@@ -70,8 +71,7 @@ _ROUGE_TOKENIZERS: dict[RougeTokenizer, _RougeTokenizer | None] = {
 def _sacrebleu_statistics(
     metric: bleu.BLEU | chrf.CHRF, predictions: Sequence[str], references: Sequence[str]
 ) -> Array:
-    rows = metric._extract_corpus_statistics(predictions, [references])
-    return np.asarray(rows, dtype=np.float64)
+    return np.asarray(corpus_statistics(metric, predictions, references), dtype=np.float64)
 
 
 def _bleu_statistics(

@@ -12,6 +12,7 @@ from transformers import PreTrainedConfig
 
 from nvreg.attention.fused import Projection
 from nvreg.attention.rotary import Rotation
+from nvreg.compat import attention_implementation
 from nvreg.errors import UserError
 from nvreg.models.cache import Components, cached
 from nvreg.models.projections import columns, fused_projections, project_fused, projection, split_heads
@@ -248,7 +249,7 @@ def is_eager(config: PreTrainedConfig) -> bool:
     Raises:
         UserError: if it runs one whose masks are not those of sdpa or eager attention.
     """
-    implementation = config._attn_implementation
+    implementation = attention_implementation(config)
     if implementation not in ("sdpa", "eager"):
         raise UserError(
             f"expected attn_implementation 'sdpa' or 'eager', got {implementation!r}; "

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, EncoderDecoderCache, PreTrainedModel
 
+from nvreg import compat
 from nvreg.errors import UserError
 
 Components = tuple[Tensor, Tensor, Tensor | None]
@@ -21,7 +22,7 @@ Components = tuple[Tensor, Tensor, Tensor | None]
 
 
 def cached(
-    cache: Cache | None, layer: int, project: Callable[[], Components], *, is_cross: bool = False
+    cache: Cache, layer: int, project: Callable[[], Components], *, is_cross: bool = False
 ) -> Components:
     """Return the token components of all keys seen so far, with those of ``project`` added to the cache.
 
@@ -35,14 +36,12 @@ def cached(
         UserError: if there is a bias to store and the cache rounds what it stores, or if of the keys that it
             holds and the new ones only one has a bias.
     """
-    if cache is None:
-        return project()
     if isinstance(cache, EncoderDecoderCache):
-        if is_cross and cache.is_updated.get(layer):
+        if is_cross and compat.is_cross_cached(cache, layer):
             stored = cache.cross_attention_cache.layers[layer]
             return _detach_bias(stored.keys, stored.values, stored.values.shape[-1])
         if is_cross:
-            cache.is_updated[layer] = True
+            compat.note_cross_cached_(cache, layer)
         cache = cache.cross_attention_cache if is_cross else cache.self_attention_cache
     key, value, bias = project()
     head_dim = key.shape[-1]
@@ -60,7 +59,7 @@ def without_cache(model: PreTrainedModel) -> dict[str, bool]:
 
 def _check(stored: Any, key: Tensor, *, has_bias: bool) -> None:
     """Raise a UserError if one layer of a cache cannot take keys with the bias, or none, that they have."""
-    if has_bias and hasattr(stored, "_quantize"):
+    if has_bias and compat.quantises(stored):
         raise UserError(
             "expected a cache that keeps keys bit for bit, which tau_sigma > 0 and tau_mu < 1 need, "
             f"got a {type(stored).__name__}; take another cache, or tau_sigma=0 and tau_mu=1"

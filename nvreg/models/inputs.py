@@ -15,6 +15,7 @@ from nvreg.attention.fused import Prepared, Projection, QueryMap, attend, prepar
 from nvreg.attention.moments import Moments
 from nvreg.attention.rotary import Rotation
 from nvreg.attention.settings import SiteSettings
+from nvreg.compat import child
 from nvreg.models.adapter import Adapter
 from nvreg.models.projections import device_of, is_linear, revision, without_autocast
 from nvreg.models.site import Site, SiteState
@@ -64,7 +65,7 @@ class InputState(SiteState):
     @torch.compiler.disable
     def refresh(self, module: nn.Module, dtype: torch.dtype) -> None:
         """Recompute what the setting needs, if it, the weights, their device or ``dtype`` changed."""
-        linears = [module._modules[name] for name in self.adapter.key_value_modules]
+        linears = [child(module, name) for name in self.adapter.key_value_modules]
         revisions = (dtype, *[revision(linear, self.site.width) for linear in linears])
         if self._made_from == revisions:
             return

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nvreg.compat import KEPT_FORWARDS
 from nvreg.errors import UserError
 from nvreg.models.inputs import InputState
 from nvreg.models.site import Site
@@ -107,7 +108,7 @@ def revert_module_(module: Any) -> None:
 
 def check_forward(module: Any, site: Site) -> None:
     """Raise a UserError if a module runs another forward than its class's."""
-    kept = [vars(module)[name] for name in _KEPT_FORWARDS if name in vars(module)]
+    kept = [vars(module)[name] for name in KEPT_FORWARDS if name in vars(module)]
     if kept and not _is_forward_of(kept[0], module):
         raise UserError(
             f"expected the attention at {site.name!r} to run the forward of {type(module).__name__}, found "
@@ -117,7 +118,7 @@ def check_forward(module: Any, site: Site) -> None:
 
 def _change_class_(module: Any, new: type[nn.Module]) -> None:
     """Change a module's class, and the forward of the old one where accelerate keeps it on the module."""
-    for name in _KEPT_FORWARDS:
+    for name in KEPT_FORWARDS:
         if _is_forward_of(vars(module).get(name), module):
             vars(module)[name] = MethodType(new.forward, module)
     module.__class__ = new
@@ -125,7 +126,3 @@ def _change_class_(module: Any, new: type[nn.Module]) -> None:
 
 def _is_forward_of(function: Any, module: Any) -> bool:
     return function == MethodType(type(module).forward, module)
-
-
-_KEPT_FORWARDS = ("_old_forward", "forward")
-"""Where accelerate keeps a module's own forward: while a hook wraps it, and after the hook is gone."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.pytorch_utils import Conv1D
 
+from nvreg import compat
 from nvreg.attention.fused import Projection
 from nvreg.errors import UserError
 
@@ -21,7 +21,7 @@ _NOTHING = contextlib.nullcontext()
 
 def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """Keep the bias and the prior's logit in float32: autocast would round their products."""
-    is_on = torch.is_autocast_enabled(device.type)
+    is_on = device.type != "meta" and torch.is_autocast_enabled(device.type)
     return torch.autocast(device.type, enabled=False) if is_on else _NOTHING
 
 
@@ -46,7 +46,7 @@ def is_linear(module: Any) -> bool:
 
 def is_plain(module: Any) -> bool:
     """Whether a projection is its weight and bias alone, and they are numbers: not quantised either."""
-    return is_linear(module) and type(module._parameters.get("weight")) is nn.Parameter
+    return is_linear(module) and type(compat.parameter(module, "weight")) is nn.Parameter
 
 
 def columns(linear: Any) -> Tensor:
@@ -122,7 +122,7 @@ def project_fused(fused: Any, hidden_states: Tensor, means: Tensor, split: Split
     """
     if means is hidden_states:
         return split(fused(hidden_states))
-    is_watched = fused._forward_hooks or fused._forward_pre_hooks
+    is_watched = compat.has_hooks(fused)
     if is_watched or not is_plain(fused) or hidden_states.shape[:-1].numel() <= _FEW_TOKENS:
         query, key, value = split(fused(torch.cat([hidden_states, means])))
         rows = hidden_states.shape[0]  # len() would fix the batch of an exported program
@@ -147,7 +147,7 @@ class Revision:
     def __init__(self, tensors: list[Tensor], words: Any) -> None:
         """Take the tensors that a projection reads, and what else decides what it makes of its input."""
         self._tensors = tensors
-        self._words = words, [_version(tensor) for tensor in tensors]
+        self._words = words, [compat.version(tensor) for tensor in tensors]
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -165,52 +165,18 @@ def revision(linear: Any, width: int) -> Any:
     Tensors are known by their versions, LoRA by what peft says of its scaling, activity and merging too. A
     projection of another kind is asked what it makes of some vector, which on an accelerator waits for it.
     """
-    if is_plain(linear):  # at every forward: a look into the dictionary costs less than the attribute
-        weight, bias = linear._parameters["weight"], linear._parameters.get("bias")
-        return _version(weight), bias is not None and _version(bias)
+    if is_plain(linear):
+        weight, bias = compat.parameter(linear, "weight"), compat.parameter(linear, "bias")
+        return compat.version(weight), bias is not None and compat.version(bias)
     if is_linear(linear):
-        return Revision(_tensors_of(linear), None)
-    kind: Any = type(linear)
-    if _is_lora(kind) and is_linear(linear.base_layer) and not linear._forward_pre_hooks:
+        return Revision(compat.tensors_of(linear), None)
+    if compat.is_lora(linear) and is_linear(linear.base_layer) and not compat.has_hooks(linear):
         words = (
             linear.disable_adapters,
             tuple(linear.active_adapters),
             tuple(linear.merged_adapters),
             tuple(linear.scaling.items()),
         )
-        return Revision(_tensors_of(linear), words)
+        return Revision(compat.tensors_of(linear), words)
     with torch.no_grad(), without_autocast(device_of(linear)):
         return tuple(linear(torch.arange(1, 1 + width, **_kind(linear)).cos()[None])[0].tolist())
-
-
-@functools.cache
-def _is_lora(kind: Any) -> bool:
-    """Whether a class is peft's LoRA around a linear module; peft is not imported for those who lack it."""
-    return any((base.__module__, base.__name__) == _LORA for base in kind.__mro__)
-
-
-_LORA = ("peft.tuners.lora.layer", "Linear")
-
-
-def _tensors_of(module: nn.Module) -> list[Tensor]:
-    """Return all tensors of a module, those within quantised ones too: either may be written to alone."""
-    tensors: list[Any] = []
-    modules: list[Any] = [module]
-    while modules:
-        each = modules.pop()
-        if each is not None:
-            tensors += each._parameters.values()
-            tensors += each._buffers.values()
-            modules += each._modules.values()
-    found = []
-    while tensors:
-        tensor = tensors.pop()
-        if tensor is not None:
-            found.append(tensor)
-            if type(tensor) is not nn.Parameter and hasattr(tensor, "__tensor_flatten__"):
-                tensors += [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
-    return found
-
-
-def _version(tensor: Tensor) -> tuple[int, int]:
-    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version

@@ -43,7 +43,9 @@ def rows_asked(model):
     """Rows that the projections run for, in one forward of three rows of one token."""
     rows = []
     hooks = [
-        module.register_forward_hook(lambda _, args, __: rows.append(args[0].shape))
+        getattr(module, "base_layer", module).register_forward_hook(
+            lambda _, args, __: rows.append(args[0].shape)
+        )
         for name, module in model.named_modules()
         if name.endswith(("k_proj", "v_proj"))
     ]

@@ -1,0 +1,150 @@
+"""What nvreg uses of other libraries that they do not promise to keep: all of it, and nothing else.
+
+Each section names the version that it was checked on, and `tests/test_compat.py` has a test of each of its
+members. Libraries are imported only where they are used.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+# --- torch 2.13 -----------------------------------------------------------------------------------
+
+
+def flash_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, mask: Tensor | None, is_causal: bool, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Run the flash kernel of the CPU, whose log-sum-exp no public function returns.
+
+    Args:
+        query: shape (batch, heads, queries, e).
+        key: shape (batch, key heads, keys, e).
+        value: shape of key.
+        mask: added to the logits, broadcastable to (batch, heads, queries, keys), or None.
+        is_causal: query m sees keys 0..m only.
+        scale: multiplies ``q . k``.
+
+    Returns:
+        The output, shape of query, and the log-sum-exp, shape (batch, heads, queries).
+    """
+    import torch
+
+    output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default(
+        query, key, value, 0.0, is_causal, attn_mask=mask, scale=scale
+    )
+    return output, lse
+
+
+def version(tensor: Tensor) -> tuple[int, int]:
+    """Return what changes whenever a tensor is written to or has other memory.
+
+    A write through ``.data`` changes nothing of it, nor does one to a tensor that was made in inference mode.
+    """
+    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+
+
+def tensors_of(module: nn.Module) -> list[Tensor]:
+    """Return all tensors of a module, those within quantised ones too: either may be written to alone.
+
+    It is asked at every forward, where ``parameters()`` takes several times as long.
+    """
+    tensors: list[Any] = []
+    modules: list[Any] = [module]
+    while modules:
+        each = modules.pop()
+        if each is not None:
+            tensors += each._parameters.values()
+            tensors += each._buffers.values()
+            modules += each._modules.values()
+    found: list[Tensor] = []
+    while tensors:
+        tensor = tensors.pop()
+        if tensor is not None:
+            found.append(tensor)
+            if hasattr(tensor, "__tensor_flatten__"):
+                tensors += [getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]]
+    return found
+
+
+def parameter(module: nn.Module, name: str) -> Any:
+    """Return a parameter of a module, or None; it costs less than the attribute."""
+    return module._parameters.get(name)
+
+
+def child(module: nn.Module, name: str) -> Any:
+    """Return a module right below a module; it costs less than the attribute."""
+    return module._modules[name]
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether hooks see, and may change, what a module is given or returns."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+# --- transformers 5.23 ----------------------------------------------------------------------------
+
+
+def attention_implementation(config: Any) -> str | None:
+    """Return which implementation of attention a model runs, such as ``sdpa``."""
+    return config._attn_implementation
+
+
+def set_attention_implementation_(config: Any, implementation: str | None) -> None:
+    """Have a model run an implementation of attention that it ran before, without checks."""
+    config._attn_implementation = implementation
+
+
+def is_cross_cached(cache: Any, layer: int) -> bool:
+    """Whether the cache of an encoder-decoder model has the encoder's keys of a layer."""
+    return bool(cache.is_updated.get(layer))
+
+
+def note_cross_cached_(cache: Any, layer: int) -> None:
+    """Tell the cache of an encoder-decoder model that it has the encoder's keys of a layer."""
+    cache.is_updated[layer] = True
+
+
+def quantises(layer: Any) -> bool:
+    """Whether one layer of a cache rounds the keys that it keeps."""
+    return hasattr(layer, "_quantize")
+
+
+# --- accelerate 1.15 ------------------------------------------------------------------------------
+
+KEPT_FORWARDS = ("_old_forward", "forward")
+"""Where accelerate keeps a module's own forward, on the module: while a hook wraps it, and then."""
+
+# --- peft 0.21 ------------------------------------------------------------------------------------
+
+
+def is_lora(module: nn.Module) -> bool:
+    """Whether a module is LoRA around a linear one; peft is not imported for those who do not have it."""
+    kind: Any = type(module)
+    return _is_lora(kind)
+
+
+@functools.cache
+def _is_lora(kind: Any) -> bool:
+    places = [(base.__module__, base.__name__) for base in kind.__mro__]
+    return ("peft.tuners.lora.layer", "Linear") in places
+
+
+# --- sacrebleu 2.6 --------------------------------------------------------------------------------
+
+
+def corpus_statistics(
+    metric: Any, predictions: Sequence[str], references: Sequence[str]
+) -> list[list[int | float]]:
+    """Return the sufficient statistics of every sentence, which its public functions add up.
+
+    Args:
+        metric: of sacrebleu, such as ``BLEU()``.
+        predictions: one a sentence.
+        references: one a sentence.
+    """
+    return metric._extract_corpus_statistics(predictions, [references])
