@@ -103,28 +103,40 @@ class ModelSource(Section):
     """A checkpoint: a local directory or a name on the hub."""
 
     path: ModelPath
+    """Directory of the checkpoint, or its name on the hub."""
     revision: str | None = None
+    """Branch, tag or commit on the hub; by default its main branch."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Precision of the weights and of what is computed with them."""
     device: str = "auto"
+    """Device by its name in PyTorch, such as cpu or cuda:1; auto is the GPU if there is one."""
     trust_remote_code: bool = False
+    """Run code that comes with the checkpoint."""
 
 
 class Source(Section):
-    """Where records come from: ``files``, ``source_file`` with ``target_file``, or ``hub``.
-
-    ``limit`` takes the first records, or random ones where a ``seed`` is given.
-    """
+    """Where records come from: ``files``, ``source_file`` with ``target_file``, or ``hub``."""
 
     files: InputPath | None = None
+    """File of records, or a glob of several: jsonl, json, csv, tsv, parquet, txt, each also as .gz."""
     source_file: InputPath | None = None
+    """File of sources, one a line, beside target_file."""
     target_file: InputPath | None = None
+    """File of targets, one a line, beside source_file."""
     hub: str | None = None
+    """Name of a data set on the hub."""
     config: str | None = None
+    """Configuration of the data set on the hub."""
     revision: str | None = None
+    """Branch, tag or commit of the data set on the hub."""
     split: str | None = None
+    """Split of the data set on the hub."""
     limit: PositiveInt | None = None
+    """Most records that are taken: the first ones, or random ones where a seed is given."""
     seed: NonNegativeInt | None = None
+    """Seed that draws as many random records as the limit says."""
     columns: dict[str, str] = {}
+    """The task's columns to their names in these records; goes before data.columns."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -143,35 +155,44 @@ class Source(Section):
 
 
 class InDomain(Section):
-    """The domain the model was tuned on; ``train`` feeds the prior and is never scored."""
+    """The domain that the model was tuned on."""
 
     name: FileName
+    """Name of the domain, in tables and files."""
     train: Source | None = None
+    """Text for the prior and for prior weights, which is never scored."""
     validation: Source
+    """Text that settings are chosen by."""
     test: Source
+    """Text that the chosen settings are reported on."""
 
 
 class OutOfDomain(Section):
-    """Another domain; ``validation`` is needed by two selection protocols."""
+    """A domain that the model was not tuned on."""
 
     name: FileName
+    """Name of the domain, in tables and files."""
     validation: Source | None = None
+    """Text that the protocols leave-one-domain-out and out-of-domain-validation choose settings by."""
     test: Source
+    """Text that the chosen settings are reported on."""
 
 
 class Reading(Section):
-    """How the model reads text.
-
-    ``max_length`` is in source tokens, by default the model's limit; ``labels`` maps labels of the data to
-    those of the model, where they differ.
-    """
+    """How the model reads text."""
 
     columns: dict[str, str] = {}
+    """The task's columns to their names in the data, where they differ; a.b is b inside a."""
     max_length: PositiveInt | None = None
+    """Most tokens of a source, or of a text without one; by default the model's limit."""
     source_prefix: str | None = None
+    """Text that goes before every source, as T5 has it."""
     source_language: str | None = None
+    """Language of the sources, for a model of many, as its tokenizer writes it."""
     target_language: str | None = None
+    """Language of the targets, for a model of many, as its tokenizer writes it."""
     labels: dict[str, str] | None = None
+    """Labels of the data to those of the model, where they differ."""
 
     @property
     def options(self) -> dict[str, Any]:
@@ -183,7 +204,9 @@ class Data(Reading):
     """All text, and how the model reads it."""
 
     in_domain: InDomain
+    """The domain that the model was tuned on."""
     out_of_domain: Annotated[list[OutOfDomain], Field(min_length=1)]
+    """The other domains."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
@@ -197,6 +220,7 @@ class Seeded(Section):
     """What is done once a seed; ``seed`` may stand for one of ``seeds``."""
 
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1)] = [0]
+    """Seeds, each of which repeats the whole; seed: 1 stands for seeds: [1]."""
 
     @classmethod
     def _written_out(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -224,27 +248,31 @@ class Seeded(Section):
 
 
 class Generation(Section):
-    """Decoding of predictions: ``max_new_tokens`` in target tokens."""
+    """How predictions are decoded; the checkpoint's own generation config decides the rest."""
 
     num_beams: PositiveInt = 4
+    """Number of beams; 1 is greedy decoding."""
     max_new_tokens: PositiveInt = 128
+    """Most tokens of a generated text."""
 
 
 class Evaluation(Section):
-    """What is measured.
-
-    ``batch_tokens`` bounds the padded tokens of a batch. ``window`` and ``stride``, in tokens, are language
-    modelling's: each window is scored where the one before it has not been, by default the model's positions
-    and half a window.
-    """
+    """What is measured, and how."""
 
     metrics: Annotated[list[Annotated[str, NameIn(METRICS)]], Field(min_length=1)]
+    """Metrics, in the order of the tables."""
     batch_tokens: PositiveInt | Literal["auto"] = "auto"
+    """Most padded tokens of a batch; an example that is longer gets a batch of its own."""
     generation: Generation = Generation()
+    """How predictions are decoded, for metrics of generated text."""
     window: PositiveInt | None = None
+    """Tokens that language modelling reads at once; by default the model's positions."""
     stride: PositiveInt | None = None
+    """Most tokens that a window scores beyond those of the one before it; by default half a window."""
     bleu_tokenize: BleuTokenizer | None = None
+    """How BLEU cuts text into words; by default as the target language or the references' script needs."""
     rouge_tokenize: RougeTokenizer | None = None
+    """What ROUGE counts; by default as the target language or the references' script needs."""
 
     @property
     def options(self) -> dict[str, Any]:

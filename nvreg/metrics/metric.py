@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,10 +53,7 @@ class Metric:
 
     @property
     def is_mean(self) -> bool:
-        """Whether the score of a corpus is the mean of its examples' scores, which rank tests suppose.
-
-        Otherwise it can be tested by randomisation: it is a function of each example's statistics.
-        """
+        """Whether the score of a corpus is the mean of its examples' own scores."""
         return self.of_corpus is None
 
     def score(self, statistics: Array, counts: NDArray[Any] | None = None) -> Array:
@@ -79,10 +76,8 @@ class Metric:
         return None if self.of_examples is None else self.of_examples(statistics)
 
     def _of_corpus(self, statistics: Array, counts: Array) -> Array:
-        if self.of_corpus is not None:
-            return self.of_corpus(statistics, counts)
-        assert self.of_examples is not None
-        return mean_of(self.of_examples)(statistics, counts)
+        of_corpus = mean_of(cast(OfExamples, self.of_examples)) if self.is_mean else self.of_corpus
+        return cast(OfCorpus, of_corpus)(statistics, counts)
 
 
 def of_sums(aggregate: Callable[[Array], Array]) -> OfCorpus:
