@@ -41,7 +41,7 @@ from nvreg.samplers import SAMPLERS
 from nvreg.space import Range, Space, key_of, parse_space
 from nvreg.tasks import TASKS
 
-Protocol = Annotated[str, NameIn(PROTOCOLS)]
+ProtocolName = Annotated[str, NameIn(PROTOCOLS)]
 TaskName = Annotated[str, NameIn(TASKS)]
 
 
@@ -83,6 +83,13 @@ class MethodSpace(Section):
 
     enqueue: list[dict[str, Any]] = Field(default_factory=list)
     """Settings to try first: values by parameter, or by parameter and role."""
+
+    @classmethod
+    def _written_out(cls, given: dict[str, Any]) -> dict[str, Any]:
+        given = super()._written_out(given)
+        if "pretrained" not in cls.model_fields and given.get("pretrained", ...) is None:
+            del given["pretrained"]  # runs of earlier versions have it for every method
+        return given
 
     @cached_property
     def dimensions(self) -> Space:
@@ -253,7 +260,7 @@ class Selection(Section):
     metric: Annotated[str, NameIn(METRICS)]
     """One of ``evaluation.metrics``, with a better direction."""
 
-    protocols: Annotated[list[Protocol], Field(min_length=1)]
+    protocols: Annotated[list[ProtocolName], Field(min_length=1)]
     """The ways to choose that the report shows."""
 
 

@@ -14,9 +14,6 @@ from nvreg.report.statistics import Array, holm, interval, p_value
 
 NAN = float("nan")
 
-LAST_BITS = 1e-12
-"""The relative difference of scores below which they are equal: another order of summing makes as much."""
-
 
 class Contrast(NamedTuple):
     """What one cell of a table says of a choice, and of its difference from what it is compared with.
@@ -98,7 +95,7 @@ def _difference(metric: str, ours: Sequence[Pick], theirs: Sequence[Pick]) -> tu
     def between(value: Callable[[Pick], Array]) -> Array:
         mine, others = (np.mean([value(pick) for pick in side], axis=0) for side in (ours, theirs))
         with np.errstate(invalid="ignore"):  # infinite scores are a destroyed model's
-            return np.where(np.abs(mine - others) < LAST_BITS * np.abs(others), 0.0, mine - others)
+            return mine - others
 
     difference = float(between(lambda pick: np.array(pick.score(metric))))
     as_chosen = interval(between(lambda pick: pick.resampled(metric)))

@@ -10,7 +10,7 @@ from pandas import DataFrame
 
 from nvreg.document import Block, Table
 from nvreg.metrics import METRICS
-from nvreg.protocols import upper_bounds
+from nvreg.protocols import upper_bounds, without_last_bits
 from nvreg.report import statistics
 from nvreg.report.analysis import MATCHED, NO_MATCH
 from nvreg.report.cells import gain_text, score_text, time_text, with_decimals
@@ -146,9 +146,7 @@ def verdicts(cells: DataFrame, higher_is_better: bool | None) -> list[str]:
         return [KEPT if each else INAPPLICABLE for each in measured]
     verbs = {side: verb for verb, side in OUTCOMES[higher_is_better]}
     scale = np.nan_to_num(cells["score"].abs().to_numpy(), posinf=1)
-    low, high = (
-        statistics.without_last_bits(cells[f"{end}_reselected"].to_numpy(), scale) for end in ("low", "high")
-    )
+    low, high = (without_last_bits(cells[f"{end}_reselected"].to_numpy(), scale) for end in ("low", "high"))
     excluded = [
         verbs["above"] if low > 0 else verbs["below"] if high < 0 else NOTHING
         for low, high in zip(low, high, strict=True)

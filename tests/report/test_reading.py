@@ -153,3 +153,12 @@ def test_missing_or_broken_examples_are_named(small):
             read.statistics(number, "talks", "test", "likelihood")
     with pytest.raises(UserError, match=r"trial 3.*'bleu'"):
         read.statistics(3, "talks", "test", "bleu")
+
+
+def test_a_run_of_an_earlier_version_is_read(small):
+    """Its file has a checkpoint for every method, none but for wise-ft."""
+    small.methods = {"nv": {**small.methods["nv"], "enqueue": [], "pretrained": None}}
+    assert list(read_run(small.write()).trials) == [0, 1, 2, 3, 4]
+    small.methods["nv"]["pretrained"] = "/models/marian"
+    with pytest.raises(UserError, match="pretrained: unknown key"):
+        read_run(small.write())
