@@ -26,6 +26,7 @@ from nvreg.results import digest
 from nvreg.samplers import Layers
 from nvreg.sweep.plan import Plan, make_plan
 from nvreg.tasks import TASKS, Encoded, Task, encode, make_task
+from nvreg.tasks.base import part
 from nvreg.tasks.sampling import random_batches
 
 
@@ -113,12 +114,11 @@ def open_workbench(experiment: Experiment) -> Workbench:
 
     def load(source: Source, domain: str, split: str) -> Scored:
         examples = load_examples(source, data.columns, task.required)
-        encoded, parts = encode(task, examples, f"{domain} {split}"), [examples.records]
-        if racing and split == "validation":
-            parts = [examples.records[: racing.after], examples.records[racing.after :]]
-        if not parts[-1] or len(parts) == 1:
+        encoded = encode(task, examples, f"{domain} {split}")
+        if racing is None or split != "validation" or racing.after >= len(examples):
             return Scored(examples, encoded, (encoded,))
-        return Scored(examples, encoded, tuple(task.encode(Examples(part)) for part in parts))
+        halves = slice(racing.after), slice(racing.after, None)
+        return Scored(examples, encoded, tuple(part(encoded, half) for half in halves))
 
     domains: list[InDomain | OutOfDomain] = [data.in_domain, *data.out_of_domain]
     scored = {

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING, ClassVar, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 from nvreg.data import batches
 from nvreg.errors import UserError
@@ -27,7 +28,7 @@ BATCH_TOKENS = 2048
 
 
 class Encoded(Protocol):
-    """A tokenised data set; what is inside is its task's own."""
+    """A tokenised data set: a dataclass of its task's own, whose lists have one entry an example."""
 
     @property
     def truncated(self) -> int:
@@ -207,6 +208,12 @@ class Task(ABC, Generic[E]):
         from nvreg.memory import in_halves  # imports torch, which metrics do without
 
         self.halved += in_halves(batches(lengths, self._budget), run)
+
+
+def part(encoded: E, which: slice) -> E:
+    """Return some of the examples of a tokenised data set; what was cut is counted as in the whole."""
+    lists = {name: value[which] for name, value in vars(encoded).items() if isinstance(value, list)}
+    return cast(E, replace(cast(Any, encoded), **lists))
 
 
 def encode(task: Task[E], examples: Examples, name: str) -> E:

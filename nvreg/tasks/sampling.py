@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nvreg.data import Examples
 from nvreg.models.tokens import IGNORED
-from nvreg.tasks.base import Task
+from nvreg.tasks.base import Task, part
 
 CALIBRATION_TOKENS = 4096
 CALIBRATION_EXAMPLES = 32
@@ -34,7 +34,7 @@ def random_batches(
     while taken < len(records) and (count < tokens or taken < CALIBRATION_EXAMPLES):
         count += _tokens(task.batch(encoded, [taken]))
         taken += 1
-    return list(task.teacher_forced(task.encode(Examples(records[:taken]))))
+    return list(task.teacher_forced(part(encoded, slice(taken))))
 
 
 def _tokens(batch: Mapping[str, Tensor]) -> int:

@@ -1,6 +1,7 @@
 """A sweep of every kind of task and model, from files to a table."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,15 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel, set_seed
 
 from nvreg import UserError
+from nvreg.data import Examples
 from nvreg.experiment import load_experiment
 from nvreg.report.analysis import analyse
 from nvreg.report.writing import write_report
 from nvreg.results import read_trials
 from nvreg.sweep.dry_run import describe_plan
 from nvreg.sweep.runner import run_sweep
+from nvreg.sweep.workbench import open_workbench
+from nvreg.tasks import TASKS
 from tests.tiny import LEXICON, word_tokenizer
 
 EXPERIMENT = """
@@ -101,6 +105,22 @@ def test_every_task_runs_from_files_to_a_table(experiment):
     page = write_report(analyse(Path(experiment.output)), examples=2)
     for name in experiment.evaluation.metrics:
         assert f"## {name} (" in page
+
+
+@pytest.mark.parametrize("experiment", CASES, indirect=True)
+def test_text_is_tokenised_once_and_what_decides_a_race_is_part_of_it(experiment, monkeypatch):
+    encoded = []
+    task_class = TASKS[experiment.task]
+    encode = task_class.encode
+    monkeypatch.setattr(task_class, "encode", lambda self, of: encoded.append(of) or encode(self, of))
+    workbench = open_workbench(experiment)
+    assert len(encoded) == 4
+    for splits in workbench.scored.values():
+        validation, test = splits["validation"], splits["test"]
+        records = validation.examples.records
+        assert test.parts == (test.encoded,)
+        for part, expected in zip(validation.parts, (records[:6], records[6:]), strict=True):
+            assert replace(part, truncated=0) == encode(workbench.task, Examples(expected))
 
 
 @pytest.mark.parametrize("experiment", ["classification"], indirect=True)
