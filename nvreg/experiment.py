@@ -128,11 +128,6 @@ class MethodSpace(Section):
             written["properties"]["enqueue"]["items"] |= named
         return written
 
-    @classmethod
-    def _written_out(cls, given: dict[str, Any]) -> dict[str, Any]:
-        # Runs of version 0.1.0 wrote out what methods lack of each other's options.
-        return {key: value for key, value in given.items() if key in cls.model_fields or value is not None}
-
     @model_validator(mode="after")
     def _read(self) -> Self:
         try:

@@ -14,9 +14,8 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from nvreg.directory import MANIFEST
 from nvreg.errors import UserError
-from nvreg.files import write_bytes
+from nvreg.files import MANIFEST, write_bytes
 
 PRETRAINED = "pretrained"
 """The method of the trial of the pretrained model."""
@@ -68,8 +67,9 @@ class Trial:
         context: digest of all of it but method and settings; trials of one context compare.
         number: `PRETRAINED_NUMBER` for the pretrained model, then in the order of measuring.
         method: the method of regularisation, `PRETRAINED` for the pretrained model.
-        seed: of the search that drew the setting; None for the pretrained model. A setting that searches of
-            several seeds draw has a line for each, with the same key and number, and is measured once.
+        seed: the seed of the search that drew the setting; None for the pretrained model. A setting that
+            searches of several seeds draw has a line for each, with the same key and number, and is measured
+            once.
         settings: as they were asked for.
         resolved: the NV settings they stood for, with every tau_alpha that was solved for, one a layer; None
             for methods that have none.
@@ -141,7 +141,7 @@ def latest_trials(trials: Iterable[Trial], context: str) -> list[Trial]:
 class TrialStore:
     """An append-only file of trials, and the statistics of their examples beside it.
 
-    Only the holder of `nvreg.directory.exclusive` may create one: opening removes the line that a kill tore.
+    Only the holder of `nvreg.files.exclusive` may create one: opening removes the line that a kill tore.
     """
 
     def __init__(self, directory: Path) -> None:

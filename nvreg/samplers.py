@@ -161,7 +161,7 @@ class TPE(Sampler):
 
         Args:
             file: the database; it may hold studies of other names.
-            name: of the study.
+            name: the study's.
             say: is told in a line what cannot be read or written.
         """
         self._say = say

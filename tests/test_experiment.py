@@ -209,11 +209,6 @@ def test_a_saved_prior_needs_no_training_text(path):
     assert experiment.prior.kind is None
 
 
-def test_the_options_that_a_method_has_not_may_be_written_as_nothing(path):
-    sweep = "{sampler: grid, methods: {nv: {space: {tau_mu: 0.5}, enqueue: [], pretrained: null}}}"
-    assert list(load_experiment(path, [f"sweep={sweep}"]).sweep.methods) == ["nv"]
-
-
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda children: (

@@ -8,9 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from nvreg.config.loading import write_yaml
-from nvreg.directory import check_output, exclusive
 from nvreg.errors import UserError
-from nvreg.files import write_text
+from nvreg.files import check_output, exclusive, write_text
 from nvreg.finetune.bench import Bench, open_bench
 from nvreg.finetune.epochs import Announcer, Checkpoints, History, scores_of
 from nvreg.finetune.regularisers import REGULARISERS

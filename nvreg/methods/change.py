@@ -26,7 +26,7 @@ def attention_change(
     Args:
         model: in evaluation mode, with the method attached, at whatever setting; left at identity.
         method: which.
-        setting: of the method.
+        setting: the method's.
         batches: teacher-forced, as `estimate_prior` takes them.
 
     Returns:

@@ -82,7 +82,7 @@ class Method(ABC):
 
         Args:
             setting: which.
-            record: of the in-domain validation set, run teacher-forced at this setting.
+            record: what attention did with the in-domain validation set, teacher-forced, at this setting.
         """
 
     def save(self, model: PreTrainedModel, path: Path) -> None:

@@ -9,8 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from nvreg.directory import check_output, differences
 from nvreg.environment import environment
+from nvreg.files import check_output, differences
 from nvreg.identity import options_of
 from nvreg.results import digest
 from nvreg.tasks import SCORING_VERSION

@@ -12,9 +12,8 @@ import yaml
 from torch import Tensor
 
 from nvreg.config.loading import read_yaml, write_yaml
-from nvreg.directory import exclusive
 from nvreg.experiment import Experiment
-from nvreg.files import write_text
+from nvreg.files import exclusive, write_text
 from nvreg.methods import METHODS
 from nvreg.prior.artefact import Prior
 from nvreg.progress import Progress

@@ -26,7 +26,7 @@ class Search:
     Args:
         method: the method's name.
         setting_type: the type of its settings.
-        seed: of the sampler.
+        seed: the sampler's.
         settings: known beforehand.
         sampler: draws the others.
         draws: how many others there are.
@@ -66,7 +66,7 @@ class Search:
         return self._tpe is not None or setting in self._listed
 
     def tell(self, setting: Setting, scores: Scores | None) -> None:
-        """Take note of what came of a setting: of its validation scores, or that it has none."""
+        """Take note of what a setting scored on the validation sets, or that it has no scores."""
         if self._tpe is not None:
             self._tpe.tell(setting, scores)
 

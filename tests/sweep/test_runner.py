@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from nvreg import Prior, UserError
-from nvreg.directory import exclusive
 from nvreg.experiment import Experiment, load_experiment
+from nvreg.files import exclusive
 from nvreg.methods.nv import NVSetting
 from nvreg.metrics import score
 from nvreg.report.analysis import analyse

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from nvreg import UserError
-from nvreg.directory import check_output, exclusive
+from nvreg.files import check_output, exclusive
 
 OURS = {"name": "mine", "data": {"home": "digest"}}
 
@@ -44,7 +44,7 @@ def test_a_directory_with_files_and_a_file_are_refused(tmp_path):
 
 def test_one_run_at_a_time_writes_a_directory(tmp_path):
     script = (
-        "import sys, pathlib; from nvreg.directory import exclusive\n"
+        "import sys, pathlib; from nvreg.files import exclusive\n"
         "with exclusive(pathlib.Path(sys.argv[1])): pass"
     )
     with exclusive(tmp_path):
