@@ -1,7 +1,7 @@
 """Numbers as text: a cell of a table shows as many digits as its interval tells."""
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -26,13 +26,21 @@ LONGEST = 4
 """Numbers that are known to more than so many zeros before the point are written with an exponent."""
 
 
-def with_decimals(rows: DataFrame) -> DataFrame:
+AS_CHOSEN, RESELECTED = "", "_reselected"
+"""The ends of the names of the columns of both intervals."""
+
+
+def with_decimals(rows: DataFrame, intervals: Sequence[str] = (AS_CHOSEN, RESELECTED)) -> DataFrame:
     """Return rows of a table with a column ``decimals``, at which place after the point a cell's numbers end.
 
     A cell without an interval is shown like the middle one of its domain's cells that have one.
+
+    Args:
+        rows: what is to be shown.
+        intervals: which intervals a cell shows.
     """
     cells = rows.to_dict("records")
-    found = pd.Series([_decimals(cell) for cell in cells], index=rows.index, dtype=float)
+    found = pd.Series([_decimals(cell, intervals) for cell in cells], index=rows.index, dtype=float)
     middle = found.groupby(rows["domain"]).transform("quantile", 0.5, interpolation="lower")
     usual = pd.Series([_last_place(cell["score"], EXACT) for cell in cells], index=rows.index)
     return rows.assign(decimals=found.fillna(middle).fillna(usual).astype(int))
@@ -52,12 +60,12 @@ def score_text(cell: Cell) -> str:
         return score
     if _is_pretrained(cell):
         return f"{score} (pretrained)"
-    return f"{score} ({_difference(cell, as_chosen=True)})"
+    return f"{score} ({_difference(cell, (AS_CHOSEN, RESELECTED))})"
 
 
 def gain_text(cell: Cell) -> str:
     """Return a difference with the interval that repeats the choice, and the p-value."""
-    return "n/a" if math.isnan(cell["score"]) else _difference(cell, as_chosen=False)
+    return "n/a" if math.isnan(cell["score"]) else _difference(cell, (RESELECTED,))
 
 
 def number_text(value: float, decimals: int, sign: str = "") -> str:
@@ -80,14 +88,15 @@ def time_text(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-def _difference(cell: Cell, as_chosen: bool) -> str:
+def _difference(cell: Cell, intervals: Sequence[str]) -> str:
     decimals = cell["decimals"]
     facts = [number_text(cell["difference"], decimals, "+")]
-    for ends, brackets, is_shown in (("", "[]", as_chosen), ("_reselected", "{}", True)):
-        low, high = cell[f"low{ends}"], cell[f"high{ends}"]
-        if is_shown and not (math.isnan(low) or math.isnan(high)):
-            shown = f"{number_text(low, decimals, '+')}, {number_text(high, decimals, '+')}"
-            facts.append(f"{brackets[0]}{shown}{brackets[1]}")
+    for which in intervals:
+        left, right = "{}" if which == RESELECTED else "[]"
+        low, high = cell[f"low{which}"], cell[f"high{which}"]
+        if not (math.isnan(low) or math.isnan(high)):
+            ends = f"{number_text(low, decimals, '+')}, {number_text(high, decimals, '+')}"
+            facts.append(f"{left}{ends}{right}")
     if not math.isnan(cell["p_holm"]):
         facts.append(f"p={cell['p_holm']:.3f}" if cell["p_holm"] >= 0.001 else "p<0.001")
     return " ".join(facts)
@@ -99,15 +108,15 @@ def _is_pretrained(cell: Cell) -> bool:
     return trial is not pd.NA and trial == PRETRAINED_NUMBER
 
 
-def _decimals(cell: Cell) -> int | None:
-    """Return the place of the second digit of the half-width of the narrower interval that has a width.
+def _decimals(cell: Cell, intervals: Sequence[str]) -> int | None:
+    """Return the place of the second digit of the half-width of the narrowest interval that has a width.
 
     Where none has, that of the difference. None where that is nothing either, or the cell shows neither.
     """
     if _is_pretrained(cell):
         return None
     largest = max(abs(cell["score"]), abs(cell["score"] - cell["difference"]))
-    sizes = [abs(cell[f"high{ends}"] - cell[f"low{ends}"]) / 2 for ends in ("", "_reselected")]
+    sizes = [abs(cell[f"high{which}"] - cell[f"low{which}"]) / 2 for which in intervals]
     for each in (sizes, [abs(cell["difference"])]):
         if known := [size for size in each if NOISE * largest < size < math.inf]:
             return _last_place(min(known), DIGITS)

@@ -13,7 +13,7 @@ from nvreg.metrics import METRICS
 from nvreg.protocols import upper_bounds, without_last_bits
 from nvreg.report import statistics
 from nvreg.report.analysis import MATCHED, NO_MATCH
-from nvreg.report.cells import gain_text, score_text, time_text, with_decimals
+from nvreg.report.cells import RESELECTED, gain_text, score_text, time_text, with_decimals
 from nvreg.results import PRETRAINED, PRETRAINED_NUMBER
 
 DIRECTIONS = {True: "higher is better", False: "lower is better", None: "neither direction is better"}
@@ -94,7 +94,7 @@ def rivals_section(
         "the number of domains in the row. rivals.csv has the scores, and the intervals that take both "
         "choices as given.",
     ]
-    for protocol, rows in with_decimals(rivals).groupby("protocol", sort=False):
+    for protocol, rows in with_decimals(rivals, [RESELECTED]).groupby("protocol", sort=False):
         body = [
             [*map(str, label), *(gain_text(cell) for cell in cells.to_dict("records"))]
             for label, cells in rows.groupby(list(labels), sort=False)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvreg.report.cells import gain_text, number_text, score_text, with_decimals
+from nvreg.report.cells import RESELECTED, gain_text, number_text, score_text, with_decimals
 
 NAN = float("nan")
 
@@ -21,8 +21,12 @@ def table(*cells: dict[str, float | str]) -> pd.DataFrame:
     return pd.DataFrame([{"domain": "talks", "trial": pd.NA} | empty | cell for cell in cells])
 
 
-def texts(*cells: dict[str, float | str], text=score_text) -> list[str]:
-    return [text(cell) for cell in with_decimals(table(*cells)).to_dict("records")]
+def texts(*cells: dict[str, float | str]) -> list[str]:
+    return [score_text(cell) for cell in with_decimals(table(*cells)).to_dict("records")]
+
+
+def gains(*cells: dict[str, float | str]) -> list[str]:
+    return [gain_text(cell) for cell in with_decimals(table(*cells), [RESELECTED]).to_dict("records")]
 
 
 def cell(score: float, difference: float, half_width: float, reselected: float = NAN, **more: float) -> dict:
@@ -50,7 +54,7 @@ def test_numbers_end_at_the_second_digit_of_the_half_width(given, shown):
 def test_both_intervals_the_deviation_and_the_other_share_the_digits_of_the_narrower():
     both = cell(0.2793, 0.0077, 0.0025, 0.0127, p_holm=0.0012)
     assert texts(both) == ["0.2793 (+0.0077 [+0.0052, +0.0102] {-0.0050, +0.0204} p=0.001)"]
-    assert texts(both, text=gain_text) == ["+0.0077 {-0.0050, +0.0204} p=0.001"]
+    assert gains(both) == ["+0.008 {-0.005, +0.020} p=0.001"]
     with_other = both | {"deviation": 0.0412, "other": 0.2716}
     assert texts(with_other)[0].startswith("0.2716 → 0.2793 ± 0.0412 (+0.0077 [")
 
@@ -66,7 +70,7 @@ def test_what_is_not_finite_is_a_word_and_an_interval_of_what_is_no_number_is_le
     assert texts(cell(math.inf, math.inf, NAN)) == ["inf (+inf)"]
     assert texts(cell(2.5, -math.inf, math.inf) | {"other": math.inf}) == ["inf → 2.500 (-inf)"]
     assert texts({"score": NAN}) == ["n/a"]
-    assert texts({"score": NAN}, text=gain_text) == ["n/a"]
+    assert gains({"score": NAN}) == ["n/a"]
     ends = {"low": 0.1, "high": math.inf, "low_reselected": 0.05, "high_reselected": 0.35}
     assert texts({"score": 3.0, "difference": 0.2, **ends}) == ["3.00 (+0.20 [+0.10, +inf] {+0.05, +0.35})"]
 
