@@ -145,9 +145,9 @@ class Announcer(TrainerCallback):
         """Count a step."""
         self._progress.step()
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, *, metrics: Any, **_: Any) -> None:
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Say what an epoch scored."""
-        scores = ", ".join(f"{name} {value:.4g}" for name, value in scores_of(metrics).items())
+        scores = ", ".join(f"{name} {value:.4g}" for name, value in scores_of(kwargs["metrics"]).items())
         pace = (time.monotonic() - self._started) / (state.global_step - self._first)
         left = timedelta(seconds=round(pace * (state.max_steps - state.global_step)))
         self._progress.say(

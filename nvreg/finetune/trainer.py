@@ -41,6 +41,8 @@ class TaskTrainer(Trainer):
         checkpoints: directory of the checkpoints.
     """
 
+    model: PreTrainedModel
+
     def __init__(
         self,
         model: PreTrainedModel,
@@ -86,7 +88,7 @@ class TaskTrainer(Trainer):
         `save_pretrained` would write the weights of a mixture of experts under other names than the Trainer
         reads from its checkpoints, which it then goes on without.
         """
-        directory = Path(output_dir or self.args.output_dir)
+        directory = Path(output_dir or str(self.args.output_dir))
         directory.mkdir(parents=True, exist_ok=True)
         save_model(self.model, str(directory / SAFE_WEIGHTS_NAME))
         torch.save(self._regulariser.state(), directory / STATE)
@@ -125,8 +127,8 @@ class _Events(TrainerCallback):
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._regulariser.before_update()
 
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, *, optimizer: Any, **_: Any) -> None:
-        self._regulariser.after_update(optimizer.param_groups[0]["lr"])
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._regulariser.after_update(kwargs["optimizer"].param_groups[0]["lr"])
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if not self._regulariser.validates(state.global_step, state.max_steps):

@@ -38,7 +38,7 @@ def cached(
     """
     if isinstance(cache, EncoderDecoderCache):
         if is_cross and compat.is_cross_cached(cache, layer):
-            stored = cache.cross_attention_cache.layers[layer]
+            stored: Any = cache.cross_attention_cache.layers[layer]
             return _detach_bias(stored.keys, stored.values, stored.values.shape[-1])
         if is_cross:
             compat.note_cross_cached_(cache, layer)

@@ -159,7 +159,8 @@ def attention_modules(model: PreTrainedModel) -> dict[Site, tuple[Adapter, Any]]
         layers[site.role, stack].append(site.layer)
         found[site] = (adapter, module)
     for (role, stack), present in layers.items():
-        if missing := set(range(len(model.base_model.get_submodule(stack)))) - set(present):
+        stacked: Any = model.base_model.get_submodule(stack)
+        if missing := set(range(len(stacked))) - set(present):
             raise UserError(
                 f"expected {role} attention of Transformers' own in every layer of {stack!r}, found none in "
                 f"layer {', '.join(map(str, sorted(missing)))}; give the model its attention back"

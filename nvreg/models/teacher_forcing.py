@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 import torch
@@ -15,9 +15,9 @@ from nvreg.models.tokens import IGNORED
 
 def decoder_inputs(model: PreTrainedModel, labels: Tensor) -> Tensor:
     """Return what a decoder reads to predict its labels, [rows, positions], shifted as the model does it."""
-    if hasattr(model, "prepare_decoder_input_ids_from_labels"):
-        shifted: Tensor = model.prepare_decoder_input_ids_from_labels(labels)
-        return shifted
+    shift: Callable[[Tensor], Tensor] | None = getattr(model, "prepare_decoder_input_ids_from_labels", None)
+    if shift is not None:
+        return shift(labels)
     start = torch.full_like(labels[:, :1], model.config.decoder_start_token_id)
     shifted = torch.cat([start, labels[:, :-1]], dim=1)
     return shifted.masked_fill(shifted == IGNORED, model.config.pad_token_id)

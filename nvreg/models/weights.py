@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -36,7 +36,7 @@ def attention_weights(model: PreTrainedModel) -> dict[Site, AttentionWeights]:
     """
     found = {}
     for site, (adapter, module) in attention_modules(model).items():
-        output = model.base_model.get_submodule(_output_path(site, adapter))
+        output: Any = model.base_model.get_submodule(_output_path(site, adapter))
         linears = [getattr(module, name) for name in adapter.key_value_modules]
         if not all(map(is_plain, [*linears, output])):
             raise UserError(

@@ -69,7 +69,7 @@ class Classification(Task[EncodedTexts]):
         super().__init__(tokenizer, model_config, data, evaluation)
         self._texts = PAIR if set(PAIR) & set(data.columns) else ("text",)
         self.required = (*self._texts, "label")
-        self._classes = [name for _, name in sorted(model_config.id2label.items())]
+        self._classes = [name for _, name in sorted((model_config.id2label or {}).items())]
         self._renamed = data.labels
         if len(self._classes) < 2 or model_config.problem_type == "multi_label_classification":
             raise UserError(

@@ -73,7 +73,8 @@ def generate(
     from transformers.modeling_outputs import BaseModelOutput
 
     stops = {"tokenizer": tokenizer} if model.generation_config.stop_strings else {}
-    tokens = model.generate(
+    generate: Any = model.generate  # of those classes that can
+    tokens = generate(
         **inputs,
         encoder_outputs=BaseModelOutput(last_hidden_state=states),
         **_options(generation),

@@ -75,7 +75,7 @@ class MVCR(Regulariser[MVCROptions]):
         from nvreg.finetune.dropout import layers_kept
 
         super().__init__(model, options, seed)
-        body = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
+        body: Any = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
         size = body.config.hidden_size
         self._widths = options.widths or [size // 6, size // 3, 2 * size // 3]
         if min(self._widths) < 2 or max(self._widths) >= size:
