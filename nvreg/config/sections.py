@@ -54,7 +54,7 @@ class NameIn:
     Whatever is registered when a file is checked is known, and an enumeration in the JSON Schema.
 
     Args:
-        registry: of the kind that is named.
+        registry: the registry of what is named.
     """
 
     def __init__(self, registry: Registry[Any]) -> None:

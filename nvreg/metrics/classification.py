@@ -24,7 +24,7 @@ def choice_statistics(
     """Return the rows of ``likelihood``, ``calibration`` and ``classes`` of choices among alternatives.
 
     Args:
-        log_probabilities: of each example's alternatives, [alternatives], in nats.
+        log_probabilities: log-probabilities of each example's alternatives, [alternatives], in nats.
         labels: which alternative is right, by number.
     """
     rows: dict[str, list[list[float]]] = {"likelihood": [], "calibration": [], "classes": []}

@@ -56,7 +56,7 @@ def writing_of_language(name: str) -> str | None:
     """Return how a language is written that plain BLEU cannot count, or None for any other.
 
     Args:
-        name: of the language as tokenizers and columns have it: ``zh``, ``zh_CN``, ``zho_Hans``,
+        name: the language's, as tokenizers and columns have it: ``zh``, ``zh_CN``, ``zho_Hans``,
             ``translation.zh``.
     """
     code, *_ = re.split(r"[^a-z]", name.rpartition(".")[2].lower())

@@ -140,7 +140,7 @@ class Task(ABC, Generic[E]):
         """Return a frame of scores with the column "overlap".
 
         Args:
-            frame: of any model, with its predictions.
+            frame: scores of any model, with its predictions.
             pretrained: predictions of the pretrained model for the same examples.
         """
         assert self.overlap is not None

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from nvreg.data import Examples, model_inputs, pad
 from nvreg.errors import UserError
 from nvreg.metrics.classification import choice_statistics
@@ -14,7 +16,6 @@ from nvreg.tasks.labels import number_of
 from nvreg.tasks.limits import check_length, token_limit, tokenise
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
     from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -121,9 +122,8 @@ class Classification(Task[EncodedTexts]):
 
     def score(
         self, model: PreTrainedModel, encoded: EncodedTexts, *, encoder_states: EncoderStates | None = None
-    ) -> DataFrame:
+    ) -> pd.DataFrame:
         """Score every example; a row each, in their order (see `nvreg.tasks.Task`)."""
-        import pandas as pd
         import torch
 
         logits = torch.zeros(len(encoded.labels), len(self._classes), dtype=torch.float64)

@@ -16,10 +16,10 @@ class EncoderStates:
     batches in the same order, so that to make room would be to lose each batch just before it comes again.
 
     Args:
-        budget_bytes: of the tensors kept, on the model's device.
+        budget_bytes: most bytes of the tensors kept, on the model's device.
 
     Attributes:
-        kept_bytes: what is taken of it.
+        kept_bytes: how many bytes are taken.
     """
 
     def __init__(self, budget_bytes: int) -> None:

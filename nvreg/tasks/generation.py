@@ -123,7 +123,7 @@ def set_languages(
     """Set the languages of a tokenizer in place, and return the options of `generate` they decide.
 
     Args:
-        tokenizer: of one pair of languages, or of many (mBART, M2M100, NLLB).
+        tokenizer: the tokenizer of one pair of languages, or of many (mBART, M2M100, NLLB).
         source: a language as the tokenizer writes it; by default the tokenizer's own.
         target: the same for the target.
 

@@ -18,8 +18,8 @@ def number_of(
     """Return which alternative a label is: by its name, in any case if need be, or by its number from 0.
 
     Args:
-        label: of the data.
-        names: of the alternatives; a name goes before a number, unless ``by_number``.
+        label: what the data has.
+        names: names of the alternatives; a name goes before a number, unless ``by_number``.
         renamed: labels of the data to names or numbers of alternatives, where they differ.
         record: which record of the data, from 1, for the message.
         by_number: a whole number is a number, and so is text that ``renamed`` gives, whatever the names are.

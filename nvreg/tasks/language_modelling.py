@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import pandas as pd
+
 from nvreg.data import Examples, model_inputs, pad
 from nvreg.errors import UserError
 from nvreg.models import IGNORED
@@ -14,7 +16,6 @@ from nvreg.tasks.limits import check_length, token_limit
 from nvreg.tasks.windows import CausalReader, EncoderDecoderReader, MaskedReader, Reader, Row, frame_of
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
     from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -105,10 +106,8 @@ class LanguageModelling(Task[EncodedTexts]):
 
     def score(
         self, model: PreTrainedModel, encoded: EncodedTexts, *, encoder_states: EncoderStates | None = None
-    ) -> DataFrame:
+    ) -> pd.DataFrame:
         """Score every text; a row each, in their order (see `nvreg.tasks.Task`)."""
-        import pandas as pd
-
         from nvreg.tasks.likelihood import row_likelihoods
 
         of_texts = list(map(self._reader.rows, encoded.tokens))

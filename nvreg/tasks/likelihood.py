@@ -25,7 +25,7 @@ def negative_log_likelihood(model: PreTrainedModel, labels: Tensor, **inputs: An
     the largest tensor of a run. They are normalised in float32, no more than 256 positions at a time.
 
     Args:
-        model: of which the output at a position is scored on the label there, unlike a causal model's in
+        model: a model whose output at a position is scored on the label there, unlike a causal model's in
             Transformers, which is scored on the label one position later.
         labels: [rows, positions], -100 where nothing is scored.
         inputs: what the model reads, without labels.

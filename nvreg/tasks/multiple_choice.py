@@ -8,6 +8,8 @@ from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING, ClassVar
 
+import pandas as pd
+
 from nvreg.data import Examples, model_inputs, pad
 from nvreg.errors import UserError
 from nvreg.metrics.classification import choice_statistics
@@ -18,7 +20,6 @@ from nvreg.tasks.limits import check_length, token_limit
 from nvreg.tasks.windows import Row, frame_of
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
     from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -117,9 +118,8 @@ class MultipleChoice(Task[EncodedQuestions]):
         encoded: EncodedQuestions,
         *,
         encoder_states: EncoderStates | None = None,
-    ) -> DataFrame:
+    ) -> pd.DataFrame:
         """Score every example; a row each, in their order (see `nvreg.tasks.Task`)."""
-        import pandas as pd
         import torch
 
         from nvreg.tasks.likelihood import row_likelihoods

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+import pandas as pd
+
 from nvreg.data import Examples, model_inputs, pad
 from nvreg.metrics import METRICS, Tokenisation, text_statistics
 from nvreg.metrics.text import bleu_of
@@ -16,7 +18,6 @@ from nvreg.tasks.generation import check_generation, generate, set_languages
 from nvreg.tasks.limits import check_length, token_limit, tokenise
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
     from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -147,7 +148,7 @@ class SequenceToSequence(Task[EncodedPairs]):
 
     def score(
         self, model: PreTrainedModel, encoded: EncodedPairs, *, encoder_states: EncoderStates | None = None
-    ) -> DataFrame:
+    ) -> pd.DataFrame:
         """Score every example; a row each, in their order (see `nvreg.tasks.Task`).
 
         A metric over a data set is independent of the size of batches to 1e-6, as long as no two next tokens
@@ -195,9 +196,7 @@ class SequenceToSequence(Task[EncodedPairs]):
             texts += generate(model, self._tokenizer, of_part, states[part], self._generation, self._forced)
         return texts
 
-    def _frame(self, encoded: EncodedPairs, nats: list[float], predictions: list[str]) -> DataFrame:
-        import pandas as pd
-
+    def _frame(self, encoded: EncodedPairs, nats: list[float], predictions: list[str]) -> pd.DataFrame:
         frame = pd.DataFrame({"id": range(len(nats))})
         if "likelihood" in self._groups:
             tokens = map(len, encoded.targets)

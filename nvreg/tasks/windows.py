@@ -90,7 +90,7 @@ class Reader(ABC):
 
 
 class CausalReader(Reader):
-    """Of a decoder, which predicts each token from those before it, the frame's prefix among them."""
+    """Reads for a decoder, which predicts each token from those before it and the frame's prefix."""
 
     def __init__(self, frame: Frame, window: int, stride: int) -> None:
         super().__init__(frame, window, stride)
@@ -116,10 +116,10 @@ class CausalReader(Reader):
 
 
 class MaskedReader(Reader):
-    """Of a masked language model: pseudo-likelihood (Salazar et al., 2020), one masked token a row.
+    """Reads for a masked language model's pseudo-likelihood (Salazar et al., 2020): a row masks one token.
 
     Args:
-        frame: the tokenizer's.
+        frame: the tokenizer's frame.
         window: as in `Reader`.
         stride: as in `Reader`.
         mask: the token that stands for the scored one.
@@ -158,7 +158,7 @@ class MaskedReader(Reader):
 
 
 class EncoderDecoderReader(Reader):
-    """Of an encoder-decoder model: the decoder predicts a stride of tokens, after what the encoder reads.
+    """Reads for an encoder-decoder model, whose decoder predicts a stride after what the encoder reads.
 
     The encoder reads the frame around as many tokens before them as the window has left beside the stride,
     at the beginning of a text none. The decoder's first input is the model's own.

@@ -84,7 +84,7 @@ def test_random_examples_of_so_many_tokens_and_no_fewer_than_32(tmp_path, tokeni
 
 
 def test_the_languages_of_a_model_with_many_are_in_its_tokens(file):
-    from tests.tasks.test_languages import mbart50
+    from tests.tasks.test_generation import mbart50
 
     tokenizer = mbart50()
     languages = {"source_language": "en_XX", "target_language": "de_DE"}
