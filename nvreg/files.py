@@ -59,7 +59,7 @@ def check_output(
         raise UserError(
             f"expected an output directory, got {output} ({error.strerror}); {elsewhere}"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:  # of something else
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # something else wrote it
         raise UserError(
             f"expected an output directory of this experiment, got {output} with another kind of "
             f"{MANIFEST}; {elsewhere}"

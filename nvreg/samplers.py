@@ -149,7 +149,7 @@ class TPE(Sampler):
         if self._copy is not None:
             try:
                 self._copy.add_trial(told)
-            except Exception as error:  # of Optuna, SQLAlchemy or SQLite
+            except Exception as error:  # Optuna, SQLAlchemy and SQLite raise their own
                 self._copy = None
                 self._say(f"the study is copied no further, and no result depends on it: {_reason(error)}")
 
@@ -169,7 +169,7 @@ class TPE(Sampler):
             try:
                 self._copy = _new_study(file, name, self._directions)
                 return
-            except Exception as error:  # of Optuna, SQLAlchemy, Alembic or SQLite
+            except Exception as error:  # Optuna, SQLAlchemy, Alembic and SQLite raise their own
                 outcome = "goes without, and no result depends on it" if is_last else "makes it again"
                 say(
                     f"{file}: expected a database of this version of Optuna, got: {_reason(error)}; "

@@ -47,7 +47,7 @@ def attention_change(
             changed = modules[site](*args, **kwargs)[0][masks[site.role]].double()
             real = pretrained[masks[site.role]].double()
             squares[site] = float((changed - real).square().sum()), float(real.square().sum())
-        for site, (difference, norm) in squares.items():  # of a batch that fitted in memory to the end
+        for site, (difference, norm) in squares.items():  # the batch has fitted in memory to the end
             differences[site] += difference
             norms[site] += norm
 

@@ -196,14 +196,10 @@ class WiseFT(_Weights):
         return load_model(self._path, device="cpu")
 
     def _views(self, model: PreTrainedModel) -> list[Tensor]:
-        from nvreg.identity import HEADS
+        from nvreg.identity import body_parameters
 
         pretrained = self._checkpoint.base_model.state_dict()
-        views = {
-            name: parameter.detach()
-            for name, parameter in model.base_model.named_parameters()
-            if not name.startswith(HEADS)
-        }
+        views = {name: parameter.detach() for name, parameter in body_parameters(model).items()}
         for name, view in views.items():
             got = tuple(pretrained[name].shape) if name in pretrained else "none"
             if got != tuple(view.shape):

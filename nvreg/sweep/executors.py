@@ -97,7 +97,7 @@ class _Remote:
 
     def measure(self, job: Job) -> Measured:
         measured = self._worker.measure(job, lambda: None)
-        exception = RuntimeError(measured.error) if measured.error else None  # its own may not travel
+        exception = RuntimeError(measured.error) if measured.error else None  # the real one may not travel
         return replace(measured, exception=exception)
 
 

@@ -33,7 +33,7 @@ def conditions_of(workbench: Workbench, prior: Prior, device: str) -> dict[str, 
         device: the kind of device that it is measured on.
     """
     evaluation = workbench.experiment.evaluation.options
-    generation = getattr(workbench.model, "generation_config", None)  # only of models that generate
+    generation = getattr(workbench.model, "generation_config", None)  # other models have none
     defaults = generation.to_diff_dict() if generation else {}
     return {
         **_subject(workbench),
