@@ -115,7 +115,7 @@ class ModelSource(Section):
 
 
 class Source(Section):
-    """Where records come from: ``files``, ``source_file`` with ``target_file``, or ``hub``."""
+    """Where records come from: ``files``, ``source_file`` with ``target_file``, ``conll``, or ``hub``."""
 
     files: InputPath | None = None
     """File of records, or a glob of several: jsonl, json, csv, tsv, parquet, txt, each also as .gz."""
@@ -123,6 +123,12 @@ class Source(Section):
     """File of sources, one a line, beside target_file."""
     target_file: InputPath | None = None
     """File of targets, one a line, beside source_file."""
+    conll: InputPath | None = None
+    """File with a word and its tag a line, and a blank line after a sentence, or a glob of several."""
+    token_column: int | None = None
+    """Column of the words in conll, from 0 or, below 0, from the end; by default the first."""
+    tag_column: int | None = None
+    """Column of their tags; by default the last."""
     hub: str | None = None
     """Name of a data set on the hub."""
     config: str | None = None
@@ -141,14 +147,16 @@ class Source(Section):
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         parallel = self.source_file is not None or self.target_file is not None
-        places = [self.files is not None, parallel, self.hub is not None]
+        places = [self.files is not None, parallel, self.conll is not None, self.hub is not None]
         if sum(places) != 1 or (self.source_file is None) != (self.target_file is None):
             raise ValueError(
-                "expected files, source_file with target_file, or hub; got "
+                "expected files, source_file with target_file, conll, or hub; got "
                 + (", ".join(sorted(self.model_fields_set)) or "nothing")
             )
         if self.hub is None and any((self.config, self.revision, self.split)):
             raise ValueError("expected config, revision and split only with hub")
+        if self.conll is None and (self.token_column is not None or self.tag_column is not None):
+            raise ValueError("expected token_column and tag_column only with conll")
         if self.seed is not None and self.limit is None:
             raise ValueError("expected a limit with the seed, which draws that many records")
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from nvreg.errors import UserError
@@ -13,8 +13,8 @@ Columns = Mapping[str, str]
 Record = dict[str, Any]
 """Values by the task's name of a column.
 
-"label" holds a whole number or a text, "choices" and "tokens" a list of texts, "tags" a list of labels, and
-every other column a text.
+"label" holds a whole number or a text, "choices" and "tokens" a list of texts, "tags" a list of labels, one a
+token, and every other column a text.
 """
 
 
@@ -27,7 +27,8 @@ def pick(records: Iterable[Mapping[str, Any]], columns: Columns, origin: str) ->
         origin: what messages call the source.
 
     Raises:
-        UserError: if there is no record or no such column, or a value is not what the task's column holds.
+        UserError: if there is no record or no such column, a value is not what the task's column holds, or a
+            record has not as many tags as tokens.
     """
     number = 0
     for number, record in enumerate(records, start=1):
@@ -39,6 +40,8 @@ def pick(records: Iterable[Mapping[str, Any]], columns: Columns, origin: str) ->
                     check_names([columns[column]], list(_names(record)), origin)
                 where = f"{origin}, record {number}, column {columns[column]!r}"
                 raise UserError(f"{where}: expected {expected}, got {_described(value)}")
+        if picked.keys() >= {"tokens", "tags"}:
+            _check_lengths(picked["tokens"], picked["tags"], f"{origin}, record {number}")
         yield picked
     if not number:
         raise UserError(f"{origin}: expected at least one record, got none")
@@ -68,6 +71,13 @@ def check_names(wanted: Iterable[str], names: list[str], origin: str) -> None:
             raise UserError(
                 f"{origin}: expected a column {name!r}, got {got:.300}; name the right one under columns"
             )
+
+
+def _check_lengths(tokens: Sequence[str], tags: Sequence[str | int], where: str) -> None:
+    if len(tokens) != len(tags):
+        raise UserError(
+            f"{where}: expected a tag for every token, got {len(tokens)} tokens and {len(tags)} tags"
+        )
 
 
 def _names(record: Mapping[str, Any], before: str = "") -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from nvreg.data.arrow import hub_records, open_hub
 from nvreg.data.columns import Columns, Record, pick
-from nvreg.data.formats import file_records, matching_files, text_lines
+from nvreg.data.formats import conll_records, file_records, matching_files, text_lines
 from nvreg.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ def load_examples(source: Source, columns: Mapping[str, str], required: Sequence
     """Read the examples of a source, record by record, and of each record what is asked for (docs/tasks.md).
 
     ``files`` is one file or a glob, read in the order of their names. ``source_file`` and ``target_file``
-    hold one text a line, which become the columns "source" and "target". Numbers that a data set has names
-    for become the names. Files are read anew each time; a hub data set stays in the cache of `datasets`.
+    hold one text a line, which become the columns "source" and "target"; the sentences of ``conll`` become
+    the columns "tokens" and "tags". Numbers that a data set has names for become the names. Files are read
+    anew each time; a hub data set stays in the cache of `datasets`.
 
     Args:
         source: where the records are, and the limit: the first ones, after which nothing is read, or random
@@ -77,17 +78,15 @@ def _reader(source: Source, columns: Columns) -> Callable[[], Iterator[Record]]:
         return lambda: pick(hub_records(dataset, columns, origin), columns, origin)
     if source.source_file and source.target_file:
         return _parallel_reader(source.source_file, source.target_file, columns)
+    if source.conll:
+        return _conll_reader(source, columns)
     paths = matching_files(source.files or "")
     return lambda: (record for path in paths for record in pick(file_records(path, columns), columns, path))
 
 
 def _parallel_reader(source_file: str, target_file: str, columns: Columns) -> Callable[[], Iterator[Record]]:
     files = {"source": source_file, "target": target_file}
-    if unknown := [column for column in columns if column not in files]:
-        raise UserError(
-            f"expected files or hub for the column {unknown[0]!r}, got source_file and target_file, "
-            "which hold source and target"
-        )
+    columns = _named_alike(columns, files, "source_file and target_file")
     counts = {path: sum(1 for _ in text_lines(path)) for path in files.values()}
     if len(set(counts.values())) > 1:
         got = " and ".join(f"{count} in {path}" for path, count in counts.items())
@@ -96,6 +95,27 @@ def _parallel_reader(source_file: str, target_file: str, columns: Columns) -> Ca
     def read() -> Iterator[Record]:
         pairs = zip(*map(text_lines, files.values()), strict=True)
         records = (dict(zip(files, pair, strict=True)) for pair in pairs)
-        return pick(records, {column: column for column in columns}, " and ".join(files.values()))
+        return pick(records, columns, " and ".join(files.values()))
 
     return read
+
+
+def _conll_reader(source: Source, columns: Columns) -> Callable[[], Iterator[Record]]:
+    columns = _named_alike(columns, ("tokens", "tags"), "conll")
+    token, tag = (0 if source.token_column is None else source.token_column), source.tag_column
+    paths = matching_files(source.conll or "")
+    return lambda: (
+        record
+        for path in paths
+        for record in pick(conll_records(path, token, -1 if tag is None else tag), columns, path)
+    )
+
+
+def _named_alike(columns: Columns, held: Collection[str], source: str) -> Columns:
+    """Return the columns of a source that names them as tasks do, whatever the names are in others."""
+    if unknown := [column for column in columns if column not in held]:
+        raise UserError(
+            f"expected files or hub for the column {unknown[0]!r}, got {source} "
+            f"with {' and '.join(held)}"
+        )
+    return {column: column for column in columns}

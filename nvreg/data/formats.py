@@ -1,4 +1,4 @@
-"""Files of text as records: txt, jsonl, json, csv and tsv, read no further than they are asked for."""
+"""Files of text as records: txt, jsonl, json, csv, tsv and CoNLL, read no further than they are asked for."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, TextIO
 
 from nvreg.data.arrow import parquet_records
@@ -36,6 +37,9 @@ _BRACKETS = {("[", "beginning"): "list", ("]", "list"): "end"}
 
 _CELL = 2**31 - 1
 """The longest cell of csv; Python's own limit of 131,072 characters is less than some documents have."""
+
+_BESIDE_WORDS = re.compile(r"\d+[-.]\d+")
+"""What CoNLL-U numbers, in its first column, that is no word: several words as one, and words left out."""
 
 _CARRIAGE_RETURN = "\udc0d"
 """What a carriage return that ends no line is to the reader of csv; no text in UTF-8 holds this character."""
@@ -89,6 +93,24 @@ def text_lines(pattern: str) -> Iterator[str]:
     for path in matching_files(pattern):
         for record in _read(path, _text):
             yield record["text"]
+
+
+def conll_records(path: str, token_column: int, tag_column: int) -> Iterator[Mapping[str, Any]]:
+    """Yield the sentences of a file with a word a line: the columns "tokens" and "tags", both lists.
+
+    Blank lines, and those of ``-DOCSTART-``, end a sentence. Columns are parted by tabs, or by spaces where the
+    first row has no tab, and are as many in every row. A line that begins with # and has not as many is a
+    comment. What CoNLL-U has beside the words, in rows numbered 3-4 or 5.1, is left out.
+
+    Args:
+        path: of the file, whatever it is called.
+        token_column: of the words, counted from 0 or, below 0, from the end.
+        tag_column: of their tags.
+
+    Raises:
+        UserError: if the file cannot be read, or a row has not these columns.
+    """
+    yield from _read(path, partial(_conll, token=token_column, tag=tag_column))
 
 
 def _read(path: str, reader: Reader) -> Iterator[Mapping[str, Any]]:
@@ -219,6 +241,58 @@ def _may_be_cut(error: Exception, text: str) -> bool:
     if not isinstance(error, json.JSONDecodeError):
         return False
     return error.pos >= len(text) - _CUT or error.msg.startswith("Unterminated string")
+
+
+def _conll(file: TextIO, path: str, *, token: int, tag: int) -> Iterator[Mapping[str, Any]]:
+    width, separator = 0, " "
+    for block in _blocks(file):
+        if not width and (first := next((row for row in block if not row[1].startswith("#")), None)):
+            number, line = first
+            separator = "\t" if "\t" in line else " "
+            width = len(_cells(line, separator))
+            _check_columns(width, token, tag, f"{path}, line {number}")
+        rows = [(number, _cells(line, separator)) for number, line in block]
+        words = [cells for number, cells in rows if _is_word(cells, width, token, f"{path}, line {number}")]
+        if words:
+            yield {"tokens": [cells[token] for cells in words], "tags": [cells[tag] for cells in words]}
+
+
+def _blocks(file: TextIO) -> Iterator[list[tuple[int, str]]]:
+    """Yield the lines between blank ones, each after its number; documents of CoNLL-2003 begin with a blank."""
+    block: list[tuple[int, str]] = []
+    for number, line in enumerate(_lines(file), start=1):
+        if line.strip() and not line.startswith("-DOCSTART-"):
+            block.append((number, line))
+        elif block:
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    return line.split("\t") if separator == "\t" else [cell for cell in line.split(" ") if cell]
+
+
+def _check_columns(width: int, token: int, tag: int, where: str) -> None:
+    for key, column in (("token_column", token), ("tag_column", tag)):
+        if not -width <= column < width:
+            raise UserError(f"{where}: expected a column {column}, which is the {key}, got {width} columns")
+    if token % width == tag % width:
+        raise UserError(
+            f"{where}: expected a word and its tag in two columns, got column {token % width} of {width} "
+            "for both; say under token_column and tag_column which ones they are"
+        )
+
+
+def _is_word(cells: list[str], width: int, token: int, where: str) -> bool:
+    if len(cells) == width:
+        return not (token % width and _BESIDE_WORDS.fullmatch(cells[0]))
+    if cells[0].startswith("#"):
+        return False
+    raise UserError(
+        f"{where}: expected {width} columns as in the rows before, got {len(cells)}: {' '.join(cells)!r:.80}"
+    )
 
 
 _READERS: Mapping[str, Reader] = {

@@ -118,5 +118,16 @@ def test_what_is_no_list_of_its_kind_is_refused(tmp_path, column, value, expecte
         records_of((column,), files=path)
 
 
+@pytest.mark.parametrize("tags", [["O"], ["O", "O", "O"]])
+def test_every_token_has_a_tag(tmp_path, tags):
+    lines = [{"tokens": ["a"], "tags": ["O"]}, {"tokens": ["a", "b"], "tags": tags}]
+    path = write(tmp_path / "a.jsonl", json_lines(lines))
+    message = f"record 2: expected a tag for every token, got 2 tokens and {len(tags)} tags"
+    with pytest.raises(UserError, match=message) as caught:
+        records_of(("tokens", "tags"), files=path)
+    assert str(caught.value).startswith(str(path))
+    assert len(records_of(("tokens",), files=path)) == 2
+
+
 def test_text_may_be_empty_where_the_format_tells_it_from_missing(tmp_path):
     assert texts_of(files=write(tmp_path / "a.jsonl", '{"text": ""}')) == [""]

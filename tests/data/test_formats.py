@@ -306,3 +306,100 @@ def test_whatever_a_file_holds_is_records_or_one_line(directory, suffix, content
             message = str(error)
     assert "\n" not in message
     assert not message or str(path) in message
+
+
+CONLL = {
+    "tabs": "-DOCSTART-\tO\n\nEU\tB-ORG\nrejects\tO\n\n\nNew York\tB-LOC\n",
+    "spaces": "-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\nrejects VBZ  B-VP O \n \nYork NNP B-NP B-LOC",
+    "conllu": (
+        "# sent_id = 1\n# text = EU rejects\n1-2\tEUrejects\t_\t_\n1\tEU\tx\tB-ORG\n2\trejects\tx\tO\n"
+        "2.1\tnothing\tx\tO\n\n# text = New York\n1\tNew York\tx\tB-LOC\n\n"
+    ),
+}
+
+
+def sentences(path, **columns):
+    return [
+        list(zip(*record.values(), strict=True))
+        for record in records_of(("tokens", "tags"), conll=path, **columns)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("tabs", {}),
+        ("tabs", {"token_column": 0, "tag_column": 1}),
+        ("spaces", {}),
+        ("spaces", {"token_column": -4, "tag_column": 3}),
+        ("conllu", {"token_column": 1, "tag_column": 3}),
+    ],
+)
+def test_conll_has_a_word_a_line_and_blank_lines_between_sentences(tmp_path, name, columns):
+    place = "York" if name == "spaces" else "New York"
+    expected = [[("EU", "B-ORG"), ("rejects", "O")], [(place, "B-LOC")]]
+    for end in ("\n", "\r\n"):
+        path = write(tmp_path / "a.txt", "\ufeff" + CONLL[name].replace("\n", end))
+        assert sentences(path, **columns) == expected
+    zipped = write(tmp_path / "a.conll.gz", CONLL[name])
+    assert sentences(zipped, **columns) == expected
+
+
+def test_conll_is_read_by_its_columns_whatever_other_sources_call_theirs(tmp_path):
+    path = write(tmp_path / "a.conll", CONLL["tabs"])
+    records = records_of(("tokens", "tags"), {"tokens": "words", "tags": "ner_tags"}, conll=path)
+    assert records[0] == {"tokens": ["EU", "rejects"], "tags": ["B-ORG", "O"]}
+    assert len(records_of(("tokens", "tags"), conll=tmp_path / "*.conll", limit=1)) == 1
+    with pytest.raises(UserError, match="for the column 'label', got conll with tokens and tags"):
+        records_of(("label",), conll=path)
+
+
+@pytest.mark.parametrize("between", ["\t", " "])
+def test_a_word_of_conll_may_begin_with_the_sign_of_comments_and_look_like_a_number_of_conllu(
+    tmp_path, between
+):
+    rows = [("#ner", "B-X"), ("#", "O"), ("1-2", "O"), ("3.5", "O")]
+    content = "# a file of three\n\n" + "".join(f"{word}{between}{tag}\n" for word, tag in rows)
+    content += f"\n# another one, of one\n#last{between}O\n"
+    assert sentences(write(tmp_path / "a", content)) == [rows, [("#last", "O")]]
+
+
+def test_nothing_but_a_blank_ends_a_column_of_conll(tmp_path):
+    path = write(tmp_path / "a", f"{ODD.replace(chr(13), '')}\u00a0x O\n")
+    assert sentences(path) == [[(f"{ODD.replace(chr(13), '')}\u00a0x", "O")]]
+
+
+@pytest.mark.parametrize(
+    ("content", "columns", "message"),
+    [
+        ("", {}, "expected at least one record, got none"),
+        ("# nothing\n\n-DOCSTART- O\n\n", {}, "expected at least one record, got none"),
+        ("a O\nb\nc O\n", {}, "line 2: expected 2 columns as in the rows before, got 1: 'b'"),
+        ("a O\n\nb X O\n", {}, "line 3: expected 2 columns as in the rows before, got 3: 'b X O'"),
+        ("#\na O\n", {"tag_column": 2}, "line 2: expected a column 2, which is the tag_column, got 2 col"),
+        ("a O\n", {"token_column": -3}, "line 1: expected a column -3, which is the token_column, got 2"),
+        ("a\nb\n", {}, "line 1: expected a word and its tag in two columns, got column 0 of 1 for both; say"),
+        ("a O\n", {"tag_column": 0}, "in two columns, got column 0 of 2 for both"),
+        (b"a O\n\xfc O\n", {}, "line 2: expected text in UTF-8"),
+    ],
+)
+def test_bad_conll_gives_one_line_that_names_it(tmp_path, content, columns, message):
+    path = write(tmp_path / "a.conll", content)
+    with pytest.raises(UserError, match=message) as caught:
+        sentences(path, **columns)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(cells("\n\t").filter(str.strip), st.sampled_from(["O", "B-x"])), min_size=1),
+        min_size=1,
+        max_size=4,
+    ),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_conll_is_read_as_written(directory, expected, end):
+    expected = [[pair for pair in sentence if pair[0] != "-DOCSTART-"] for sentence in expected]
+    content = end.join("".join(f"{word}\t{tag}{end}" for word, tag in sentence) for sentence in expected)
+    assert sentences(write(directory / "a.conll", content.encode("utf-8-sig"))) == expected
