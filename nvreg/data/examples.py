@@ -115,7 +115,6 @@ def _named_alike(columns: Columns, held: Collection[str], source: str) -> Column
     """Return the columns of a source that names them as tasks do, whatever the names are in others."""
     if unknown := [column for column in columns if column not in held]:
         raise UserError(
-            f"expected files or hub for the column {unknown[0]!r}, got {source} "
-            f"with {' and '.join(held)}"
+            f"expected files or hub for the column {unknown[0]!r}, got {source} with {' and '.join(held)}"
         )
     return {column: column for column in columns}

@@ -98,8 +98,8 @@ def text_lines(pattern: str) -> Iterator[str]:
 def conll_records(path: str, token_column: int, tag_column: int) -> Iterator[Mapping[str, Any]]:
     """Yield the sentences of a file with a word a line: the columns "tokens" and "tags", both lists.
 
-    Blank lines, and those of ``-DOCSTART-``, end a sentence. Columns are parted by tabs, or by spaces where the
-    first row has no tab, and are as many in every row. A line that begins with # and has not as many is a
+    Blank lines, and those of ``-DOCSTART-``, end a sentence. Columns are parted by tabs, or by spaces where
+    the first row has no tab, and are as many in every row. A line that begins with # and has not as many is a
     comment. What CoNLL-U has beside the words, in rows numbered 3-4 or 5.1, is left out.
 
     Args:
@@ -258,7 +258,7 @@ def _conll(file: TextIO, path: str, *, token: int, tag: int) -> Iterator[Mapping
 
 
 def _blocks(file: TextIO) -> Iterator[list[tuple[int, str]]]:
-    """Yield the lines between blank ones, each after its number; documents of CoNLL-2003 begin with a blank."""
+    """Yield the lines of every sentence, each after its number."""
     block: list[tuple[int, str]] = []
     for number, line in enumerate(_lines(file), start=1):
         if line.strip() and not line.startswith("-DOCSTART-"):

@@ -11,14 +11,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nvreg.metrics.metric import Array, Metric
+from nvreg.metrics.metric import Array, Metric, padded
 from nvreg.metrics.tokenisation import Tokenisation
 from nvreg.registry import Registry
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["METRICS", "Array", "Metric", "Tokenisation", "score", "text_statistics"]
+__all__ = [
+    "METRICS",
+    "Array",
+    "Metric",
+    "Tokenisation",
+    "padded",
+    "score",
+    "statistics_of",
+    "text_statistics",
+]
 
 METRICS: Registry[Metric] = Registry(
     "metric",
@@ -36,6 +45,7 @@ METRICS: Registry[Metric] = Registry(
         "overlap": "nvreg.metrics.text:OVERLAP",
         "accuracy": "nvreg.metrics.classification:ACCURACY",
         "macro-f1": "nvreg.metrics.classification:MACRO_F1",
+        "f1": "nvreg.metrics.classification:F1",
         "ece": "nvreg.metrics.classification:ECE",
         "brier": "nvreg.metrics.classification:BRIER",
     },
@@ -45,8 +55,13 @@ METRICS: Registry[Metric] = Registry(
 
 def score(frame: DataFrame, name: str) -> float:
     """Return the metric of that name over all examples of a task's frame of scores."""
-    metric = METRICS[name]
-    return float(metric.score(np.stack(frame[metric.group].to_list())))
+    return float(METRICS[name].score(statistics_of(frame, METRICS[name].group)))
+
+
+def statistics_of(frame: DataFrame, group: str) -> Array:
+    """Return the rows of a group of a frame of scores: [examples, k], NaN after the end of shorter ones."""
+    lengths = frame[group].map(len).to_numpy(dtype=np.int64)
+    return padded(np.concatenate(frame[group].to_list()).astype(np.float64), lengths)
 
 
 def text_statistics(

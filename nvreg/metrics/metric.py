@@ -51,16 +51,11 @@ class Metric:
         if self.of_examples is None and self.of_corpus is None:
             raise ValueError(f"{self.name}: expected of_examples, of_corpus or both, got neither")
 
-    @property
-    def is_mean(self) -> bool:
-        """Whether the score of a corpus is the mean of its examples' own scores."""
-        return self.of_corpus is None
-
     def score(self, statistics: Array, counts: NDArray[Any] | None = None) -> Array:
         """Return the score of a corpus, or of resamples of it.
 
         Args:
-            statistics: a row an example: [examples, k].
+            statistics: a row an example: [examples, k], NaN after the end of shorter ones (see `padded`).
             counts: how often each resample draws each example: [resamples, examples]; by default once.
 
         Returns:
@@ -76,8 +71,17 @@ class Metric:
         return None if self.of_examples is None else self.of_examples(statistics)
 
     def _of_corpus(self, statistics: Array, counts: Array) -> Array:
-        of_corpus = mean_of(cast(OfExamples, self.of_examples)) if self.is_mean else self.of_corpus
-        return cast(OfCorpus, of_corpus)(statistics, counts)
+        of_corpus = self.of_corpus or mean_of(cast(OfExamples, self.of_examples))
+        return of_corpus(statistics, counts)
+
+
+def padded(values: Array, lengths: NDArray[np.int64]) -> Array:
+    """Return rows of any lengths, given one after the other, as [rows, longest], NaN after their ends."""
+    longest = int(lengths.max(initial=0))
+    exists = np.arange(longest) < lengths[:, None]
+    rows = np.full(exists.shape, np.nan)
+    rows[exists] = values
+    return rows
 
 
 def of_sums(aggregate: Callable[[Array], Array]) -> OfCorpus:

@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from pandas import DataFrame
 
 from nvreg.document import Block, Table
 from nvreg.errors import UserError
-from nvreg.metrics import METRICS
+from nvreg.metrics import METRICS, statistics_of
 from nvreg.report.reading import Run
 from nvreg.report.selection import Pick, ProtocolChoice
 from nvreg.results import PRETRAINED_NUMBER
@@ -73,7 +72,7 @@ def _changed(pick: Pick, metric: str, count: int) -> DataFrame:
 def _examples(run: Run, number: int, domain: str, metric: str) -> DataFrame:
     """Return what a trial made of each example, by id: its score and, if any, its prediction."""
     frame = run.examples(number, domain, "test").set_index("id")
-    statistics = np.stack(frame[METRICS[metric].group].to_list()).astype(np.float64)
+    statistics = statistics_of(frame, METRICS[metric].group)
     scores = frame.assign(score=METRICS[metric].per_example(statistics))
     return scores[[name for name in ("prediction", "score") if name in scores]]
 

@@ -16,7 +16,7 @@ from pyarrow.parquet import ParquetFile
 
 from nvreg.errors import UserError
 from nvreg.experiment import Experiment, load_experiment
-from nvreg.metrics import METRICS
+from nvreg.metrics import METRICS, padded
 from nvreg.report.statistics import Array, resample_counts
 from nvreg.results import PRETRAINED_NUMBER, RunFiles, Trial, latest_trials, read_trials
 
@@ -112,7 +112,8 @@ class Run:
         place = (number, domain, split, group)
         if place not in self._statistics:
             rows = self._read(number, domain, split, [group]).column(group).combine_chunks()
-            self._statistics[place] = rows.flatten().to_numpy().astype(np.float64).reshape(len(rows), -1)
+            values = rows.flatten().to_numpy().astype(np.float64)
+            self._statistics[place] = padded(values, rows.value_lengths().to_numpy())
         return self._statistics[place]
 
     def resampled(

@@ -132,6 +132,17 @@ def _random_swaps(split: str, examples: int) -> Iterator[NDArray[np.bool_]]:
         yield generator.integers(2, size=(min(BLOCK, SWAPS - drawn), examples), dtype=np.bool_)
 
 
+def _below(ours: Array, theirs: Array) -> Array:
+    """Return the rows of both sides, NaN after the ends of those that are shorter."""
+    longest = max(ours.shape[1], theirs.shape[1])
+    return np.concatenate(
+        [
+            np.pad(rows, ((0, 0), (0, longest - rows.shape[1])), constant_values=np.nan)
+            for rows in (ours, theirs)
+        ]
+    )
+
+
 def _sizes(
     metric: Metric, ours: Sequence[Array], theirs: Sequence[Array]
 ) -> Callable[[NDArray[np.bool_]], Array]:
@@ -141,7 +152,7 @@ def _sizes(
     """
     rows = {id(each): each for each in (*ours, *theirs)}  # repetitions share arrays, a pretrained model's say
     pairs = Counter((id(mine), id(other)) for mine, other in product(ours, theirs))
-    both = [(np.concatenate([rows[mine], rows[other]]), times) for (mine, other), times in pairs.items()]
+    both = [(_below(rows[mine], rows[other]), times) for (mine, other), times in pairs.items()]
     scores = np.array([metric.score(each) for each in rows.values()])
     scale = np.abs(scores[np.isfinite(scores)]).max(initial=0)
 

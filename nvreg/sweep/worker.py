@@ -10,7 +10,6 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -18,7 +17,7 @@ from nvreg.diagnostics import Record, Share, recording
 from nvreg.environment import device_kind
 from nvreg.memory import over_rows
 from nvreg.methods.change import attention_change
-from nvreg.metrics import METRICS, Array, Metric, score
+from nvreg.metrics import METRICS, Array, Metric, score, statistics_of
 from nvreg.models.site import Site
 from nvreg.models.teacher_forcing import run_body
 from nvreg.parameters import Setting
@@ -265,6 +264,6 @@ class Worker:
 
 def example_scores(metric: Metric, frame: pd.DataFrame) -> Array:
     """Return one number an example of a frame of scores, the greater the better."""
-    scores = metric.per_example(np.stack(frame[metric.group].to_list()))
+    scores = metric.per_example(statistics_of(frame, metric.group))
     assert scores is not None
     return scores if metric.higher_is_better else -scores
