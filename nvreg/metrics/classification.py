@@ -48,7 +48,7 @@ def word_statistics(
     """Return the same of examples that have a choice for each of their words: rows of different lengths.
 
     Args:
-        log_probabilities: log-probabilities in nats, [words, classes], of one example's words after another's.
+        log_probabilities: log-probabilities in nats, [words, classes], of each example's words in turn.
         labels: the number of each word's right class.
         words: how many words each example has.
     """
