@@ -1,14 +1,81 @@
 """``nvreg architectures``."""
 
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
+if TYPE_CHECKING:
+    from nvreg.models.registry import Architectures
 
-def architectures() -> None:
+
+class Format(StrEnum):
+    """How the list is written."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    JSON = "json"
+
+
+def architectures(
+    format: Annotated[Format, typer.Option(help="How the list is written.")] = Format.TEXT,
+) -> None:
     """Print which architectures are converted, by layout, and which are refused, and why."""
     from nvreg.models.registry import architectures as known
 
-    for heading, table in zip(("layout", "refused because"), known(), strict=True):
-        typer.echo(f"| {heading} | model types |\n|---|---|")
-        for name, model_types in table.items():
-            typer.echo(f"| {name} | {', '.join(sorted(model_types))} |")
-        typer.echo()
+    write = {Format.TEXT: _text, Format.MARKDOWN: _markdown, Format.JSON: _json}[format]
+    typer.echo(write(known()))
+
+
+def _text(known: Architectures) -> str:
+    wrapper = textwrap.TextWrapper(
+        width=100, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
+    )
+    return "\n\n".join(
+        "\n".join([heading, *(wrapper.fill(f"{key}: {', '.join(table[key])}") for key in table)])
+        for heading, _, table in _tables(known)
+    )
+
+
+def _markdown(known: Architectures) -> str:
+    return "\n\n".join(
+        "\n".join(
+            [
+                f"| {column} | model types |\n|---|---|",
+                *(f"| {key} | {', '.join(table[key])} |" for key in table),
+            ]
+        )
+        for _, column, table in _tables(known)
+    )
+
+
+def _tables(known: Architectures) -> list[tuple[str, str, dict[str, list[str]]]]:
+    """Return heading, heading of the first column, and contents of every table that is not empty."""
+    tables = [
+        ("converted, by layout", "layout", _sorted(known.inputs)),
+        ("converted in head space", "form", {"heads": sorted(known.heads)} if known.heads else {}),
+        ("refused, by reason", "refused because", _sorted(known.refused)),
+        ("not tried, by reason", "not tried because", _sorted(known.untried)),
+    ]
+    return [table for table in tables if table[-1]]
+
+
+def _json(known: Architectures) -> str:
+    import transformers
+
+    tables = {
+        "inputs": _sorted(known.inputs),
+        "heads": sorted(known.heads),
+        "refused": _sorted(known.refused),
+        "untried": _sorted(known.untried),
+    }
+    return json.dumps({"transformers": transformers.__version__, **tables}, indent=1)
+
+
+def _sorted(table: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    return {key: sorted(names) for key, names in table.items()}

@@ -76,23 +76,27 @@ _BY_MODEL_TYPE: Mapping[str, Adapter] = {
 
 
 class Architectures(NamedTuple):
-    """What `adapter_for` accepts and refuses.
+    """What is converted, in which space, and what is not.
 
     Attributes:
-        converted: layout, named after its file in nvreg/models/layouts, to its model types.
+        inputs: layout, named after its file in nvreg/models/layouts, to its model types.
+        heads: model types that head space alone expresses.
         refused: reason to model types, or to model types with the config option that matters.
+        untried: reason to model types of which nobody knows.
     """
 
-    converted: Mapping[str, Sequence[str]]
+    inputs: Mapping[str, Sequence[str]]
+    heads: Sequence[str]
     refused: Mapping[str, Sequence[str]]
+    untried: Mapping[str, Sequence[str]]
 
 
 def architectures() -> Architectures:
     """Return every architecture that nvreg knows; it refuses those that it does not know."""
-    converted: defaultdict[str, list[str]] = defaultdict(list)
+    inputs: defaultdict[str, list[str]] = defaultdict(list)
     refused: defaultdict[str, list[str]] = defaultdict(list)
     for adapter in ADAPTERS:
-        converted[type(adapter).__module__.rpartition(".")[2]] += adapter.attention_classes
+        inputs[type(adapter).__module__.rpartition(".")[2]] += adapter.attention_classes
         for option, reason in adapter.refused_options.items():
             refused[reason] += [
                 f"{model_type} with {option}"
@@ -101,7 +105,7 @@ def architectures() -> Architectures:
             ]
     for model_type, reason in REFUSED.items():
         refused[reason].append(model_type)
-    return Architectures(converted, refused)
+    return Architectures(inputs, [], refused, {})
 
 
 def supported_model_types() -> list[str]:

@@ -262,7 +262,7 @@ _BY_LAYOUT = {"bart": bart, "opt": bart, "t5": t5, "bert": bert, "distilbert": d
 _BY_LAYOUT |= {"gpt_neo": gpt_neo, "llama": llama, "neox": neox, "gptj": gptj}
 DEFINITIONS = {
     model_type: _BY_LAYOUT[layout]
-    for layout, model_types in architectures().converted.items()
+    for layout, model_types in architectures().inputs.items()
     for model_type in model_types
 }
 DEFINITIONS |= {"umt5": umt5, "gpt_bigcode": gpt_bigcode, "phi3": phi3}

@@ -52,7 +52,7 @@ def of(*names, slow=()):
 
 ONE_A_LAYOUT = [
     next(architecture.name for architecture in ARCHITECTURES if architecture.model_type in model_types)
-    for model_types in architectures().converted.values()
+    for model_types in architectures().inputs.values()
 ]
 of_every_layout = of(*ONE_A_LAYOUT)
 
