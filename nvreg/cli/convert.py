@@ -71,8 +71,7 @@ def convert(
     from nvreg.models.registry import layers_by_role
     from nvreg.prior.artefact import Prior
     from nvreg.progress import Progress
-    from nvreg.tasks.files import batches_of_file
-    from nvreg.tasks.sampling import CALIBRATION_TOKENS
+    from nvreg.tasks.sampling import CALIBRATION_TOKENS, batches_of_file
 
     loaded, tokenizer = load_model(model), load_tokenizer(model)
     try:

@@ -32,7 +32,7 @@ def prior(
     from nvreg.estimation.estimate import estimate_prior
     from nvreg.models.loading import load_model, load_tokenizer
     from nvreg.progress import Progress
-    from nvreg.tasks.files import batches_of_file
+    from nvreg.tasks.sampling import batches_of_file
 
     loaded = load_model(model)
     reading = make_reading(source_prefix, source_language, target_language)

@@ -18,7 +18,7 @@ from nvreg.finetune.schema import FineTuning
 from nvreg.identity import identify
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.tasks import TASKS, Encoded, Task, encode, make_task
-from nvreg.tasks.labels import number_of
+from nvreg.tasks.classification import number_of
 from nvreg.tasks.limits import token_limit
 
 _SCORES = ("accuracy", "nll")

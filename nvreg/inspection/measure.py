@@ -21,7 +21,7 @@ from nvreg.models.convert import convert_, current_settings, is_converted
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.prior.artefact import Prior
 from nvreg.progress import Progress
-from nvreg.tasks.files import batches_of_file
+from nvreg.tasks.sampling import batches_of_file
 
 NAMES: Sequence[Callable[[Path], str]] = (
     lambda path: path.name.split(".")[0],
@@ -49,7 +49,7 @@ def inspect_model(
         path: the directory of a checkpoint or of a converted model, or a name on the hub.
         prior: the file of the checkpoint's prior; a converted model has its own, and its own settings.
         settings: the settings that the checkpoint is converted with.
-        files: the texts, named by `domain_names` and read as in `nvreg.tasks.files`.
+        files: the texts, named by `domain_names` and read as in `nvreg.tasks.sampling`.
         column: the column of sources, or of texts.
         target_column: the column of targets, for an encoder-decoder model alone.
         reading: the prefix and the languages.

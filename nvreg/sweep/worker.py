@@ -26,7 +26,7 @@ from nvreg.results import PRETRAINED, Metrics
 from nvreg.sweep.plan import encoder_key
 from nvreg.sweep.search import ExampleScores, is_clearly_worse
 from nvreg.sweep.workbench import Workbench
-from nvreg.tasks.encoder_states import EncoderStates
+from nvreg.tasks.forward import EncoderStates
 from nvreg.tasks.sampling import random_batches
 
 ENCODER_BYTES = 2 * 10**9

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nvreg.config import Evaluation, Reading
     from nvreg.data import Examples
     from nvreg.models.loading import AutoClass
-    from nvreg.tasks.encoder_states import EncoderStates
+    from nvreg.tasks.forward import EncoderStates
 
 BATCH_TOKENS = 2048
 """Padded tokens of a batch where ``batch_tokens`` is auto."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,6 @@ from nvreg.data import Examples, model_inputs, pad
 from nvreg.errors import UserError
 from nvreg.metrics.classification import choice_statistics
 from nvreg.tasks.base import Task
-from nvreg.tasks.labels import number_of
 from nvreg.tasks.limits import check_length, token_limit, tokenise
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from nvreg.config import Evaluation, Reading
-    from nvreg.tasks.encoder_states import EncoderStates
+    from nvreg.tasks.forward import EncoderStates
 
 PAIR = ("premise", "hypothesis")
 
@@ -140,3 +139,47 @@ class Classification(Task[EncodedTexts]):
         predictions = [self._classes[number] for number in logits.argmax(dim=-1).tolist()]
         columns = {group: statistics[group] for group in self._groups}
         return pd.DataFrame({"id": range(len(predictions)), **columns, "prediction": predictions})
+
+
+def number_of(
+    label: str | int,
+    names: Sequence[str],
+    renamed: Mapping[str, str] | None,
+    *,
+    record: int,
+    by_number: bool = False,
+) -> int:
+    """Return which alternative a label is: by its name, in any case if need be, or by its number from 0.
+
+    Args:
+        label: what the data has.
+        names: names of the alternatives; a name goes before a number, unless ``by_number``.
+        renamed: labels of the data to names or numbers of alternatives, where they differ.
+        record: which record of the data, from 1, for the message.
+        by_number: a whole number is a number, and so is text that ``renamed`` gives, whatever the names are.
+
+    Raises:
+        UserError: if it is none of them, or ``by_number`` text that is one's name and another's number.
+    """
+    name = (renamed or {}).get(str(label), str(label))
+    number = int(name) if name.isdecimal() and int(name) < len(names) else None
+    if by_number and number is not None:
+        if not isinstance(label, str) or str(label) in (renamed or {}):
+            return number
+        if name in names and names.index(name) != number:
+            raise UserError(
+                f"record {record}: expected the number or the text of a choice, got {name!r}, which is "
+                "the number of one and the text of another; write a number without quotes, or say under "
+                "data.labels which one it is"
+            )
+    if name in names:
+        return names.index(name)
+    folded = [each.casefold() for each in names]
+    if name.casefold() in folded:
+        return folded.index(name.casefold())
+    if number is not None:
+        return number
+    raise UserError(
+        f"record {record}: expected the label {', '.join(names)} or a number of 0 to {len(names) - 1}, "
+        f"got {name}; say under data.labels which one it is"
+    )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nvreg.config import Evaluation, Reading
     from nvreg.models.loading import AutoClass
-    from nvreg.tasks.encoder_states import EncoderStates
+    from nvreg.tasks.forward import EncoderStates
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class LanguageModelling(Task[EncodedTexts]):
         self, model: PreTrainedModel, encoded: EncodedTexts, *, encoder_states: EncoderStates | None = None
     ) -> pd.DataFrame:
         """Score every text; a row each, in their order (see `nvreg.tasks.Task`)."""
-        from nvreg.tasks.likelihood import row_likelihoods
+        from nvreg.tasks.forward import row_likelihoods
 
         of_texts = list(map(self._reader.rows, encoded.tokens))
         rows = [row for of_text in of_texts for row in of_text]

@@ -15,7 +15,7 @@ from nvreg.errors import UserError
 from nvreg.metrics.classification import choice_statistics
 from nvreg.models import IGNORED
 from nvreg.tasks.base import Task
-from nvreg.tasks.labels import number_of
+from nvreg.tasks.classification import number_of
 from nvreg.tasks.limits import check_length, token_limit
 from nvreg.tasks.windows import Row, frame_of
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from nvreg.config import Evaluation, Reading
     from nvreg.models.loading import AutoClass
-    from nvreg.tasks.encoder_states import EncoderStates
+    from nvreg.tasks.forward import EncoderStates
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class MultipleChoice(Task[EncodedQuestions]):
         """Score every example; a row each, in their order (see `nvreg.tasks.Task`)."""
         import torch
 
-        from nvreg.tasks.likelihood import row_likelihoods
+        from nvreg.tasks.forward import row_likelihoods
 
         counts = [count for scored in encoded.scored for count in scored]
         sequences = [ids for choices in encoded.tokens for ids in choices]

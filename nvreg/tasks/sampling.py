@@ -1,19 +1,29 @@
-"""A few thousand tokens of a data set, for what is measured on a sample (docs/method.md, section 3)."""
+"""Text as teacher-forced batches: all of a file, or a few thousand tokens (docs/method.md, section 3)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
+from pathlib import Path
 from random import Random
 
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nvreg.data import Examples
-from nvreg.models.tokens import IGNORED
-from nvreg.tasks.base import Task, part
+from nvreg.config import Evaluation, Reading, Source
+from nvreg.data import Examples, batches, load_examples, model_inputs
+from nvreg.errors import UserError
+from nvreg.models import IGNORED
+from nvreg.models.registry import layers_by_role
+from nvreg.tasks import make_task
+from nvreg.tasks.base import BATCH_TOKENS, Task, part
+from nvreg.tasks.limits import token_limit
 
 CALIBRATION_TOKENS = 4096
+"""Tokens of a sample that settings are solved for on."""
+
 CALIBRATION_EXAMPLES = 32
-"""Where examples are long, weights differ more between them than within them."""
+"""Examples of such a sample at least: where they are long, weights differ more between than within them."""
 
 
 def random_batches(
@@ -22,10 +32,10 @@ def random_batches(
     """Return random examples as teacher-forced batches, the same ones each time.
 
     Args:
-        task: of the examples.
-        examples: at least one.
-        tokens: of encoder and decoder each, in `CALIBRATION_EXAMPLES` examples or more; all examples where
-            they have fewer.
+        task: the task that reads the examples.
+        examples: one or more.
+        tokens: number of tokens that encoder and decoder each read, in `CALIBRATION_EXAMPLES` examples or
+            more; all examples where they have fewer.
     """
     most = max(tokens, CALIBRATION_EXAMPLES)
     records = Random(0).sample(examples.records, min(len(examples), most))
@@ -35,6 +45,76 @@ def random_batches(
         count += _tokens(task.batch(encoded, [taken]))
         taken += 1
     return list(task.teacher_forced(part(encoded, slice(taken))))
+
+
+def batches_of_file(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    path: Path,
+    column: str,
+    target_column: str | None,
+    limit: int | None = None,
+    tokens: int | None = None,
+    reading: Reading | None = None,
+) -> list[dict[str, Tensor]]:
+    """Read a file of text as padded, teacher-forced batches, long and short ones mixed.
+
+    An encoder-decoder model reads sources and, teacher-forced, targets; any other model the texts of one
+    column. What is longer than the model's limit is cut.
+
+    Args:
+        model: decides which.
+        tokenizer: the model's.
+        path: as ``files`` in `nvreg.config.Source`.
+        column: name of the column of sources, or of texts.
+        target_column: name of the column of targets, for an encoder-decoder model alone.
+        limit: examples at most, the first ones.
+        tokens: read random examples of these, as `random_batches` does; by default all.
+        reading: the prefix and the languages, for an encoder-decoder model alone; its columns are not used.
+
+    Raises:
+        UserError: if the text cannot be had, or the columns are not those of such a model.
+    """
+    source, reading = Source(files=str(path), limit=limit), reading or Reading()
+    if "cross" in layers_by_role(model):
+        if target_column is None:
+            raise UserError(
+                "expected --target-column with an encoder-decoder model, whose decoder reads the targets"
+            )
+        columns = {"source": column, "target": target_column}
+        evaluation = Evaluation(metrics=["nll"])
+        task = make_task("translation", tokenizer, model.config, data=reading, evaluation=evaluation)
+        examples = load_examples(source, columns, task.required)
+        if tokens is not None:
+            return random_batches(task, examples, tokens)
+        return list(task.teacher_forced(task.encode(examples)))
+    got = target_column or reading.source_prefix or reading.source_language or reading.target_language
+    if got:
+        raise UserError(
+            f"expected --column alone with {model.config.model_type}, which reads one text, "
+            f"got a target, prefix or language: {got}"
+        )
+    texts = [record["text"] for record in load_examples(source, {"text": column}, ["text"]).records]
+    sequences = [ids for ids in _tokenise(model, tokenizer, texts) if ids]
+    if tokens is not None:
+        sequences = _random(sequences, tokens)
+    groups = batches(list(map(len, sequences)), BATCH_TOKENS)
+    Random(0).shuffle(groups)
+    return [model_inputs([sequences[index] for index in group], tokenizer.pad_token_id) for group in groups]
+
+
+def _tokenise(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, texts: list[str]
+) -> list[list[int]]:
+    limit = token_limit(model.config, tokenizer)
+    return tokenizer(texts, truncation=limit is not None, max_length=limit).input_ids
+
+
+def _random(sequences: list[list[int]], tokens: int) -> list[list[int]]:
+    shuffled = Random(0).sample(sequences, len(sequences))
+    before = accumulate(map(len, shuffled), initial=0)
+    taken = sum(count < tokens for count in before)
+    return shuffled[: max(taken, CALIBRATION_EXAMPLES)]
 
 
 def _tokens(batch: Mapping[str, Tensor]) -> int:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from nvreg.config import Evaluation, Reading
     from nvreg.models.loading import AutoClass
-    from nvreg.tasks.encoder_states import EncoderStates
+    from nvreg.tasks.forward import EncoderStates
 
 
 _TARGET_LANGUAGE = ("tgt_lang", "target_lang")
@@ -157,8 +157,7 @@ class SequenceToSequence(Task[EncodedPairs]):
         import torch
 
         from nvreg.models.teacher_forcing import decoder_inputs
-        from nvreg.tasks.encoder_states import EncoderStates
-        from nvreg.tasks.likelihood import negative_log_likelihood
+        from nvreg.tasks.forward import EncoderStates, negative_log_likelihood
 
         self.check_model(model)
         kept = EncoderStates(0) if encoder_states is None else encoder_states

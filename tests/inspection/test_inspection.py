@@ -14,7 +14,7 @@ from nvreg.data import model_inputs
 from nvreg.diagnostics import measure_heads
 from nvreg.inspection.measure import domain_names
 from nvreg.models.loading import load_model, load_tokenizer
-from nvreg.tasks.files import batches_of_file
+from nvreg.tasks.sampling import batches_of_file
 from tests.models.architectures import ARCHITECTURES
 from tests.tiny import tiny_marian, write_corpus
 

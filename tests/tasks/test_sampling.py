@@ -1,12 +1,14 @@
-"""A random sample of a data set."""
+import json
 
 import pytest
 import torch
 
+import nvreg
 from nvreg.config import Evaluation, Reading
 from nvreg.data import Examples
 from nvreg.tasks import make_task
-from nvreg.tasks.sampling import CALIBRATION_EXAMPLES, random_batches
+from nvreg.tasks.sampling import CALIBRATION_EXAMPLES, batches_of_file, random_batches
+from tests.models.architectures import ARCHITECTURES
 from tests.tiny import LEXICON, tiny_marian
 
 
@@ -57,3 +59,100 @@ def test_few_tokens_come_from_several_examples(task, examples):
 def test_a_small_data_set_is_taken_whole(task, examples):
     whole = list(task.teacher_forced(task.encode(examples)))
     assert counted(random_batches(task, examples, 10**6)) == counted(whole)
+
+
+def build(name):
+    return next(each for each in ARCHITECTURES if each.name == name).build()
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return tiny_marian()[1]
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "text.jsonl"
+    pairs = [("a cat", "ein Kater"), ("the", ""), ("a small red dog .", "ein Hund"), ("a", "ein")]
+    path.write_text("".join(json.dumps({"en": en, "de": de}) + "\n" for en, de in pairs))
+    return path
+
+
+def real_tokens(batch):
+    return [ids[mask.bool()].tolist() for ids, mask in zip(*map(batch.get, INPUTS), strict=True)]
+
+
+INPUTS = ("input_ids", "attention_mask")
+
+
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_a_model_of_one_text_reads_the_first_texts_padded(file, tokenizer, name):
+    (batch,) = batches_of_file(build(name), tokenizer, file, "en", None, 3)
+    expected = [tokenizer(text).input_ids for text in ("a small red dog .", "a cat", "the")]
+    assert sorted(real_tokens(batch)) == sorted(expected)
+    assert set(batch) == set(INPUTS)
+
+
+def test_an_empty_text_is_left_out_where_it_has_no_token(file, tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizer.backend_tokenizer, "post_processor", None)
+    (batch,) = batches_of_file(build("gpt2"), tokenizer, file, "de", None, 4)
+    assert len(batch["input_ids"]) == 3
+
+
+def test_a_long_text_is_cut_to_the_positions_of_the_model(tmp_path, tokenizer):
+    path = tmp_path / "long.txt"
+    path.write_text("cat " * 100 + "\n")
+    (batch,) = batches_of_file(build("bert"), tokenizer, path, "text", None, 1)
+    assert batch["input_ids"].shape == (1, 64)
+
+
+def test_an_encoder_decoder_reads_pairs(file, tokenizer):
+    (batch,) = batches_of_file(build("marian"), tokenizer, file, "en", "de", 4)
+    assert set(batch) == {*INPUTS, "labels"}
+    assert len(batch["labels"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "message"),
+    [("marian", None, "expected --target-column"), ("bert", "de", "expected --column alone with bert")],
+)
+def test_columns_that_do_not_fit_the_model_are_a_mistake(file, tokenizer, name, target, message):
+    with pytest.raises(nvreg.UserError, match=message):
+        batches_of_file(build(name), tokenizer, file, "en", target, 4)
+
+
+@pytest.mark.parametrize(("name", "target"), [("llama", None), ("marian", "de")])
+def test_random_examples_of_so_many_tokens_and_no_fewer_than_32(tmp_path, tokenizer, name, target):
+    path = tmp_path / "long.jsonl"
+    path.write_text(100 * (json.dumps({"en": "a cat", "de": "ein Kater"}) + "\n"))
+
+    def examples(tokens):
+        batches = batches_of_file(build(name), tokenizer, path, "en", target, tokens=tokens)
+        return sum(len(batch["input_ids"]) for batch in batches)
+
+    assert [examples(tokens) for tokens in (4, 150, 10**6)] == [32, 50, 100]  # three tokens each
+
+
+def test_the_languages_of_a_model_with_many_are_in_its_tokens(file):
+    from tests.tasks.test_generation import mbart50
+
+    tokenizer = mbart50()
+    languages = {"source_language": "en_XX", "target_language": "de_DE"}
+    reading = Reading(**languages)
+    (batch,) = batches_of_file(build("mbart"), tokenizer, file, "en", "de", 4, reading=reading)
+    source, target = (tokenizer.convert_tokens_to_ids(language) for language in languages.values())
+    assert (batch["input_ids"] == source).any(-1).all()
+    assert (batch["labels"] == target).any(-1).all()
+
+
+def test_a_prefix_is_before_every_source(file, tokenizer):
+    reading = Reading(source_prefix="a small ")
+    (batch,) = batches_of_file(build("t5"), tokenizer, file, "en", "de", 4, reading=reading)
+    expected = [tokenizer(f"a small {text}").input_ids for text in ("a small red dog .", "a cat", "the", "a")]
+    assert sorted(real_tokens(batch)) == sorted(expected)
+
+
+@pytest.mark.parametrize("reading", [Reading(source_language="en"), Reading(source_prefix="en: ")])
+def test_a_model_of_one_text_has_no_prefix_and_no_languages(file, tokenizer, reading):
+    with pytest.raises(nvreg.UserError, match="reads one text, got a target, prefix or language: en"):
+        batches_of_file(build("bert"), tokenizer, file, "en", None, reading=reading)

@@ -1,8 +1,9 @@
-"""Negative log-likelihood of labels under a model."""
+"""Forward passes that scores are made of: an encoder's outputs, kept, and the likelihood of labels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +17,49 @@ from nvreg.models.teacher_forcing import decoder_inputs
 from nvreg.tasks.windows import Row
 
 _POSITIONS = 256
+
+
+class EncoderStates:
+    """Outputs of an encoder by batch, up to a number of bytes.
+
+    The first batches are kept. What does not fit beside them is run again each time: every setting meets the
+    batches in the same order, so that to make room would be to lose each batch just before it comes again.
+
+    Args:
+        budget_bytes: most bytes of the tensors kept, on the model's device.
+
+    Attributes:
+        kept_bytes: how many bytes are taken.
+    """
+
+    def __init__(self, budget_bytes: int) -> None:
+        self.kept_bytes = 0
+        self._budget = budget_bytes
+        self._key: str | None = None
+        self._kept: dict[bytes, Tensor] = {}
+
+    def use(self, key: str) -> None:
+        """Say which setting the encoder is at; what was kept at another is dropped."""
+        if key != self._key:
+            self._key, self.kept_bytes = key, 0
+            self._kept.clear()
+
+    def of(self, model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return the encoder's last hidden states of a batch, shape (batch, tokens, width).
+
+        Args:
+            model: an encoder-decoder model, at the setting of the last `use`.
+            inputs: ``input_ids`` and ``attention_mask``, as the encoder takes them.
+        """
+        name = _digest(inputs)
+        if name in self._kept:
+            return self._kept[name]
+        states: Tensor = model.get_encoder()(**inputs).last_hidden_state
+        size = states.element_size() * states.numel()
+        if self.kept_bytes + size <= self._budget:
+            self._kept[name] = states
+            self.kept_bytes += size
+        return states
 
 
 def negative_log_likelihood(model: PreTrainedModel, labels: Tensor, **inputs: Any) -> Tensor:
@@ -75,3 +119,10 @@ def row_likelihoods(
     with torch.inference_mode():
         in_batches([max(map(len, make())) for make in rows], run)
     return totals
+
+
+def _digest(inputs: Mapping[str, Tensor]) -> bytes:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(inputs.items()):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode() + tensor.cpu().numpy().tobytes())
+    return digest.digest()
