@@ -43,8 +43,8 @@ class Evidence:
 
 
 Rule = Callable[[Evidence, str], Positions | None]
-"""From evidence and the name of a test domain to the candidate for it, or None where the rule has nothing to
-choose by."""
+"""Takes evidence and the name of a test domain, and returns the candidate for it, or None where the rule has
+nothing to choose by."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""From runs' directories to tables, pages and figures; reads files alone, never a model."""
+"""Turns the directories of runs into tables, pages and figures; reads files alone, never a model."""
 
 from typing import TYPE_CHECKING
 

@@ -26,7 +26,7 @@ FACTOR = 1.5
 
 NO_MATCH = f"no weight noise is known to change attention as much, to a factor of {FACTOR}"
 
-Choices = Mapping[Arm, Mapping[str, ProtocolChoice]]
+ChoicesByArm = Mapping[Arm, Mapping[str, ProtocolChoice]]
 """The choice of each protocol, by its name, among the trials of each arm."""
 
 
@@ -34,7 +34,7 @@ class Analysis(NamedTuple):
     """A run, what protocols choose among its trials, and what matches that as the arm of `MATCHED`."""
 
     run: Run
-    choices: Choices
+    choices: ChoicesByArm
 
 
 def analyse(directory: Path, protocols: Sequence[str] = ()) -> Analysis:
@@ -56,7 +56,7 @@ def analyse(directory: Path, protocols: Sequence[str] = ()) -> Analysis:
     return Analysis(run, choices | match(run, choices))
 
 
-def match(run: Run, choices: Choices) -> dict[Arm, Mapping[str, ProtocolChoice]]:
+def match(run: Run, choices: ChoicesByArm) -> dict[Arm, Mapping[str, ProtocolChoice]]:
     """Return the noise that matches what each protocol chose of NV, for each seed that tried both.
 
     A domain for which there is none is left out, and so are upper bounds, which are no selection. What is

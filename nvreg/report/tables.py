@@ -94,7 +94,7 @@ def rivals_table(metric: str, domains: Sequence[str], groups: Mapping[str, Repet
 
     Args:
         metric: the one to compare by.
-        domains: that all groups have scored the same examples of.
+        domains: the names of those whose examples all groups have scored.
         groups: runs that repeat each other, by name.
 
     Returns:
