@@ -16,7 +16,7 @@ import nvreg
 from benchmarks.hardware import describe
 from nvreg.config import Evaluation
 from nvreg.experiment import Experiment, load_experiment
-from nvreg.metrics import score
+from nvreg.metrics import METRICS, score
 from nvreg.models.loading import load_tokenizer
 from nvreg.sweep.workbench import Workbench, open_workbench
 from nvreg.tasks import make_task
@@ -67,14 +67,14 @@ def _models(workbench: Workbench) -> dict[str, torch.nn.Module]:
 
 def _row(workbench: Workbench, model: torch.nn.Module) -> str:
     usual, texts = _scores(workbench, model, BATCH_TOKENS)
-    change, other = dict.fromkeys({name for _, name in usual}, 0.0), 0
+    change, other = dict.fromkeys((name for _, name in usual), 0.0), 0
     for budget in BUDGETS:
         scores, generated = _scores(workbench, model, budget)
         other = max(other, sum(ours != theirs for ours, theirs in zip(generated, texts, strict=True)))
         for (domain, name), value in usual.items():
             moved = abs(scores[domain, name] - value) / abs(value) if value else 0.0
             change[name] = max(change[name], moved)
-    cells = ", ".join(f"{name} {change[name]:.1e}" for name in workbench.experiment.evaluation.metrics)
+    cells = ", ".join(f"{name} {change[name]:.1e}" for name in change)
     return f"{cells} | {f'{other} of {len(texts)}' if texts else '-'}"
 
 
@@ -88,7 +88,8 @@ def _scores(
     scores, texts = {}, []
     for domain, splits in workbench.scored.items():
         frame = task.score(model, splits["test"].encoded)
-        scores |= {(domain, name): score(frame, name) for name in evaluation.metrics}
+        made = [name for name in evaluation.metrics if METRICS[name].group in frame]  # overlap is not
+        scores |= {(domain, name): score(frame, name) for name in made}
         if task.generates:
             texts += list(frame["prediction"])
     return scores, texts

@@ -24,21 +24,24 @@ if TYPE_CHECKING:
 def conditions_of(workbench: Workbench, prior: Prior, device: str) -> dict[str, Any]:
     """Return everything but method and settings that can change a trial's numbers, large things as digests.
 
-    The size of batches is left out: no number depends on it, so a sweep that ran out of memory continues
-    with smaller ones.
+    The size of batches is left out in float32: no number depends on it, so a sweep that ran out of memory
+    continues with smaller ones.
 
     Args:
         workbench: what is measured, and on what.
         prior: the experiment's.
         device: the kind of device that it is measured on.
     """
-    evaluation = workbench.experiment.evaluation.options
+    experiment = workbench.experiment
+    evaluation = experiment.evaluation.options
+    if experiment.model.dtype != "float32":
+        evaluation["batch_tokens"] = experiment.evaluation.batch_tokens
     generation = getattr(workbench.model, "generation_config", None)  # other models have none
     defaults = generation.to_diff_dict() if generation else {}
     return {
         **_subject(workbench),
         "config": digest(options_of(workbench.model.config)),
-        "reading": workbench.experiment.data.options,
+        "reading": experiment.data.options,
         "tokens": _by_split(workbench, lambda scored: digest(asdict(cast(Any, scored.encoded)))),
         "prior": prior.fingerprint,
         "evaluation": evaluation | {"metrics": sorted(evaluation["metrics"])},

@@ -14,12 +14,14 @@ from nvreg.methods.nv import NVSetting
 from nvreg.metrics import score
 from nvreg.report.analysis import analyse
 from nvreg.report.writing import write_report
+from nvreg.results import digest
 from nvreg.sweep import runner, worker
 from nvreg.sweep.dry_run import describe_plan
 from nvreg.sweep.executors import Local
+from nvreg.sweep.manifest import conditions_of
 from nvreg.sweep.plan import make_plan
 from nvreg.sweep.runner import run_sweep
-from nvreg.sweep.workbench import Workbench
+from nvreg.sweep.workbench import Workbench, open_workbench
 from nvreg.sweep.worker import Job, Measured, Worker
 from tests.sweep.running import trials_in
 
@@ -83,6 +85,16 @@ def test_more_trials_measure_only_the_new_ones(output, experiment, measured):
 def test_smaller_batches_continue_a_sweep(output, experiment, measured):
     assert run_sweep(experiment("evaluation.batch_tokens=64"), quiet=True) == (4, 0, 0)
     assert measured == []
+
+
+@pytest.mark.parametrize(("dtype", "kinds"), [("float32", 1), ("bfloat16", 2)])
+def test_batches_are_a_condition_in_half_precision_alone(experiment, dtype, kinds):
+    conditions = []
+    for batch_tokens in (64, 2048):
+        changed = experiment(f"model.dtype={dtype}", f"evaluation.batch_tokens={batch_tokens}")
+        workbench = open_workbench(changed)
+        conditions.append(conditions_of(workbench, Prior.gaussian(workbench.model), "cpu"))
+    assert len({digest(each) for each in conditions}) == kinds
 
 
 @pytest.mark.parametrize(
