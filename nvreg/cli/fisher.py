@@ -10,14 +10,14 @@ from nvreg.errors import UserError
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The file of scores (JSON).")]
 Data = Annotated[Path, typer.Option("--data", help="Text: a file or glob.")]
-Column = Annotated[str, typer.Option("--column", help="Its column of texts, or of sources.")]
+Column = Annotated[str, typer.Option("--column", help="Column of texts, or of sources.")]
 TargetColumn = Annotated[
     str | None,
-    typer.Option("--target-column", help="Its column of targets, for the loss of an encoder-decoder model."),
+    typer.Option("--target-column", help="Column of targets, for the loss of an encoder-decoder model."),
 ]
 LabelColumn = Annotated[
     str | None,
-    typer.Option("--label-column", help="Its column of labels, for the loss of a classifier."),
+    typer.Option("--label-column", help="Column of labels, for the loss of a classifier."),
 ]
 Limit = Annotated[
     int | None, typer.Option("--limit", min=1, help="Random examples to use.", show_default="all")
