@@ -1,6 +1,7 @@
 # Set-up, tests and experiments. Needs python3 (3.11 or newer) and make; everything is installed into .venv.
 #
 #   make test                               install, lint and test
+#   make test-lowest                        the tests with the lowest versions that nvreg allows, in .venv-lowest
 #   make reproduce [SUITE=embedded|paper]   run every experiment under experiments/SUITE in results/runs/SUITE, with tables
 #                                           and figures; of the embedded suite, compare them with results/embedded and fail
 #                                           where a verdict flips. RIVALS=no leaves out the models that are fine-tuned
@@ -22,6 +23,7 @@ RIVALS ?= yes
 BIN := .venv/bin
 INSTALLED := .venv/.stamp-installed
 TORCH := .venv/.stamp-torch
+LOWEST := .venv-lowest/.stamp-installed
 EXPERIMENTS := $(filter-out $(if $(filter no,$(RIVALS)),%/rivals.yaml),$(wildcard experiments/$(SUITE)/*.yaml))
 RUNS := $(EXPERIMENTS:experiments/%.yaml=results/runs/%)
 TASKS := $(filter-out rivals,$(patsubst experiments/embedded/%.yaml,%,$(wildcard experiments/embedded/*.yaml)))
@@ -37,13 +39,16 @@ MAKEFLAGS += --jobs=2
 results/%: export TTY_COMPATIBLE := 0
 endif
 
-.PHONY: install test lint bench reproduce results readme demo clean
+.PHONY: install test test-lowest lint bench reproduce results readme demo clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
 
 test: lint
 	$(BIN)/pytest -n 2 --dist loadfile
+
+test-lowest: $(LOWEST)
+	$(<D)/bin/pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
@@ -78,7 +83,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m scripts.checkpoints results/trained
 
 clean:
-	rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache results/demo results/runs results/trained
+	rm -rf .venv .venv-lowest .hypothesis .mypy_cache .pytest_cache .ruff_cache results/demo results/runs results/trained
 
 $(TORCH):
 	$(PYTHON) -m venv .venv
@@ -87,6 +92,12 @@ $(TORCH):
 
 $(INSTALLED): $(TORCH) pyproject.toml constraints.txt
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(LOWEST): pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install -q $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) $$(grep '^torch==' constraints-lowest.txt)
+	$(@D)/bin/pip install -q -c constraints-lowest.txt -e '.[test]'
 	touch $@
 
 # A new demo is a new model and new data: the run on the old one is void.

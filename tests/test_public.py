@@ -1,12 +1,19 @@
 """The public names of the package."""
 
+import re
 import subprocess
 import sys
+import tomllib
 from importlib import resources
+from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 import nvreg
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("name", nvreg.__all__)
@@ -30,3 +37,14 @@ def test_a_name_that_does_not_exist_is_an_attribute_error():
 
 def test_type_checkers_read_the_annotations():
     assert resources.files("nvreg").joinpath("py.typed").is_file()
+
+
+def test_lower_bounds_are_the_versions_that_make_test_lowest_installs():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    required = map(Requirement, project["dependencies"] + project["optional-dependencies"]["finetune"])
+    lowest = {
+        each.name.lower(): [Version(bound.version) for bound in each.specifier if bound.operator == ">="]
+        for each in required
+    }
+    pins = re.findall(r"^([\w-]+)==(\S+)", (ROOT / "constraints-lowest.txt").read_text(), re.MULTILINE)
+    assert {name.lower(): [Version(version)] for name, version in pins} == lowest
