@@ -40,7 +40,7 @@ from nvreg.tasks import TASKS
 
 
 class TrainingDomain(Section):
-    """The domain that the model is trained on."""
+    """A domain with examples to train on."""
 
     name: FileName
     """Name of the domain."""

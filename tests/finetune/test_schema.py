@@ -124,5 +124,7 @@ def test_the_json_schema_knows_every_methods_options():
     assert schema["properties"]["method"]["enum"] == list(REGULARISERS)
     assert "classification" in schema["properties"]["task"]["enum"]
     assert "multiple-choice" not in schema["properties"]["task"]["enum"]
+    fields = [schema, *schema["$defs"].values(), *schema["properties"]["regulariser"]["anyOf"]]
+    assert all(key.get("description") for each in fields for key in each.get("properties", {}).values())
     options = {each["title"] for each in schema["properties"]["regulariser"]["anyOf"]}
     assert options == {method.options_class.__name__ for method in REGULARISERS.values()}
