@@ -88,7 +88,7 @@ def _table(run: Run, domain: str, changed: DataFrame) -> Table:
     body = [
         [
             str(identity),
-            *(_cut(value) for value in records[int(identity)].values()),
+            *(_cut(_text(*cell)) for cell in records[int(identity)].items()),
             *(_cut(example[name]) for name in outputs.values()),
             f"{example['score_before']:.4g}",
             f"{example['score_after']:.4g}",
@@ -115,7 +115,13 @@ def _records(run: Run, domain: str) -> Sequence[Mapping[str, str]]:
     return examples.records
 
 
-def _cut(value: Any) -> str:
-    text = " / ".join(value) if isinstance(value, list) else str(value)
+def _text(column: str, value: Any) -> str:
+    """Return a value as text: a list of words or tags by spaces, as tags are predicted."""
+    if isinstance(value, list):
+        return (" / " if column == "choices" else " ").join(map(str, value))
+    return str(value)
+
+
+def _cut(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"

@@ -24,6 +24,7 @@ TASKS: Registry[type[Task[Any]]] = Registry(
         "summarisation": "nvreg.tasks.sequence_to_sequence:Summarisation",
         "language-modelling": "nvreg.tasks.language_modelling:LanguageModelling",
         "classification": "nvreg.tasks.classification:Classification",
+        "token-classification": "nvreg.tasks.token_classification:TokenClassification",
         "multiple-choice": "nvreg.tasks.multiple_choice:MultipleChoice",
     },
 )

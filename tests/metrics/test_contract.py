@@ -165,6 +165,7 @@ def test_a_new_metric_is_an_entry_and_its_tasks_supply_it(monkeypatch):
         "summarisation": {"first-letter"},
         "language-modelling": set(),
         "classification": {"confidence"},
+        "token-classification": {"confidence"},
         "multiple-choice": {"confidence"},
     }
 

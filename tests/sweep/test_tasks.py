@@ -4,9 +4,17 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import datasets
 import pytest
 import torch
-from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel, set_seed
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    set_seed,
+)
 
 from nvreg import UserError
 from nvreg.data import Examples
@@ -50,12 +58,16 @@ CASES = {
     "classification": ("[accuracy, macro-f1, ece, brier, nll]", "accuracy", "null"),
     "language-modelling": ("[perplexity, bits-per-character]", "bits-per-character", "8"),
     "multiple-choice": ("[accuracy, nll]", "nll", "null"),
+    "token-classification": ("[accuracy, f1, macro-f1, ece, brier, nll]", "f1", "null"),
 }
+
+
+TAGS = ["O", "B-pet", "I-pet"]
 
 
 def tiny_model(task: str, tokens: int) -> torch.nn.Module:
     set_seed(0)
-    if task == "classification":
+    if "classification" in task:
         config = BertConfig(
             vocab_size=tokens,
             hidden_size=32,
@@ -63,6 +75,9 @@ def tiny_model(task: str, tokens: int) -> torch.nn.Module:
             num_attention_heads=4,
             intermediate_size=64,
         )
+        if task == "token-classification":
+            config.id2label = dict(enumerate(TAGS))
+            return BertForTokenClassification(config)
         config.id2label = {0: "good", 1: "bad"}
         return BertForSequenceClassification(config)
     return GPT2LMHeadModel(GPT2Config(vocab_size=tokens, n_embd=32, n_layer=2, n_head=4, n_positions=64))
@@ -85,6 +100,8 @@ def experiment(request, tmp_path):
             record = {"text": texts[0], "context": texts[0], "choices": texts[1:], "label": label % 2}
             if task == "classification":
                 record["label"] = ("good", "bad")[label % 2]
+            record["tokens"] = [*texts[label % 3].split(), *["cat"] * (label % 2)]
+            record["tags"] = [TAGS[(len(word) + label) % 3] for word in record["tokens"]]
             file.write(json.dumps(record) + "\n")
     metrics, metric, window = CASES[task]
     path = tmp_path / "experiment.yaml"
@@ -133,3 +150,81 @@ def test_a_label_that_the_model_has_not_is_named_with_its_data_set(experiment, t
     asked = load_experiment(tmp_path / "experiment.yaml", [f"data.{place}={{files: wrong.jsonl}}"])
     with pytest.raises(UserError, match=f"^{name}, record 3: expected the label good, bad"):
         run_sweep(asked, quiet=True)
+
+
+@pytest.mark.parametrize("experiment", ["token-classification"], indirect=True)
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        (
+            [{"tokens": ["a", "cat"], "tags": ["O", "B-car"]}],
+            "^away test, record 1: expected the label O, B-pet, I-pet or a number of 0 to 2, got B-car; say",
+        ),
+        (
+            [{"tokens": ["a"], "tags": ["O"]}, {"tokens": ["a", "cat"], "tags": ["O"]}],
+            r"wrong.jsonl, record 2: expected a tag for every token, got 2 tokens and 1 tags$",
+        ),
+        ([{"tokens": "a cat", "tags": ["O"]}], r"wrong.jsonl, record 1, column 'tokens': expected a list of"),
+    ],
+)
+def test_tags_that_cannot_be_are_named_with_their_record(experiment, tmp_path, records, message):
+    (tmp_path / "wrong.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    asked = load_experiment(tmp_path / "experiment.yaml", ["data.out_of_domain.0.test={files: wrong.jsonl}"])
+    with pytest.raises(UserError, match=message) as caught:
+        run_sweep(asked, quiet=True)
+    assert "\n" not in str(caught.value)
+
+
+def conll(directory: Path, records: list[dict]) -> str:
+    with (directory / "text.conll").open("w") as file:
+        for each in records:
+            words = zip(each["tokens"], each["tags"], strict=True)
+            file.write("".join(f"{word} X {tag}\n" for word, tag in words) + "\n")
+    return "{conll: text.conll, token_column: 0, tag_column: 2}"
+
+
+def hub(directory: Path, records: list[dict]) -> str:
+    features = {
+        "words": datasets.List(datasets.Value("string")),
+        "ner_tags": datasets.List(datasets.ClassLabel(names=["I-pet", "O", "B-pet"])),
+    }
+    rows = [{"words": each["tokens"], "ner_tags": each["tags"]} for each in records]
+    data = datasets.Dataset.from_list(rows, features=datasets.Features(features))
+    data.to_parquet(directory / "set" / "test.parquet")
+    return f"{{hub: {directory / 'set'}, split: test, columns: {{tokens: words, tags: ner_tags}}}}"
+
+
+@pytest.mark.parametrize("experiment", ["token-classification"], indirect=True)
+@pytest.mark.parametrize("write", [conll, hub])
+def test_tags_of_a_data_set_of_the_hub_and_of_conll_are_those_of_jsonl(
+    experiment, tmp_path, write, monkeypatch
+):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    lines = (tmp_path / "text.jsonl").read_text().splitlines()
+    records = [{name: json.loads(line)[name] for name in ("tokens", "tags")} for line in lines]
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    place = "data.out_of_domain.0.test"
+    scored = [
+        open_workbench(load_experiment(tmp_path / "experiment.yaml", [f"{place}={source}"])).scored
+        for source in ("{files: all.jsonl}", write(tmp_path, records))
+    ]
+    expected, got = (each["away"]["test"] for each in scored)
+    assert got.examples.fingerprint == expected.examples.fingerprint
+    assert got.encoded == expected.encoded
+
+
+@pytest.mark.parametrize("experiment", ["token-classification"], indirect=True)
+def test_words_and_tags_stand_side_by_side_in_the_examples_of_a_report(experiment, tmp_path):
+    overrides = ["selection.metric=nll", "sweep.racing=null", f"output={tmp_path / 'output'}"]
+    run_sweep(load_experiment(tmp_path / "experiment.yaml", overrides), quiet=True)
+    page = write_report(analyse(tmp_path / "output", ["oracle"]), examples=2)
+    section = page.split("## Examples that change most")[1]
+    header, _, first, *_ = (line for line in section.splitlines() if line.startswith("|"))
+    names = [cell.strip() for cell in header.strip("|").split("|")]
+    assert names == ["example", "tokens", "tags", "pretrained", "chosen", "score before", "after"]
+    number, tokens, *tags = [cell.strip() for cell in first.strip("|").split("|")][:5]
+    assert int(number) in range(12)
+    assert set(tokens.split()) <= set(LEXICON)
+    for each in tags:
+        assert len(each.split()) == len(tokens.split())
+        assert set(each.split()) <= set(TAGS)

@@ -24,6 +24,7 @@ def test_tasks_supply_metrics():
         "summarisation": LIKELIHOOD + GENERATED,
         "language-modelling": LIKELIHOOD,
         "classification": ["nll", "accuracy", "macro-f1", "ece", "brier"],
+        "token-classification": ["nll", "accuracy", "macro-f1", "f1", "ece", "brier"],
         "multiple-choice": ["nll", "accuracy", "ece", "brier"],
     }
     assert all(name == task.name for name, task in TASKS.items())
@@ -31,7 +32,8 @@ def test_tasks_supply_metrics():
 
 def test_tasks_say_whether_they_are_trained():
     trainable = [name for name, task in TASKS.items() if task.trainable]
-    assert trainable == ["translation", "summarisation", "language-modelling", "classification"]
+    others = ["summarisation", "language-modelling", "classification", "token-classification"]
+    assert trainable == ["translation", *others]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,7 @@ def test_metric_that_a_task_does_not_supply_is_refused_with_those_that_it_does(t
 def test_a_task_is_declared_without_importing_what_is_slow():
     code = (
         "import sys, nvreg.tasks; list(nvreg.tasks.TASKS.values());"
-        "sys.exit(bool({'torch', 'transformers', 'rouge_score', 'sklearn'} & set(sys.modules)))"
+        "sys.exit(bool({'torch', 'transformers', 'rouge_score', 'seqeval', 'sklearn'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

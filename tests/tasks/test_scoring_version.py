@@ -54,6 +54,14 @@ FROZEN = {
         "ece": 0.5073409,
         "brier": 0.75215615,
     },
+    "token classification": {
+        "nll": 1.2330391,
+        "accuracy": 0.3125,
+        "macro-f1": 0.15873016,
+        "f1": 0.095238095,
+        "ece": 0.44005735,
+        "brier": 0.74045659,
+    },
     "multiple choice": {
         "nll": 0.87869003,
         "accuracy": 0.5,
@@ -89,6 +97,16 @@ def classification(directory):
     return "classification", model, word_tokenizer("<s> $A </s>"), {}, examples
 
 
+def token_classification(directory):
+    config = {**architecture("bert").config, "id2label": {0: "O", 1: "B-a", 2: "I-a"}}
+    model = Architecture("head", "bert", "BertForTokenClassification", config).build()
+    tags = ["B-a", "I-a", "O", "O", "B-a", "I-a", "I-a", "O"]
+    texts = ["a cat", "the red dog sees a tree", "house", "a big bird hears a cat ."]
+    words = map(str.split, texts)
+    examples = Examples([{"tokens": each, "tags": tags[: len(each)]} for each in words])
+    return "token-classification", model, word_tokenizer("<s> $A </s>"), {}, examples
+
+
 def multiple_choice(directory):
     record = {"context": "a cat sees", "choices": ["a dog", "the red tree .", "a"], "label": 1}
     records = [record, {**record, "context": "the big", "label": 0}]
@@ -103,6 +121,7 @@ CASES = {
     "masked": lambda path: language_modelling("bert", "<s> $A </s>", path),
     "encoder-decoder": lambda path: language_modelling("t5", "$A </s>", path),
     "classification": classification,
+    "token classification": token_classification,
     "multiple choice": multiple_choice,
 }
 
