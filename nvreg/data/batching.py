@@ -38,9 +38,9 @@ def pad(sequences: Sequence[Sequence[int]], value: int) -> Tensor:
     return torch.tensor(padded, dtype=torch.int64).reshape(len(sequences), longest)
 
 
-def model_inputs(sequences: Sequence[Sequence[int]], pad_token_id: int | None) -> dict[str, Tensor]:
+def model_inputs(sequences: Sequence[Sequence[int]], padding: int) -> dict[str, Tensor]:
     """Return the sequences as a model's ``input_ids`` and ``attention_mask``, each [sequences, longest]."""
     return {
-        "input_ids": pad(sequences, pad_token_id or 0),  # masked, so that any token serves
+        "input_ids": pad(sequences, padding),
         "attention_mask": pad([[1] * len(sequence) for sequence in sequences], 0),
     }

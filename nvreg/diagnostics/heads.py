@@ -18,7 +18,7 @@ from nvreg.models.conversion import conversion_of
 from nvreg.models.module import NVForward
 from nvreg.models.registry import attention_modules
 from nvreg.models.site import Site
-from nvreg.models.tokens import query_masks
+from nvreg.models.teacher_forcing import query_masks
 
 QUANTITIES = ("prior_weight", "discarded_share", "entropy", "divergence")
 """In the order of the rows that `measure_heads` returns."""

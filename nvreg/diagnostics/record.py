@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from nvreg.models.conversion import conversion_of
 from nvreg.models.registry import sites
 from nvreg.models.site import Site
-from nvreg.models.tokens import query_masks
+from nvreg.models.teacher_forcing import query_masks
 
 
 class Share(NamedTuple):

@@ -22,8 +22,7 @@ from nvreg.models.conversion import conversion_of
 from nvreg.models.convert import convert_, current_settings, revert_, set_settings_
 from nvreg.models.registry import attention_modules, sites
 from nvreg.models.site import Site, layers_of
-from nvreg.models.teacher_forcing import run_body
-from nvreg.models.tokens import query_masks
+from nvreg.models.teacher_forcing import query_masks, run_body
 from nvreg.parameters import Setting
 from nvreg.prior.artefact import Prior
 

@@ -21,8 +21,7 @@ from nvreg.models.adapter import Adapter
 from nvreg.models.convert import is_converted
 from nvreg.models.registry import attention_modules
 from nvreg.models.site import Site
-from nvreg.models.teacher_forcing import run_body
-from nvreg.models.tokens import key_masks
+from nvreg.models.teacher_forcing import key_masks, run_body
 from nvreg.prior.artefact import Prior
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from nvreg.config import Evaluation, Generation, ModelSource, Source
 from nvreg.data import load_examples
@@ -16,7 +16,8 @@ from nvreg.errors import UserError
 from nvreg.finetune.regularisers import REGULARISERS
 from nvreg.finetune.schema import FineTuning
 from nvreg.identity import identify
-from nvreg.models.loading import load_model, load_tokenizer
+from nvreg.models.loading import load_config, load_model, load_tokenizer
+from nvreg.models.teacher_forcing import is_token
 from nvreg.tasks import TASKS, Encoded, Task, encode, make_task
 from nvreg.tasks.classification import number_of
 from nvreg.tasks.limits import token_limit
@@ -158,9 +159,9 @@ def load_trainable(
         device=source.device,
         trust_remote_code=source.trust_remote_code,
     )
-    if model.config.pad_token_id is None:  # a head for classification finds the last token by this id
+    if not is_token(model.config, model.config.pad_token_id):  # by which a head finds the last token
         pad = tokenizer.pad_token_id
-        model.config.pad_token_id = tokenizer.eos_token_id if pad is None else pad
+        model.config.pad_token_id = pad if is_token(model.config, pad) else tokenizer.eos_token_id
     return model
 
 
@@ -174,11 +175,10 @@ def classes_of(
         labels: the labels of the training data.
         renamed: the class by label of the data, where they differ.
     """
-    hub = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
-    config = AutoConfig.from_pretrained(source.path, **hub)
+    config = load_config(source.path, revision=source.revision, trust_remote_code=source.trust_remote_code)
     distinct = sorted(set(map(str, labels)), key=_natural)
     if "ForSequenceClassification" in (config.architectures or [""])[0]:
-        names = list(config.id2label.values())
+        names = list((config.id2label or {}).values())
         try:
             known = {number_of(label, names, renamed, record=1) for label in distinct}
         except UserError:

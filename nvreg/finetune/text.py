@@ -14,8 +14,8 @@ from nvreg.config import Evaluation, Reading, Source
 from nvreg.data import load_examples
 from nvreg.errors import UserError
 from nvreg.finetune.fisher import Fisher, estimate_fisher
+from nvreg.models import IGNORED
 from nvreg.models.loading import kind_of, load_model, load_tokenizer
-from nvreg.models.tokens import IGNORED
 from nvreg.progress import Progress
 from nvreg.results import digest
 from nvreg.tasks import TASKS, Task, make_task

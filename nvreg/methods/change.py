@@ -13,8 +13,7 @@ from nvreg.memory import over_rows
 from nvreg.methods import Method
 from nvreg.models.registry import attention_modules
 from nvreg.models.site import Site
-from nvreg.models.teacher_forcing import run_body
-from nvreg.models.tokens import query_masks
+from nvreg.models.teacher_forcing import query_masks, run_body
 from nvreg.parameters import Setting
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -10,6 +11,7 @@ import torch
 import transformers
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoTokenizer,
     PreTrainedConfig,
     PreTrainedModel,
@@ -19,7 +21,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from nvreg.errors import UserError
 from nvreg.identity import body_parameters
+from nvreg.models.lora import class_count, find_adapted, is_hub_name, merge
 from nvreg.models.registry import adapters_by_class
+from nvreg.models.teacher_forcing import is_token
 
 Kind = Literal["encoder-decoder", "decoder-only", "encoder-only"]
 """How an architecture reads text."""
@@ -59,6 +63,39 @@ def auto_class(wanted: AutoClass, config: PreTrainedConfig) -> str:
     return wanted[kind]
 
 
+def position_count(config: PreTrainedConfig) -> int | None:
+    """Return how many tokens a model has positions for, None where its config has no such number.
+
+    Where the table of positions has a row for padding, as RoBERTa's, the first token gets the one behind it.
+    """
+    count: int | None = getattr(config, "max_position_embeddings", None)
+    if count is None or not is_token(config, getattr(config, "pad_token_id", None)):
+        return count
+    small = deepcopy(config)
+    small.num_hidden_layers = 1
+    with torch.device("meta"):
+        body = AutoModel.from_config(small)
+    rows_before = [
+        module.padding_idx + 1
+        for name, module in body.named_modules()
+        if isinstance(module, torch.nn.Embedding) and "position" in name and module.padding_idx is not None
+    ]
+    return count - max(rows_before, default=0)
+
+
+def load_config(
+    path: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedConfig:
+    """Load a model's config; where there is an adapter, that of its model.
+
+    Raises:
+        UserError: if there is none, or the hub is out of reach.
+    """
+    if adapted := find_adapted(path, revision):
+        path, revision = adapted.base, adapted.base_revision
+    return _load(AutoConfig, path, revision=revision, trust_remote_code=trust_remote_code)
+
+
 def load_model(
     path: str | Path,
     head: AutoClass | None = None,
@@ -72,7 +109,7 @@ def load_model(
     """Load a pretrained model in evaluation mode.
 
     Args:
-        path: a directory, or a name on the hub.
+        path: a directory, or a name on the hub. An adapter (LoRA) is merged into its model.
         head: the class that loads it; by default the one the checkpoint was saved with.
         labels: names of the classes that a new head for classification is to have, with random weights.
         revision: branch, tag or commit on the hub.
@@ -84,28 +121,27 @@ def load_model(
         UserError: if the architecture is not supported or of a kind that has no such class, the checkpoint
             lacks the head, the model does not exist, or the hub is out of reach.
     """
-    hub = {"revision": revision, "trust_remote_code": trust_remote_code}
     if dtype not in DTYPES:
         raise UserError(f"model.dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
-    config = _load(AutoConfig, path, **hub)
-    adapters_by_class(config)
-    architectures = config.architectures or ["AutoModel"]
-    loader = auto_class(head, config) if head else architectures[0]
-    options: dict[str, Any] = {"dtype": DTYPES[dtype], "output_loading_info": True, **hub}
-    if labels is not None:
-        options |= {"id2label": dict(enumerate(labels)), "ignore_mismatched_sizes": True}
-        options["label2id"] = {label: number for number, label in enumerate(labels)}
-    model, info = _load(getattr(transformers, loader), path, **options)
-    if labels is not None and type(model).__name__ in architectures:
-        _renew_head_(model)
-    needed = set(model.state_dict()) if labels is None else _body(model)
-    if head and (missing := sorted(needed & set(info["missing_keys"]))):
-        of_tokens = loader in ("AutoModelForCausalLM", "AutoModelForMaskedLM")
-        other = ", or name its labels (nvreg fisher: --label-column)" if of_tokens else ""
-        raise UserError(
-            f"expected a checkpoint with all weights of {type(model).__name__}, {path} has no "
-            f"{missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''}; fine-tune it first{other}"
+    options: dict[str, Any] = {"dtype": DTYPES[dtype], "trust_remote_code": trust_remote_code}
+    adapted = find_adapted(path, revision)
+    model: Any
+    if adapted is None:
+        model = _load_whole(path, head, labels, revision=revision, **options)
+    else:
+        if labels is None and (classes := class_count(adapted)):
+            options["num_labels"] = classes
+        base = _load_whole(
+            adapted.base,
+            head or adapted.head,
+            labels,
+            besides=adapted.whole,
+            revision=adapted.base_revision,
+            **options,
         )
+        model = merge(base, adapted)
+        if labels is not None:
+            _renew_head_(model)
     try:
         return model.to(_device(device)).eval()
     except (RuntimeError, AssertionError) as error:
@@ -114,15 +150,57 @@ def load_model(
         ) from error
 
 
+def _load_whole(
+    path: str | Path,
+    head: AutoClass | None,
+    labels: Sequence[str] | None,
+    *,
+    besides: frozenset[str] = frozenset(),
+    revision: str | None,
+    trust_remote_code: bool,
+    **options: Any,
+) -> PreTrainedModel:
+    """Load a model with all of its weights, ``besides`` those of modules of these names."""
+    hub = {"revision": revision, "trust_remote_code": trust_remote_code}
+    config = _load(AutoConfig, path, **hub)
+    adapters_by_class(config)
+    architectures = config.architectures or ["AutoModel"]
+    loader = auto_class(head, config) if head else architectures[0]
+    if labels is not None:
+        options |= {"id2label": dict(enumerate(labels)), "ignore_mismatched_sizes": True}
+        options["label2id"] = {label: number for number, label in enumerate(labels)}
+    model, info = _load(getattr(transformers, loader), path, output_loading_info=True, **options, **hub)
+    if labels is not None and type(model).__name__ in architectures:
+        _renew_head_(model)
+    needed = set(model.state_dict()) if labels is None else _body(model)
+    missing = sorted(
+        name for name in needed & set(info["missing_keys"]) if besides.isdisjoint(name.split("."))
+    )
+    if head and missing:
+        of_tokens = loader in ("AutoModelForCausalLM", "AutoModelForMaskedLM")
+        other = ", or name its labels (nvreg fisher: --label-column)" if of_tokens else ""
+        raise UserError(
+            f"expected a checkpoint with all weights of {type(model).__name__}, {path} has no "
+            f"{missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''}; fine-tune it first{other}"
+        )
+    return model
+
+
 def load_tokenizer(
     path: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
 ) -> PreTrainedTokenizerBase:
-    """Load a model's tokenizer.
+    """Load a model's tokenizer, by default the one of the model where there is an adapter.
 
     Raises:
         UserError: if there is none, or the hub is out of reach.
     """
-    return _load(AutoTokenizer, path, revision=revision, trust_remote_code=trust_remote_code)
+    hub = {"revision": revision, "trust_remote_code": trust_remote_code}
+    try:
+        return _load(AutoTokenizer, path, **hub)
+    except UserError:
+        if (adapted := find_adapted(path, revision)) is None:
+            raise
+        return _load(AutoTokenizer, adapted.base, **hub | {"revision": adapted.base_revision})
 
 
 def _load(auto_class: Any, path: str | Path, **options: Any) -> Any:
@@ -130,7 +208,7 @@ def _load(auto_class: Any, path: str | Path, **options: Any) -> Any:
     local = Path(path).expanduser()
     if local.is_dir():
         path = str(local)
-    elif path.startswith((".", "/", "~")) or path.count("/") > 1:
+    elif not is_hub_name(path):
         raise UserError(f"expected a model directory, found none at {path}")
     try:
         return auto_class.from_pretrained(path, **options)

@@ -1,26 +1,94 @@
-"""Teacher-forced runs of a model, for what its attention reads."""
+"""Teacher-forced batches: how they are padded, which tokens are real, and a run for what attention reads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from nvreg.models import IGNORED
 from nvreg.models.cache import without_cache
-from nvreg.models.tokens import IGNORED
+from nvreg.models.registry import layers_by_role
+
+# --- padding --------------------------------------------------------------------------------------
+
+
+def is_token(config: PreTrainedConfig, token: int | None, *, decoder: bool = False) -> bool:
+    """Whether a model has a vector for a token.
+
+    Args:
+        config: the model's.
+        token: its number.
+        decoder: ask the decoder of a model whose halves have a vocabulary each.
+    """
+    whole: Any = config
+    if config.model_type == "encoder-decoder":
+        whole = whole.decoder if decoder else whole.encoder
+    return token is not None and 0 <= token < whole.get_text_config().vocab_size
+
+
+def padding_token(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return what a model's inputs are padded with: the tokenizer's own, or another that the model has.
+
+    Padding is masked, so that any token serves. One that was added to the tokenizer alone would not: the
+    model has no vector for it.
+    """
+    for token in (tokenizer.pad_token_id, getattr(config, "pad_token_id", None)):
+        if token is not None and is_token(config, token):
+            return token
+    return 0
 
 
 def decoder_inputs(model: PreTrainedModel, labels: Tensor) -> Tensor:
     """Return what a decoder reads to predict its labels, [rows, positions], shifted as the model does it."""
+    pad = model.config.pad_token_id
+    if not is_token(model.config, pad, decoder=True):
+        pad = 0
+    labels = labels.masked_fill(labels == IGNORED, pad)
     shift: Callable[[Tensor], Tensor] | None = getattr(model, "prepare_decoder_input_ids_from_labels", None)
     if shift is not None:
         return shift(labels)
     start = torch.full_like(labels[:, :1], model.config.decoder_start_token_id)
-    shifted = torch.cat([start, labels[:, :-1]], dim=1)
-    return shifted.masked_fill(shifted == IGNORED, model.config.pad_token_id)
+    return torch.cat([start, labels[:, :-1]], dim=1)
+
+
+# --- which tokens are real ------------------------------------------------------------------------
+
+
+def key_masks(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return, by role, which keys are not padding: bool, shape (batch, keys) (docs/method.md, section 7).
+
+    Keys of cross-attention are the encoder's tokens. A decoder's are the label positions that are not
+    padding: those it really reads.
+    """
+    inputs = _given(batch, "attention_mask", "input_ids")
+    roles = layers_by_role(model)
+    if "cross" not in roles:
+        return dict.fromkeys(roles, inputs)
+    return {"encoder": inputs, "cross": inputs, "decoder": _decoder_tokens(batch)}
+
+
+def query_masks(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return, by role, which queries are not padding: bool, shape (batch, queries)."""
+    masks = key_masks(model, batch)
+    return {**masks, "cross": masks["decoder"]} if "cross" in masks else masks
+
+
+def _decoder_tokens(batch: Mapping[str, Tensor]) -> Tensor:
+    if "labels" in batch and "decoder_attention_mask" not in batch:
+        return batch["labels"] != IGNORED
+    return _given(batch, "decoder_attention_mask", "decoder_input_ids")
+
+
+def _given(batch: Mapping[str, Tensor], mask: str, ids: str) -> Tensor:
+    return batch[mask].bool() if mask in batch else torch.ones_like(batch[ids], dtype=torch.bool)
+
+
+# --- a run ----------------------------------------------------------------------------------------
 
 
 def run_body(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> None:

@@ -88,8 +88,11 @@ class Task(ABC, Generic[E]):
         data: Reading,
         evaluation: Evaluation,
     ) -> None:
+        from nvreg.models.teacher_forcing import padding_token
+
         self.check_metrics(evaluation.metrics)
         self.halved = 0
+        self._padding = padding_token(model_config, tokenizer)
         self._tokenizer = tokenizer
         self._config = model_config
         self._metrics = evaluation.metrics

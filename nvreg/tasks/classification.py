@@ -65,6 +65,7 @@ class Classification(Task[EncodedTexts]):
         evaluation: Evaluation,
     ) -> None:
         from nvreg.models.loading import kind_of
+        from nvreg.models.teacher_forcing import is_token
 
         super().__init__(tokenizer, model_config, data, evaluation)
         self._texts = PAIR if set(PAIR) & set(data.columns) else ("text",)
@@ -80,6 +81,10 @@ class Classification(Task[EncodedTexts]):
             raise UserError(
                 "expected pad_token_id in the model's config, without which no batch can be padded"
             )
+        if is_token(model_config, model_config.pad_token_id):
+            self._padding = model_config.pad_token_id  # by which some models find the last token
+        elif kind_of(model_config) == "decoder-only":
+            self._budget = 1  # nothing is padded where no token is the one they know
         check_length(model_config, "data.max_length", data.max_length)
         self._limit = data.max_length or token_limit(model_config, tokenizer)
 
@@ -101,8 +106,7 @@ class Classification(Task[EncodedTexts]):
         """
         import torch
 
-        pad_token_id = self._config.pad_token_id  # by which some models find the last token
-        batch = model_inputs([encoded.tokens[index] for index in indices], pad_token_id)
+        batch = model_inputs([encoded.tokens[index] for index in indices], self._padding)
         if encoded.segments is not None:
             batch["token_type_ids"] = pad([encoded.segments[index] for index in indices], 0)
         if self._config.is_encoder_decoder:

@@ -91,7 +91,7 @@ def negative_log_likelihood(model: PreTrainedModel, labels: Tensor, **inputs: An
 def row_likelihoods(
     model: PreTrainedModel,
     rows: Sequence[Callable[[], Row]],
-    pad_token_id: int | None,
+    padding: int,
     in_batches: Callable[[Sequence[int], Callable[[list[int]], None]], None],
 ) -> Tensor:
     """Return the summed negative log-likelihood of each row's labels, in nats: [rows], float64, on the CPU.
@@ -99,7 +99,7 @@ def row_likelihoods(
     Args:
         model: as for `negative_log_likelihood`.
         rows: each made when it is needed.
-        pad_token_id: any token, for what is masked.
+        padding: any token, for what is masked.
         in_batches: calls a function on the positions of batches, given the padded tokens of every row.
     """
     totals = torch.zeros(len(rows), dtype=torch.float64)
@@ -108,7 +108,7 @@ def row_likelihoods(
         made = [rows[index]() for index in indices]
         inputs = {
             name: tensor.to(model.device)
-            for name, tensor in model_inputs([row.inputs for row in made], pad_token_id).items()
+            for name, tensor in model_inputs([row.inputs for row in made], padding).items()
         }
         labels = pad([row.labels for row in made], IGNORED).to(model.device)
         if model.config.is_encoder_decoder:

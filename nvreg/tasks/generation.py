@@ -72,14 +72,19 @@ def generate(
     """
     from transformers.modeling_outputs import BaseModelOutput
 
-    stops = {"tokenizer": tokenizer} if model.generation_config.stop_strings else {}
+    from nvreg.models.teacher_forcing import is_token
+
+    config = model.generation_config
+    more: dict[str, Any] = {"tokenizer": tokenizer} if config.stop_strings else {}
+    if config.pad_token_id is not None and not is_token(model.config, config.pad_token_id, decoder=True):
+        more["pad_token_id"] = tokenizer.eos_token_id  # no text, like padding
     generate: Any = model.generate  # of those classes that can
     tokens = generate(
         **inputs,
         encoder_outputs=BaseModelOutput(last_hidden_state=states),
         **_options(generation),
         **forced,
-        **stops,
+        **more,
     )
     texts: list[str] = tokenizer.batch_decode(
         tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False

@@ -112,7 +112,7 @@ class LanguageModelling(Task[EncodedTexts]):
 
         of_texts = list(map(self._reader.rows, encoded.tokens))
         rows = [row for of_text in of_texts for row in of_text]
-        nats = row_likelihoods(model, rows, self._tokenizer.pad_token_id, self._in_batches)
+        nats = row_likelihoods(model, rows, self._padding, self._in_batches)
         by_text = nats.split(list(map(len, of_texts)))
         return pd.DataFrame(
             {
@@ -137,7 +137,7 @@ class LanguageModelling(Task[EncodedTexts]):
         return end - (offsets[first - 1][1] if first else 0)
 
     def _padded(self, rows: Sequence[Row]) -> dict[str, Tensor]:
-        inputs = model_inputs([row.inputs for row in rows], self._tokenizer.pad_token_id)
+        inputs = model_inputs([row.inputs for row in rows], self._padding)
         labels = [row.labels for row in rows]
         return {**inputs, "labels": pad(labels, IGNORED)} if any(labels) else inputs
 

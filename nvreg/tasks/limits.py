@@ -9,9 +9,6 @@ from nvreg.errors import UserError
 if TYPE_CHECKING:
     from transformers import BatchEncoding, PretrainedConfig, PreTrainedTokenizerBase
 
-_COUNTED_AFTER_PADDING = frozenset({"camembert", "roberta", "xlm-roberta", "xlm-roberta-xl"})
-"""Model types whose first token has the position behind that of padding: they read fewer than they have."""
-
 
 def token_limit(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
     """Return the tokens a model reads at most, or None where neither positions nor tokenizer have a limit."""
@@ -52,7 +49,6 @@ def tokenise(
 
 
 def _positions(config: PretrainedConfig) -> int | None:
-    positions: int | None = getattr(config, "max_position_embeddings", None)
-    if positions and config.model_type in _COUNTED_AFTER_PADDING:
-        return positions - config.pad_token_id - 1
-    return positions
+    from nvreg.models.loading import position_count  # imports torch
+
+    return position_count(config)

@@ -104,7 +104,7 @@ class MultipleChoice(Task[EncodedQuestions]):
             [IGNORED] * (len(ids) - count) + ids[-count:]
             for ids, count in zip(tokens, (encoded.scored[i][choice] for i, choice in right), strict=True)
         ]
-        return {**model_inputs(tokens, self._tokenizer.pad_token_id), "labels": pad(labels, IGNORED)}
+        return {**model_inputs(tokens, self._padding), "labels": pad(labels, IGNORED)}
 
     def teacher_forced(self, encoded: EncodedQuestions) -> Iterator[dict[str, Tensor]]:
         """Yield the batches of `batch`, long and short ones mixed."""
@@ -127,7 +127,7 @@ class MultipleChoice(Task[EncodedQuestions]):
         counts = [count for scored in encoded.scored for count in scored]
         sequences = [ids for choices in encoded.tokens for ids in choices]
         rows = [partial(_row, ids, count) for ids, count in zip(sequences, counts, strict=True)]
-        nats = row_likelihoods(model, rows, self._tokenizer.pad_token_id, self._in_batches)
+        nats = row_likelihoods(model, rows, self._padding, self._in_batches)
         means = (-nats / torch.tensor(counts)).split(list(map(len, encoded.scored)))
         statistics = choice_statistics(
             [scores.log_softmax(dim=-1).numpy() for scores in means], encoded.labels

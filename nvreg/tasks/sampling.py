@@ -15,6 +15,7 @@ from nvreg.data import Examples, batches, load_examples, model_inputs
 from nvreg.errors import UserError
 from nvreg.models import IGNORED
 from nvreg.models.registry import layers_by_role
+from nvreg.models.teacher_forcing import padding_token
 from nvreg.tasks import make_task
 from nvreg.tasks.base import BATCH_TOKENS, Task, part
 from nvreg.tasks.limits import token_limit
@@ -100,7 +101,8 @@ def batches_of_file(
         sequences = _random(sequences, tokens)
     groups = batches(list(map(len, sequences)), BATCH_TOKENS)
     Random(0).shuffle(groups)
-    return [model_inputs([sequences[index] for index in group], tokenizer.pad_token_id) for group in groups]
+    padding = padding_token(model.config, tokenizer)
+    return [model_inputs([sequences[index] for index in group], padding) for group in groups]
 
 
 def _tokenise(

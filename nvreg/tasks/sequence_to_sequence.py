@@ -128,7 +128,7 @@ class SequenceToSequence(Task[EncodedPairs]):
 
     def batch(self, encoded: EncodedPairs, indices: Sequence[int]) -> dict[str, Tensor]:
         """Return ``input_ids``, ``attention_mask`` and ``labels`` of the examples of these positions."""
-        inputs = model_inputs([encoded.sources[index] for index in indices], self._tokenizer.pad_token_id)
+        inputs = model_inputs([encoded.sources[index] for index in indices], self._padding)
         return {**inputs, "labels": pad([encoded.targets[index] for index in indices], IGNORED)}
 
     def check_model(self, model: PreTrainedModel) -> None:

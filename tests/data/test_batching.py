@@ -35,7 +35,7 @@ def test_an_example_beyond_the_budget_has_a_batch_of_its_own():
 
 def test_padding_is_on_the_right_and_masked():
     assert pad([[5, 6], [7]], -100).tolist() == [[5, 6], [7, -100]]
-    inputs = model_inputs([[5], [6, 7, 8]], pad_token_id=1)
+    inputs = model_inputs([[5], [6, 7, 8]], padding=1)
     assert inputs["input_ids"].tolist() == [[5, 1, 1], [6, 7, 8]]
     assert inputs["attention_mask"].tolist() == [[1, 0, 0], [1, 1, 1]]
     assert {tensor.dtype for tensor in inputs.values()} == {torch.int64}
@@ -45,7 +45,3 @@ def test_nothing_is_padded_to_nothing():
     assert pad([], 0).shape == (0, 0)
     assert pad([[], []], 0).shape == (2, 0)
     assert pad([], 0).dtype == torch.int64
-
-
-def test_tokenizer_without_padding_gets_a_masked_token():
-    assert model_inputs([[5], [6, 7]], pad_token_id=None)["attention_mask"].tolist() == [[1, 0], [1, 1]]

@@ -16,7 +16,7 @@ from nvreg.models.conversion import conversion_of
 from nvreg.models.convert import attach_, set_sites_
 from nvreg.models.inputs import SinkState, SiteSink, SiteTemperature, TemperatureState
 from nvreg.models.registry import attention_modules
-from nvreg.models.tokens import query_masks
+from nvreg.models.teacher_forcing import query_masks
 from tests.estimation.test_estimate import batches
 from tests.models.architectures import ARCHITECTURES, random_prior
 from tests.models.running import converted

@@ -6,7 +6,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 import nvreg
 from nvreg.diagnostics import Record, Share, recording
-from nvreg.models.tokens import query_masks
+from nvreg.models.teacher_forcing import query_masks
 from tests.estimation.test_estimate import batches
 from tests.models.architectures import ARCHITECTURES, random_prior, random_settings
 

@@ -12,7 +12,7 @@ from nvreg.attention.settings import Settings
 from nvreg.methods import METHODS
 from nvreg.models.convert import current_settings, is_converted
 from nvreg.models.loading import load_model, load_tokenizer
-from nvreg.models.tokens import query_masks
+from nvreg.models.teacher_forcing import query_masks
 from nvreg.tasks.sampling import batches_of_file
 from tests.models.architectures import PAD, random_ids, random_prior
 from tests.models.running import of

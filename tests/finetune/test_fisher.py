@@ -9,8 +9,8 @@ from nvreg.finetune import fisher as module
 from nvreg.finetune.dropout import dropout_sites
 from nvreg.finetune.fisher import Fisher, estimate_fisher
 from nvreg.finetune.text import Columns, Text, fisher_of_file
+from nvreg.models import IGNORED
 from nvreg.models.loading import load_model, load_tokenizer
-from nvreg.models.tokens import IGNORED
 from nvreg.progress import Progress
 from nvreg.tasks import TASKS
 from tests.models.architectures import random_ids

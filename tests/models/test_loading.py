@@ -1,8 +1,11 @@
 import json
+import sys
 
 import pytest
 import torch
+from torch.testing import assert_close
 from transformers import (
+    AutoModelForSequenceClassification,
     BertConfig,
     BertForMaskedLM,
     GPT2Config,
@@ -13,7 +16,8 @@ from transformers import (
 )
 
 import nvreg
-from nvreg.models.loading import auto_class, load_model, load_tokenizer
+from nvreg.identity import fingerprint
+from nvreg.models.loading import auto_class, load_config, load_model, load_tokenizer
 from nvreg.tasks import TASKS
 from tests.tiny import tiny_marian
 
@@ -139,3 +143,91 @@ def test_a_converted_directory_with_other_weights_is_refused(saved, tmp_path):
     tiny_marian(seed=1)[0].save_pretrained(tmp_path / "nv")
     with pytest.raises(nvreg.UserError, match="prior of this model"):
         nvreg.from_pretrained(tmp_path / "nv")
+
+
+# --- adapters -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lora(saved, tmp_path):
+    """Save an adapter of the saved model with random weights; return its directory and the merged model."""
+    peft = pytest.importorskip("peft", reason="needs peft")
+    torch.manual_seed(0)
+    config = peft.LoraConfig(
+        task_type="SEQ_2_SEQ_LM", r=2, target_modules=["q_proj", "v_proj"], init_lora_weights=False
+    )
+    adapted = peft.get_peft_model(load_model(saved, device="cpu"), config)
+    adapted.save_pretrained(tmp_path / "lora")
+    return tmp_path / "lora", adapted.merge_and_unload().eval()
+
+
+INPUTS = {"input_ids": torch.tensor([[3, 4, 5, 1]]), "decoder_input_ids": torch.tensor([[0, 6, 7]])}
+
+
+@pytest.mark.parametrize("head", [SEQ2SEQ, None])
+def test_an_adapter_is_merged_into_its_model(lora, saved, head, tmp_path):
+    directory, merged = lora
+    model = load_model(directory, head, device="cpu")
+    assert type(model) is type(merged)
+    assert not model.training
+    with torch.no_grad():
+        logits = model(**INPUTS).logits
+        assert_close(logits, merged(**INPUTS).logits)
+        assert not torch.allclose(logits, load_model(saved)(**INPUTS).logits, atol=1e-3)
+    assert load_tokenizer(directory)("a cat").input_ids == load_tokenizer(saved)("a cat").input_ids
+    prior = nvreg.estimate_prior(model, [{**INPUTS, "labels": INPUTS["decoder_input_ids"]}])
+    nvreg.save_pretrained(nvreg.convert_(model, prior, nvreg.Settings(tau_alpha=1.0)), tmp_path / "nv")
+    assert fingerprint(nvreg.from_pretrained(tmp_path / "nv")) == fingerprint(model)
+
+
+def test_an_adapter_brings_the_head_that_was_trained_with_it(tmp_path):
+    peft = pytest.importorskip("peft", reason="needs peft")
+    sizes = {"vocab_size": 10, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = BertConfig(**sizes, intermediate_size=8)
+    BertForMaskedLM(config).save_pretrained(tmp_path / "base")
+    options = {"num_labels": 3, "ignore_mismatched_sizes": True}
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", **options)
+    config = peft.LoraConfig(
+        task_type="SEQ_CLS", target_modules=["query"], modules_to_save=["classifier", "pooler"]
+    )
+    adapted = peft.get_peft_model(model, config).eval()
+    adapted.save_pretrained(tmp_path / "lora")
+    loaded = load_model(tmp_path / "lora", "AutoModelForSequenceClassification", device="cpu")
+    ids = torch.tensor([[1, 2, 3]])
+    assert loaded.config.num_labels == 3
+    assert load_config(tmp_path / "lora").model_type == "bert"
+    with torch.no_grad():
+        assert_close(loaded(input_ids=ids).logits, adapted(input_ids=ids).logits)
+    labelled = load_model(
+        tmp_path / "lora", "AutoModelForSequenceClassification", labels=["a", "b", "c"], device="cpu"
+    )
+    assert not torch.equal(labelled.classifier.weight, loaded.classifier.weight)
+    with pytest.raises(nvreg.UserError, match="size mismatch"):
+        load_model(tmp_path / "lora", "AutoModelForSequenceClassification", labels=["a", "b"], device="cpu")
+
+
+def test_without_peft_one_line_says_how_to_merge_an_adapter(lora, monkeypatch):
+    directory, _ = lora
+    monkeypatch.setitem(sys.modules, "peft", None)
+    with pytest.raises(nvreg.UserError, match=r"adapter of .*model in .*lora; install peft.*merge_and"):
+        load_model(directory, SEQ2SEQ)
+
+
+def test_an_adapter_that_cannot_be_merged_is_refused(saved, tmp_path):
+    peft = pytest.importorskip("peft", reason="needs peft")
+    config = peft.PromptTuningConfig(task_type="SEQ_2_SEQ_LM", num_virtual_tokens=2)
+    peft.get_peft_model(load_model(saved, device="cpu"), config).save_pretrained(tmp_path / "prompt")
+    with pytest.raises(nvreg.UserError, match="can be merged, as LoRA, got PROMPT_TUNING"):
+        load_model(tmp_path / "prompt", SEQ2SEQ)
+
+
+def test_an_adapter_of_a_model_that_is_not_there_is_named(lora, tmp_path):
+    directory, _ = lora
+    file = directory / "adapter_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {"base_model_name_or_path": "./gone"}))
+    with pytest.raises(nvreg.UserError, match=r"found none at \./gone"):
+        load_model(directory, SEQ2SEQ)
+    file.write_text(json.dumps(config | {"base_model_name_or_path": None}))
+    with pytest.raises(nvreg.UserError, match="names its model as base_model_name_or_path"):
+        load_model(directory, SEQ2SEQ)

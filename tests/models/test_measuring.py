@@ -5,8 +5,9 @@ from torch.testing import assert_close
 
 import nvreg
 from nvreg.diagnostics import recording
+from nvreg.models import IGNORED
 from nvreg.models.registry import attention_modules
-from nvreg.models.tokens import IGNORED, key_masks, query_masks
+from nvreg.models.teacher_forcing import key_masks, query_masks
 from tests.models.architectures import random_ids
 from tests.models.running import converted, padded
 

@@ -3,8 +3,7 @@
 import torch
 
 from nvreg.models.registry import attention_modules
-from nvreg.models.teacher_forcing import run_body
-from nvreg.models.tokens import query_masks
+from nvreg.models.teacher_forcing import query_masks, run_body
 from tests.estimation.test_calibration import sample
 from tests.models.running import EXACT, of
 
