@@ -85,8 +85,9 @@ class SequenceToSequence(Task[EncodedPairs]):
         languages = [data.target_language, *(getattr(tokenizer, name, None) for name in _TARGET_LANGUAGE)]
         languages.append(data.columns.get(self.required[1]))
         writings = (writing_of_language(language) for language in languages if language)
-        self._writing = "any" if all(self._said) else next(filter(None, writings), None)
-        self._cut_as(self._writing or "Latin")
+        known = next(filter(None, writings), None)
+        self._is_decided = known is not None or all(self._said)
+        self._cut_as(known or "Latin")
         self._prefix = data.source_prefix or ""
         self._target_limit = token_limit(model_config, tokenizer)
         self._source_limit = data.max_length or self._target_limit
@@ -96,7 +97,7 @@ class SequenceToSequence(Task[EncodedPairs]):
         source, target = self.required
         texts = [self._prefix + record[source] for record in examples.records]
         references = [record[target] for record in examples.records]
-        if self._writing is None:
+        if not self._is_decided:
             self._cut_as_written(references)
         sources, cut_sources = tokenise(self._tokenizer, self._source_limit, text=texts)
         targets, cut_targets = tokenise(self._tokenizer, self._target_limit, text_target=references)
@@ -115,14 +116,13 @@ class SequenceToSequence(Task[EncodedPairs]):
             bleu_of(self.tokenisation.bleu)  # what it lacks is said before anything is scored
 
     def _cut_as_written(self, references: Sequence[str]) -> None:
-        """Cut text as the references are written that are encoded first: those of all data sets are alike."""
-        plain = self.signatures
-        self._writing = writing_of_texts(references)
-        self._cut_as(self._writing)
+        """Cut text as the references of the first data set are written; all data sets have one language."""
+        plain, writing, self._is_decided = self.signatures, writing_of_texts(references), True
+        self._cut_as(writing)
         if changed := [name for name, signature in self.signatures.items() if signature != plain[name]]:
             self.notes = [
-                f"{', '.join(changed)}: BLEU counts words of {self.tokenisation.bleu}, ROUGE "
-                f"{self.tokenisation.rouge}, as the references are in {self._writing} script; "
+                f"{', '.join(changed)}: BLEU is tokenised by {self.tokenisation.bleu}, ROUGE counts "
+                f"{self.tokenisation.rouge}, as the references are in {writing} script; "
                 "evaluation.bleu_tokenize and evaluation.rouge_tokenize say otherwise"
             ]
 

@@ -288,7 +288,7 @@ def test_the_tokenizer_knows_the_language_of_its_targets(tiny, monkeypatch):
 def test_what_the_script_decides_is_said(tiny, monkeypatch):
     task, _ = copied(tiny, CHINESE, monkeypatch)
     (note,) = task.notes
-    assert note.startswith("bleu, rougeL, length-ratio: BLEU counts words of zh, ROUGE characters, as the")
+    assert note.startswith("bleu, rougeL, length-ratio: BLEU is tokenised by zh, ROUGE counts characters, as")
     assert "Chinese script; evaluation.bleu_tokenize and evaluation.rouge_tokenize" in note
 
 
