@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nvreg.attention.moments import Moments
+    from nvreg.attention.moments import HeadMoments, Moments
     from nvreg.attention.settings import Settings
     from nvreg.checkpoint import from_pretrained, save_pretrained
     from nvreg.errors import UserError
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "HeadMoments": "attention.moments",
     "Moments": "attention.moments",
     "Prior": "prior.artefact",
     "Settings": "attention.settings",
@@ -41,6 +42,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "estimate_prior",
     "Prior",
     "Moments",
+    "HeadMoments",
     "Settings",
     "calibrate",
     "convert_",

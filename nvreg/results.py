@@ -34,7 +34,6 @@ class RunFiles:
         directory: the run's.
         experiment: the experiment file as it was understood.
         manifest: what the run was made with; it makes the directory this run's.
-        prior: the prior.
         trials: a line a trial.
         study: the studies of TPE searches, for Optuna's tools.
         tables: directory of the report's tables.
@@ -46,12 +45,20 @@ class RunFiles:
         self.directory = directory
         self.experiment = directory / "experiment.yaml"
         self.manifest = directory / MANIFEST
-        self.prior = directory / "prior.safetensors"
         self.trials = directory / "trials.jsonl"
         self.study = directory / "study.db"
         self.tables = directory / "tables"
         self.figures = directory / "figures"
         self.page = directory / "report.html"
+
+    @staticmethod
+    def name_of_prior(space: str) -> str:
+        """Return what the prior of a space is called in a run."""
+        return "prior" if space == "inputs" else f"prior-{space}"
+
+    def prior_of(self, space: str) -> Path:
+        """Return the file of the prior of a space."""
+        return self.directory / f"{self.name_of_prior(space)}.safetensors"
 
     def examples(self, key: str, domain: str, split: str) -> Path:
         """Return the file of what a trial kept of each example of a split."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from nvreg.parameters import Parameter, Setting
 
@@ -48,21 +48,36 @@ class Settings(Setting):
     """What to do at every site of a model; what is not named is at identity.
 
     Each parameter is a number for all roles, or a mapping from role (``encoder``, ``cross``,
-    ``decoder``) to a number or to a list with one value a layer.
+    ``decoder``) to a number or to a list with one value a layer. ``noise_share`` may stand for tau_sigma: a
+    converted model solves for it, from its prior alone.
 
     Raises:
-        ValueError: if a value is NaN, -inf, or outside what docs/method.md, section 3, allows.
+        ValueError: if a value is NaN, -inf, or outside what docs/method.md, section 3, allows, or both
+            noise_share and tau_sigma are given.
 
     Example:
         >>> print(Settings(tau_alpha={"encoder": -3, "decoder": [2, "inf"]}, tau_sigma=0.1))
         tau_alpha encoder=-3 decoder=[2, inf]; tau_sigma 0.1
     """
 
-    parameters = PARAMETERS
+    parameters: ClassVar = {**PARAMETERS, "noise_share": NOISE_SHARE}
 
-    def __init__(self, tau_alpha: Any = None, tau_sigma: Any = None, tau_mu: Any = None) -> None:
-        super().__init__(tau_alpha=tau_alpha, tau_sigma=tau_sigma, tau_mu=tau_mu)
+    def __init__(
+        self, tau_alpha: Any = None, tau_sigma: Any = None, tau_mu: Any = None, *, noise_share: Any = None
+    ) -> None:
+        super().__init__(tau_alpha=tau_alpha, tau_sigma=tau_sigma, tau_mu=tau_mu, noise_share=noise_share)
+        check_one_of(self, "noise_share", "tau_sigma")
 
     def at(self, role: str, layer: int) -> SiteSettings:
-        """Return the parameters of layer ``layer`` (from 0) of ``role``."""
-        return SiteSettings(*(self.value(name, role, layer) for name in self.parameters))
+        """Return the parameters of layer ``layer`` (from 0) of ``role``; a noise share is not among them."""
+        return SiteSettings(*(self.value(name, role, layer) for name in PARAMETERS))
+
+
+def check_one_of(setting: Setting, *names: str) -> None:
+    """Check that of parameters which stand for each other one at most is given.
+
+    Raises:
+        ValueError: if several are.
+    """
+    if setting.to_dict().keys() >= set(names):
+        raise ValueError(f"expected {' or '.join(names)}, got both")

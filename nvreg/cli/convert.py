@@ -9,9 +9,11 @@ import typer
 
 from nvreg.cli.options import (
     Model,
+    NoiseShare,
     PriorWeight,
     SourceLanguage,
     SourcePrefix,
+    Space,
     TargetLanguage,
     TauAlpha,
     TauMu,
@@ -52,30 +54,42 @@ def convert(
     source_prefix: SourcePrefix = None,
     source_language: SourceLanguage = None,
     target_language: TargetLanguage = None,
+    space: Space = None,
     tau_alpha: TauAlpha = None,
     tau_sigma: TauSigma = None,
+    noise_share: NoiseShare = None,
     tau_mu: TauMu = None,
     prior_weight: PriorWeight = None,
 ) -> None:
     """Save a checkpoint with its attention regularised; a role not named is as pretrained."""
     check_new_directory(out)
-    setting = read_nv_setting(prior_weight, tau_alpha, tau_sigma, tau_mu)
+    setting = read_nv_setting(
+        prior_weight=prior_weight,
+        tau_alpha=tau_alpha,
+        tau_sigma=tau_sigma,
+        noise_share=noise_share,
+        tau_mu=tau_mu,
+    )
     _check_text(prior, prior_data, column, setting.is_calibrated)
 
     from nvreg.attention.settings import Settings
     from nvreg.checkpoint import save_pretrained
     from nvreg.estimation.calibration import calibrate
     from nvreg.estimation.estimate import estimate_prior
-    from nvreg.models.convert import convert_
+    from nvreg.models.convert import convert_, current_settings
+    from nvreg.models.dispatching import layers_without_sites
     from nvreg.models.loading import load_model, load_tokenizer
-    from nvreg.models.registry import layers_by_role
+    from nvreg.models.registry import layers_by_role, site_modules
     from nvreg.prior.artefact import Prior
     from nvreg.progress import Progress
     from nvreg.tasks.sampling import CALIBRATION_TOKENS, batches_of_file
 
     loaded, tokenizer = load_model(model), load_tokenizer(model)
+    known = Prior.load(prior) if prior else None
+    if known and space and known.space != space:
+        raise UserError(f"expected a prior of {space!r} space in {prior}, got one of {known.space!r} space")
     try:
-        setting.check(layers_by_role(loaded))
+        setting.check(layers_by_role(loaded, known.space if known else space or "inputs"))
     except ValueError as error:
         raise UserError(str(error)) from error
 
@@ -89,18 +103,24 @@ def convert(
         )
 
     with Progress() as progress:
-        if prior:
-            moments = Prior.load(prior)
-        else:
-            moments = estimate_prior(loaded, progress.over("estimating the prior", text()))
+        if known is None:
+            counted = progress.over("estimating the prior", text())
+            known = estimate_prior(loaded, counted, space=space or "inputs")
         if setting.is_calibrated:
             progress.phase("solving for tau_alpha")
-            settings = calibrate(loaded, moments, text(CALIBRATION_TOKENS), **setting.to_dict())
+            settings = calibrate(loaded, known, text(CALIBRATION_TOKENS), **setting.to_dict())
         else:
             settings = Settings.from_dict(setting.to_dict())
-    save_pretrained(convert_(loaded, moments, settings), out)
+    try:
+        save_pretrained(convert_(loaded, known, settings), out)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     tokenizer.save_pretrained(out)
-    typer.echo(f"{model} with {settings} written to {out}")
+    resolved = current_settings(loaded) if "noise_share" in settings.to_dict() else settings
+    typer.echo(f"{model} with {resolved} written to {out}")
+    if known.space == "heads" and (others := layers_without_sites(loaded, site_modules(loaded))):
+        named = ", ".join(f"{name} ({kind})" for name, kind in others.items())
+        typer.echo(f"left as they are, as they have no softmax attention: {named}")
 
 
 def _check_text(prior: Path | None, data: Path | None, column: str | None, is_calibrated: bool) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from nvreg.cli.options import (
+    NoiseShare,
     SourceLanguage,
     SourcePrefix,
     TargetLanguage,
@@ -55,6 +56,7 @@ def inspect(
     prior: PriorFile = None,
     tau_alpha: TauAlpha = None,
     tau_sigma: TauSigma = None,
+    noise_share: NoiseShare = None,
     tau_mu: TauMu = None,
     limit: Limit = 200,
     output: Output = None,
@@ -63,7 +65,7 @@ def inspect(
 
     Prior weight, discarded share, entropy, and divergence from the pretrained attention.
     """
-    settings = read_settings(tau_alpha, tau_sigma, tau_mu)
+    settings = read_settings(tau_alpha=tau_alpha, tau_sigma=tau_sigma, noise_share=noise_share, tau_mu=tau_mu)
 
     from nvreg.inspection.measure import inspect_model
     from nvreg.progress import Progress

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import typer
 
@@ -51,6 +52,14 @@ TauSigma = Annotated[
     str | None,
     typer.Option(metavar=BY_ROLE, help="The tokens' standard deviation over the prior's.", show_default="0"),
 ]
+NoiseShare = Annotated[
+    str | None,
+    typer.Option(
+        metavar=BY_ROLE,
+        help="Mean share of noise in what is seen of tokens, from which --tau-sigma is solved for.",
+        show_default="0",
+    ),
+]
 TauMu = Annotated[
     str | None,
     typer.Option(metavar=BY_ROLE, help="Weight of a token's vector in its mean.", show_default="1"),
@@ -61,6 +70,15 @@ PriorWeight = Annotated[
         metavar=BY_ROLE,
         help="Mean weight of the prior, from which --tau-alpha is solved for on a sample of --prior-data.",
         show_default="0",
+    ),
+]
+
+Space = Annotated[
+    Literal["inputs", "heads"] | None,
+    typer.Option(
+        help="What NV attention has as vectors: what keys and values are projected from (published), "
+        "or what heads compare and mix.",
+        show_default="inputs",
     ),
 ]
 
@@ -94,33 +112,29 @@ def make_reading(prefix: str | None, source: str | None, target: str | None) -> 
     return Reading(source_prefix=prefix, source_language=source, target_language=target)
 
 
-def read_settings(tau_alpha: str | None, tau_sigma: str | None, tau_mu: str | None) -> Settings:
-    """Return the settings that the options write; one that is not given is as pretrained.
+def read_settings(**written: str | None) -> Settings:
+    """Return the settings that the options write, by name; one that is not given is as pretrained.
 
     Raises:
-        UserError: if one is no number, no number by role, or out of its range.
+        UserError: if one is no number, no number by role, or out of its range, or two stand for each other.
     """
     from nvreg.attention.settings import Settings
 
-    return _read(Settings, tau_alpha=tau_alpha, tau_sigma=tau_sigma, tau_mu=tau_mu)
+    return _read(Settings, written)
 
 
-def read_nv_setting(
-    prior_weight: str | None, tau_alpha: str | None, tau_sigma: str | None, tau_mu: str | None
-) -> NVSetting:
+def read_nv_setting(**written: str | None) -> NVSetting:
     """Return the same with a prior weight, which may stand for tau_alpha.
 
     Raises:
-        UserError: as `read_settings`, and if both are given.
+        UserError: as `read_settings`.
     """
     from nvreg.methods.nv import NVSetting
 
-    return _read(
-        NVSetting, prior_weight=prior_weight, tau_alpha=tau_alpha, tau_sigma=tau_sigma, tau_mu=tau_mu
-    )
+    return _read(NVSetting, written)
 
 
-def _read(kind: type[S], **written: str | None) -> S:
+def _read(kind: type[S], written: Mapping[str, str | None]) -> S:
     try:
         return kind(**{name: _by_role(name, text) for name, text in written.items() if text is not None})
     except ValueError as error:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nvreg.cli.options import Model, SourceLanguage, SourcePrefix, TargetLanguage, make_reading
+from nvreg.cli.options import Model, SourceLanguage, SourcePrefix, Space, TargetLanguage, make_reading
 from nvreg.errors import UserError
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The prior's file (safetensors).")]
@@ -22,6 +22,7 @@ def prior(
     data: Data,
     column: Column,
     target_column: TargetColumn = None,
+    space: Space = None,
     source_prefix: SourcePrefix = None,
     source_language: SourceLanguage = None,
     target_language: TargetLanguage = None,
@@ -38,5 +39,6 @@ def prior(
     reading = make_reading(source_prefix, source_language, target_language)
     batches = batches_of_file(loaded, load_tokenizer(model), data, column, target_column, reading=reading)
     with Progress() as progress:
-        estimate_prior(loaded, progress.over("estimating the prior", batches)).save(out)
+        counted = progress.over("estimating the prior", batches)
+        estimate_prior(loaded, counted, space=space or "inputs").save(out)
     typer.echo(f"prior of {model} over {data} written to {out}")

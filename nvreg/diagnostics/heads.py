@@ -16,7 +16,7 @@ from nvreg.compat import attention_implementation, set_attention_implementation_
 from nvreg.errors import UserError
 from nvreg.models.conversion import conversion_of
 from nvreg.models.module import NVForward
-from nvreg.models.registry import attention_modules
+from nvreg.models.registry import site_modules
 from nvreg.models.site import Site
 from nvreg.models.teacher_forcing import query_masks
 
@@ -51,7 +51,7 @@ def measure_heads(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]
     Raises:
         UserError: if the architecture is not supported, or there is no token to measure.
     """
-    modules = {site: module for site, (_, module) in attention_modules(model).items()}
+    modules = site_modules(model)
     meters = {site: _Meter(site) for site in modules}
     conversion = conversion_of(model)
     with ExitStack() as attached, torch.inference_mode():

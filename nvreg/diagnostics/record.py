@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from nvreg.models.conversion import conversion_of
-from nvreg.models.registry import sites
+from nvreg.models.registry import site_modules
 from nvreg.models.site import Site
 from nvreg.models.teacher_forcing import query_masks
 
@@ -37,7 +37,7 @@ class Record:
     def __init__(self, model: PreTrainedModel) -> None:
         """Prepare for the sites of a model."""
         self._model = model
-        self._sites = sites(model)
+        self._sites = list(site_modules(model))
         self._masks: dict[str, Tensor] = {}
         self._sums: dict[Site, tuple[int, float, float]] = {}
         self._reused: Mapping[Site, Share] = {}

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from nvreg.attention.settings import PARAMETERS, PRIOR_WEIGHT, Settings
+from nvreg.attention.settings import PRIOR_WEIGHT, Settings
 from nvreg.attention.solving import solve_shift
 from nvreg.errors import UserError
 from nvreg.models.conversion import conversion_of
 from nvreg.models.convert import convert_, current_settings, revert_, set_settings_
-from nvreg.models.registry import attention_modules, sites
+from nvreg.models.registry import site_modules
 from nvreg.models.site import Site, layers_of
 from nvreg.models.teacher_forcing import query_masks, run_body
 from nvreg.parameters import Setting
@@ -28,7 +28,9 @@ from nvreg.prior.artefact import Prior
 
 
 class _Wanted(Setting):
-    parameters = {"prior_weight": PRIOR_WEIGHT} | {name: PARAMETERS[name] for name in ("tau_sigma", "tau_mu")}
+    parameters = {"prior_weight": PRIOR_WEIGHT} | {
+        name: Settings.parameters[name] for name in ("tau_sigma", "tau_mu", "noise_share")
+    }
 
 
 def calibrate(
@@ -39,6 +41,7 @@ def calibrate(
     prior_weight: Any,
     tau_sigma: Any = None,
     tau_mu: Any = None,
+    noise_share: Any = None,
 ) -> Settings:
     """Solve for the tau_alpha that give the prior the wanted mean weight at every site.
 
@@ -56,9 +59,10 @@ def calibrate(
             0 and below 1: for all roles, by role, or by role and layer. 0 is tau_alpha = inf.
         tau_sigma: as in `Settings`.
         tau_mu: as in `Settings`.
+        noise_share: as in `Settings`, in place of tau_sigma.
 
     Returns:
-        Ordinary settings: tau_sigma and tau_mu as given, tau_alpha by role, one a layer.
+        Ordinary settings: tau_mu as given, tau_sigma as given or solved for, tau_alpha by role, one a layer.
 
     Raises:
         UserError: if the sample has no token for a role, or no tau_alpha moves the weight at a site (its
@@ -66,27 +70,30 @@ def calibrate(
         ValueError: if a value is not allowed or does not fit the model, or the model is converted with
             another prior.
     """
-    wanted = _Wanted(prior_weight=prior_weight, tau_sigma=tau_sigma, tau_mu=tau_mu)
-    found = sites(model)
+    wanted = _Wanted(prior_weight=prior_weight, tau_sigma=tau_sigma, tau_mu=tau_mu, noise_share=noise_share)
+    found = list(site_modules(model, prior.space))
     layers = layers_of(found)
     wanted.check(layers)
     weights = {site: wanted.value("prior_weight", site.role, site.layer) for site in found}
     weights = {site: weight for site, weight in weights.items() if weight}
     tau_alpha = {role: [math.inf] * count for role, count in layers.items()}
-    if weights:
-        for site in weights:
-            tau_alpha[site.role][site.layer] = 0.0
-        start = Settings(tau_alpha, tau_sigma, tau_mu)
-        with _converted(model, prior, start):
+    for site in weights:
+        tau_alpha[site.role][site.layer] = 0.0
+    start = Settings(tau_alpha, tau_sigma, tau_mu, noise_share=noise_share)
+    if not weights and "noise_share" not in start.to_dict():
+        return start
+    with _converted(model, prior, start):
+        if "noise_share" in start.to_dict():
+            tau_sigma = current_settings(model).to_dict().get("tau_sigma")
+        if weights:
             for site in weights:
                 if not prior[site.name].log_alpha_std:
                     raise UserError(
                         f"{site.name}: expected a prior whose log pseudo-count varies, got s_alpha = 0, "
                         "for which every tau_alpha is the same; ask for prior_weight 0 there"
                     )
-            shifts = _Sample(model, batches, weights).solve()
-        for site, shift in shifts.items():
-            tau_alpha[site.role][site.layer] = shift / prior[site.name].log_alpha_std
+            for site, shift in _Sample(model, batches, weights).solve().items():
+                tau_alpha[site.role][site.layer] = shift / prior[site.name].log_alpha_std
     return Settings(tau_alpha, tau_sigma, tau_mu)
 
 
@@ -133,8 +140,8 @@ class _Sample:
 
     def solve(self) -> dict[Site, float]:
         """Return ``t = tau_alpha s_alpha`` of every site that has a wanted weight."""
-        modules = attention_modules(self._model)
-        states = [modules[site][1].nv for site in self._weights]
+        modules = site_modules(self._model)
+        states = [modules[site].nv for site in self._weights]
         for state in states:
             state.solver = self._meet
         try:
@@ -175,6 +182,11 @@ class _Sample:
         return self._shifts[site]
 
     def _solve_site(self) -> None:
+        if self._site in self._shifts:
+            raise UserError(
+                f"expected a module that runs once in a forward pass, for prior_weight, got "
+                f"{self._site.name!r}, which several layers share; set tau_alpha"
+            )
         odds = torch.cat(self._odds)
         if not len(odds):
             raise UserError(f"expected tokens for the {self._site.role} in the calibration sample, got none")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from copy import deepcopy
 from typing import Any
 
@@ -12,15 +13,18 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from nvreg.attention.moments import Moments
+from nvreg.attention.heads import HeadParameters, attend_heads
+from nvreg.attention.moments import HeadMoments, Moments
+from nvreg.attention.settings import SiteSettings
 from nvreg.errors import UserError
-from nvreg.estimation.running import RunningMoments
+from nvreg.estimation.running import RunningHeadMoments, RunningMoments
 from nvreg.identity import identify
 from nvreg.memory import over_rows
 from nvreg.models.adapter import Adapter
-from nvreg.models.convert import is_converted
-from nvreg.models.registry import attention_modules
-from nvreg.models.site import Site
+from nvreg.models.convert import attach_, is_converted, revert_
+from nvreg.models.heads import DispatchedState
+from nvreg.models.registry import attention_modules, site_modules
+from nvreg.models.site import Site, Space
 from nvreg.models.teacher_forcing import key_masks, run_body
 from nvreg.prior.artefact import Prior
 
@@ -29,66 +33,88 @@ def estimate_prior(
     model: PreTrainedModel,
     batches: Iterable[Mapping[str, Tensor]],
     *,
+    space: Space = "inputs",
     max_tokens: int | None = None,
     data_fingerprint: str | None = None,
 ) -> Prior:
-    """Measure the moments of what every site's keys and values are projected from.
+    """Measure the moments of what every site's keys and values are projected from, or of what its heads get.
 
     Args:
         model: an unconverted model.
         batches: mappings of tensors that the model accepts, with ``attention_mask`` and, for an
             encoder-decoder model, ``labels`` where -100 marks padding.
+        space: ``inputs`` for the published form; ``heads`` for the keys and values that the attention
+            function is given, where texts are best as long as those that are scored later.
         max_tokens: stop after the batch in which some site has seen this many tokens.
         data_fingerprint: names the text; by default a digest of the batches.
 
     Raises:
-        UserError: if a site sees fewer than two tokens.
+        UserError: if a site sees fewer than two tokens, or the architecture is not supported in this space.
         ValueError: if the model is converted.
     """
     if is_converted(model):
         raise ValueError("expected the unconverted model, call nvreg.revert_(model) first")
-    collectors = {site: _Collector(site, *where) for site, where in attention_modules(model).items()}
     digest = hashlib.sha256()
     was_training = model.training
-    model.eval()
-    hooks = [collector.attach() for collector in collectors.values()]
+    with ExitStack() as attached:
+        attached.callback(model.train, was_training)
+        model.eval()
+        collectors = _attach_heads(model, attached) if space == "heads" else _attach_inputs(model, attached)
 
-    def run(batch: Mapping[str, Tensor]) -> None:
-        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-        masks = key_masks(model, batch)
-        for site, collector in collectors.items():
-            collector.start(masks[site.role])
-        run_body(model, batch)
-        for collector in collectors.values():
-            collector.keep()
+        def run(batch: Mapping[str, Tensor]) -> None:
+            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            masks = key_masks(model, batch)
+            for collector in collectors:
+                collector.start(masks[collector.site.role])
+            run_body(model, batch)
+            for collector in collectors:
+                collector.keep()
 
-    try:
         with torch.inference_mode():
             for batch in batches:
                 for name, tensor in sorted(batch.items()):
                     digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
                 over_rows(batch, run)
-                if max_tokens and max(c.vectors.count for c in collectors.values()) >= max_tokens:
+                if max_tokens and max(collector.count for collector in collectors) >= max_tokens:
                     break
-    finally:
-        for hook in hooks:
-            hook.remove()
-        model.train(was_training)
-    moments = {site.name: collector.moments() for site, collector in collectors.items()}
+    moments: dict[str, Any] = {}
+    for collector in collectors:
+        if collector.count < 2:
+            raise UserError(
+                f"expected at least two tokens to estimate the prior of {collector.site.name!r}, "
+                f"got {collector.count}; give more text"
+            )
+        moments[collector.site.name] = collector.moments()
     return Prior(
         moments, kind="empirical", model=identify(model), data=data_fingerprint or digest.hexdigest()[:16]
     )
 
 
-class _Collector:
-    """Moments of one site, collected by a hook on its module from the batches that run to their end."""
+def _attach_inputs(model: PreTrainedModel, attached: ExitStack) -> Sequence[_Inputs | _Heads]:
+    collectors = [_Inputs(site, *where) for site, where in attention_modules(model).items()]
+    for collector in collectors:
+        attached.callback(collector.attach().remove)
+    return collectors
+
+
+def _attach_heads(model: PreTrainedModel, attached: ExitStack) -> Sequence[_Inputs | _Heads]:
+    attach_(model, _Heads, "heads")
+    attached.callback(revert_, model)
+    return [module.nv for module in site_modules(model).values()]
+
+
+class _Inputs:
+    """Moments of what one site's keys are projected from, from the batches that run to their end."""
 
     def __init__(self, site: Site, adapter: Adapter, module: Any) -> None:
         self.site, self.adapter, self.module = site, adapter, module
         self.mask: Tensor
-        self.vectors = RunningMoments(site.width)
-        self.log_alphas = RunningMoments(1)
+        self._kept = RunningMoments(site.width), RunningMoments(1)
         self._running: tuple[RunningMoments, RunningMoments]
+
+    @property
+    def count(self) -> int:
+        return self._kept[0].count
 
     def attach(self) -> Any:
         return self.module.register_forward_pre_hook(self._collect, with_kwargs=True)
@@ -96,11 +122,11 @@ class _Collector:
     def start(self, mask: Tensor) -> None:
         """Begin a batch, of which the keys that ``mask`` marks are not padding."""
         self.mask = mask
-        self._running = deepcopy((self.vectors, self.log_alphas))
+        self._running = deepcopy(self._kept)
 
     def keep(self) -> None:
         """Take in the batch."""
-        self.vectors, self.log_alphas = self._running
+        self._kept = self._running
 
     def _collect(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         bound = inspect.signature(module.forward).bind(*args, **kwargs)
@@ -110,15 +136,56 @@ class _Collector:
         log_alphas.update(self.adapter.scale(module) / 2 * z.square().sum(-1, keepdim=True))
 
     def moments(self) -> Moments:
-        if self.vectors.count < 2:
-            raise UserError(
-                f"expected at least two tokens to estimate the prior of {self.site.name!r}, "
-                f"got {self.vectors.count}; give more text"
-            )
+        vectors, log_alphas = self._kept
         return Moments(
-            self.vectors.mean,
-            self.vectors.variance,
-            self.log_alphas.mean.item(),
-            self.log_alphas.variance.sqrt().item(),
-            self.vectors.count,
+            vectors.mean,
+            vectors.variance,
+            log_alphas.mean.item(),
+            log_alphas.variance.sqrt().item(),
+            vectors.count,
         )
+
+
+class _Heads(DispatchedState):
+    """Moments of what one site's heads get, likewise; its attention is the pretrained one."""
+
+    setting = SiteSettings
+
+    def __init__(self, site: Site, module: Any) -> None:
+        super().__init__(site, module)
+        self.is_identity = False  # which would run the model's own attention function
+        self.mask: Tensor
+        self._kept: RunningHeadMoments | None = None
+        self._running: RunningHeadMoments | None
+
+    @property
+    def count(self) -> int:
+        return 0 if self._kept is None else self._kept.count
+
+    def start(self, mask: Tensor) -> None:
+        """Begin a batch, of which the keys that ``mask`` marks are not padding."""
+        self.mask = mask
+        self._running = deepcopy(self._kept)
+
+    def keep(self) -> None:
+        """Take in the batch."""
+        self._kept = self._running
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, scale: float, **options: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        if self._running is None:
+            self._running = RunningHeadMoments(key.shape[1], key.shape[3], value.shape[3])
+        self._running.update(key, value, self.mask, scale)
+        output, weights, _ = attend_heads(query, key, value, HeadParameters(), scale, **options)
+        return output, None if weights is None else weights[..., 1:]
+
+    def moments(self) -> HeadMoments:
+        assert self._kept is not None
+        return self._kept.moments()
+
+    def unsettle(self) -> None:
+        """Nothing follows from the weights."""
+
+    def refresh(self, module: Any, dtype: torch.dtype) -> None:
+        """Nothing follows from the weights."""

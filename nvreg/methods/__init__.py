@@ -11,6 +11,8 @@ METHODS: Registry[type[Method]] = Registry(
         "nv": "nvreg.methods.nv:NV",
         "nv-gaussian": "nvreg.methods.nv:NVGaussian",
         "nv-no-interpolation": "nvreg.methods.nv:NVNoInterpolation",
+        "nv-heads": "nvreg.methods.nv:NVHeads",
+        "nv-heads-no-interpolation": "nvreg.methods.nv:NVHeadsNoInterpolation",
         "temperature": "nvreg.methods.softmax:Temperature",
         "sink": "nvreg.methods.softmax:Sink",
         "weight-noise": "nvreg.methods.model_weights:WeightNoise",

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from nvreg.memory import over_rows
 from nvreg.methods import Method
-from nvreg.models.registry import attention_modules
+from nvreg.models.registry import site_modules
 from nvreg.models.site import Site
 from nvreg.models.teacher_forcing import query_masks, run_body
 from nvreg.parameters import Setting
@@ -32,7 +32,7 @@ def attention_change(
         By site, the norm of the difference over the norm of the pretrained output, both over all non-padded
         queries: 0 at identity.
     """
-    modules = {site: module for site, (_, module) in attention_modules(model).items()}
+    modules = site_modules(model)
     differences, norms = dict.fromkeys(modules, 0.0), dict.fromkeys(modules, 0.0)
 
     def run(batch: Mapping[str, Tensor]) -> None:

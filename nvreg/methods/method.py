@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from nvreg.attention.settings import Settings
     from nvreg.diagnostics import Record
+    from nvreg.models.site import Space
     from nvreg.prior.artefact import Prior
 
 Batch = Mapping[str, "Tensor"]
@@ -31,6 +32,7 @@ class Method(ABC):
         name: as in experiment files.
         setting_type: the type of its settings.
         options: what an experiment file says of it beside its space; it is made with these as keywords.
+        space: where it finds a model's attention, and what the prior that it is given is of.
         calibrated: parameters that are solved for on a sample of in-domain training text.
         matched_to: the method whose chosen settings it is set beside at the same change of attention outputs.
         is_saved: whether a checkpoint can hold what it does.
@@ -39,6 +41,7 @@ class Method(ABC):
     name: ClassVar[str]
     setting_type: ClassVar[type[Setting]]
     options: ClassVar[type[Section]] = Section
+    space: ClassVar[Space] = "inputs"
     calibrated: ClassVar[frozenset[str]] = frozenset()
     matched_to: ClassVar[str | None] = None
     is_saved: ClassVar[bool] = False
@@ -54,7 +57,7 @@ class Method(ABC):
 
         Args:
             model: as pretrained, in evaluation mode.
-            prior: the experiment's.
+            prior: the experiment's, of the method's space.
             sample: teacher-forced batches of in-domain training text; empty where no setting needs them.
 
         Raises:

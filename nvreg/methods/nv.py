@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from nvreg.attention.settings import PARAMETERS, PRIOR_WEIGHT, Settings
+from nvreg.attention.settings import PRIOR_WEIGHT, Settings, check_one_of
 from nvreg.methods.method import Batch, Method
 from nvreg.parameters import Setting
 
@@ -21,15 +21,15 @@ class NVSetting(Setting):
     """A setting of `nvreg.Settings`, or one that names the wanted mean prior weight in place of tau_alpha.
 
     Raises:
-        ValueError: if a value is not allowed, or both are given.
+        ValueError: if a value is not allowed, or both are given, or both noise_share and tau_sigma.
     """
 
-    parameters: ClassVar = {"prior_weight": PRIOR_WEIGHT, **PARAMETERS}
+    parameters: ClassVar = {"prior_weight": PRIOR_WEIGHT, **Settings.parameters}
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
-        if self.is_calibrated and "tau_alpha" in self.to_dict():
-            raise ValueError("expected prior_weight or tau_alpha, got both")
+        check_one_of(self, "prior_weight", "tau_alpha")
+        check_one_of(self, "noise_share", "tau_sigma")
 
     @property
     def is_calibrated(self) -> bool:
@@ -53,13 +53,13 @@ class NV(Method):
         convert_(model, prior)
 
     def set_(self, model: PreTrainedModel, setting: Setting) -> Settings:
-        """Solve for the tau_alpha that the setting leaves open, and set the model to the result."""
-        from nvreg.models.convert import set_settings_
+        """Solve for the tau_alpha and tau_sigma that the setting leaves open, and set the model to them."""
+        from nvreg.models.convert import current_settings, set_settings_
 
         assert isinstance(setting, NVSetting)
         settings = self._calibrated(model, setting) if setting.is_calibrated else _settings(setting)
         set_settings_(model, settings)
-        return settings
+        return current_settings(model) if "noise_share" in settings.to_dict() else settings
 
     def detach_(self, model: PreTrainedModel) -> None:
         """Revert the conversion."""
@@ -95,6 +95,13 @@ class NVGaussian(NV):
         super().attach_(model, Prior.gaussian(model), sample)
 
 
+class NVHeads(NV):
+    """NV regularisation in the space of what heads compare and mix (section 9)."""
+
+    name = "nv-heads"
+    space = "heads"
+
+
 class NVNoInterpolation(NV):
     """NV regularisation without M0, M1 and the ``log s`` terms of the logits (section 4)."""
 
@@ -107,6 +114,13 @@ class NVNoInterpolation(NV):
 
         self._prior, self._sample = prior, sample
         convert_(model, prior, interpolates=False)
+
+
+class NVHeadsNoInterpolation(NVNoInterpolation):
+    """NV regularisation in head space without G0, G1 and the ``log b`` terms of the logits (section 9)."""
+
+    name = "nv-heads-no-interpolation"
+    space = "heads"
 
 
 def _settings(setting: NVSetting) -> Settings:

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 from torch import nn
 from transformers import PreTrainedModel
 
-from nvreg.attention.moments import Moments
-from nvreg.models.site import Observer, Site, layers_of
+from nvreg.attention.moments import HeadMoments, Moments
+from nvreg.models.site import Observer, Site, Space, layers_of
 
 _NAME = "nv_conversion"
 """Of a body's attributes, the one that is its conversion."""
@@ -23,7 +23,11 @@ class SitePrior(Protocol):
     def fingerprint(self) -> str:
         """A digest of the moments."""
 
-    def __getitem__(self, site: str, /) -> Moments:
+    @property
+    def space(self) -> Space:
+        """Where its vectors are."""
+
+    def __getitem__(self, site: str, /) -> Moments | HeadMoments:
         """Return the moments of a site."""
 
     def check(self, model: PreTrainedModel, sites: Iterable[Site]) -> None:
@@ -45,6 +49,11 @@ class Conversion:
         """Keep what conversion found."""
         self.sites = sites
         self.prior = prior
+
+    @property
+    def space(self) -> Space:
+        """Where the sites have their vectors."""
+        return next(iter(self.sites.values())).nv.space
 
     @property
     def layers(self) -> dict[str, int]:

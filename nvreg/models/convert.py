@@ -7,13 +7,16 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from nvreg.attention.settings import PARAMETERS, Settings
-from nvreg.models.adapter import Adapter, is_eager
+from nvreg.attention.moments import HeadMoments
+from nvreg.attention.settings import PARAMETERS, Settings, SiteSettings
+from nvreg.models.adapter import is_eager
 from nvreg.models.conversion import Conversion, SitePrior, conversion_of
-from nvreg.models.inputs import InputState, NVState
-from nvreg.models.module import check_forward, convert_module_, revert_module_
+from nvreg.models.dispatching import dispatching_modules
+from nvreg.models.heads import DispatchedForward, HeadState
+from nvreg.models.inputs import NVState
+from nvreg.models.module import NVForward, check_forward, convert_module_, revert_module_
 from nvreg.models.registry import attention_modules
-from nvreg.models.site import Site, layers_of
+from nvreg.models.site import Site, SiteState, Space, layers_of
 
 
 def is_converted(model: PreTrainedModel) -> bool:
@@ -28,10 +31,11 @@ def convert_(
     *,
     interpolates: bool = True,
 ) -> PreTrainedModel:
-    """Turn every attention module of a model into its NV form, in place.
+    """Turn every attention module of a model into its NV form, in place, in the space of the prior.
 
     Weights are neither changed nor copied: each module becomes an instance of a subclass of its own class
-    that scales what the key and value projections read (docs/method.md, section 4). What follows from the
+    that scales what the key and value projections read (docs/method.md, section 4), or, in head space, has
+    another attention function called (section 9). What follows from the
     weights follows them: when they are loaded or moved, when adapters (LoRA) come, change, merge or go, and
     when they are written to in place. Compiled code alone notices no sooner than `set_settings_`, and a write
     through ``.data``, which leaves no trace (peft's hot-swapping does so), is noticed then too.
@@ -40,7 +44,8 @@ def convert_(
         model: an unconverted model in evaluation mode.
         prior: the prior of this model's sites.
         settings: by default identity.
-        interpolates: as in `nvreg.attention.fused.prepare`: False is an ablation of the method.
+        interpolates: as in `nvreg.attention.fused.prepare` and `nvreg.attention.heads.prepare_heads`: False
+            is an ablation of the method.
 
     Returns:
         The same model.
@@ -51,18 +56,28 @@ def convert_(
         ValueError: if the settings do not fit the model, or it is converted already.
     """
     settings = settings or Settings.identity()
-    modules = _convertible_modules(model)
+    modules = _convertible_modules(model, prior.space)
     settings.check(layers_of(modules))
     prior.check(model, modules)
-    states = {
-        site: NVState(site, adapter, prior[site.name], interpolates=interpolates)
-        for site, (adapter, _) in modules.items()
-    }
+    states: dict[Site, SiteState] = {}
+    for site, (adapter, module) in modules.items():
+        moments = prior[site.name]
+        if isinstance(moments, HeadMoments):
+            states[site] = HeadState(site, module, moments, interpolates=interpolates)
+        else:
+            states[site] = NVState(site, adapter, moments, interpolates=interpolates)
     return set_settings_(_attach_(model, modules, states, prior), settings)
 
 
-def attach_(model: PreTrainedModel, make: Callable[[Site, Adapter], InputState]) -> PreTrainedModel:
-    """Convert every attention module, in place, to one that is at identity as ``make`` says.
+def attach_(
+    model: PreTrainedModel, make: Callable[[Site, Any], SiteState], space: Space = "inputs"
+) -> PreTrainedModel:
+    """Convert every attention module, in place, to one as ``make`` says.
+
+    Args:
+        model: unconverted.
+        make: takes a site and its adapter, or in head space its module, to what is beside the module.
+        space: of the sites.
 
     Returns:
         The same model.
@@ -70,17 +85,25 @@ def attach_(model: PreTrainedModel, make: Callable[[Site, Adapter], InputState])
     Raises:
         UserError, ValueError: as `convert_`.
     """
-    modules = _convertible_modules(model)
-    states = {site: make(site, adapter) for site, (adapter, _) in modules.items()}
+    modules = _convertible_modules(model, space)
+    states = {
+        site: make(site, module if space == "heads" else adapter)
+        for site, (adapter, module) in modules.items()
+    }
     return _attach_(model, modules, states, None)
 
 
-def _convertible_modules(model: PreTrainedModel) -> dict[Site, tuple[Adapter, Any]]:
+def _convertible_modules(model: PreTrainedModel, space: Space) -> dict[Site, tuple[Any, Any]]:
+    """Return, by site, the adapter, which only input space has, and the module."""
     if is_converted(model):
         raise ValueError(
             "expected an unconverted model; change its settings with set_settings_, or revert_ it first"
         )
-    modules = attention_modules(model)
+    modules: dict[Site, tuple[Any, Any]]
+    if space == "heads":
+        modules = {site: (None, module) for site, module in dispatching_modules(model).items()}
+    else:
+        modules = attention_modules(model)
     for site, (_, module) in modules.items():
         is_eager(module.config)  # or sdpa, or refused; the halves of a model may each have their own
         check_forward(module, site)
@@ -89,12 +112,13 @@ def _convertible_modules(model: PreTrainedModel) -> dict[Site, tuple[Adapter, An
 
 def _attach_(
     model: PreTrainedModel,
-    modules: Mapping[Site, tuple[Adapter, Any]],
-    states: Mapping[Site, InputState],
+    modules: Mapping[Site, tuple[Any, Any]],
+    states: Mapping[Site, SiteState],
     prior: SitePrior | None,
 ) -> PreTrainedModel:
     for site, (_, module) in modules.items():
-        convert_module_(module, states[site])
+        state = states[site]
+        convert_module_(module, state, DispatchedForward if state.space == "heads" else NVForward)
     Conversion({site: module for site, (_, module) in modules.items()}, prior).put_on_(model)
     return model
 
@@ -102,21 +126,35 @@ def _attach_(
 def set_settings_(model: PreTrainedModel, settings: Settings) -> PreTrainedModel:
     """Change the settings of a converted model, in place: exact, from the pretrained weights each time.
 
+    A ``noise_share`` is solved for here, from the prior alone: `current_settings` has the tau_sigma.
+
     Returns:
         The same model.
 
     Raises:
+        UserError: if a noise share cannot be had.
         ValueError: if the settings do not fit the model, or it is not converted.
     """
-    settings.check(_conversion(model).layers)
-    set_sites_(model, lambda site: settings.at(site.role, site.layer))
+    conversion = _conversion(model)
+    settings.check(conversion.layers)
+
+    def at(site: Site) -> SiteSettings:
+        written = settings.at(site.role, site.layer)
+        if share := settings.value("noise_share", site.role, site.layer):
+            module = conversion.sites[site]
+            return written._replace(tau_sigma=module.nv.solve_tau_sigma(module, share))
+        return written
+
+    set_sites_(model, at)
     return model
 
 
 def set_sites_(model: PreTrainedModel, at: Callable[[Site], Any]) -> None:
     """Change the setting of every site of a converted model, in place, to what ``at`` says."""
-    for site, module in _conversion(model).sites.items():
-        module.nv.settings = at(site)
+    sites = _conversion(model).sites
+    wanted = {site: at(site) for site in sites}
+    for site, module in sites.items():
+        module.nv.settings = wanted[site]
         if not module.nv.is_identity:
             module.nv.refresh(module, model.dtype)
 

@@ -15,6 +15,7 @@ from nvreg.attention.fused import Prepared, Projection, QueryMap, attend, prepar
 from nvreg.attention.moments import Moments
 from nvreg.attention.rotary import Rotation
 from nvreg.attention.settings import SiteSettings
+from nvreg.attention.solving import solve_tau_sigma
 from nvreg.compat import child
 from nvreg.models.adapter import Adapter
 from nvreg.models.projections import device_of, is_linear, revision, without_autocast
@@ -47,6 +48,8 @@ class InputState(SiteState):
         adapter: of its layout.
     """
 
+    space = "inputs"
+
     def __init__(self, site: Site, adapter: Adapter) -> None:
         super().__init__(site)
         self.adapter = adapter
@@ -56,6 +59,22 @@ class InputState(SiteState):
     @abstractmethod
     def prepare(self, weights: Weights) -> Prepared:
         """Return what the current setting needs."""
+
+    def forward(self, module: Any, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """Run the adapter's forward.
+
+        Raises:
+            RuntimeError: if it is exported with adapters that may change.
+        """
+        if not (self.is_settled and torch.compiler.is_compiling()):
+            if torch.compiler.is_exporting():
+                raise RuntimeError(
+                    "expected settled weights to export: merge adapters, then call nvreg.set_settings_"
+                )
+            self.refresh(module, hidden_states.dtype)
+        if kwargs.get("is_causal") is None:  # the caller's word goes before the module's, as in Transformers
+            kwargs["is_causal"] = self.adapter.is_causal(module)
+        return self.adapter.forward(module, hidden_states, *args, **kwargs)
 
     def unsettle(self) -> None:
         """Have the next forward make everything anew: the weights may be others."""
@@ -161,6 +180,15 @@ class NVState(InputState):
         super().__init__(site, adapter)
         self._moments = moments
         self._interpolates = interpolates
+
+    def solve_tau_sigma(self, module: nn.Module, noise_share: float) -> float:
+        """Return the tau_sigma at which noise has the wanted share of what is seen of tokens.
+
+        Raises:
+            UserError: if the share cannot be had.
+        """
+        scale = self.adapter.scale(module)
+        return solve_tau_sigma(noise_share, self._moments.variance, scale, site=self.site.name)
 
     def prepare(self, weights: Weights) -> Prepared:
         """Return what the current setting needs."""

@@ -21,6 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from nvreg.errors import UserError
 from nvreg.identity import body_parameters
+from nvreg.models.dispatching import dispatching_modules
 from nvreg.models.lora import class_count, find_adapted, is_hub_name, merge
 from nvreg.models.registry import adapters_by_class
 from nvreg.models.teacher_forcing import is_token
@@ -163,9 +164,9 @@ def _load_whole(
     """Load a model with all of its weights, ``besides`` those of modules of these names."""
     hub = {"revision": revision, "trust_remote_code": trust_remote_code}
     config = _load(AutoConfig, path, **hub)
-    adapters_by_class(config)
     architectures = config.architectures or ["AutoModel"]
     loader = auto_class(head, config) if head else architectures[0]
+    _check_convertible(config, getattr(transformers, loader))
     if labels is not None:
         options |= {"id2label": dict(enumerate(labels)), "ignore_mismatched_sizes": True}
         options["label2id"] = {label: number for number, label in enumerate(labels)}
@@ -184,6 +185,22 @@ def _load_whole(
             f"{missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''}; fine-tune it first{other}"
         )
     return model
+
+
+def _check_convertible(config: PreTrainedConfig, loader: Any) -> None:
+    """Raise a UserError, before any weight is loaded, for a model that is converted in neither space."""
+    try:
+        adapters_by_class(config)
+    except UserError as refused:
+        try:
+            with torch.device("meta"):
+                skeleton = loader.from_config(config) if hasattr(loader, "from_config") else loader(config)
+        except Exception:  # what cannot be built without weights is refused, if it is, when it is converted
+            return
+        try:
+            dispatching_modules(skeleton)
+        except UserError as error:
+            raise UserError(f"{refused}; {error}") from None
 
 
 def load_tokenizer(

@@ -6,37 +6,36 @@ import functools
 from types import MethodType
 from typing import Any
 
-import torch
 from torch import nn
 
 from nvreg.compat import KEPT_FORWARDS
 from nvreg.errors import UserError
-from nvreg.models.inputs import InputState
-from nvreg.models.site import Site
+from nvreg.models.site import Site, SiteState
 
 
 class NVForward(nn.Module):
     """First base of every converted module's class: NV attention unless the site is at identity.
 
     Attributes:
+        form: the first base.
         plain_class: the class that the module had before.
         nv: what is at the site.
     """
 
+    form: type[NVForward]
     plain_class: type[nn.Module]
-    nv: InputState
+    nv: SiteState
 
-    def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        """Run the pretrained forward at identity, the adapter's otherwise.
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the pretrained forward at identity, the state's otherwise.
 
         Raises:
-            RuntimeError: in training mode, for which the method is not defined; or when it is exported with
-                adapters that may change.
+            RuntimeError: in training mode, for which the method is not defined.
             UserError: under continuous batching, whose cache attends by itself.
         """
         state = self.nv
         if state.is_identity:
-            return super().forward(hidden_states, *args, **kwargs)
+            return super().forward(*args, **kwargs)
         if self.training:
             raise RuntimeError(
                 "NV attention is evaluated, not trained: call model.eval() or nvreg.revert_(model)"
@@ -46,19 +45,15 @@ class NVForward(nn.Module):
                 "expected a cache that hands back its keys, got the paged one of continuous batching; "
                 "call model.generate"
             )
-        if not (state.is_settled and torch.compiler.is_compiling()):
-            if torch.compiler.is_exporting():
-                raise RuntimeError(
-                    "expected settled weights to export: merge adapters, then call nvreg.set_settings_"
-                )
-            state.refresh(self, hidden_states.dtype)
-        if kwargs.get("is_causal") is None:  # the caller's word goes before the module's, as in Transformers
-            kwargs["is_causal"] = state.adapter.is_causal(self)
-        return state.adapter.forward(self, hidden_states, *args, **kwargs)
+        return state.forward(self, *args, **kwargs)
+
+    def own_forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the forward of the class that the module had before."""
+        return super().forward(*args, **kwargs)
 
     def plain_forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the pretrained forward, whatever the setting."""
-        return super().forward(*args, **kwargs)
+        return self.own_forward(*args, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -74,30 +69,30 @@ class NVForward(nn.Module):
         super()._load_from_state_dict(*args, **kwargs)
 
     def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:  # the class has no name to be found by
-        return _unpickled, (self.plain_class,), self.__dict__
+        return _unpickled, (self.form, self.plain_class), self.__dict__
 
     def extra_repr(self) -> str:
         """Name the setting in ``print(model)``."""
         return ", ".join(f"{name}={value:g}" for name, value in self.nv.settings._asdict().items())
 
 
-def _unpickled(plain: Any) -> nn.Module:
-    converted: type[nn.Module] = _converted_class(plain)
+def _unpickled(form: Any, plain: Any) -> nn.Module:
+    converted: type[nn.Module] = _converted_class(form, plain)
     return converted.__new__(converted)
 
 
 @functools.cache
-def _converted_class(plain: Any) -> Any:
+def _converted_class(form: Any, plain: Any) -> Any:
     """Return a subclass of an attention class: hooks that go by class still match."""
-    namespace = {"__module__": plain.__module__, "plain_class": plain}
-    return type(f"NV{plain.__name__}", (NVForward, plain), namespace)
+    namespace = {"__module__": plain.__module__, "form": form, "plain_class": plain}
+    return type(f"NV{plain.__name__}", (form, plain), namespace)
 
 
-def convert_module_(module: Any, state: InputState) -> None:
-    """Make an attention module a converted one, in place."""
+def convert_module_(module: Any, state: SiteState, form: Any) -> None:
+    """Make an attention module a converted one of some form, in place."""
     module.nv = state
     plain: Any = type(module)
-    _change_class_(module, _converted_class(plain))
+    _change_class_(module, _converted_class(form, plain))
 
 
 def revert_module_(module: Any) -> None:

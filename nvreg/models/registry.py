@@ -12,6 +12,7 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 from nvreg.errors import UserError
 from nvreg.models.adapter import Adapter
 from nvreg.models.conversion import conversion_of
+from nvreg.models.dispatching import dispatching_modules
 from nvreg.models.layouts.bart import BartAdapter, OPTAdapter
 from nvreg.models.layouts.bert import BertAdapter
 from nvreg.models.layouts.distilbert import DistilBertAdapter
@@ -21,7 +22,7 @@ from nvreg.models.layouts.gptj import GPTJAdapter
 from nvreg.models.layouts.llama import CohereAdapter, GlmAdapter, LlamaAdapter, PhiAdapter, SmolLM3Adapter
 from nvreg.models.layouts.neox import NeoXAdapter, Phi3Adapter
 from nvreg.models.layouts.t5 import T5Adapter, UMT5Adapter
-from nvreg.models.site import Site, layers_of
+from nvreg.models.site import Site, Space, layers_of
 
 ADAPTERS: tuple[Adapter, ...] = (
     BartAdapter(),
@@ -152,7 +153,10 @@ def attention_modules(model: PreTrainedModel) -> dict[Site, tuple[Adapter, Any]]
     """
     if conversion := conversion_of(model):
         return {site: (module.nv.adapter, module) for site, module in conversion.sites.items()}
-    adapters = adapters_by_class(model.config)
+    try:
+        adapters = adapters_by_class(model.config)
+    except UserError as error:
+        raise UserError(f"{error}{_in_head_space(model)}") from None
     found: dict[Site, tuple[Adapter, Any]] = {}
     layers: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for name, module in model.base_model.named_modules():
@@ -183,6 +187,15 @@ def attention_modules(model: PreTrainedModel) -> dict[Site, tuple[Adapter, Any]]
     return found
 
 
+def _in_head_space(model: PreTrainedModel) -> str:
+    """Return the end of a message: that a model which has no layout here is converted in head space."""
+    try:
+        dispatching_modules(model)
+    except UserError:
+        return ""
+    return "; convert it in head space (--space heads, method nv-heads)"
+
+
 def _adapter_of(module: Any, name: str, adapters: Mapping[str, Adapter]) -> Adapter | None:
     """Return the adapter of an attention module, None for any other.
 
@@ -201,15 +214,55 @@ def _adapter_of(module: Any, name: str, adapters: Mapping[str, Adapter]) -> Adap
     return None
 
 
-def sites(model: PreTrainedModel) -> list[Site]:
-    """Return the attention sites of a model in forward order.
+def space_of(model: PreTrainedModel) -> Space:
+    """Return the space that a model is converted in; else that of the published form, where it has one."""
+    if conversion := conversion_of(model):
+        return conversion.space
+    try:
+        adapters_by_class(model.config)
+    except UserError:
+        return "heads"
+    return "inputs"
+
+
+def site_modules(model: PreTrainedModel, space: Space | None = None) -> dict[Site, Any]:
+    """Return the module of every attention site of a model, in forward order.
+
+    Args:
+        model: one that is converted has the sites that it was converted at.
+        space: of an unconverted model; by default `space_of` it.
 
     Raises:
-        UserError: if the architecture is not supported.
+        UserError: if the architecture is not supported in this space.
     """
-    return list(attention_modules(model))
+    if conversion := conversion_of(model):
+        return dict(conversion.sites)
+    if (space or space_of(model)) == "heads":
+        return dispatching_modules(model)
+    return {site: module for site, (_, module) in attention_modules(model).items()}
 
 
-def layers_by_role(model: PreTrainedModel) -> dict[str, int]:
-    """Return how many layers each role of a model has, for the roles it has."""
-    return layers_of(sites(model))
+def sites(model: PreTrainedModel, space: Space | None = None) -> list[Site]:
+    """Return the attention sites of a model in forward order.
+
+    Args:
+        model: converted or not.
+        space: ``inputs``, where keys and values are projected from, or ``heads``, what the attention function
+            is given; by default that in which the model is converted, or ``inputs``.
+
+    Raises:
+        UserError: if the architecture is not supported in this space.
+        ValueError: if the model is converted in the other space.
+    """
+    conversion = conversion_of(model)
+    if conversion and space not in (None, conversion.space):
+        raise ValueError(
+            f"expected the unconverted model for its sites in {space!r} space, got one that is converted in "
+            f"{conversion.space!r}; call nvreg.revert_(model) first"
+        )
+    return list(site_modules(model, space or (conversion.space if conversion else "inputs")))
+
+
+def layers_by_role(model: PreTrainedModel, space: Space | None = None) -> dict[str, int]:
+    """Return how many layers each role of a model has, for the roles it has; as `site_modules`."""
+    return layers_of(site_modules(model, space))

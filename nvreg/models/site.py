@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from nvreg.parameters import ROLES
+
+Space = Literal["inputs", "heads"]
+"""Where NV attention has its vectors: what keys and values are projected from, or what a head is given."""
 
 
 class Site(NamedTuple):
@@ -19,7 +22,8 @@ class Site(NamedTuple):
         name: module path relative to ``model.base_model``: the same under every head.
         role: ``encoder``, ``cross`` or ``decoder``.
         layer: index from 0 within the role.
-        width: d, the number of coordinates that keys and values are projected from.
+        width: d, the number of coordinates that keys and values are projected from; 0 in head space, where a
+            prior has the widths.
     """
 
     name: str
@@ -47,6 +51,7 @@ class SiteState(ABC):
 
     Attributes:
         setting: type of the site's settings, a named tuple whose defaults are the identity.
+        space: where the site has its vectors.
         site: the module's.
         observer: sees every forward that is not at identity.
         solver: finds the prior's weight at every forward where there is a prior.
@@ -54,6 +59,7 @@ class SiteState(ABC):
     """
 
     setting: ClassVar[type[Any]]
+    space: ClassVar[Space]
 
     def __init__(self, site: Site) -> None:
         """Start at identity."""
@@ -73,6 +79,10 @@ class SiteState(ABC):
         self.unsettle()
         # Compiled code takes a float never to become infinite.
         self.is_identity = settings == self.setting()
+
+    @abstractmethod
+    def forward(self, module: Any, *args: Any, **kwargs: Any) -> Any:
+        """Do what a module's own forward does, at a setting that is not identity."""
 
     @abstractmethod
     def unsettle(self) -> None:

@@ -12,7 +12,6 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from nvreg.models import IGNORED
 from nvreg.models.cache import without_cache
-from nvreg.models.registry import layers_by_role
 
 # --- padding --------------------------------------------------------------------------------------
 
@@ -66,9 +65,8 @@ def key_masks(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> dict[str, 
     padding: those it really reads.
     """
     inputs = _given(batch, "attention_mask", "input_ids")
-    roles = layers_by_role(model)
-    if "cross" not in roles:
-        return dict.fromkeys(roles, inputs)
+    if not model.config.is_encoder_decoder:
+        return {"encoder": inputs, "decoder": inputs}
     return {"encoder": inputs, "cross": inputs, "decoder": _decoder_tokens(batch)}
 
 

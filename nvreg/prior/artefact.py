@@ -5,27 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from transformers import PreTrainedModel
 
-from nvreg.attention.moments import Moments
+from nvreg.attention.moments import HeadMoments, Moments
 from nvreg.errors import UserError
 from nvreg.files import write_bytes
 from nvreg.identity import ModelIdentity, identify
 from nvreg.models.registry import sites as sites_of
-from nvreg.models.site import Site
+from nvreg.models.site import Site, Space
 
 FORMAT = "nvreg-prior-1"
 
 
-class Prior(Mapping[str, Moments]):
-    """Moments by site name, with what they were estimated from.
+class Prior(Mapping[str, Moments | HeadMoments]):
+    """Moments by site name, all of one space, with what they were estimated from.
 
     Attributes:
+        space: ``inputs`` or ``heads``: where NV attention has the vectors that these are moments of.
         kind: ``empirical``, ``gaussian``, or ``given``.
         model: identity of the model, where they were estimated; only that model may use them.
         data: fingerprint of the text they were estimated on.
@@ -33,19 +36,27 @@ class Prior(Mapping[str, Moments]):
 
     def __init__(
         self,
-        moments: Mapping[str, Moments],
+        moments: Mapping[str, Moments] | Mapping[str, HeadMoments],
         *,
         kind: str = "given",
         model: ModelIdentity | None = None,
         data: str | None = None,
     ) -> None:
-        """Take moments by site name, as `nvreg.sites` names them."""
-        self._moments = dict(moments)
+        """Take moments by site name, as `nvreg.sites` names them.
+
+        Raises:
+            ValueError: if some are of one space and some of the other.
+        """
+        self._moments: dict[str, Moments | HeadMoments] = dict(moments)
+        kinds = {type(each) for each in self._moments.values()}
+        if len(kinds) > 1:
+            raise ValueError("expected moments of one space, got both Moments and HeadMoments")
+        self.space: Space = "heads" if kinds == {HeadMoments} else "inputs"
         self.kind = kind
         self.model = model
         self.data = data
 
-    def __getitem__(self, site: str) -> Moments:
+    def __getitem__(self, site: str) -> Moments | HeadMoments:
         return self._moments[site]
 
     def __iter__(self) -> Iterator[str]:
@@ -56,7 +67,7 @@ class Prior(Mapping[str, Moments]):
 
     @classmethod
     def gaussian(cls, model: PreTrainedModel) -> Prior:
-        """Return the standard Gaussian prior at every site of a model (docs/method.md, section 3)."""
+        """Return the standard Gaussian prior at every site of a model, in input space (section 3)."""
         return cls({site.name: Moments.gaussian(site.width) for site in sites_of(model)}, kind="gaussian")
 
     def check(self, model: PreTrainedModel, sites: Iterable[Site] | None = None) -> None:
@@ -74,15 +85,21 @@ class Prior(Mapping[str, Moments]):
                 f"expected a prior of this model ({actual}), got one of {self.model}; "
                 "estimate this model's with `nvreg prior`"
             )
-        for site in sites_of(model) if sites is None else sites:
+        for site in sites_of(model, self.space) if sites is None else sites:
             if site.name not in self:
                 raise UserError(
                     f"expected a prior for the site {site.name!r} of this model, got {_names(self)}"
                 )
-            if self[site.name].width != site.width:
+            moments = self[site.name]
+            if isinstance(moments, Moments) and moments.width != site.width:
                 raise UserError(
-                    f"expected a prior of width {site.width} at {site.name!r}, got {self[site.name].width}"
+                    f"expected a prior of width {site.width} at {site.name!r}, got {moments.width}"
                 )
+
+    @property
+    def longest(self) -> int:
+        """The most tokens that a text had, where that was counted: in head space; 0 otherwise."""
+        return max((each.longest for each in self.values() if isinstance(each, HeadMoments)), default=0)
 
     @property
     def fingerprint(self) -> str:
@@ -103,6 +120,10 @@ class Prior(Mapping[str, Moments]):
             and {"architecture": self.model.architecture, "digests": dict(self.model.digests)},
             "data": self.data,
         }
+        if self.space == "heads":
+            heads = (moments for moments in self.values() if isinstance(moments, HeadMoments))
+            longest = {name: moments.longest for name, moments in zip(self, heads, strict=True)}
+            description |= {"space": "heads", "longest": longest}
         write_bytes(Path(path), save(self._tensors(), metadata={"nvreg": json.dumps(description)}))
 
     @classmethod
@@ -124,24 +145,46 @@ class Prior(Mapping[str, Moments]):
             ) from None
         if description["format"] != FORMAT:
             raise UserError(f"expected a prior of format {FORMAT}, got {description['format']} in {path}")
-        moments = {}
-        for name, tokens in description["tokens"].items():
-            log_alpha_mean, log_alpha_std = tensors[f"{name}.log_alpha"].tolist()
-            moments[name] = Moments(
-                tensors[f"{name}.mean"], tensors[f"{name}.variance"], log_alpha_mean, log_alpha_std, tokens
-            )
+        longest = description.get("longest", {})
+        read = partial(_read_heads, longest=longest) if description.get("space") == "heads" else _read_inputs
+        moments: dict[str, Any] = {
+            name: read(tensors, name, tokens) for name, tokens in description["tokens"].items()
+        }
         model = description["model"] and ModelIdentity(**description["model"])
         return cls(moments, kind=description["kind"], model=model, data=description["data"])
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         tensors = {}
         for name, moments in self.items():
+            if isinstance(moments, HeadMoments):
+                for part in _HEAD_TENSORS:
+                    tensors[f"{name}.{part}"] = getattr(moments, part).contiguous()
+                tensors[f"{name}.log_alpha_std"] = torch.tensor([moments.log_alpha_std], dtype=torch.float64)
+                continue
             tensors[f"{name}.mean"] = moments.mean
             tensors[f"{name}.variance"] = moments.variance
             tensors[f"{name}.log_alpha"] = torch.tensor(
                 [moments.log_alpha_mean, moments.log_alpha_std], dtype=torch.float64
             )
         return tensors
+
+
+_HEAD_TENSORS = ("key_mean", "value_mean", "key_variance", "covariance", "log_alpha_mean")
+
+
+def _read_inputs(tensors: Mapping[str, torch.Tensor], name: str, tokens: int) -> Moments:
+    log_alpha_mean, log_alpha_std = tensors[f"{name}.log_alpha"].tolist()
+    return Moments(
+        tensors[f"{name}.mean"], tensors[f"{name}.variance"], log_alpha_mean, log_alpha_std, tokens
+    )
+
+
+def _read_heads(
+    tensors: Mapping[str, torch.Tensor], name: str, tokens: int, *, longest: Mapping[str, int]
+) -> HeadMoments:
+    parts: dict[str, Any] = {part: tensors[f"{name}.{part}"] for part in _HEAD_TENSORS}
+    log_alpha_std = tensors[f"{name}.log_alpha_std"].item()
+    return HeadMoments(**parts, log_alpha_std=log_alpha_std, tokens=tokens, longest=longest[name])
 
 
 def _names(prior: Prior) -> str:

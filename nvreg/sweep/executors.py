@@ -17,7 +17,7 @@ from nvreg.sweep.worker import Job, Measured, Worker
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from nvreg.prior.artefact import Prior
+    from nvreg.sweep.workbench import Priors
 
 MAX_DEATHS = 3
 """How many workers may die over one job before the job counts as failed."""
@@ -88,9 +88,9 @@ class _Remote:
     """What runs in an actor: loads everything once, then measures."""
 
     def __init__(
-        self, experiment: Mapping[str, Any], prior: Prior, sample: Sequence[Mapping[str, Tensor]]
+        self, experiment: Mapping[str, Any], priors: Priors, sample: Sequence[Mapping[str, Tensor]]
     ) -> None:
-        self._worker = Worker(open_workbench(Experiment.model_validate(experiment)), prior, sample)
+        self._worker = Worker(open_workbench(Experiment.model_validate(experiment)), priors, sample)
 
     def device(self) -> str:
         return self._worker.device
@@ -106,7 +106,7 @@ class RayExecutor:
 
     Args:
         experiment: the experiment.
-        prior: its prior.
+        priors: its priors, by space.
         sample: batches that prior weights are calibrated on.
         resources: how many workers, with what.
 
@@ -117,7 +117,7 @@ class RayExecutor:
     def __init__(
         self,
         experiment: Experiment,
-        prior: Prior,
+        priors: Priors,
         sample: Sequence[Mapping[str, Tensor]],
         resources: Resources,
     ) -> None:
@@ -145,7 +145,7 @@ class RayExecutor:
             )
         share = {"num_cpus": resources.cpus_per_worker, "num_gpus": 1 if gpus >= self.capacity else 0}
         self._actor_class = ray.remote(**share)(_Remote)
-        self._arguments = [ray.put(each) for each in (experiment.model_dump(), prior, list(sample))]
+        self._arguments = [ray.put(each) for each in (experiment.model_dump(), priors, list(sample))]
         self._idle = deque(self._started() for _ in range(self.capacity))
         self._under_way: dict[Any, tuple[Job, Any]] = {}
         self._deaths: Counter[str] = Counter()

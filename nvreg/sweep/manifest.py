@@ -12,24 +12,24 @@ from typing import TYPE_CHECKING, Any, cast
 from nvreg.environment import environment
 from nvreg.files import check_output, differences
 from nvreg.identity import options_of
-from nvreg.results import digest
+from nvreg.results import RunFiles, digest
 from nvreg.tasks import SCORING_VERSION
 from nvreg.tasks.sampling import CALIBRATION_EXAMPLES, CALIBRATION_TOKENS
 
 if TYPE_CHECKING:
-    from nvreg.prior.artefact import Prior
-    from nvreg.sweep.workbench import Scored, Workbench
+    from nvreg.methods import Method
+    from nvreg.sweep.workbench import Priors, Scored, Workbench
 
 
-def conditions_of(workbench: Workbench, prior: Prior, device: str) -> dict[str, Any]:
+def conditions_of(workbench: Workbench, priors: Priors, device: str) -> dict[str, Any]:
     """Return everything but method and settings that can change a trial's numbers, large things as digests.
 
     The size of batches is left out in float32: no number depends on it, so a sweep that ran out of memory
-    continues with smaller ones.
+    continues with smaller ones. A prior of head space is part of the methods that have it.
 
     Args:
         workbench: what is measured, and on what.
-        prior: the experiment's.
+        priors: the experiment's, by space.
         device: the kind of device that it is measured on.
     """
     experiment = workbench.experiment
@@ -43,7 +43,7 @@ def conditions_of(workbench: Workbench, prior: Prior, device: str) -> dict[str, 
         "config": digest(options_of(workbench.model.config)),
         "reading": experiment.data.options,
         "tokens": _by_split(workbench, lambda scored: digest(asdict(cast(Any, scored.encoded)))),
-        "prior": prior.fingerprint,
+        **({"prior": priors["inputs"].fingerprint} if "inputs" in priors else {}),
         "evaluation": evaluation | {"metrics": sorted(evaluation["metrics"])},
         "generation": {key: value for key, value in defaults.items() if key != "transformers_version"},
         "signatures": dict(workbench.task.signatures),
@@ -61,27 +61,36 @@ def _calibration(workbench: Workbench) -> dict[str, Any]:
     return {"calibration": [workbench.training.fingerprint, CALIBRATION_TOKENS, CALIBRATION_EXAMPLES]}
 
 
-def manifest_of(workbench: Workbench, prior: Prior, device: str) -> dict[str, Any]:
+def manifest_of(workbench: Workbench, priors: Priors, device: str) -> dict[str, Any]:
     """Return what goes into ``manifest.json``; the arguments are those of `conditions_of`.
 
     The digest of the conditions, ``context``, decides which trials compare.
     """
-    experiment, conditions = workbench.experiment, conditions_of(workbench, prior, device)
+    experiment, conditions = workbench.experiment, conditions_of(workbench, priors, device)
     return {
         "name": experiment.name,
         "task": experiment.task,
         "model": workbench.fingerprint,
         "data": _by_split(workbench, _describe),
         "columns": list(workbench.task.required),
-        "prior": {"kind": prior.kind, "fingerprint": prior.fingerprint},
+        **{
+            RunFiles.name_of_prior(space): {"kind": prior.kind, "fingerprint": prior.fingerprint}
+            for space, prior in priors.items()
+        },
         "context": digest(conditions),
         "conditions": conditions,
         "metrics": dict(workbench.task.signatures),
-        "methods": {name: method.fingerprint for name, method in workbench.plan.methods.items()},
+        "methods": {name: _fingerprint(method, priors) for name, method in workbench.plan.methods.items()},
         "seeds": experiment.sweep.seeds,
         "planned": workbench.plan.planned,
         **environment(device),
     }
+
+
+def _fingerprint(method: Method, priors: Priors) -> str:
+    """Return what decides what a method does; a prior of head space is its own, and no other's condition."""
+    own = [priors["heads"].fingerprint] if method.space == "heads" else []
+    return " ".join([method.fingerprint, *own])
 
 
 def changed_conditions(path: Path, manifest: Mapping[str, Any]) -> str | None:

@@ -10,6 +10,7 @@ from itertools import chain, islice
 from nvreg.errors import UserError
 from nvreg.experiment import MethodSpace, Sweep
 from nvreg.methods import Method
+from nvreg.models.site import Space as AttentionSpace
 from nvreg.parameters import Setting
 from nvreg.results import PRETRAINED
 from nvreg.samplers import SAMPLERS, TPE, Layers, Sampler
@@ -33,6 +34,11 @@ class Plan:
     def planned(self) -> int:
         """How many settings are tried in all, the pretrained model not counted."""
         return sum(search.planned for search in self.searches)
+
+    @property
+    def spaces(self) -> list[AttentionSpace]:
+        """The spaces that some method needs a prior of."""
+        return sorted({method.space for method in self.methods.values()}, reverse=True)
 
     @property
     def measures_change(self) -> bool:

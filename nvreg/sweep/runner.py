@@ -15,7 +15,6 @@ from nvreg.config.loading import read_yaml, write_yaml
 from nvreg.experiment import Experiment
 from nvreg.files import exclusive, write_text
 from nvreg.methods import METHODS
-from nvreg.prior.artefact import Prior
 from nvreg.progress import Progress
 from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, RunFiles, Trial, TrialStore
 from nvreg.sweep.executors import Executor, Local, RayExecutor, Resources
@@ -23,7 +22,7 @@ from nvreg.sweep.ledger import Ledger
 from nvreg.sweep.manifest import changed_conditions, check_directory, manifest_of
 from nvreg.sweep.plan import Plan
 from nvreg.sweep.search import Search
-from nvreg.sweep.workbench import Workbench, calibration_sample, open_workbench, prior_of
+from nvreg.sweep.workbench import Priors, Workbench, calibration_sample, open_workbench, priors_of
 from nvreg.sweep.worker import Job, Measured, Worker
 
 Leaders = Callable[[Path, str, int], Iterable[tuple[str, str]]]
@@ -70,16 +69,16 @@ def run_sweep(
         for note in workbench.task.notes:
             progress.say(note)
         check_directory(output, workbench)
-        prior = prior_of(workbench, files.prior, progress)
+        priors = priors_of(workbench, files, progress)
         sample = calibration_sample(workbench)
         output.mkdir(parents=True, exist_ok=True)
         with (
             exclusive(output),
-            closing(_executor(workbench, prior, sample, progress, resources)) as executor,
+            closing(_executor(workbench, priors, sample, progress, resources)) as executor,
         ):
-            manifest = manifest_of(workbench, prior, executor.device)
+            manifest = manifest_of(workbench, priors, executor.device)
             changed = changed_conditions(files.manifest, manifest)
-            _write(files, manifest, experiment, prior)
+            _write(files, manifest, experiment, priors)
             store = TrialStore(output)
             if changed and not store.trials(manifest["context"]):
                 progress.say(
@@ -95,17 +94,17 @@ def run_sweep(
 
 def _executor(
     workbench: Workbench,
-    prior: Prior,
+    priors: Priors,
     sample: Sequence[Mapping[str, Tensor]],
     progress: Progress,
     resources: Resources | None,
 ) -> Executor:
     if resources is None:
-        return Local(Worker(workbench, prior, sample), progress.step)
-    return RayExecutor(workbench.experiment, prior, sample, resources)
+        return Local(Worker(workbench, priors, sample), progress.step)
+    return RayExecutor(workbench.experiment, priors, sample, resources)
 
 
-def _write(files: RunFiles, manifest: Mapping[str, Any], experiment: Experiment, prior: Prior) -> None:
+def _write(files: RunFiles, manifest: Mapping[str, Any], experiment: Experiment, priors: Priors) -> None:
     """Write everything but trials; the manifest first, which makes the directory this experiment's."""
     write_text(files.manifest, json.dumps(manifest, indent=1) + "\n")
     written = experiment.model_dump()
@@ -113,7 +112,8 @@ def _write(files: RunFiles, manifest: Mapping[str, Any], experiment: Experiment,
         _methods_in(files, written["sweep"]["sampler"]) | written["sweep"]["methods"]
     )
     write_text(files.experiment, write_yaml(written))
-    prior.save(files.prior)
+    for space, prior in priors.items():
+        prior.save(files.prior_of(space))
 
 
 def _methods_in(files: RunFiles, sampler: str) -> dict[str, Any]:

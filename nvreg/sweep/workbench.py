@@ -19,10 +19,11 @@ from nvreg.estimation.estimate import estimate_prior
 from nvreg.experiment import Experiment
 from nvreg.identity import fingerprint, identify, options_of
 from nvreg.models.loading import load_model, load_tokenizer
-from nvreg.models.registry import layers_by_role
+from nvreg.models.registry import layers_by_role, site_modules
+from nvreg.models.site import Space
 from nvreg.prior.artefact import Prior
 from nvreg.progress import Progress
-from nvreg.results import digest
+from nvreg.results import RunFiles, digest
 from nvreg.samplers import Layers
 from nvreg.sweep.plan import Plan, make_plan
 from nvreg.tasks import TASKS, Encoded, Task, encode, make_task
@@ -109,6 +110,8 @@ def open_workbench(experiment: Experiment) -> Workbench:
     layers, data, racing = layers_by_role(model), experiment.data, experiment.sweep.racing
     validated = [domain for domain in data.out_of_domain if domain.validation]
     plan = make_plan(experiment.sweep, layers, objectives=1 + len(validated))
+    for space in plan.spaces:
+        site_modules(model, space)  # or refused
     task = make_task(experiment.task, tokenizer, model.config, data=data, evaluation=experiment.evaluation)
     task.check_model(model)
 
@@ -132,22 +135,47 @@ def open_workbench(experiment: Experiment) -> Workbench:
     return Workbench(experiment, model, fingerprint(model), layers, plan, task, scored)
 
 
-def prior_of(workbench: Workbench, kept: Path, progress: Progress) -> Prior:
-    """Return the prior that an experiment asks for.
+Priors = Mapping[Space, Prior]
+"""The priors of an experiment, by the space of the methods that they are for."""
+
+
+def priors_of(workbench: Workbench, kept: RunFiles, progress: Progress) -> Priors:
+    """Return the prior that an experiment asks for, in every space that a method of it has.
+
+    Arguments and errors are those of `prior_of`; ``kept`` are the files of an earlier run.
+    """
+    spaces = workbench.plan.spaces
+    return {space: prior_of(workbench, space, kept.prior_of(space), progress) for space in spaces}
+
+
+def prior_of(workbench: Workbench, space: Space, kept: Path, progress: Progress) -> Prior:
+    """Return the prior that an experiment asks for, in one space.
 
     Args:
         workbench: with an unconverted model.
+        space: which.
         kept: where an earlier run saved its prior; one of the same model and text is not estimated again.
         progress: counts training examples.
 
     Raises:
-        UserError: if the training text or the prior's file cannot be had, or the prior is of another model.
+        UserError: if the training text or the prior's file cannot be had, or the prior is of another model
+            or another space.
     """
     source = workbench.experiment.prior
     if source.path is not None:
         prior = Prior.load(source.path)
+        if prior.space != space:
+            methods = [name for name, method in workbench.plan.methods.items() if method.space == space]
+            raise UserError(
+                f"prior.path: expected a prior of {space!r} space, which {', '.join(methods)} needs, got one "
+                f"of {prior.space!r} space; write kind: empirical, for which each space gets its own"
+            )
         prior.check(workbench.model)
         return prior
+    if source.kind == "gaussian" and space == "heads":
+        raise UserError(
+            "prior.kind: expected empirical for methods in head space, got gaussian, which input space has"
+        )
     if source.kind == "gaussian":
         return Prior.gaussian(workbench.model)
     examples = workbench.training
@@ -165,7 +193,9 @@ def prior_of(workbench: Workbench, kept: Path, progress: Progress) -> Prior:
             yield batch
             progress.step(len(batch["input_ids"]))
 
-    return estimate_prior(workbench.model, counted(), max_tokens=source.max_tokens, data_fingerprint=text)
+    return estimate_prior(
+        workbench.model, counted(), space=space, max_tokens=source.max_tokens, data_fingerprint=text
+    )
 
 
 def calibration_sample(workbench: Workbench) -> list[dict[str, Tensor]]:

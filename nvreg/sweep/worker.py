@@ -21,11 +21,10 @@ from nvreg.metrics import METRICS, Array, Metric, score, statistics_of
 from nvreg.models.site import Site
 from nvreg.models.teacher_forcing import run_body
 from nvreg.parameters import Setting
-from nvreg.prior.artefact import Prior
 from nvreg.results import PRETRAINED, Metrics
 from nvreg.sweep.plan import encoder_key
 from nvreg.sweep.search import ExampleScores, is_clearly_worse
-from nvreg.sweep.workbench import Workbench
+from nvreg.sweep.workbench import Priors, Workbench
 from nvreg.tasks.forward import EncoderStates
 from nvreg.tasks.sampling import random_batches
 
@@ -95,14 +94,14 @@ class Worker:
 
     Args:
         workbench: with the pretrained model.
-        prior: the experiment's.
+        priors: the experiment's, by space.
         sample: batches that prior weights are calibrated on.
     """
 
     def __init__(
-        self, workbench: Workbench, prior: Prior, sample: Sequence[Mapping[str, torch.Tensor]]
+        self, workbench: Workbench, priors: Priors, sample: Sequence[Mapping[str, torch.Tensor]]
     ) -> None:
-        self._workbench, self._prior, self._sample = workbench, prior, sample
+        self._workbench, self._priors, self._sample = workbench, priors, sample
         self._methods = workbench.plan.methods
         self._attached: str | None = None
         self._states = EncoderStates(ENCODER_BYTES)
@@ -174,7 +173,7 @@ class Worker:
         self._states.use(key)
         method = self._methods[job.method]
         if self._attached is None:
-            method.attach_(model, self._prior, self._sample)
+            method.attach_(model, self._priors[method.space], self._sample)
             self._attached = job.method
         resolved = method.set_(model, job.setting)
         return None if resolved is None else resolved.to_dict()

@@ -100,7 +100,7 @@ def test_a_prefix_is_read_as_in_a_sweep(directory, prior, tmp_path):
     train, test = directory / "home/train.jsonl", directory / "home/test.jsonl"
     columns, prefix = ("--column", "en", "--target-column", "de"), ("--source-prefix", "a ")
     workbench = open_workbench(load_experiment(directory / "tiny.yaml", ["data.source_prefix='a '"]))
-    expected = prior_of(workbench, tmp_path / "kept", Progress(quiet=True)).fingerprint
+    expected = prior_of(workbench, "inputs", tmp_path / "kept", Progress(quiet=True)).fingerprint
     assert expected != nvreg.Prior.load(prior).fingerprint
     estimated, converted = tmp_path / "prior", tmp_path / "converted"
     assert run("prior", directory / "model", estimated, "--data", train, *columns, *prefix).exit_code == 0

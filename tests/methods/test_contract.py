@@ -19,6 +19,8 @@ STRONGER = {
     "nv": [{"tau_alpha": 1.0, "tau_sigma": 0.1}, {"tau_alpha": -2.0, "tau_sigma": 0.1}],
     "nv-gaussian": [{"tau_alpha": 1.0}, {"tau_alpha": -2.0}],
     "nv-no-interpolation": [{"tau_sigma": 0.1}, {"tau_sigma": 0.4}],
+    "nv-heads": [{"tau_alpha": 1.0, "noise_share": 0.01}, {"tau_alpha": -2.0, "noise_share": 0.01}],
+    "nv-heads-no-interpolation": [{"noise_share": 0.01}, {"noise_share": 0.1}],
     "temperature": [{"temperature": 1.2}, {"temperature": 0.5}],
     "sink": [{"sink_logit": -1.0}, {"sink_logit": 1.0}],
     "weight-noise": [{"scale": 0.1, "seed": 1}, {"scale": 0.3, "seed": 1}],
@@ -31,6 +33,8 @@ MISTAKES = {
     "nv": {"tau_sigma": -1.0},
     "nv-gaussian": {"tau_mu": 2.0},
     "nv-no-interpolation": {"prior_weight": 1.0},
+    "nv-heads": {"noise_share": 1.0},
+    "nv-heads-no-interpolation": {"noise_share": -0.1},
     "temperature": {"temperature": 0.0},
     "sink": {"sink_logit": math.inf},
     "weight-noise": {"scale": -0.1},
@@ -74,6 +78,8 @@ def pretrained(tmp_path_factory):
 def method(request, architecture, pretrained):
     """A method; one that needs the pretrained checkpoint has another model of the architecture."""
     method = METHODS[request.param]
+    if method.space == "heads" and architecture.model_type in ("gpt_neo", "gptj"):
+        pytest.skip(f"{architecture} is refused in head space")
     return method(
         **{"pretrained": pretrained(architecture)} if "pretrained" in method.options.model_fields else {}
     )
@@ -91,7 +97,7 @@ def model(architecture, method):
 
 
 def attached(method, model, architecture):
-    method.attach_(model, random_prior(model), sample(architecture))
+    method.attach_(model, random_prior(model, space=method.space), sample(architecture))
     return model
 
 

@@ -1,6 +1,6 @@
 """Every supported architecture as a tiny model with random weights and random biases."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -10,6 +10,8 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 
 import nvreg
 from nvreg.attention.settings import Settings
+from nvreg.models.convert import is_converted
+from tests.models.head_definition import head_shapes
 
 VOCABULARY = 40
 PAD, BOS, EOS = 0, 1, 2
@@ -23,6 +25,7 @@ class Architecture:
     model_type: str
     model_class: str
     config: dict[str, Any] = field(default_factory=dict)
+    space: str = "inputs"
 
     def __str__(self) -> str:
         return self.name
@@ -33,12 +36,18 @@ class Architecture:
 
     @property
     def can_generate(self) -> bool:
-        return getattr(transformers, self.model_class).can_generate()
+        is_speech = self.model_type == "whisper"  # whose generate() cuts sound into segments
+        return getattr(transformers, self.model_class).can_generate() and not is_speech
 
     @property
     def attends_in_float32(self) -> bool:
         """Whether the pretrained attention, and so a layer at identity, is no more exact than float32."""
-        return self.model_type in ("gpt_neo", "gptj", "cohere")
+        return self.model_type in ("gpt_neo", "gptj", "cohere", "gemma2")
+
+    @property
+    def mixes_in_float32(self) -> bool:
+        """Whether something beside attention is no more exact than float32, and depends on the batch."""
+        return self.model_type in ("deepseek_v3", "qwen3_next")
 
     def build(
         self, *, seed: int = 0, dtype: torch.dtype = torch.float64, attention: str = "sdpa"
@@ -59,11 +68,16 @@ class Architecture:
                 noise = torch.randn(parameter.shape, generator=generator)
                 parameter.add_(noise * (0.3 if parameter.ndim == 1 else 1.5 * parameter.shape[-1] ** -0.5))
         model.generation_config = GenerationConfig(**ids)
+        model.tested = self
         return model.to(dtype)
 
     def inputs(self, model: PreTrainedModel, *, batch: int = 3, length: int = 7) -> dict[str, Tensor]:
-        """Return unpadded ids for the model's forward."""
+        """Return unpadded ids for the model's forward, or what a model of speech hears."""
         ids = random_ids(batch, length)
+        if self.model_type == "whisper":
+            sound = torch.randn(batch, 4, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+            sound = sound.to(model.dtype)
+            return {"input_features": sound, "decoder_input_ids": random_ids(batch, 5, seed=1)}
         return (
             {"input_ids": ids, "decoder_input_ids": random_ids(batch, 5, seed=1)}
             if self.is_encoder_decoder
@@ -76,12 +90,35 @@ def random_ids(batch: int, length: int, *, seed: int = 0) -> Tensor:
     return torch.randint(EOS + 1, VOCABULARY, (batch, length), generator=generator)
 
 
-def random_prior(model: PreTrainedModel, *, seed: int = 0) -> nvreg.Prior:
+def sites_of(model: PreTrainedModel) -> list[nvreg.Site]:
+    """Return the sites of a model that `Architecture.build` made, in the space that is tested."""
+    return nvreg.sites(model, None if is_converted(model) else model.tested.space)
+
+
+def random_prior(model: PreTrainedModel, *, seed: int = 0, space: str | None = None) -> nvreg.Prior:
+    """Return a prior of a space, by default the one that is tested."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
+    tested = getattr(model, "tested", None)
+    if (space or (tested and tested.space)) == "heads":
+        fresh = model.tested.build()
+        shapes = head_shapes(fresh, model.tested.inputs(fresh))
+        return nvreg.Prior(
+            {
+                site.name: nvreg.HeadMoments(
+                    0.5 * normal(heads, key),
+                    0.5 * normal(heads, value),
+                    normal(heads, key).square() + 0.1,
+                    0.3 * normal(heads, value, key),
+                    normal(heads) + 3,
+                    normal(1).abs().item() + 0.2,
+                )
+                for site, (heads, key, value) in shapes.items()
+            }
+        )
     return nvreg.Prior(
         {
             site.name: nvreg.Moments(
@@ -98,7 +135,7 @@ def random_prior(model: PreTrainedModel, *, seed: int = 0) -> nvreg.Prior:
 def random_settings(model: PreTrainedModel) -> Settings:
     """Return settings that differ by layer and use every branch: mixed means, no spread, no prior."""
     layers: dict[str, int] = {}
-    for site in nvreg.sites(model):
+    for site in sites_of(model):
         layers[site.role] = max(site.layer + 1, layers.get(site.role, 0))
 
     def cycle(values: list[float], shift: int) -> dict[str, list[float]]:
@@ -317,3 +354,96 @@ ARCHITECTURES = [
     Architecture("opt 350m", "opt", "OPTForCausalLM", {**_OPT, **_OPT_350M}),
     Architecture("biogpt", "biogpt", "BioGptForCausalLM", _BIOGPT),
 ]
+
+_MOE_TOP = {"num_experts": 2, "num_local_experts": 2, "num_experts_per_tok": 2, "moe_intermediate_size": 8}
+_GEMMA3 = {**_LLAMA, "head_dim": 6, "sliding_window": 4, "query_pre_attn_scalar": 10}
+_LAYERS = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+_LATENT = {
+    **_LLAMA,
+    "num_key_value_heads": 4,
+    "q_lora_rank": 8,
+    "kv_lora_rank": 8,
+    "qk_nope_head_dim": 6,
+    "qk_rope_head_dim": 4,
+    "v_head_dim": 5,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 4,
+    "n_group": 1,
+    "topk_group": 1,
+    "moe_intermediate_size": 8,
+    "first_k_dense_replace": 1,
+}
+_WHISPER = {
+    **_BART,
+    "num_mel_bins": 4,
+    "max_source_positions": 6,
+    "max_target_positions": 64,
+    "begin_suppress_tokens": None,
+    "suppress_tokens": None,
+}
+_QWEN3_NEXT = {
+    **_LLAMA,
+    "num_hidden_layers": 4,
+    "head_dim": 8,
+    "partial_rotary_factor": 0.5,
+    "linear_num_value_heads": 2,
+    "linear_num_key_heads": 2,
+    "linear_key_head_dim": 4,
+    "linear_value_head_dim": 4,
+    "shared_expert_intermediate_size": 8,
+    **_MOE_TOP,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention", "full_attention"],
+}
+
+_HEADS_ONLY = [  # what head space alone expresses
+    Architecture("qwen3", "qwen3", "Qwen3ForCausalLM", _HEADS),
+    Architecture("qwen3_moe", "qwen3_moe", "Qwen3MoeForCausalLM", {**_HEADS, **_MOE_TOP}),
+    Architecture(
+        "gemma2",
+        "gemma2",
+        "Gemma2ForCausalLM",
+        {**_GEMMA3, "attn_logit_softcapping": 2.0, "num_hidden_layers": 3},
+    ),
+    Architecture("gemma3", "gemma3_text", "Gemma3ForCausalLM", {**_GEMMA3, **_LAYERS}),
+    Architecture("olmo2", "olmo2", "Olmo2ForCausalLM", _LLAMA),
+    Architecture(
+        "gpt_oss", "gpt_oss", "GptOssForCausalLM", {**_HEADS, **_MOE_TOP, "sliding_window": 4, **_LAYERS}
+    ),
+    Architecture(
+        "llama4",
+        "llama4_text",
+        "Llama4ForCausalLM",
+        {**_HEADS, **_MOE_TOP, "intermediate_size_mlp": 24, "num_experts_per_tok": 1, "head_dim": 6},
+    ),
+    Architecture("cohere2", "cohere2", "Cohere2ForCausalLM", {**_LLAMA, "sliding_window": 4, **_LAYERS}),
+    Architecture("deepseek_v3", "deepseek_v3", "DeepseekV3ForCausalLM", _LATENT),
+    Architecture(
+        "modernbert",
+        "modernbert",
+        "ModernBertForMaskedLM",
+        {**_BERT, "global_attn_every_n_layers": 2, "local_attention": 4},
+    ),
+    Architecture("whisper", "whisper", "WhisperForConditionalGeneration", _WHISPER),
+    Architecture("qwen3_next", "qwen3_next", "Qwen3NextForCausalLM", _QWEN3_NEXT),
+]
+
+_IN_BOTH = (
+    "llama",
+    "mistral sliding",
+    "phi3 longrope",
+    "gpt_neox",
+    "gpt2",
+    "gpt2 layerwise",
+    "gpt_bigcode",
+    "opt",
+    "bert",
+    "distilbert",
+    "bert to bert",
+    "t5",
+    "bart",
+)
+IN_HEAD_SPACE = [
+    replace(each, name=each.name if each in _HEADS_ONLY else f"{each.name} heads", space="heads")
+    for each in (*_HEADS_ONLY, *(each for each in ARCHITECTURES if each.name in _IN_BOTH))
+]
+"""What head space is tested with."""

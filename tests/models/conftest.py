@@ -3,13 +3,27 @@
 import pytest
 import torch
 
-from tests.models.architectures import ARCHITECTURES
+from tests.models.architectures import ARCHITECTURES, IN_HEAD_SPACE
 from tests.models.running import converted
 
+QUICK_IN_HEAD_SPACE = {"qwen3", "gemma2", "t5 heads"}
+"""Run in the default suite; the others in head space in the slow one, but for the following."""
 
-@pytest.fixture(params=ARCHITECTURES, ids=str)
-def architecture(request):
-    return request.param
+IN_EVERY_FORM = {"test_it_is_the_definition", "test_identity_is_bit_identical"}
+
+
+def pytest_generate_tests(metafunc):
+    if "architecture" not in metafunc.fixturenames or any(
+        "architecture" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")
+    ):
+        return
+    is_quick = metafunc.function.__name__ in IN_EVERY_FORM
+    late = [
+        pytest.param(each, marks=[] if is_quick or each.name in QUICK_IN_HEAD_SPACE else pytest.mark.slow)
+        for each in IN_HEAD_SPACE
+    ]
+    both = getattr(metafunc.module, "IN_BOTH_SPACES", False)
+    metafunc.parametrize("architecture", [*ARCHITECTURES, *(late if both else [])], ids=str)
 
 
 @pytest.fixture

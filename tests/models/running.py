@@ -5,7 +5,16 @@ import torch
 
 import nvreg
 from nvreg.models.registry import architectures
-from tests.models.architectures import ARCHITECTURES, PAD, random_ids, random_prior, random_settings
+from tests.models.architectures import (
+    ARCHITECTURES,
+    IN_HEAD_SPACE,
+    PAD,
+    random_ids,
+    random_prior,
+    random_settings,
+)
+from tests.models.definition import run_definition_ as run_input_definition_
+from tests.models.head_definition import run_head_definition_
 
 EXACT = {"rtol": 1e-10, "atol": 1e-10}
 FLOAT32 = {"rtol": 1e-3, "atol": 1e-3}
@@ -16,6 +25,12 @@ def converted(model, settings=None):
     return nvreg.convert_(model, random_prior(model), settings)
 
 
+def run_definition_(model, prior, settings):
+    """Have an unconverted model run the definition of the prior's space, in place."""
+    run = run_head_definition_ if prior.space == "heads" else run_input_definition_
+    return run(model, prior, settings)
+
+
 def generate(model, inputs, **options):
     inputs = {name: tensor for name, tensor in inputs.items() if name != "decoder_input_ids"}
     options = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False, **options}
@@ -24,7 +39,11 @@ def generate(model, inputs, **options):
 
 
 def padded(architecture, side):
-    """Three rows of 7, 4 and 2 tokens in one batch, and each alone."""
+    """Three rows of 7, 4 and 2 tokens in one batch, and each alone; sound is never padded."""
+    if architecture.model_type == "whisper":
+        batch = architecture.inputs(architecture.build())
+        rows = range(len(batch["input_features"]))
+        return batch, [{name: each[row : row + 1] for name, each in batch.items()} for row in rows]
     ids = random_ids(3, 7)
     mask = torch.ones_like(ids)
     alone = []
@@ -44,7 +63,7 @@ def padded(architecture, side):
 
 def of(*names, slow=()):
     """Run a test on architectures by name."""
-    named = {architecture.name: architecture for architecture in ARCHITECTURES}
+    named = {architecture.name: architecture for architecture in (*ARCHITECTURES, *IN_HEAD_SPACE)}
     quick = [pytest.param(named[name], id=name) for name in names]
     late = [pytest.param(named[name], id=name, marks=pytest.mark.slow) for name in slow]
     return pytest.mark.parametrize("architecture", quick + late)

@@ -12,10 +12,11 @@ from torch.testing import assert_close
 import nvreg
 from nvreg.attention.settings import Settings
 from nvreg.models.convert import current_settings, is_converted
-from nvreg.models.registry import layers_by_role
-from tests.models.architectures import ARCHITECTURES, random_prior, random_settings
-from tests.models.definition import run_definition_
-from tests.models.running import EXACT, converted, generate, padded
+from nvreg.models.site import layers_of
+from tests.models.architectures import ARCHITECTURES, random_prior, random_settings, sites_of
+from tests.models.running import EXACT, converted, generate, padded, run_definition_
+
+IN_BOTH_SPACES = True
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
@@ -27,7 +28,8 @@ def test_identity_is_bit_identical(architecture, plain):
     model = converted(copy.deepcopy(plain), Settings.identity())
     batch, _ = padded(architecture, "right")
     for inputs in (architecture.inputs(plain), batch):
-        assert torch.equal(model(**inputs).logits, plain(**inputs).logits)
+        # Gemma 2 makes NaN of a padded query that sees nothing
+        assert_close(model(**inputs).logits, plain(**inputs).logits, rtol=0, atol=0, equal_nan=True)
     if architecture.can_generate:
         for options in ({}, {"num_beams": 3}):
             assert generate(model, batch, **options) == generate(plain, batch, **options)
@@ -66,7 +68,7 @@ def test_changing_settings_leaves_no_trace(architecture, model):
 def recorded_outputs(model):
     """Return, by site, what attention puts out at the next forward."""
     outputs = {}
-    for site in nvreg.sites(model):
+    for site in sites_of(model):
         module = model.base_model.get_submodule(site.name)
         module.register_forward_hook(lambda _, args, output, site=site: outputs.update({site: output[0]}))
     return outputs
@@ -78,7 +80,7 @@ def test_it_is_the_definition(architecture, attention):
     prior, settings = random_prior(model), random_settings(model)
     defined = run_definition_(copy.deepcopy(model), prior, settings)
     nvreg.convert_(model, prior, settings)
-    sides = ["right", "left"] if "encoder" in {site.role for site in nvreg.sites(model)} else ["right"]
+    sides = ["right", "left"] if "encoder" in {site.role for site in sites_of(model)} else ["right"]
     outputs, expected_outputs = recorded_outputs(model), recorded_outputs(defined)
     for inputs in (architecture.inputs(model), *(padded(architecture, side)[0] for side in sides)):
         logits, expected = model(**inputs).logits, defined(**inputs).logits
@@ -86,7 +88,7 @@ def test_it_is_the_definition(architecture, attention):
             real = inputs["attention_mask"].bool()
             logits, expected = logits[real], expected[real]
         elif "attention_mask" not in inputs:  # norms in float32 would hide small errors from the logits
-            assert len(outputs) == len(nvreg.sites(model))
+            assert len(outputs) == len(sites_of(model))
             for site, output in outputs.items():
                 assert_close(output, expected_outputs[site], **EXACT)
         assert_close(logits, expected, **EXACT)
@@ -123,7 +125,7 @@ def test_a_prior_without_weight_leaves_the_pretrained_model(architecture, plain)
 
 
 def test_layers_at_identity_mix_with_others(architecture, plain):
-    prior, layers = random_prior(plain), layers_by_role(plain)
+    prior, layers = random_prior(plain), layers_of(sites_of(plain))
     inputs = architecture.inputs(plain)
     for first in (0, 1):
         values = {
@@ -140,7 +142,7 @@ def test_layers_at_identity_mix_with_others(architecture, plain):
 @pytest.mark.parametrize("role", ["encoder", "cross", "decoder"])
 @pytest.mark.parametrize("parameter", ["tau_alpha", "tau_sigma", "tau_mu"])
 def test_every_parameter_acts_in_every_role(architecture, plain, role, parameter):
-    if role not in {site.role for site in nvreg.sites(plain)}:
+    if role not in {site.role for site in sites_of(plain)}:
         pytest.skip(f"{architecture} has no {role} attention")
     inputs = architecture.inputs(plain)
     value = {"tau_alpha": 0.0, "tau_sigma": 0.5, "tau_mu": 0.5}[parameter]
@@ -153,7 +155,7 @@ def test_attention_maps_sum_to_one_with_the_prior_first(architecture):
     model = converted(architecture.build(attention="eager"), Settings(tau_alpha=0.5, tau_sigma=0.3))
     inputs = architecture.inputs(model)
     outputs = model(**inputs, output_attentions=True)
-    keys = inputs["input_ids"].shape[1]
+    keys = 6 if "input_features" in inputs else inputs["input_ids"].shape[1]
     maps = [
         (attention, length)
         for name, length in (("attentions", keys), ("encoder_attentions", keys), ("cross_attentions", keys))
@@ -161,10 +163,13 @@ def test_attention_maps_sum_to_one_with_the_prior_first(architecture):
     ]
     if architecture.is_encoder_decoder:
         maps += [(attention, 5) for attention in outputs.decoder_attentions]
-    assert len(maps) == len(nvreg.sites(model))
+    assert len(maps) == len(sites_of(model))
     for attention, length in maps:
         assert attention.shape[-1] == 1 + length
-        assert_close(attention.sum(-1), torch.ones_like(attention[..., 0]))
+        if architecture.model_type == "gpt_oss":  # its sink has the rest
+            assert (attention.sum(-1) < 1).all()
+        else:
+            assert_close(attention.sum(-1), torch.ones_like(attention[..., 0]))
         assert (attention[..., 0] > 0).all()
 
 
@@ -173,7 +178,8 @@ def test_a_padded_batch_equals_its_rows_alone(architecture, model):
     logits = model(**batch).logits
     for row, single in enumerate(alone):
         expected = model(**single).logits[0]
-        assert_close(logits[row, : len(expected)], expected, **EXACT)
+        exactness = {"rtol": 1e-4, "atol": 1e-4} if architecture.mixes_in_float32 else EXACT
+        assert_close(logits[row, : len(expected)], expected, **exactness)
 
 
 # --- life of a converted model --------------------------------------------------------------------
@@ -216,6 +222,7 @@ def test_it_follows_the_model_to_another_dtype(architecture, model, dtype):
     inputs = architecture.inputs(model)
     expected = model(**inputs).logits
     tolerance = {torch.float32: 1e-5, torch.float16: 0.03, torch.bfloat16: 0.15}[dtype]
+    inputs = {name: each.to(dtype) if each.is_floating_point() else each for name, each in inputs.items()}
     logits = model.to(dtype)(**inputs).logits
     assert logits.dtype == dtype
     assert (logits.double() - expected).abs().mean() < tolerance * expected.abs().mean()

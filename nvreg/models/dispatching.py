@@ -1,0 +1,172 @@
+"""Which modules of a model call its attention function: found by what their code names, not by a list."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Iterator
+from types import CodeType, FunctionType
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from nvreg.errors import UserError
+from nvreg.models.site import Site
+
+_INTERFACE = "ALL_ATTENTION_FUNCTIONS"
+"""Where Transformers' attention modules look their attention function up."""
+
+_SOFTMAX = frozenset({"softmax", "Softmax", "scaled_dot_product_attention", "multi_head_attention_forward"})
+
+_ROUTER = re.compile("Router|Gating|Gate")
+"""What a class is called whose softmax divides tokens among experts."""
+
+_CROSS = re.compile("cross|enc_?dec|encoder_att", re.IGNORECASE)
+"""What a module of cross-attention is called."""
+
+
+def dispatching_modules(model: PreTrainedModel) -> dict[Site, Any]:
+    """Return the softmax attention modules of an unconverted model that call the attention function.
+
+    Sites are in the order of the modules. Layers without softmax attention have none, and neither has what
+    a decoder-only model has beside its text: towers of images or sound, and attention to what they return.
+
+    Raises:
+        UserError: if some softmax attention does not call it, or there is none, or an encoder-decoder model
+            lacks its encoder.
+    """
+    found: dict[Site, Any] = {}
+    layers: Counter[str] = Counter()
+    text = _text_configs(model)
+    for name, module in model.base_model.named_modules():
+        if isinstance(module, PreTrainedModel):
+            continue
+        kind: Any = type(module)
+        named = _names_of_class(kind)
+        if _INTERFACE in named:
+            if type(module.config) not in text or (role := _role(model, module, name)) is None:
+                continue
+            found[Site(name, role, layers[role], 0)] = module
+            layers[role] += 1
+        elif isinstance(module, nn.MultiheadAttention) or (
+            named & _SOFTMAX and not _ROUTER.search(kind.__name__)
+        ):
+            raise UserError(
+                f"this {model.config.model_type} cannot be converted in head space: the softmax of "
+                f"{kind.__name__} at {name!r} does not go through Transformers' attention interface"
+            )
+    if not found:
+        raise UserError(
+            f"this {model.config.model_type} cannot be converted in head space: no softmax attention of "
+            f"{type(model).__name__} goes through Transformers' attention interface"
+        )
+    if layers["cross"] and not layers["encoder"]:
+        raise UserError(
+            f"expected the encoder with the decoder, got {type(model).__name__} with cross-attention alone; "
+            "convert the encoder-decoder model that it is part of"
+        )
+    return found
+
+
+def layers_without_sites(model: PreTrainedModel, sites: dict[Site, Any]) -> dict[str, str]:
+    """Return the layers, beside those that have sites, that have none: their classes by their names."""
+    stacks: dict[str, set[int]] = {}
+    for site in sites:
+        if parts := re.fullmatch(r"(.*?)\.?\b(\d+)\..*", site.name):
+            stacks.setdefault(parts[1], set()).add(int(parts[2]))
+    found = {}
+    for stack, present in stacks.items():
+        layers: Any = model.base_model.get_submodule(stack)
+        for index, layer in enumerate(layers):
+            if index not in present:
+                found[f"{stack}.{index}"] = type(layer).__name__
+    return found
+
+
+def scale_of(module: Any, key_width: int) -> float | None:
+    """Return the scale c that a module's code gives to the attention function; None if it cannot be told."""
+    kind: Any = type(module)
+    expression = _scale_expression(kind)
+    if expression is None:
+        return None
+    code, names = expression
+    try:
+        scale = eval(code, names, {"self": module})
+    except (AttributeError, NameError):
+        return None
+    return key_width**-0.5 if scale is None else float(scale)
+
+
+@functools.cache
+def _scale_expression(kind: Any) -> tuple[CodeType, dict[str, Any]] | None:
+    """Return the argument ``scaling`` of the call in a class's code, and where its names are looked up."""
+    for function in _methods(kind):
+        if _INTERFACE not in function.__code__.co_names:
+            continue
+        for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))):
+            for keyword in node.keywords if isinstance(node, ast.Call) else ():
+                if keyword.arg == "scaling":
+                    return compile(ast.Expression(keyword.value), "scaling", "eval"), function.__globals__
+    return None
+
+
+def _text_configs(model: PreTrainedModel) -> set[type]:
+    """Return the types of config that modules have which read or write the model's text."""
+    config = model.config
+    if config.is_encoder_decoder:
+        return {type(part.config) for part in model.modules() if isinstance(part, PreTrainedModel)}
+    return {type(config), type(config.get_text_config())}
+
+
+def _role(model: PreTrainedModel, module: Any, name: str) -> str | None:
+    """Return what an attention module is for; None if it attends to what is no text."""
+    is_pair = model.config.is_encoder_decoder
+    if getattr(module, "is_cross_attention", False) or _CROSS.search(name + type(module).__name__):
+        return "cross" if is_pair or getattr(model.config, "add_cross_attention", False) else None
+    if is_pair:
+        return "encoder" if "encoder" in name and "decoder" not in name else "decoder"
+    is_causal = getattr(module, "is_causal", getattr(module, "is_decoder", True))
+    return "decoder" if is_causal else "encoder"
+
+
+@functools.cache
+def _names_of_class(kind: Any) -> frozenset[str]:
+    """Return what the methods of a module's class name: functions, classes and attributes."""
+    return frozenset(name for function in _methods(kind) for name in _names_of_function(function))
+
+
+def _methods(kind: Any) -> Iterator[FunctionType]:
+    """Yield the methods of a module's class, and those of its bases that they do not override."""
+    overridden: set[str] = set()
+    for base in kind.__mro__:
+        if base.__module__.startswith("torch."):
+            break
+        for name, member in vars(base).items():
+            function = inspect.unwrap(getattr(member, "__func__", member))
+            if name in overridden or not isinstance(function, FunctionType):
+                continue
+            if "super" not in function.__code__.co_names:
+                overridden.add(name)
+            yield function
+
+
+def _names_of_function(function: FunctionType, depth: int = 1) -> Iterator[str]:
+    """Yield the names in a function, and in those of its module's functions that it names."""
+    for code in _codes(function.__code__):
+        yield from code.co_names
+        for name in code.co_names if depth else ():
+            other = function.__globals__.get(name)
+            if isinstance(other, FunctionType):
+                yield from _names_of_function(inspect.unwrap(other), depth - 1)
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)

@@ -1,0 +1,290 @@
+"""Sites converted in head space: NV attention in place of the function that a model's attention calls.
+
+A converted module runs its own forward. What it sees of its config names `attention_forward` as the function
+to call (docs/method.md, section 9); masks are made outside of it, for sdpa or eager attention as before.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface, PreTrainedConfig
+
+from nvreg.attention.heads import HeadParameters, attend_heads, prepare_heads
+from nvreg.attention.moments import HeadMoments
+from nvreg.attention.settings import SiteSettings
+from nvreg.attention.solving import solve_tau_sigma
+from nvreg.errors import UserError
+from nvreg.models.adapter import is_eager
+from nvreg.models.dispatching import scale_of
+from nvreg.models.module import NVForward
+from nvreg.models.projections import without_autocast
+from nvreg.models.site import Site, SiteState
+
+NAME = "nvreg-heads"
+"""Of the attention functions that Transformers knows, the one of converted modules."""
+
+
+class DispatchedState(SiteState):
+    """What is beside a module whose attention function is `attention_forward`.
+
+    Args:
+        site: the module's.
+        module: what is at the site.
+    """
+
+    space = "heads"
+
+    def __init__(self, site: Site, module: Any) -> None:
+        super().__init__(site)
+        self.seen_config: Any = _seen(module.config)
+
+    def __getstate__(self) -> dict[str, Any]:  # a copy of the module has another config to see
+        return {**vars(self), "seen_config": None}
+
+    def forward(self, module: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run a module's own forward, which calls `attention_forward`."""
+        return module.own_forward(*args, **kwargs)
+
+    @abstractmethod
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, scale: float, **options: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return outputs and weights; arguments as those of `nvreg.attention.heads.attend_heads`."""
+
+
+class HeadState(DispatchedState):
+    """What is beside a module under NV regularisation in head space.
+
+    Args:
+        site: the module's.
+        module: what is at the site.
+        moments: the site's prior.
+        interpolates: as in `nvreg.attention.heads.prepare_heads`.
+    """
+
+    setting = SiteSettings
+
+    def __init__(self, site: Site, module: Any, moments: HeadMoments, *, interpolates: bool = True) -> None:
+        super().__init__(site, module)
+        self._moments = moments
+        self._interpolates = interpolates
+        self._prepared: HeadParameters
+
+    def unsettle(self) -> None:
+        """Have the next forward make everything anew."""
+        self._made_for: Any = None
+
+    def solve_tau_sigma(self, module: Any, noise_share: float) -> float:
+        """Return the tau_sigma at which noise has the wanted share of what is seen of tokens.
+
+        Raises:
+            UserError: if the share cannot be had, or it is not known which scale the module gives.
+        """
+        if (scale := self._scale(module)) is None:
+            raise UserError(
+                f"expected a module that says by which scale it multiplies, for noise_share, got "
+                f"{type(module).__name__} at {self.site.name!r}; set tau_sigma"
+            )
+        return solve_tau_sigma(noise_share, self._moments.key_variance, scale, site=self.site.name)
+
+    def refresh(self, module: Any, dtype: torch.dtype) -> None:
+        """Make what the setting needs beforehand, as compiled code wants it, for what is to be expected."""
+        scale, parameter = self._scale(module), next(module.parameters(), None)
+        if scale is not None and parameter is not None:
+            groups = getattr(module, "num_key_value_groups", 1)
+            self._make((scale, groups, torch.promote_types(dtype, torch.float32), parameter.device))
+
+    def _scale(self, module: Any) -> float | None:
+        return scale_of(module, self._moments.shape[1])
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, scale: float, **options: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """Run NV attention.
+
+        Raises:
+            UserError: if the prior has another number of heads, or heads of another width.
+        """
+        given = (key.shape[1], key.shape[3], value.shape[3])
+        if given != self._moments.shape:
+            raise UserError(
+                f"expected a prior of {given[0]} key heads with keys of width {given[1]} and values of width "
+                f"{given[2]} at {self.site.name!r}, got {', '.join(map(str, self._moments.shape))}; "
+                "estimate this model's with `nvreg prior --space heads`"
+            )
+        if not torch.compiler.is_compiling() and 0 < self._moments.longest < self._reach(query, key):
+            _warn_beyond(self._moments.longest)
+        dtype = torch.promote_types(query.dtype, torch.float32)
+        made_for = (scale, query.shape[1] // key.shape[1], dtype, query.device)
+        if made_for != self._made_for:
+            self._make(made_for)
+        with without_autocast(query.device):
+            output, weights, gate = attend_heads(
+                query,
+                key,
+                value,
+                self._prepared,
+                scale,
+                **options,
+                solve=None if self.solver is None else functools.partial(self.solver, self.site),
+            )
+        if self.observer is not None:
+            self.observer(self.site, gate, self._prepared.token_share)
+        return output, weights
+
+    def _reach(self, query: Tensor, key: Tensor) -> int:
+        """Return how long a text is read at once: a cache may have room for more than it holds."""
+        return key.shape[2] if self.site.role == "cross" else query.shape[2]
+
+    @torch.compiler.disable
+    def _make(self, made_for: tuple[float, int, torch.dtype, torch.device]) -> None:
+        scale, groups, dtype, device = made_for
+        with torch.no_grad(), without_autocast(device):
+            self._prepared = prepare_heads(
+                self._moments,
+                self.settings,
+                scale,
+                groups=groups,
+                dtype=dtype,
+                device=device,
+                interpolates=self._interpolates,
+            )
+        self._made_for = made_for
+
+
+@functools.cache
+def _warn_beyond(longest: int) -> None:
+    """Warn once that texts are longer than those that the prior was estimated on."""
+    warnings.warn(
+        f"texts are longer than the {longest} tokens that the prior was estimated on, and its moments depend "
+        "on positions where keys are rotated; estimate it on texts as long as those that are scored",
+        stacklevel=2,
+    )
+
+
+class DispatchedForward(NVForward):
+    """First base of the class of a module that is converted in head space."""
+
+    nv: DispatchedState
+
+    @property
+    def config(self) -> Any:
+        """The module's config; away from identity, one that names the attention function to call."""
+        return self.__dict__["config"] if self.nv.is_identity else self.nv.seen_config
+
+    @config.setter
+    def config(self, config: PreTrainedConfig) -> None:
+        self.__dict__["config"] = config
+        self.nv.seen_config = _seen(config)
+
+    def plain_forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the pretrained forward, whatever the setting."""
+        state, was_identity = self.nv, self.nv.is_identity
+        state.is_identity = True
+        try:
+            return self.own_forward(*args, **kwargs)
+        finally:
+            state.is_identity = was_identity
+
+    def __setstate__(self, state: Any) -> None:
+        super().__setstate__(state)
+        self.nv.seen_config = _seen(self.__dict__["config"])
+
+
+def _seen(config: PreTrainedConfig) -> PreTrainedConfig:
+    """Return the very same config, but for the attention function that it names."""
+    kind: Any = type(config)
+    seen = object.__new__(_seen_class(kind))
+    object.__setattr__(seen, "__dict__", vars(config))
+    return seen
+
+
+@functools.cache
+def _seen_class(plain: Any) -> Any:
+    return type(plain.__name__, (plain,), {"__module__": plain.__module__, "_attn_implementation": NAME})
+
+
+def attention_forward(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    position_bias: Tensor | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    indices: Tensor | None = None,
+    **_: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """Run NV attention where a converted module calls its attention function.
+
+    What it is given means what it means to Transformers' sdpa attention, or to the model's own eager
+    attention, which goes by its mask alone and returns weights.
+
+    Args:
+        module: the converted module.
+        query: shape (batch, heads, queries, e).
+        key: shape (batch, key heads, keys, e).
+        value: shape (batch, key heads, keys, f).
+        attention_mask: bool or additive, or None.
+        scaling: c, by default ``1/sqrt(e)``.
+        is_causal: whether later keys are hidden where there is no mask; by default the module's own word.
+        position_bias: added to the logits of tokens.
+        softcap: what the logits are capped to.
+        s_aux: logits of the model's own sink, shape (heads,).
+        indices: the keys that are seen, shape (batch, queries, kept), where attention is sparse.
+
+    Returns:
+        Outputs, shape (batch, queries, heads, f), and weights with the prior in column 0, shape
+        (batch, heads, queries, 1 + keys), or None.
+    """
+    needs_weights = is_eager(module.__dict__["config"])
+    queries, mask = query.shape[2], attention_mask
+    if is_causal is None:
+        is_causal = getattr(module, "is_causal", True)
+    is_causal = bool(is_causal) and mask is None and queries > 1 and not needs_weights
+    if is_causal and key.shape[2] > queries:  # an empty static cache: the rest is not written yet
+        key, value = key[:, :, :queries], value[:, :, :queries]
+        position_bias = None if position_bias is None else position_bias[..., :queries]
+    keys = key.shape[2]
+    if is_causal and position_bias is not None:
+        mask, is_causal = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(), False
+        mask = mask.view(1, 1, queries, keys)
+    if mask is not None:
+        mask = mask[..., :keys]
+    if indices is not None:
+        chosen = torch.zeros(*indices.shape[:2], keys, dtype=torch.bool, device=query.device)
+        mask = _restricted(mask, chosen.scatter(-1, indices.long(), True).unsqueeze(1))
+    output, weights = module.nv.attend(
+        query,
+        key,
+        value,
+        query.shape[-1] ** -0.5 if scaling is None else scaling,
+        mask=mask,
+        position_bias=position_bias,
+        is_causal=is_causal,
+        softcap=softcap,
+        sink=s_aux,
+        need_weights=needs_weights,
+    )
+    return output.transpose(1, 2).contiguous(), weights
+
+
+def _restricted(mask: Tensor | None, chosen: Tensor) -> Tensor:
+    """Return a mask that hides all but the chosen keys too."""
+    if mask is None:
+        return chosen
+    if mask.dtype == torch.bool:
+        return mask & chosen
+    return mask.masked_fill(~chosen, torch.finfo(mask.dtype).min)
+
+
+AttentionInterface.register(NAME, attention_forward)
