@@ -51,6 +51,15 @@ for _tag, _pattern in _NUMBERS.items():
 _Loader.add_constructor(_INT, _construct_int)
 
 
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """Quote text with line ends of Unicode so that they are escaped; otherwise they are read as spaces."""
+    style = '"' if set(text) & set("\x85\u2028\u2029") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 def read_yaml(text: str) -> Any:
     """Return what a text of YAML says.
 

@@ -53,7 +53,10 @@ def test_every_number_that_python_or_json_writes_is_read_as_the_same(number):
             assert type(read_yaml(written)) is type(number)
 
 
-@given(st.sampled_from([*NUMBERS, *TEXTS, "yes", "no", "2010-02-11", "~", "ä", "<<"]) | st.text(max_size=8))
+@given(
+    st.sampled_from([*NUMBERS, *TEXTS, "yes", "no", "2010-02-11", "~", "ä", "<<", "\x85", "a\u2028b"])
+    | st.text(max_size=8)
+)
 def test_what_is_written_is_read_as_the_same_also_by_others(text):
     document = {"name": text, "space": {"tau_mu": [text, 1e-3, 5, None, True, math.inf]}}
     assert read_yaml(write_yaml(document)) == document
