@@ -16,7 +16,7 @@ from benchmarks.memory import peaks
 from benchmarks.shapes import SETTINGS, SHAPES, build
 from benchmarks.timing import interleaved, ratio
 from benchmarks.workloads import KINDS, workloads_of
-from nvreg.identity import identify
+from nvreg.digests import body_digest
 
 DTYPES = ["float32", "bfloat16"]
 
@@ -46,7 +46,7 @@ def time_shape(name: str, dtype: str, options: argparse.Namespace) -> None:
     """Print one model's table, what conversion costs, and its peak memory."""
     plain = build(name, getattr(torch, dtype), options.device)
     converted = copy.deepcopy(plain)
-    prior = nvreg.Prior(nvreg.Prior.gaussian(plain), model=identify(plain))
+    prior = nvreg.Prior(nvreg.Prior.gaussian(plain), model=body_digest(plain))
     print(f"### {name}, {plain.num_parameters() / 1e6:.0f} M parameters, {dtype}\n")
     print("| workload | unconverted, ms | " + " | ".join(SETTINGS) + " |")
     print("|---|---|" + "---|" * len(SETTINGS))

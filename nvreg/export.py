@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nvreg.digests import fingerprint
 from nvreg.errors import UserError
-from nvreg.identity import fingerprint
 from nvreg.methods import METHODS
 from nvreg.prior.artefact import Prior
 from nvreg.report.selection import ChosenTrial

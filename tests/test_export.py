@@ -9,8 +9,8 @@ from transformers import AutoModelForSeq2SeqLM
 
 import nvreg
 from nvreg.data import load_examples
+from nvreg.digests import fingerprint
 from nvreg.experiment import load_experiment
-from nvreg.identity import fingerprint
 from nvreg.metrics import score
 from nvreg.models.convert import is_converted
 from nvreg.models.loading import load_tokenizer

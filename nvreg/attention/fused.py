@@ -20,7 +20,7 @@ from nvreg.attention.rotary import Rotation, split_columns
 from nvreg.attention.settings import SiteSettings
 
 _ENTRIES = 2**18
-"""Of queries that are mapped at once: what they are mapped to stays in the caches of a core."""
+"""How many numbers of queries are mapped at once: what they become stays in the caches of a core."""
 
 
 class Projection(NamedTuple):
@@ -253,18 +253,18 @@ def attend(
     relative = None
     if rotation is not None and mean_columns is not None:
         relative = rotation.relative(turned, mean_columns)
-    gate = None
+    prior_weight = None
     if prepared.interpolation is not None or prepared.prior is not None:
 
         def mix(some: slice) -> tuple[Tensor, Tensor | None]:
             of_keys = None if relative is None else relative[:, :, some]
             return _mix(output[:, :, some], lse[:, :, some], query[:, :, some], of_keys, prepared, solve)
 
-        output, gate = mix_blockwise(mix, output, lse, needs_all=solve is not None)
+        output, prior_weight = mix_blockwise(mix, output, lse, needs_all=solve is not None)
     if weights is not None:
-        first = (torch.zeros_like(lse) if gate is None else gate).unsqueeze(-1)
+        first = (torch.zeros_like(lse) if prior_weight is None else prior_weight).unsqueeze(-1)
         weights = torch.cat([first, weights * (1 - first)], dim=-1).to(query.dtype)
-    return output.to(query.dtype), weights, gate
+    return output.to(query.dtype), weights, prior_weight
 
 
 def mix_blockwise(
@@ -287,14 +287,14 @@ def mix_blockwise(
     step = max(64, _ENTRIES // (batch * heads * width))
     if queries <= step:
         return mix(slice(None))
-    gate = None
+    prior_weight = None
     for first in range(0, queries, step):
         some = slice(first, first + step)
         output[:, :, some], part = mix(some)
         if part is not None:
-            gate = torch.empty_like(lse) if gate is None else gate
-            gate[:, :, some] = part
-    return output, gate
+            prior_weight = torch.empty_like(lse) if prior_weight is None else prior_weight
+            prior_weight[:, :, some] = part
+    return output, prior_weight
 
 
 def _mix(
@@ -321,8 +321,8 @@ def _mix(
         return output, None
     prior_output, logit = seen.split([width, 1], dim=-1)
     odds = logit - lse.unsqueeze(-1)
-    share = torch.sigmoid(odds if solve is None else odds - solve(odds.squeeze(-1)))
-    return output.to(share.dtype).lerp_(prior_output, share), share.squeeze(-1)
+    weight = torch.sigmoid(odds if solve is None else odds - solve(odds.squeeze(-1)))
+    return output.to(weight.dtype).lerp_(prior_output, weight), weight.squeeze(-1)
 
 
 def _tempered(mask: Tensor | None, temperature: float) -> Tensor | None:

@@ -51,7 +51,7 @@ class HeadTokens(NamedTuple):
         return bias.transpose(-1, -2)
 
 
-class HeadParameters(NamedTuple):
+class PreparedHeads(NamedTuple):
     """All that one setting at one site needs; None where there is nothing to do.
 
     Attributes:
@@ -79,7 +79,7 @@ def prepare_heads(
     dtype: torch.dtype = torch.float32,
     device: torch.device | None = None,
     interpolates: bool = True,
-) -> HeadParameters:
+) -> PreparedHeads:
     """Precompute a setting, in float64, cast last.
 
     Args:
@@ -131,7 +131,7 @@ def prepare_heads(
         cost = (k_0.square() / b0 + log_spread).sum(-1) / 2
         masses = (moments.log_alpha_mean - tau_alpha * moments.log_alpha_std).unsqueeze(-1) - cost
         log_mass = by_query_head(masses.unsqueeze(-1))
-    return HeadParameters(
+    return PreparedHeads(
         tokens,
         QueryMap(*(by_query_head(torch.cat(part, dim=-1)) for part in zip(*maps, strict=True)))
         if maps
@@ -146,7 +146,7 @@ def attend_heads(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    parameters: HeadParameters,
+    parameters: PreparedHeads,
     scale: float,
     *,
     mask: Tensor | None = None,
@@ -201,16 +201,16 @@ def attend_heads(
         share = None if mass is None else mass[:, :, some]
         return _mix(output[:, :, some], lse[:, :, some], share, query[:, :, some], parameters, softcap, solve)
 
-    gate = None
+    prior_weight = None
     if parameters.maps is not None or mass is not None:
-        output, gate = mix_blockwise(mix, output, lse, needs_all=solve is not None)
+        output, prior_weight = mix_blockwise(mix, output, lse, needs_all=solve is not None)
     weights = attended.weights
     if weights is not None:
         rest = torch.ones_like(lse) if mass is None else mass
-        first = torch.zeros_like(lse) if gate is None else gate
+        first = torch.zeros_like(lse) if prior_weight is None else prior_weight
         weights = weights * (rest * (1 - first)).unsqueeze(-1)
         weights = torch.cat([first.unsqueeze(-1), weights], dim=-1).to(query.dtype)
-    return output.to(query.dtype), weights, gate
+    return output.to(query.dtype), weights, prior_weight
 
 
 def _attend_changed(
@@ -261,7 +261,7 @@ def _mix(
     lse: Tensor,
     mass: Tensor | None,
     query: Tensor,
-    parameters: HeadParameters,
+    parameters: PreparedHeads,
     softcap: float | None,
     solve: Callable[[Tensor], float] | None,
 ) -> tuple[Tensor, Tensor | None]:
@@ -277,8 +277,8 @@ def _mix(
     if softcap is not None:
         product = softcap * torch.tanh(product / softcap)
     odds = product + parameters.log_mass - lse.unsqueeze(-1)
-    share = torch.sigmoid(odds if solve is None else odds - solve(odds.squeeze(-1)))
-    return output.to(share.dtype).lerp_(prior_output, share), share.squeeze(-1)
+    weight = torch.sigmoid(odds if solve is None else odds - solve(odds.squeeze(-1)))
+    return output.to(weight.dtype).lerp_(prior_output, weight), weight.squeeze(-1)
 
 
 def _with_position_bias(mask: Tensor | None, position_bias: Tensor) -> Tensor:

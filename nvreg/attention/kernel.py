@@ -15,7 +15,7 @@ _QUERIES = 64
 _KEYS = 128
 """Up to so many keys the flash kernel is the fastest for a single query in half precision."""
 _ENTRIES = {"cpu": 2**19, "cuda": 2**27}
-"""Of a map of queries and keys that is computed at once: on a CPU, what stays in the cache of a core."""
+"""How many entries of a map of queries and keys are computed at once: on a CPU, as stay in a core's cache."""
 
 
 class Attended(NamedTuple):

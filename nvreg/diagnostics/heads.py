@@ -21,7 +21,7 @@ from nvreg.models.site import Site
 from nvreg.models.teacher_forcing import query_masks
 
 QUANTITIES = ("prior_weight", "discarded_share", "entropy", "divergence")
-"""In the order of the rows that `measure_heads` returns."""
+"""What `measure_heads` measures, in the order of its rows."""
 
 
 def measure_heads(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]]) -> pd.DataFrame:

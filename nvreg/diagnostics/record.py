@@ -16,16 +16,16 @@ from nvreg.models.site import Site
 from nvreg.models.teacher_forcing import query_masks
 
 
-class Share(NamedTuple):
+class SiteMeans(NamedTuple):
     """Means of one site over its non-padded queries and heads.
 
     Attributes:
-        prior: ``A_m0``, the weight of the prior.
-        discarded: the discarded share ``1 - tau_mu (1 - A_m0) mean(v_u / b1)``.
+        prior_weight: ``A_m0``.
+        discarded_share: the discarded share ``1 - tau_mu (1 - A_m0) mean(v_u / b1)``.
     """
 
-    prior: float
-    discarded: float
+    prior_weight: float
+    discarded_share: float
 
 
 class Record:
@@ -40,31 +40,31 @@ class Record:
         self._sites = list(site_modules(model))
         self._masks: dict[str, Tensor] = {}
         self._sums: dict[Site, tuple[int, float, float]] = {}
-        self._reused: Mapping[Site, Share] = {}
+        self._reused: Mapping[Site, SiteMeans] = {}
 
     @property
     def prior_weight(self) -> float:
         """Mean ``A_m0``: 0 at identity."""
-        return self.over_sites(lambda site: self.shares[site].prior)
+        return self.over_sites(lambda site: self.means[site].prior_weight)
 
     @property
     def strength(self) -> float:
         """The discarded share, the mean over sites: 0 at identity, 1 at most."""
-        return self.over_sites(lambda site: self.shares[site].discarded)
+        return self.over_sites(lambda site: self.means[site].discarded_share)
 
     @property
-    def shares(self) -> dict[Site, Share]:
+    def means(self) -> dict[Site, SiteMeans]:
         """The means of each site."""
         seen = {
-            site: Share(prior / queries, discarded / queries)
+            site: SiteMeans(prior / queries, discarded / queries)
             for site, (queries, prior, discarded) in self._sums.items()
             if queries
         }
-        return dict.fromkeys(self._sites, Share(0.0, 0.0)) | seen | dict(self._reused)
+        return dict.fromkeys(self._sites, SiteMeans(0.0, 0.0)) | seen | dict(self._reused)
 
-    def reuse(self, shares: Mapping[Site, Share]) -> None:
+    def reuse(self, means: Mapping[Site, SiteMeans]) -> None:
         """Take the means of some sites from an earlier record, of the same inputs and settings there."""
-        self._reused = shares
+        self._reused = means
 
     def over_sites(self, value: Callable[[Site], float]) -> float:
         """Return the mean over all sites of a number that a site has."""
@@ -87,12 +87,14 @@ class Record:
             mask = torch.ones_like(kwargs["input_ids"])
         self._masks["encoder"] = mask.bool()
 
-    def observe(self, site: Site, gate: Tensor | None, token_share: float) -> None:
+    def observe(self, site: Site, prior_weight: Tensor | None, token_share: float) -> None:
         """Add one site's weights of the prior, shape (batch, heads, queries), or None for weight 0."""
         mask = self._masks.get(site.role)
         if mask is None:
             return
-        weight = 0.0 if gate is None else float(gate.mean(1)[mask].sum(dtype=torch.float64))
+        weight = 0.0
+        if prior_weight is not None:
+            weight = float(prior_weight.mean(1)[mask].sum(dtype=torch.float64))
         queries = int(mask.sum())
         seen, prior, discarded = self._sums.get(site, (0, 0.0, 0.0))
         discarded += queries - token_share * (queries - weight)

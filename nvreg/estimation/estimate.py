@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from nvreg.attention.heads import HeadParameters, attend_heads
+from nvreg.attention.heads import PreparedHeads, attend_heads
 from nvreg.attention.moments import HeadMoments, Moments
 from nvreg.attention.settings import SiteSettings
+from nvreg.digests import body_digest
 from nvreg.errors import UserError
 from nvreg.estimation.running import RunningHeadMoments, RunningMoments
-from nvreg.identity import identify
 from nvreg.memory import over_rows
 from nvreg.models.adapter import Adapter
 from nvreg.models.convert import attach_, is_converted, revert_
@@ -86,7 +86,7 @@ def estimate_prior(
             )
         moments[collector.site.name] = collector.moments()
     return Prior(
-        moments, kind="empirical", model=identify(model), data=data_fingerprint or digest.hexdigest()[:16]
+        moments, kind="empirical", model=body_digest(model), data=data_fingerprint or digest.hexdigest()[:16]
     )
 
 
@@ -177,7 +177,7 @@ class _Heads(DispatchedState):
         if self._running is None:
             self._running = RunningHeadMoments(key.shape[1], key.shape[3], value.shape[3])
         self._running.update(key, value, self.mask, scale)
-        output, weights, _ = attend_heads(query, key, value, HeadParameters(), scale, **options)
+        output, weights, _ = attend_heads(query, key, value, PreparedHeads(), scale, **options)
         return output, None if weights is None else weights[..., 1:]
 
     def moments(self) -> HeadMoments:

@@ -11,11 +11,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from nvreg.config import Evaluation, Generation, ModelSource, Source
 from nvreg.data import load_examples
+from nvreg.digests import body_digest
 from nvreg.environment import device_kind, environment
 from nvreg.errors import UserError
 from nvreg.finetune.regularisers import REGULARISERS
 from nvreg.finetune.schema import FineTuning
-from nvreg.identity import identify
 from nvreg.models.loading import load_config, load_model, load_tokenizer
 from nvreg.models.teacher_forcing import is_token
 from nvreg.tasks import TASKS, Encoded, Task, encode, make_task
@@ -116,7 +116,7 @@ def open_bench(finetuning: FineTuning) -> Bench:
     subject = {
         **finetuning.model_dump(include={"name", "task", "method", "regulariser"}),
         "training": finetuning.training.model_dump(exclude={"seeds"}),
-        "model": str(identify(model)),
+        "model": str(body_digest(model)),
         "data": {name: split.describe() for name, split in splits.items()},
         "reading": data.options,
     }

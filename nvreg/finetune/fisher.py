@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from nvreg.digests import BodyDigest, body_digest
 from nvreg.errors import UserError
 from nvreg.files import write_text
 from nvreg.finetune.dropout import DropoutSite, dropout_sites
-from nvreg.identity import ModelIdentity, identify
 
 FORMAT = "nvreg-fisher-1"
 SAVE_PERIOD = 30.0
@@ -32,14 +32,14 @@ class Fisher:
     Attributes:
         loss: masked-lm, causal, seq2seq or classification.
         sequences: number of sequences that the information is the mean over.
-        model: identity of the model that has the body.
+        model: digest of the body.
         data: fingerprint of the text.
         sites: mean information of a parameter's elements, by site in forward order and by parameter.
     """
 
     loss: str
     sequences: int
-    model: ModelIdentity
+    model: BodyDigest
     data: str
     sites: Mapping[str, Mapping[str, float]]
 
@@ -54,7 +54,7 @@ class Fisher:
         Raises:
             UserError: if they are not.
         """
-        if not self.model.matches(actual := identify(model)):
+        if not self.model.matches(actual := body_digest(model)):
             raise UserError(
                 f"expected Fisher scores of this model ({actual}), got those of {self.model}; "
                 "estimate this model's with `nvreg fisher`"
@@ -78,7 +78,7 @@ class Fisher:
             found = document["format"]
             if found != FORMAT:
                 raise UserError(f"expected Fisher scores of format {FORMAT}, got {found} in {path}")
-            model = ModelIdentity(**document["model"])
+            model = BodyDigest(**document["model"])
             return cls(document["loss"], document["sequences"], model, document["data"], document["sites"])
         except OSError as error:
             raise UserError(
@@ -118,13 +118,13 @@ def estimate_fisher(
     Raises:
         UserError: if the model's body has no dropout, or there is no sequence.
     """
-    identity = identify(model)
+    body = body_digest(model)
     first = next(iter(sequences(0)), None) if examples else None
     if first is None:
         raise UserError("expected text with at least one sequence of tokens, got none")
     sites = dropout_sites(model, first)
     sums = _Sums(sorted({tensor for site in sites for tensor in site.tensors}))
-    key = {"format": FORMAT, "loss": loss, "model": asdict(identity), "data": data, "examples": examples}
+    key = {"format": FORMAT, "loss": loss, "model": asdict(body), "data": data, "examples": examples}
     if partial is not None:
         sums.load(partial, key)
     saved = time.monotonic()
@@ -137,7 +137,7 @@ def estimate_fisher(
             saved = time.monotonic()
     if partial is not None:
         partial.unlink(missing_ok=True)
-    return Fisher(loss, sums.sequences, identity, data, _by_site(sites, sums))
+    return Fisher(loss, sums.sequences, body, data, _by_site(sites, sums))
 
 
 class _Sums:

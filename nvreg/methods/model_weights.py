@@ -185,9 +185,9 @@ class WiseFT(_Weights):
     @cached_property
     def fingerprint(self) -> str:
         """The method with what is in the pretrained checkpoint."""
-        from nvreg.identity import identify
+        from nvreg.digests import body_digest
 
-        return f"{self.name} {identify(self._checkpoint)}"
+        return f"{self.name} {body_digest(self._checkpoint)}"
 
     @cached_property
     def _checkpoint(self) -> PreTrainedModel:
@@ -196,7 +196,7 @@ class WiseFT(_Weights):
         return load_model(self._path, device="cpu")
 
     def _views(self, model: PreTrainedModel) -> list[Tensor]:
-        from nvreg.identity import body_parameters
+        from nvreg.digests import body_parameters
 
         pretrained = self._checkpoint.base_model.state_dict()
         views = {name: parameter.detach() for name, parameter in body_parameters(model).items()}

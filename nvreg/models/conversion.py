@@ -13,7 +13,7 @@ from nvreg.attention.moments import HeadMoments, Moments
 from nvreg.models.site import Observer, Site, Space, layers_of
 
 _NAME = "nv_conversion"
-"""Of a body's attributes, the one that is its conversion."""
+"""The name of the attribute of a body that is its conversion."""
 
 
 class SitePrior(Protocol):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedConfig
 
-from nvreg.attention.heads import HeadParameters, attend_heads, prepare_heads
+from nvreg.attention.heads import PreparedHeads, attend_heads, prepare_heads
 from nvreg.attention.moments import HeadMoments
 from nvreg.attention.settings import SiteSettings
 from nvreg.attention.solving import solve_tau_sigma
@@ -74,7 +74,7 @@ class HeadState(DispatchedState):
         super().__init__(site, module)
         self._moments = moments
         self._interpolates = interpolates
-        self._prepared: HeadParameters
+        self._prepared: PreparedHeads
 
     def unsettle(self) -> None:
         """Have the next forward make everything anew."""
@@ -125,7 +125,7 @@ class HeadState(DispatchedState):
         if made_for != self._made_for:
             self._make(made_for)
         with without_autocast(query.device):
-            output, weights, gate = attend_heads(
+            output, weights, prior_weight = attend_heads(
                 query,
                 key,
                 value,
@@ -135,7 +135,7 @@ class HeadState(DispatchedState):
                 solve=None if self.solver is None else functools.partial(self.solver, self.site),
             )
         if self.observer is not None:
-            self.observer(self.site, gate, self._prepared.token_share)
+            self.observer(self.site, prior_weight, self._prepared.token_share)
         return output, weights
 
     def _reach(self, query: Tensor, key: Tensor) -> int:

@@ -146,7 +146,7 @@ class InputState(SiteState):
             key, value = key[:, :, :queries], value[:, :, :queries]
             bias = None if bias is None else bias[..., :queries]
         with without_autocast(query.device):
-            output, weights, gate = attend(
+            output, weights, prior_weight = attend(
                 query,
                 key,
                 value,
@@ -160,7 +160,7 @@ class InputState(SiteState):
                 solve=None if self.solver is None else functools.partial(self.solver, self.site),
             )
         if self.observer is not None:
-            self.observer(self.site, gate, self._prepared.token_share)
+            self.observer(self.site, prior_weight, self._prepared.token_share)
         return output.transpose(1, 2).flatten(2), weights
 
 

@@ -19,8 +19,8 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
+from nvreg.digests import body_parameters
 from nvreg.errors import UserError
-from nvreg.identity import body_parameters
 from nvreg.models.dispatching import dispatching_modules
 from nvreg.models.lora import class_count, find_adapted, is_hub_name, merge
 from nvreg.models.registry import adapters_by_class

@@ -15,9 +15,9 @@ from safetensors.torch import save
 from transformers import PreTrainedModel
 
 from nvreg.attention.moments import HeadMoments, Moments
+from nvreg.digests import BodyDigest, body_digest
 from nvreg.errors import UserError
 from nvreg.files import write_bytes
-from nvreg.identity import ModelIdentity, identify
 from nvreg.models.registry import sites as sites_of
 from nvreg.models.site import Site, Space
 
@@ -30,7 +30,7 @@ class Prior(Mapping[str, Moments | HeadMoments]):
     Attributes:
         space: ``inputs`` or ``heads``: where NV attention has the vectors that these are moments of.
         kind: ``empirical``, ``gaussian``, or ``given``.
-        model: identity of the model, where they were estimated; only that model may use them.
+        model: digest of the body that they were estimated on, if they were; only that body may use them.
         data: fingerprint of the text they were estimated on.
     """
 
@@ -39,7 +39,7 @@ class Prior(Mapping[str, Moments | HeadMoments]):
         moments: Mapping[str, Moments] | Mapping[str, HeadMoments],
         *,
         kind: str = "given",
-        model: ModelIdentity | None = None,
+        model: BodyDigest | None = None,
         data: str | None = None,
     ) -> None:
         """Take moments by site name, as `nvreg.sites` names them.
@@ -80,7 +80,7 @@ class Prior(Mapping[str, Moments | HeadMoments]):
         Raises:
             UserError: if it was estimated on another model, or lacks a site or has another width.
         """
-        if self.model is not None and not self.model.matches(actual := identify(model)):
+        if self.model is not None and not self.model.matches(actual := body_digest(model)):
             raise UserError(
                 f"expected a prior of this model ({actual}), got one of {self.model}; "
                 "estimate this model's with `nvreg prior`"
@@ -150,7 +150,7 @@ class Prior(Mapping[str, Moments | HeadMoments]):
         moments: dict[str, Any] = {
             name: read(tensors, name, tokens) for name, tokens in description["tokens"].items()
         }
-        model = description["model"] and ModelIdentity(**description["model"])
+        model = description["model"] and BodyDigest(**description["model"])
         return cls(moments, kind=description["kind"], model=model, data=description["data"])
 
     def _tensors(self) -> dict[str, torch.Tensor]:

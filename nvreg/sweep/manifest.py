@@ -9,9 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from nvreg.digests import options_of
 from nvreg.environment import environment
 from nvreg.files import check_output, differences
-from nvreg.identity import options_of
 from nvreg.results import RunFiles, digest
 from nvreg.tasks import SCORING_VERSION
 from nvreg.tasks.sampling import CALIBRATION_EXAMPLES, CALIBRATION_TOKENS

@@ -14,10 +14,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nvreg.config import InDomain, OutOfDomain, Source
 from nvreg.data import Examples, load_examples
+from nvreg.digests import body_digest, fingerprint, options_of
 from nvreg.errors import UserError
 from nvreg.estimation.estimate import estimate_prior
 from nvreg.experiment import Experiment
-from nvreg.identity import fingerprint, identify, options_of
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.models.registry import layers_by_role, site_modules
 from nvreg.models.site import Space
@@ -183,7 +183,7 @@ def prior_of(workbench: Workbench, space: Space, kept: Path, progress: Progress)
     text = digest([examples.fingerprint, workbench.experiment.data.options, source.max_tokens, config])
     with suppress(UserError):
         prior = Prior.load(kept)
-        if prior.data == text and prior.model == identify(workbench.model):
+        if prior.data == text and prior.model == body_digest(workbench.model):
             return prior
     progress.phase("estimating the prior", len(examples))
     encoded = encode(workbench.task, examples, f"{workbench.experiment.data.in_domain.name} train")

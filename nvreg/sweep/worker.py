@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from nvreg.diagnostics import Record, Share, recording
+from nvreg.diagnostics import Record, SiteMeans, recording
 from nvreg.environment import device_kind
 from nvreg.memory import over_rows
 from nvreg.methods.change import attention_change
@@ -105,7 +105,7 @@ class Worker:
         self._methods = workbench.plan.methods
         self._attached: str | None = None
         self._states = EncoderStates(ENCODER_BYTES)
-        self._encoder_shares: dict[str, dict[Site, Share]] = {PRETRAINED: {}}
+        self._encoder_means: dict[str, dict[Site, SiteMeans]] = {PRETRAINED: {}}
         self._record: Record
 
     @property
@@ -168,7 +168,7 @@ class Worker:
             self._states.use(PRETRAINED)
             return None
         key = encoder_key(job.method, job.setting)
-        if key not in self._encoder_shares:
+        if key not in self._encoder_means:
             self._states.use("")  # a setting that did not end left outputs, but not what they discard
         self._states.use(key)
         method = self._methods[job.method]
@@ -226,11 +226,11 @@ class Worker:
             return 0.0, 0.0
         record = self._record if self._is_recorded else self._read()
         key = encoder_key(job.method, job.setting)
-        if key in self._encoder_shares:
-            record.reuse(self._encoder_shares[key])
+        if key in self._encoder_means:
+            record.reuse(self._encoder_means[key])
         else:
-            of_encoder = {site: share for site, share in record.shares.items() if site.role == "encoder"}
-            self._encoder_shares = {PRETRAINED: {}, key: of_encoder}
+            of_encoder = {site: means for site, means in record.means.items() if site.role == "encoder"}
+            self._encoder_means = {PRETRAINED: {}, key: of_encoder}
         return record.prior_weight, self._methods[job.method].strength(job.setting, record)
 
     def _read(self) -> Record:

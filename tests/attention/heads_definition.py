@@ -25,7 +25,7 @@ def attend(
         interpolates: False for the ablation without what the query tells of the value.
     """
     query, key, value = (each.double() for each in (query, key, value))
-    outputs, weights, gates = [], [], []
+    outputs, weights, prior_weights = [], [], []
     for row in range(query.shape[0]):
         for head in range(query.shape[1]):
             key_head = head // (query.shape[1] // key.shape[1])
@@ -45,11 +45,11 @@ def attend(
                 )
                 outputs.append(output)
                 weights.append(shares)
-                gates.append(shares[0])
+                prior_weights.append(shares[0])
     shape = query.shape[:3]
     return tuple(
         torch.tensor(each, dtype=torch.float64).view(*shape, *rest)
-        for each, rest in ((outputs, (-1,)), (weights, (-1,)), (gates, ()))
+        for each, rest in ((outputs, (-1,)), (weights, (-1,)), (prior_weights, ()))
     )
 
 

@@ -101,13 +101,13 @@ def test_the_fast_form_is_the_definition(seed, size, site, scale, masked, need_w
         additive = None
 
     parameters = prepare(case.moments, site, scale, case.key, case.value)
-    output, weights, gate = fast(case, parameters, scale, need_weights=need_weights, **options)
+    output, weights, prior_weight = fast(case, parameters, scale, need_weights=need_weights, **options)
     expected, expected_weights = defined(case, site, scale, additive)
     torch.testing.assert_close(output, expected, rtol=1e-10, atol=1e-10)
     if site.has_prior:
-        torch.testing.assert_close(gate, expected_weights[..., 0], rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(prior_weight, expected_weights[..., 0], rtol=1e-10, atol=1e-10)
     else:
-        assert gate is None
+        assert prior_weight is None
     if need_weights:
         torch.testing.assert_close(weights, expected_weights, rtol=1e-10, atol=1e-10)
 
@@ -154,8 +154,8 @@ def test_a_query_that_sees_no_key_attends_to_the_prior_alone(masked, need_weight
     mask = seen if masked == "bool" else (~seen).double() * torch.finfo(torch.float64).min
     site = SiteSettings(20.0, 0.3, 0.8)
     parameters = prepare(case.moments, site, 0.5, case.key, case.value)
-    output, _, gate = fast(case, parameters, 0.5, mask=mask, need_weights=need_weights)
-    assert (gate[0, :, 1] == 1).all()
+    output, _, prior_weight = fast(case, parameters, 0.5, mask=mask, need_weights=need_weights)
+    assert (prior_weight[0, :, 1] == 1).all()
     expected, _ = defined(case, site, 0.5, torch.zeros(2, 1, 3, 4).masked_fill(~seen, -torch.inf))
     torch.testing.assert_close(output, expected, rtol=1e-10, atol=1e-10)
 
@@ -229,8 +229,8 @@ def test_a_very_negative_tau_alpha_gives_the_output_of_the_prior(seed, tau_sigma
     case = random_case(seed, batch=1, heads=2, queries=3, keys=4, width=5, head_dim=4)
     moments = Moments(case.moments.mean, case.moments.variance, 0.0, 1.0)
     site = SiteSettings(-1e6, tau_sigma, tau_mu)
-    output, _, gate = fast(case, prepare(moments, site, 0.5, case.key, case.value), 0.5)
-    assert (gate == 1).all()
+    output, _, prior_weight = fast(case, prepare(moments, site, 0.5, case.key, case.value), 0.5)
+    assert (prior_weight == 1).all()
     variance = moments.variance + 2
     u = torch.einsum("bhme,hed->bhmd", case.query, case.key.weight)
     mean = moments.variance / variance * u + 2 / variance * moments.mean

@@ -149,17 +149,17 @@ def test_what_is_run_is_the_definition(
         bias = torch.randn(1, heads, queries, keys, generator=generator, dtype=torch.float64)
         given_mask["position_bias"], added = bias, added + bias
 
-    output, weights, gate = case.run(
+    output, weights, prior_weight = case.run(
         site, **options, **given_mask, interpolates=interpolates, need_weights=need_weights
     )
-    expected, expected_weights, expected_gate = case.defined(
+    expected, expected_weights, expected_prior_weight = case.defined(
         site, added=added, **options, interpolates=interpolates
     )
     close(output, expected)
     if site.has_prior:
-        close(gate, expected_gate)
+        close(prior_weight, expected_prior_weight)
     else:
-        assert gate is None
+        assert prior_weight is None
     if need_weights:
         close(weights, expected_weights)
         if not has_sink:
@@ -188,13 +188,13 @@ def test_blocks_of_queries_are_the_whole(site, softcap, is_causal, monkeypatch):
     case = random_case(queries=130, keys=130, key_width=2, value_width=3)
     options = {"softcap": softcap, "sink": case.sink}
     with torch.inference_mode():
-        whole, _, gate = case.run(site, **options, is_causal=is_causal)
+        whole, _, prior_weight = case.run(site, **options, is_causal=is_causal)
         monkeypatch.setattr(fused, "_ENTRIES", 1)
         monkeypatch.setitem(kernel._ENTRIES, "cpu", 1)
-        in_blocks, _, gate_in_blocks = case.run(site, **options, is_causal=is_causal)
+        in_blocks, _, prior_weight_in_blocks = case.run(site, **options, is_causal=is_causal)
     close(in_blocks, whole, rtol=1e-12, atol=1e-12)
-    if gate is not None:
-        close(gate_in_blocks, gate, rtol=1e-12, atol=1e-12)
+    if prior_weight is not None:
+        close(prior_weight_in_blocks, prior_weight, rtol=1e-12, atol=1e-12)
     last = [case.query[:, :, -1:], case.key, case.value]  # which sees everything
     close(in_blocks[:, :, -1:], case.defined(site, tensors=last, **options)[0])
 
@@ -207,8 +207,8 @@ def test_a_query_that_sees_no_key_attends_to_the_prior_alone(site, masked, need_
     seen = torch.ones(2, 1, 3, 5, dtype=torch.bool)
     seen[0, :, 1] = False
     mask = seen if masked == "bool" else (~seen).double() * LOWEST
-    output, weights, gate = case.run(site, mask=mask, need_weights=need_weights)
-    assert (gate[0, :, 1] == 1).all()
+    output, weights, prior_weight = case.run(site, mask=mask, need_weights=need_weights)
+    assert (prior_weight[0, :, 1] == 1).all()
     assert not need_weights or (weights[0, :, 1, 1:] == 0).all()
     moments = case.moments
     gain = moments.covariance / (moments.key_variance + 1 / case.scale).unsqueeze(1)
@@ -220,10 +220,10 @@ def test_a_query_that_sees_a_sink_alone_divides_between_prior_and_sink():
     case = random_case()
     nothing = torch.zeros(2, 1, 3, 5, dtype=torch.bool)
     site = SiteSettings(0.5, 0.6, 0.4)
-    output, weights, gate = case.run(site, mask=nothing, sink=case.sink, need_weights=True)
+    output, weights, prior_weight = case.run(site, mask=nothing, sink=case.sink, need_weights=True)
     added = torch.full((2, 4, 3, 5), -torch.inf, dtype=torch.float64)
     expected, expected_weights, _ = case.defined(site, added=added, sink=case.sink)
-    assert ((gate > 0) & (gate < 1)).all()
+    assert ((prior_weight > 0) & (prior_weight < 1)).all()
     close(output, expected)
     close(weights, expected_weights)
     without_prior, *_ = case.run(SiteSettings(math.inf, 0.6, 0.4), mask=nothing, sink=case.sink)
@@ -235,11 +235,11 @@ def test_without_noise_and_shrinkage_tokens_are_those_of_plain_attention():
     parameters = prepare_heads(case.moments, SiteSettings(-0.7), case.scale, groups=2, dtype=torch.float64)
     assert parameters.tokens is None
     assert parameters.maps.weight.shape == (4, 4, 3 + 1)  # the only work beside the log-sum-exp
-    output, _, gate = case.run(SiteSettings(-0.7))
+    output, _, prior_weight = case.run(SiteSettings(-0.7))
     key, value = (each.repeat_interleave(2, 1) for each in (case.key, case.value))
     plain = (case.scale * case.query @ key.mT).softmax(-1) @ value
     prior, *_ = case.run(SiteSettings(-1e9))
-    close(output, plain.lerp(prior, gate.unsqueeze(-1)))
+    close(output, plain.lerp(prior, prior_weight.unsqueeze(-1)))
 
 
 @given(seed=st.integers(0, 2**31), tau_alpha=st.floats(-5, 5))
@@ -247,9 +247,9 @@ def test_without_noise_and_shrinkage_tokens_are_those_of_plain_attention():
 def test_tokens_that_are_all_the_prior_give_the_output_of_the_prior(seed, tau_alpha):
     case = random_case(seed)
     prior, *_ = case.run(SiteSettings(-1e9))
-    output, _, gate = case.run(SiteSettings(tau_alpha, 1.0, 0.0))
+    output, _, prior_weight = case.run(SiteSettings(tau_alpha, 1.0, 0.0))
     close(output, prior)
-    assert (gate < 1).any()
+    assert (prior_weight < 1).any()
 
 
 @given(seed=st.integers(0, 2**31), low=st.floats(-10, 10), more=st.floats(0, 10), tau_sigma=st.floats(0, 2))
@@ -308,15 +308,15 @@ def test_lower_precision_is_that_of_what_is_given(site, softcap, queries, masked
     added = None if seen is None else torch.zeros(1, 4, queries, 20).masked_fill(~seen, -torch.inf)
     case = case._replace(moments=replace(case.moments, log_alpha_mean=case.moments.log_alpha_mean + 5))
     options = {"softcap": softcap, "sink": case.sink}
-    output, _, gate = case.run(site, tensors=tensors, mask=seen, **options)
-    expected, _, expected_gate = case.defined(site, tensors=tensors, added=added, **options)
+    output, _, prior_weight = case.run(site, tensors=tensors, mask=seen, **options)
+    expected, _, expected_prior_weight = case.defined(site, tensors=tensors, added=added, **options)
     eps = torch.finfo(dtype).eps
     assert output.dtype == dtype
     close(output.double(), expected, rtol=0, atol=8 * eps * expected.abs().max().item())
-    if gate is not None:
-        assert expected_gate.max() > 0.1
-        assert gate.dtype == torch.float32
-        close(gate.double(), expected_gate, rtol=0, atol=4 * eps)
+    if prior_weight is not None:
+        assert expected_prior_weight.max() > 0.1
+        assert prior_weight.dtype == torch.float32
+        close(prior_weight.double(), expected_prior_weight, rtol=0, atol=4 * eps)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

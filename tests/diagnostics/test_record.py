@@ -5,7 +5,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutput
 
 import nvreg
-from nvreg.diagnostics import Record, Share, recording
+from nvreg.diagnostics import Record, SiteMeans, recording
 from nvreg.models.teacher_forcing import query_masks
 from tests.estimation.test_estimate import batches
 from tests.models.architectures import ARCHITECTURES, random_prior, random_settings
@@ -96,7 +96,7 @@ def test_an_encoder_run_by_itself_counts_and_generation_does_not(generates):
             if generates:
                 mask = inputs["attention_mask"]
                 model.generate(encoder_outputs=BaseModelOutput(states), attention_mask=mask, max_new_tokens=3)
-    assert_same(record.shares, whole.shares)
+    assert_same(record.means, whole.means)
 
 
 def test_a_record_goes_on_and_takes_over_what_was_seen_before():
@@ -106,7 +106,7 @@ def test_a_record_goes_on_and_takes_over_what_was_seen_before():
     for batch in batches():
         with recording(model, record), torch.no_grad():
             model(**batch)
-    assert_same(record.shares, whole.shares)
+    assert_same(record.means, whole.means)
     site = nvreg.sites(model)[0]
-    record.reuse({site: Share(0.5, 0.75)})
-    assert_same(record.shares, {**whole.shares, site: Share(0.5, 0.75)})
+    record.reuse({site: SiteMeans(0.5, 0.75)})
+    assert_same(record.means, {**whole.means, site: SiteMeans(0.5, 0.75)})

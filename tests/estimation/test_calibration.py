@@ -50,14 +50,14 @@ def one_by_one(batches):
 
 def weights(model, batches):
     """The mean weight of the prior at each site, over real queries and heads."""
-    gates = {site: [] for site in nvreg.sites(model)}
+    seen = {site: [] for site in nvreg.sites(model)}
     masks = {}
 
-    def observe(site, gate, token_share):
-        if gate is not None:
-            gates[site].append(gate.transpose(1, 2)[masks[site.role]])
+    def observe(site, prior_weight, token_share):
+        if prior_weight is not None:
+            seen[site].append(prior_weight.transpose(1, 2)[masks[site.role]])
 
-    modules = [model.base_model.get_submodule(site.name) for site in gates]
+    modules = [model.base_model.get_submodule(site.name) for site in seen]
     for module in modules:
         module.nv.observer = observe
     with torch.no_grad():
@@ -66,7 +66,7 @@ def weights(model, batches):
             model(**batch)
     for module in modules:
         module.nv.observer = None
-    return {site: torch.cat(each).double().mean().item() if each else 0.0 for site, each in gates.items()}
+    return {site: torch.cat(each).double().mean().item() if each else 0.0 for site, each in seen.items()}
 
 
 def assert_same(settings, others):

@@ -17,11 +17,11 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
+from nvreg.digests import body_digest
 from nvreg.finetune.dropout import dropout_sites
 from nvreg.finetune.fisher import Fisher
 from nvreg.finetune.schema import load_finetuning
 from nvreg.finetune.training import run_finetuning
-from nvreg.identity import identify
 from nvreg.models.loading import load_model
 from tests.tiny import LEXICON, tiny_marian
 
@@ -116,7 +116,7 @@ def workshop(tmp_path_factory):
         sites = dropout_sites(model, batch)
         scores = {site.name: {"tensor": float(number)} for number, site in enumerate(sites)}
         model = load_model(directory / kind)
-        Fisher("causal", 1, identify(model), "", scores).save(directory / f"{kind}.fisher.json")
+        Fisher("causal", 1, body_digest(model), "", scores).save(directory / f"{kind}.fisher.json")
     write_text(directory / "train.jsonl", 12, seed=1)
     write_text(directory / "validation.jsonl", 8, seed=2)
     return directory

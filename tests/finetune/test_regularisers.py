@@ -6,13 +6,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from nvreg.digests import body_parameters
 from nvreg.errors import UserError
 from nvreg.finetune.bench import open_bench
 from nvreg.finetune.regularisers import REGULARISERS, Options
 from nvreg.finetune.schema import FineTuning
 from nvreg.finetune.trainer import TaskTrainer
 from nvreg.finetune.training import run_finetuning
-from nvreg.identity import body_parameters
 from nvreg.metrics import score
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.tasks import TASKS

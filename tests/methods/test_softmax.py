@@ -81,11 +81,11 @@ def test_the_sink_is_one_more_key_without_a_value():
     query, key, value = (torch.randn(2, 3, 4, 8, generator=generator).double() for _ in range(3))
     nothing = torch.zeros(3, 8, 9).double()
     parameters = Prepared(prior=QueryMap(nothing, F.pad(nothing[:, :1, 1:], (0, 1), value=0.5)))
-    output, weights, gate = attend(query, key, value, parameters, 0.5, need_weights=True)
+    output, weights, prior_weight = attend(query, key, value, parameters, 0.5, need_weights=True)
     logits = torch.cat([torch.full((2, 3, 4, 1), 0.5).double(), 0.5 * query @ key.transpose(-1, -2)], dim=-1)
     expected = logits.softmax(-1)
     assert_close(weights, expected, **EXACT)
-    assert_close(gate, expected[..., 0], **EXACT)
+    assert_close(prior_weight, expected[..., 0], **EXACT)
     assert_close(output, expected[..., 1:] @ value, **EXACT)
 
 

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 import nvreg
-from nvreg.identity import fingerprint
+from nvreg.digests import fingerprint
 from nvreg.models.loading import auto_class, load_config, load_model, load_tokenizer
 from nvreg.tasks import TASKS
 from tests.tiny import tiny_marian

@@ -63,10 +63,10 @@ def test_a_query_that_sees_no_key_attends_to_the_prior_alone(dtype, attention):
     for site in nvreg.sites(model):
         if site.role == "decoder":
             state = model.base_model.get_submodule(site.name).nv
-            state.observer = lambda site, gate, share: gates.append(gate)
+            state.observer = lambda site, prior_weight, share: gates.append(prior_weight)
     outputs = model(**inputs, decoder_attention_mask=mask)
     assert outputs.logits.isfinite().all()
     assert gates
-    for gate in gates:
-        assert (gate[0, :, :2] == 1).all()
-        assert (gate[0, :, 2:] < 1).all()
+    for prior_weight in gates:
+        assert (prior_weight[0, :, :2] == 1).all()
+        assert (prior_weight[0, :, 2:] < 1).all()

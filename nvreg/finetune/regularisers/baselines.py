@@ -21,7 +21,7 @@ class HeadOnly(Regulariser[Options]):
     """Freezes the body; a pooler counts as head."""
 
     def __init__(self, model: PreTrainedModel, options: Options, seed: int) -> None:
-        from nvreg.identity import body_parameters
+        from nvreg.digests import body_parameters
 
         super().__init__(model, options, seed)
         self._frozen = [tensor for tensor in body_parameters(model).values() if tensor.requires_grad]
@@ -61,7 +61,7 @@ class WeightDecayToPretrained(Regulariser[WeightDecayToPretrainedOptions]):
     options_class = WeightDecayToPretrainedOptions
 
     def __init__(self, model: PreTrainedModel, options: WeightDecayToPretrainedOptions, seed: int) -> None:
-        from nvreg.identity import body_parameters
+        from nvreg.digests import body_parameters
 
         super().__init__(model, options, seed)
         self._pairs = [(tensor, tensor.detach().clone()) for tensor in body_parameters(model).values()]

@@ -21,7 +21,7 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
-class ModelIdentity:
+class BodyDigest:
     """Architecture of the body and a digest of its weights in each half precision they can be rounded to.
 
     A model loaded in float16 can only be compared in float16, one loaded in bfloat16 only in bfloat16.
@@ -30,7 +30,7 @@ class ModelIdentity:
     architecture: str
     digests: Mapping[str, str]
 
-    def matches(self, other: ModelIdentity) -> bool:
+    def matches(self, other: BodyDigest) -> bool:
         """Whether both are the same body, judged in a dtype that both have."""
         common = self.digests.keys() & other.digests.keys()
         return self.architecture == other.architecture and any(
@@ -48,8 +48,8 @@ def body_parameters(model: PreTrainedModel) -> dict[str, torch.nn.Parameter]:
     return {name: parameter for name, parameter in named if not name.startswith(HEADS)}
 
 
-def identify(model: PreTrainedModel) -> ModelIdentity:
-    """Return the identity of a model's body; heads do not count, so a prior serves every head."""
+def body_digest(model: PreTrainedModel) -> BodyDigest:
+    """Return the digest of a model's body; heads do not count, so a prior serves every head."""
     dtypes = {
         name: dtype for name, dtype in _DTYPES.items() if model.dtype in (dtype, torch.float32, torch.float64)
     }
@@ -59,9 +59,7 @@ def identify(model: PreTrainedModel) -> ModelIdentity:
             rounded = _numbers(tensor).to("cpu", dtype).contiguous()
             digests[name].update(f"{parameter} {tuple(tensor.shape)}".encode())
             digests[name].update(rounded.view(torch.int16).numpy().data)
-    return ModelIdentity(
-        model.config.model_type, {name: digest.hexdigest() for name, digest in digests.items()}
-    )
+    return BodyDigest(model.config.model_type, {name: digest.hexdigest() for name, digest in digests.items()})
 
 
 def fingerprint(model: PreTrainedModel) -> str:
