@@ -188,7 +188,7 @@ class Task(ABC, Generic[E]):
     def score(
         self, model: PreTrainedModel, encoded: E, *, encoder_states: EncoderStates | None = None
     ) -> DataFrame:
-        """Score every example, with results that do not depend on how they are batched.
+        """Score every example, with results that do not depend on how they are batched, in float32.
 
         Args:
             model: in evaluation mode.

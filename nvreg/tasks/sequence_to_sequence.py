@@ -151,8 +151,8 @@ class SequenceToSequence(Task[EncodedPairs]):
     ) -> pd.DataFrame:
         """Score every example; a row each, in their order (see `nvreg.tasks.Task`).
 
-        A metric over a data set is independent of the size of batches to 1e-6, as long as no two next tokens
-        are so close in likelihood that the rounding of a batch decides between them.
+        In float32 a metric over a data set is independent of the size of batches to 1e-6, as long as no two
+        next tokens are so close in likelihood that the rounding of a batch decides between them.
         """
         import torch
 
