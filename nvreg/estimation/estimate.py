@@ -149,7 +149,7 @@ class _Inputs:
 class _Heads(DispatchedState):
     """Moments of what one site's heads get, likewise; its attention is the pretrained one."""
 
-    setting = SiteSettings
+    setting_type = SiteSettings
 
     def __init__(self, site: Site, module: Any) -> None:
         super().__init__(site, module)

@@ -41,7 +41,7 @@ class _Softmax(Method):
 
         def at(site: Site) -> Any:
             values = (setting.value(name, site.role, site.layer) for name in setting.parameters)
-            return self._form.setting(*values)
+            return self._form.setting_type(*values)
 
         set_sites_(model, at)
 

@@ -68,7 +68,7 @@ class HeadState(DispatchedState):
         interpolates: as in `nvreg.attention.heads.prepare_heads`.
     """
 
-    setting = SiteSettings
+    setting_type = SiteSettings
 
     def __init__(self, site: Site, module: Any, moments: HeadMoments, *, interpolates: bool = True) -> None:
         super().__init__(site, module)

@@ -174,7 +174,7 @@ class NVState(InputState):
         interpolates: as in `nvreg.attention.fused.prepare`.
     """
 
-    setting = SiteSettings
+    setting_type = SiteSettings
 
     def __init__(self, site: Site, adapter: Adapter, moments: Moments, *, interpolates: bool = True) -> None:
         super().__init__(site, adapter)
@@ -213,7 +213,7 @@ class SiteTemperature(NamedTuple):
 class TemperatureState(InputState):
     """A site whose scores, position biases included, are divided by a temperature."""
 
-    setting = SiteTemperature
+    setting_type = SiteTemperature
 
     def prepare(self, weights: Weights) -> Prepared:
         """Return what the current temperature needs."""
@@ -229,7 +229,7 @@ class SiteSink(NamedTuple):
 class SinkState(InputState):
     """A site with one more key of constant logit and zero value, where NV attention has its prior."""
 
-    setting = SiteSink
+    setting_type = SiteSink
 
     def prepare(self, weights: Weights) -> Prepared:
         """Return what the current logit needs."""

@@ -50,7 +50,7 @@ class SiteState(ABC):
     """What is beside a converted module; the pretrained weights stay where they are, untouched.
 
     Attributes:
-        setting: type of the site's settings, a named tuple whose defaults are the identity.
+        setting_type: type of the site's settings, a named tuple whose defaults are the identity.
         space: where the site has its vectors.
         site: the module's.
         observer: sees every forward that is not at identity.
@@ -58,13 +58,13 @@ class SiteState(ABC):
         is_identity: whether the module runs its pretrained forward.
     """
 
-    setting: ClassVar[type[Any]]
+    setting_type: ClassVar[type[Any]]
     space: ClassVar[Space]
 
     def __init__(self, site: Site) -> None:
         """Start at identity."""
         self.site = site
-        self.settings = self.setting()
+        self.settings = self.setting_type()
         self.observer: Observer | None = None
         self.solver: Solver | None = None
 
@@ -78,7 +78,7 @@ class SiteState(ABC):
         self._settings = settings
         self.unsettle()
         # Compiled code takes a float never to become infinite.
-        self.is_identity = settings == self.setting()
+        self.is_identity = settings == self.setting_type()
 
     @abstractmethod
     def forward(self, module: Any, *args: Any, **kwargs: Any) -> Any:
