@@ -19,6 +19,14 @@ LabelColumn = Annotated[
     str | None,
     typer.Option("--label-column", help="Column of labels, for the loss of a classifier."),
 ]
+TagColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--tag-column",
+        help="Column of the words' tags, for the loss of a tagger; "
+        "if this and --column are numbers, they are columns of a CoNLL file.",
+    ),
+]
 Limit = Annotated[
     int | None, typer.Option("--limit", min=1, help="Random examples to use.", show_default="all")
 ]
@@ -31,6 +39,7 @@ def fisher(
     column: Column,
     target_column: TargetColumn = None,
     label_column: LabelColumn = None,
+    tag_column: TagColumn = None,
     source_prefix: SourcePrefix = None,
     source_language: SourceLanguage = None,
     target_language: TargetLanguage = None,
@@ -43,14 +52,14 @@ def fisher(
     """
     if not out.parent.is_dir() or out.is_dir():
         raise UserError(f"expected a file to write in a directory that exists, got {out}")
-    if target_column and label_column:
-        raise UserError("expected --target-column or --label-column, got both")
+    if sum(map(bool, (target_column, label_column, tag_column))) > 1:
+        raise UserError("expected one of --target-column, --label-column and --tag-column, got several")
     if not target_column and (got := source_prefix or source_language or target_language):
         raise UserError(f"expected a prefix or language only with --target-column, got {got}")
     from nvreg.finetune.text import Columns, fisher_of_file
     from nvreg.progress import Progress
 
-    columns = Columns(column, target_column, label_column)
+    columns = Columns(column, target_column, label_column, tag_column)
     reading = make_reading(source_prefix, source_language, target_language)
     with Progress(quiet) as progress:
         scores = fisher_of_file(model, out, data, columns, limit, progress, reading)

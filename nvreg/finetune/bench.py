@@ -16,6 +16,7 @@ from nvreg.environment import device_kind, environment
 from nvreg.errors import UserError
 from nvreg.finetune.regularisers import REGULARISERS
 from nvreg.finetune.schema import FineTuning
+from nvreg.models import IGNORED
 from nvreg.models.loading import load_config, load_model, load_tokenizer
 from nvreg.models.teacher_forcing import is_token
 from nvreg.tasks import TASKS, Encoded, Task, encode, make_task
@@ -54,6 +55,7 @@ class Bench:
         task: the task, which encodes and scores.
         metrics: names of the metrics that validation scores.
         splits: the splits by name: train and validation.
+        taught: numbers of the training examples that have a label.
         precision: the arithmetic of training.
         subject: all that makes a fine-tuning another one, whatever its seeds.
         environment: versions, commit and hardware of this run.
@@ -65,6 +67,7 @@ class Bench:
     task: Task[Any]
     metrics: list[str]
     splits: Mapping[str, Split]
+    taught: Sequence[int]
     precision: Precision
     subject: Mapping[str, Any]
     environment: Mapping[str, Any]
@@ -88,10 +91,11 @@ def open_bench(finetuning: FineTuning) -> Bench:
         source.path, revision=source.revision, trust_remote_code=source.trust_remote_code
     )
     classes = None
-    if TASKS[finetuning.task].auto_class == "AutoModelForSequenceClassification":
+    if column := TASKS[finetuning.task].label_column:
         whole = domain.train.model_copy(update={"limit": None, "seed": None})  # a subset may lack a class
-        labels = [record["label"] for record in load_examples(whole, data.columns, ["label"]).records]
-        classes = classes_of(source, labels, data.labels)
+        values = [record[column] for record in load_examples(whole, data.columns, [column]).records]
+        labels = [label for value in values for label in (value if isinstance(value, list) else [value])]
+        classes = classes_of(finetuning, labels)
     model = load_trainable(source, finetuning.task, tokenizer, classes)
     # The method is tried here, so that what it refuses is known before anything is written.
     method = REGULARISERS[finetuning.method]
@@ -113,6 +117,11 @@ def open_bench(finetuning: FineTuning) -> Bench:
             f"expected a decoder for task {finetuning.task}, got a masked language model "
             f"({model.config.model_type})"
         )
+    taught = [
+        number for number in range(splits["train"].examples) if _has_label(task, splits["train"], number)
+    ]
+    if not taught:
+        raise UserError(f"{domain.name} train: expected an example with something to predict, got none")
     subject = {
         **finetuning.model_dump(include={"name", "task", "method", "regulariser"}),
         "training": finetuning.training.model_dump(exclude={"seeds"}),
@@ -122,7 +131,13 @@ def open_bench(finetuning: FineTuning) -> Bench:
     }
     precision = choose_precision(finetuning.training.precision, model.device)
     made_with = environment(device_kind(model.device))
-    return Bench(finetuning, tokenizer, classes, task, metrics, splits, precision, subject, made_with)
+    return Bench(finetuning, tokenizer, classes, task, metrics, splits, taught, precision, subject, made_with)
+
+
+def _has_label(task: Task[Any], split: Split, number: int) -> bool:
+    """Return whether the model's loss is defined on an example by itself: some label is there."""
+    labels = task.batch(split.encoded, [number]).get("labels")
+    return labels is not None and bool((labels != IGNORED).any())
 
 
 def _metrics(finetuning: FineTuning) -> list[str]:
@@ -165,19 +180,18 @@ def load_trainable(
     return model
 
 
-def classes_of(
-    source: ModelSource, labels: Sequence[Any], renamed: Mapping[str, str] | None
-) -> list[str] | None:
+def classes_of(finetuning: FineTuning, labels: Sequence[str | int]) -> list[str] | None:
     """Return the classes of the head that labels need, or None where those are the checkpoint's.
 
     Args:
-        source: the checkpoint.
+        finetuning: the fine-tuning file, which names the checkpoint and its classes by label.
         labels: the labels of the training data.
-        renamed: the class by label of the data, where they differ.
     """
+    source, renamed = finetuning.model, finetuning.data.labels
     config = load_config(source.path, revision=source.revision, trust_remote_code=source.trust_remote_code)
     distinct = sorted(set(map(str, labels)), key=_natural)
-    if "ForSequenceClassification" in (config.architectures or [""])[0]:
+    head = str(TASKS[finetuning.task].auto_class).removeprefix("AutoModel")
+    if head in (config.architectures or [""])[0]:
         names = list((config.id2label or {}).values())
         try:
             known = {number_of(label, names, renamed, record=1) for label in distinct}

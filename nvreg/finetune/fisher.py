@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -30,7 +31,7 @@ class Fisher:
     """Diagonal empirical Fisher information of what feeds each dropout site of a model's body.
 
     Attributes:
-        loss: masked-lm, causal, seq2seq or classification.
+        loss: masked-lm, causal, seq2seq, classification or token-classification.
         sequences: number of sequences that the information is the mean over.
         model: digest of the body.
         data: fingerprint of the text.
@@ -119,7 +120,7 @@ def estimate_fisher(
         UserError: if the model's body has no dropout, or there is no sequence.
     """
     body = body_digest(model)
-    first = next(iter(sequences(0)), None) if examples else None
+    first = next(chain.from_iterable(map(sequences, range(examples))), None)
     if first is None:
         raise UserError("expected text with at least one sequence of tokens, got none")
     sites = dropout_sites(model, first)

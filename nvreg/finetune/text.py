@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,9 @@ from nvreg.tasks import TASKS, Task, make_task
 MASKED = 0.15
 """Share of tokens that masked language modelling predicts (Devlin et al., 2019)."""
 
+_NUMBER = re.compile("-?[0-9]+")
+"""What a column of a CoNLL file is called."""
+
 _ATTEMPTS = 100
 """Number of maskings that a short sequence gets until one has something to predict."""
 
@@ -34,18 +38,38 @@ class Columns(NamedTuple):
         text: the column of texts, or of sources where there are targets.
         target: the column of targets.
         label: the column of labels.
+        tag: the column of the tags of words; ``text`` is then the column of lists of words. Two numbers are
+            columns of a CoNLL file.
     """
 
     text: str
     target: str | None = None
     label: str | None = None
+    tag: str | None = None
 
     @property
     def task(self) -> str:
         """The task whose loss it is."""
         if self.target is not None:
             return "translation"
+        if self.tag is not None:
+            return "token-classification"
         return "language-modelling" if self.label is None else "classification"
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The file's columns by the task's names of them."""
+        text = {"translation": "source", "token-classification": "tokens"}.get(self.task, "text")
+        given = {text: self.text, "target": self.target, "label": self.label, "tags": self.tag}
+        return {column: name for column, name in given.items() if name is not None}
+
+    def source(self, path: Path, limit: int | None) -> Source:
+        """Return a file with these columns, of which a limited number of examples are drawn at random."""
+        seed = None if limit is None else 0
+        if self.tag is not None and all(map(_NUMBER.fullmatch, (self.text, self.tag))):
+            token, tag = int(self.text), int(self.tag)
+            return Source(conll=str(path), token_column=token, tag_column=tag, limit=limit, seed=seed)
+        return Source(files=str(path), limit=limit, seed=seed)
 
 
 class Text:
@@ -61,7 +85,7 @@ class Text:
         reading: prefix and languages of sources with targets; its columns are not used.
 
     Attributes:
-        loss: masked-lm, causal, seq2seq or classification.
+        loss: masked-lm, causal, seq2seq, classification or token-classification.
         examples: number of examples.
         fingerprint: digest of the text and of how it is read.
 
@@ -84,18 +108,14 @@ class Text:
                 "got --column alone"
             )
         language_modelling = "causal" if kind_of(model.config) == "decoder-only" else "masked-lm"
-        self.loss = {"translation": "seq2seq", "classification": "classification"}.get(
-            columns.task, language_modelling
+        self.loss = {"translation": "seq2seq", "language-modelling": language_modelling}.get(
+            columns.task, columns.task
         )
-        given = {"source" if columns.target else "text": columns.text}
-        given |= {"target": columns.target} if columns.target else {}
-        given |= {"label": columns.label} if columns.label else {}
         reading, evaluation = reading or Reading(), Evaluation(metrics=["nll"])
         self._task: Task[Any] = make_task(
             columns.task, tokenizer, model.config, data=reading, evaluation=evaluation
         )
-        source = Source(files=str(path), limit=limit, seed=None if limit is None else 0)
-        examples = load_examples(source, given, self._task.required)
+        examples = load_examples(columns.source(path, limit), columns.names, self._task.required)
         self._encoded = self._task.encode(examples)
         self.examples = len(examples)
         self.fingerprint = digest([examples.fingerprint, reading.model_dump()])

@@ -56,7 +56,7 @@ class TaskTrainer(Trainer):
         super().__init__(
             model=model,
             args=_arguments(bench.finetuning.training, seed, checkpoints, model.device),
-            train_dataset=list(range(train.examples)),
+            train_dataset=list(bench.taught),
             eval_dataset=list(range(bench.splits["validation"].examples)),
             data_collator=partial(bench.task.batch, train.encoded),
             callbacks=[_Events(regulariser)],

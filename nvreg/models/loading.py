@@ -179,7 +179,7 @@ def _load_whole(
     )
     if head and missing:
         of_tokens = loader in ("AutoModelForCausalLM", "AutoModelForMaskedLM")
-        other = ", or name its labels (nvreg fisher: --label-column)" if of_tokens else ""
+        other = ", or name its labels (nvreg fisher: --label-column or --tag-column)" if of_tokens else ""
         raise UserError(
             f"expected a checkpoint with all weights of {type(model).__name__}, {path} has no "
             f"{missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''}; fine-tune it first{other}"

@@ -59,6 +59,7 @@ class Task(ABC, Generic[E]):
         generates: whether it has generated text and a reference, and so supplies the metrics of both.
         overlap: the metric that "overlap" with the pretrained model's text is; None: it has no overlap.
         trainable: whether `nvreg finetune` trains for it.
+        label_column: the column whose values are the classes of a new head; None: it has no head of its own.
         required: the columns that examples must have.
         likelihood: how likelihood is scored, for the signatures.
         tokenisation: how generated text is cut into words, for its metrics.
@@ -76,6 +77,7 @@ class Task(ABC, Generic[E]):
     generates: ClassVar[bool] = False
     overlap: ClassVar[str | None] = None
     trainable: ClassVar[bool] = False
+    label_column: ClassVar[str | None] = None
     required: Sequence[str]
     likelihood: str
     tokenisation = Tokenisation()

@@ -55,6 +55,7 @@ class Classification(Task[EncodedTexts]):
     groups = frozenset({"likelihood", "classes", "calibration"})
     without = frozenset({"perplexity", "bits-per-character"})  # a label is no text
     trainable = True
+    label_column = "label"
     likelihood = "scored:labels"
 
     def __init__(

@@ -72,6 +72,7 @@ class TokenClassification(Task[EncodedWords]):
     groups = frozenset({"likelihood", "classes", "calibration", "entities"})
     without = frozenset({"perplexity", "bits-per-character"})  # a tag is no text
     trainable = True
+    label_column = "tags"
     required = ("tokens", "tags")
     likelihood = "scored:words|piece:first"
 
@@ -126,7 +127,7 @@ class TokenClassification(Task[EncodedWords]):
         for row, index in zip(labels, indices, strict=True):
             for first, label in zip(encoded.firsts[index], encoded.labels[index], strict=True):
                 row[first] = label
-        return {**model_inputs(tokens, self._tokenizer.pad_token_id), "labels": pad(labels, IGNORED)}
+        return {**model_inputs(tokens, self._padding), "labels": pad(labels, IGNORED)}
 
     @property
     def scores_as_read(self) -> bool:

@@ -42,6 +42,12 @@ training: {{epochs: 3, batch_size: 4, learning_rate: 0.01, seed: 1, precision: f
 output: tuned
 """
 
+TAGS = {"small": "B-pet", "big": "B-pet", "cat": "I-pet", "dog": "I-pet", "house": "B-place"}
+"""Tags of words; others are O."""
+
+TAGGING = ("task=token-classification", "data.columns={tokens: words, tags: tags}")
+"""What makes a fine-tuning one of tags."""
+
 COLUMNS = {
     "bert": "{text: en, label: mood}",
     "gpt2": "{text: en}",
@@ -93,6 +99,8 @@ def write_text(path, examples, seed):
                 "en": " ".join(words),
                 "de": " ".join(LEXICON[word] for word in words),
                 "mood": "fond" if "likes" in words else "aloof",
+                "words": words,
+                "tags": [TAGS.get(word, "O") for word in words],
             }
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
 

@@ -303,6 +303,17 @@ def test_a_head_of_more_classes_than_the_labels_is_not_kept(load, workshop, tmp_
     assert bench.model(1).config.num_labels == 2
 
 
+def test_a_text_without_anything_to_predict_teaches_nothing(load, workshop, tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_text((workshop / "train.jsonl").read_text() + '{"en": ""}\n')
+    files = f"data.in_domain.train.files={path}"
+    finetuning = load("gpt2", "plain", files, "training.batch_size=1", "training.epochs=1")
+    (directory,) = run_finetuning(finetuning, quiet=True)
+    assert manifest_of(directory)["steps"] == 12
+    assert manifest_of(directory)["data"]["train"]["examples"] == 13
+    assert all(torch.isfinite(tensor).all() for tensor in weights(directory).values())
+
+
 def test_a_decoder_classifies_too(load):
     finetuning = load("gpt2", "mvcr", "task=classification", "data.columns={text: en, label: mood}")
     (directory,) = run_finetuning(finetuning, quiet=True)
