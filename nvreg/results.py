@@ -163,6 +163,10 @@ class TrialStore:
         os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
         self._trials = list(read_trials(path))
 
+    def __len__(self) -> int:
+        """Return the number of lines, of all contexts."""
+        return len(self._trials)
+
     def trials(self, context: str) -> list[Trial]:
         """Return the latest trial of each key and seed in a context."""
         return latest_trials(self._trials, context)

@@ -103,7 +103,8 @@ def changed_conditions(path: Path, manifest: Mapping[str, Any]) -> str | None:
         return None
     if "conditions" not in earlier:
         return "an earlier version of nvreg"
-    return ", ".join(differences(earlier["conditions"], manifest["conditions"]))
+    conditions = json.loads(json.dumps(manifest["conditions"]))  # as the earlier ones were written
+    return ", ".join(differences(earlier["conditions"], conditions))
 
 
 def check_directory(output: Path, workbench: Workbench) -> None:

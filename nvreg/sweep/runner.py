@@ -80,7 +80,7 @@ def run_sweep(
             changed = changed_conditions(files.manifest, manifest)
             _write(files, manifest, experiment, priors)
             store = TrialStore(output)
-            if changed and not store.trials(manifest["context"]):
+            if changed and len(store) and not store.trials(manifest["context"]):
                 progress.say(
                     f"the trials in {output} were measured under other conditions ({changed}); "
                     "they are kept, and everything is measured again"

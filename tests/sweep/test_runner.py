@@ -152,6 +152,9 @@ def test_a_run_of_an_earlier_version_is_read_and_then_measured_again_with_a_line
     run_sweep(experiment())
     assert len(measured) == 4
     assert "under other conditions (an earlier version of nvreg); they are kept" in capsys.readouterr().err
+    (output / "trials.jsonl").write_text("")
+    run_sweep(experiment("data.max_length=5"))
+    assert "under other conditions" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
