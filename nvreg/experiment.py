@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import cache, cached_property
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
-    GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     PositiveInt,
     SerializeAsAny,
-    TypeAdapter,
-    ValidationInfo,
-    create_model,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
-from typing_extensions import TypedDict
+from pydantic_core import CoreSchema
 
 from nvreg.config.loading import load_checked
 from nvreg.config.sections import (
@@ -33,12 +27,12 @@ from nvreg.config.sections import (
     Seeded,
 )
 from nvreg.errors import UserError
-from nvreg.methods import METHODS, Method
+from nvreg.methods import METHODS
+from nvreg.methods.section import ByMethod, MethodSpace, space_of
 from nvreg.metrics import METRICS
-from nvreg.parameters import Setting
 from nvreg.protocols import PROTOCOLS
 from nvreg.samplers import SAMPLERS
-from nvreg.space import Range, Space, key_of, parse_space
+from nvreg.space import Range, key_of
 from nvreg.tasks import TASKS
 
 ProtocolName = Annotated[str, NameIn(PROTOCOLS)]
@@ -71,111 +65,6 @@ class PriorSource(Section):
         return self
 
 
-class MethodSpace(Section):
-    """What is tried of a method: ``enqueue`` first, then what the sampler draws from ``space``."""
-
-    method: ClassVar[type[Method]]
-
-    space: dict[str, Any]
-    """Dimensions by parameter, or by parameter and role: [low, high] is a range, {values: [...]} choices,
-    a number or inf is fixed, {layers: [...]} fixed with one value a layer, {each_layer: [low, high]} a range
-    drawn for every layer by itself. What is not named is as pretrained."""
-
-    enqueue: list[dict[str, Any]] = Field(default_factory=list)
-    """Settings to try first: values by parameter, or by parameter and role."""
-
-    @classmethod
-    def _written_out(cls, given: dict[str, Any]) -> dict[str, Any]:
-        given = super()._written_out(given)
-        if "pretrained" not in cls.model_fields and given.get("pretrained", ...) is None:
-            del given["pretrained"]  # runs of earlier versions have it for every method
-        return given
-
-    @cached_property
-    def dimensions(self) -> Space:
-        """The space, read once."""
-        return parse_space(self.method.setting_type.parameters, self.space)
-
-    @cached_property
-    def enqueued(self) -> list[Setting]:
-        """The enqueued settings, read once."""
-        return [self.method.setting_type.from_dict(values) for values in self.enqueue]
-
-    @property
-    def parameters(self) -> set[str]:
-        """The parameters that some setting may move from identity."""
-        return set(self.space).union(*self.enqueue)
-
-    @property
-    def calibrated(self) -> set[str]:
-        """Those of them that are solved for on training text."""
-        return self.parameters & self.method.calibrated
-
-    def make(self) -> Method:
-        """Return the method, made with its options."""
-        return self.method(**{name: getattr(self, name) for name in self.method.options.model_fields})
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        written = handler.resolve_ref_schema(super().__get_pydantic_json_schema__(schema, handler))
-        if hasattr(cls, "method"):
-            rules = cls.method.setting_type.parameters.items()
-            parameters = {name: {"description": rule.allowed} for name, rule in rules}
-            named = {"properties": parameters, "additionalProperties": False}
-            written["properties"]["space"] |= {**named, "minProperties": 1}
-            written["properties"]["enqueue"]["items"] |= named
-        return written
-
-    @model_validator(mode="after")
-    def _read(self) -> Self:
-        try:
-            if not self.dimensions:
-                raise ValueError("expected at least one dimension, got none")
-        except ValueError as error:
-            separator = ": " if str(error).startswith("expected") else "."
-            raise ValueError(f"space{separator}{error}") from None
-        try:
-            _ = self.enqueued
-        except ValueError as error:
-            raise ValueError(f"enqueue: {error}") from None
-        return self
-
-
-@cache
-def _space_of(method: type[Method]) -> type[MethodSpace]:
-    """Return the schema of what is tried of a method, its options included."""
-    schema = cast(type[MethodSpace], create_model(method.__name__, __base__=(MethodSpace, method.options)))
-    schema.method = method
-    return schema
-
-
-def _spaces_of(methods: Iterable[str]) -> TypeAdapter[Any]:
-    """Return the schema of a mapping from methods to what is tried of each."""
-    spaces = {name: _space_of(METHODS[name]) for name in methods}
-    return TypeAdapter(TypedDict("Methods", spaces, total=False))  # type: ignore[operator]
-
-
-class _ByMethod:
-    """What makes each value of a mapping by method that method's `MethodSpace`."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.with_info_before_validator_function(self._read, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
-        written = handler(_spaces_of(METHODS).core_schema)
-        return {**written, "minProperties": 1, "additionalProperties": False}
-
-    @staticmethod
-    def _read(given: Any, info: ValidationInfo) -> Any:
-        if not isinstance(given, dict):
-            return given
-        return _spaces_of(map(METHODS.check, map(str, given))).validate_python(given, context=info.context)
-
-
 class Racing(Section):
     """Settings that are clearly worse after some of the examples are stopped."""
 
@@ -189,7 +78,7 @@ class Sweep(Seeded):
     ``method``, ``space``, ``enqueue`` and the method's options may stand for ``methods`` with one method.
     """
 
-    methods: Annotated[dict[str, SerializeAsAny[MethodSpace]], Field(min_length=1), _ByMethod()]
+    methods: Annotated[dict[str, SerializeAsAny[MethodSpace]], Field(min_length=1), ByMethod()]
     """What is tried of each method; each has the same sampler and number of trials."""
 
     sampler: Annotated[str, NameIn(SAMPLERS)]
@@ -226,7 +115,7 @@ class Sweep(Seeded):
         written["oneOf"] = [{"required": ["methods"]}, {"required": ["space"]}]
         one = {"method": {"enum": list(METHODS), "description": "The method, where there is one alone."}}
         for method in METHODS.values():
-            properties = handler.resolve_ref_schema(handler(_space_of(method).__pydantic_core_schema__))
+            properties = handler.resolve_ref_schema(handler(space_of(method).__pydantic_core_schema__))
             one |= {name: each for name, each in properties["properties"].items() if name not in one}
         for name in ("space", "enqueue"):
             one[name] = {"type": one[name]["type"], "description": one[name]["description"]}

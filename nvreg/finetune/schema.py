@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     GetJsonSchemaHandler,
     NonNegativeFloat,
@@ -74,10 +73,17 @@ class EarlyStopping(Section):
     patience: PositiveInt = 3
     """Number of epochs without a better score after which training stops."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _metric_alone(cls, given: Any) -> Any:
+        return {"metric": given} if isinstance(given, str) else given
 
-def _metric_alone(given: Any) -> Any:
-    """Return early stopping in full where its metric alone is written."""
-    return {"metric": given} if isinstance(given, str) else given
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        written = handler.resolve_ref_schema(super().__get_pydantic_json_schema__(schema, handler))
+        return {"anyOf": [written, {"type": "string", "description": "The metric alone."}]}
 
 
 class Training(Seeded):
@@ -98,10 +104,7 @@ class Training(Seeded):
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of all steps over which the learning rate rises first."""
 
-    early_stopping: Annotated[
-        EarlyStopping | None,
-        BeforeValidator(_metric_alone, json_schema_input_type=EarlyStopping | str | None),
-    ] = None
+    early_stopping: EarlyStopping | None = None
     """Metric that ends training and chooses its weights; without one they are those of the last epoch."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"

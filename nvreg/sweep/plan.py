@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from nvreg.errors import UserError
-from nvreg.experiment import MethodSpace, Sweep
+from nvreg.experiment import Sweep
 from nvreg.methods import Method
+from nvreg.methods.section import MethodSpace
 from nvreg.models.site import Space as AttentionSpace
 from nvreg.parameters import Setting
 from nvreg.results import PRETRAINED

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvreg import UserError
-from nvreg import experiment as experiment_module
-from nvreg.experiment import MethodSpace, Sweep, load_experiment
+from nvreg.experiment import Sweep, load_experiment
+from nvreg.methods import section
 from nvreg.methods.nv import NVSetting
+from nvreg.methods.section import MethodSpace
 from nvreg.models import loading
 from nvreg.parameters import Setting
 from nvreg.samplers import Grid
@@ -122,7 +123,7 @@ def test_a_sweep_reads_lists_makes_and_loads_everything_once(tiny_experiment, tm
         monkeypatch.setattr(where, name, counted)
 
     tiny_marian(seed=5)[0].save_pretrained(tmp_path / "other")
-    count(experiment_module, "parse_space")
+    count(section, "parse_space")
     count(MethodSpace, "make")
     count(Grid, "listed")
     count(workbench_module, "make_plan")
