@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from nvreg.data import formats
@@ -243,6 +243,8 @@ def test_tsv_is_read_as_written(directory, rows, end):
     st.booleans(),
 )
 def test_csv_is_read_as_written(directory, rows, end, quoting, by_pandas):
+    # Without quotes a carriage return right before LF is part of the line's end, as no reader can tell.
+    assume(quoting == csv.QUOTE_ALL or end == "\r\n" or not any(row[-1].endswith("\r") for row in rows))
     names = ("text", "source", "target")[: len(rows[0])]
     if by_pandas:
         frame = pd.DataFrame(rows, columns=names)

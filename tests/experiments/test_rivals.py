@@ -32,7 +32,7 @@ def test_every_method_is_tried_alike() -> None:
     assert set(experiment.sweep.methods) == set(METHODS)
     assert all(len(method.enqueue) < experiment.sweep.trials for method in experiment.sweep.methods.values())
     nv = experiment.sweep.methods["nv"].space
-    assert set(nv) == {"prior_weight", "tau_sigma"}
+    assert set(nv) == {"prior_weight", "noise_share"}
     assert all(method.space == nv for name, method in experiment.sweep.methods.items() if "nv" in name)
     assert experiment.sweep.methods["wise-ft"].pretrained == str(DEMO / "classification" / "pretrained")
 

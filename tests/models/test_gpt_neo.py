@@ -18,7 +18,8 @@ def test_it_loads_as_what_transformers_has_of_it(tmp_path):
     GPT_NEO.build(dtype=torch.float32).save_pretrained(tmp_path)
     model = load_model(tmp_path, device="cpu")
     assert model.config._attn_implementation == "eager"
-    assert len(nvreg.sites(converted(model))) == 4
+    nvreg.convert_(model, nvreg.Prior.gaussian(model))
+    assert len(nvreg.sites(model)) == 4
 
 
 def test_a_local_layer_sees_no_further_than_its_window():
