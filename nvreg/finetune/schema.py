@@ -201,7 +201,7 @@ def _is_better_one_way(name: str) -> bool:
 
 
 def load_finetuning(path: Path | str, overrides: Sequence[str] = ()) -> FineTuning:
-    """Read and check a fine-tuning file, as `nvreg.config.load_experiment` reads an experiment file.
+    """Read and check a fine-tuning file, as `nvreg.experiment.load_experiment` reads an experiment file.
 
     Raises:
         UserError: if the file cannot be read, or a key or value is not what the schema expects.

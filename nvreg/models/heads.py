@@ -27,7 +27,7 @@ from nvreg.models.projections import without_autocast
 from nvreg.models.site import Site, SiteState
 
 NAME = "nvreg-heads"
-"""Of the attention functions that Transformers knows, the one of converted modules."""
+"""The name under which Transformers knows the attention function of converted modules."""
 
 
 class DispatchedState(SiteState):

@@ -112,7 +112,9 @@ def test_what_is_not_asked_for_may_be_anything(tmp_path):
 
 def test_what_parquet_says_is_no_text_is_refused(tmp_path):
     pd.DataFrame({"text": pd.to_datetime(["2010-02-11"])}).to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(UserError, match=r"record 1, column 'text': expected text, got .*(datetime|Timestamp)"):
+    with pytest.raises(
+        UserError, match=r"record 1, column 'text': expected text, got .*(datetime|Timestamp)"
+    ):
         texts_of(files=tmp_path / "a.parquet")
 
 
