@@ -39,7 +39,7 @@ class EncodedWords:
         firsts: position in them of the first piece of each scored word.
         labels: class of each scored word.
         scored: whether each word is scored.
-        truncated: how many texts have words that are not.
+        truncated: how many texts are cut, or have words that are not scored.
     """
 
     tokens: list[list[int]]

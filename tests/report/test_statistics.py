@@ -334,3 +334,15 @@ def test_holm_is_between_no_correction_and_bonferroni_and_keeps_the_order(p_valu
     assert (corrected >= given_ - 1e-12).all()
     assert (corrected <= np.minimum(1, len(given_) * given_) + 1e-12).all()
     assert (np.diff(corrected[np.argsort(given_, kind="stable")]) >= 0).all()
+
+
+@pytest.mark.parametrize("name", ["accuracy", "macro-f1"])
+def test_sides_that_score_other_numbers_of_words_are_compared(name):
+    """Two models with two tokenizers may cut the same texts after different words."""
+    generator = np.random.default_rng(0)
+    shorter, longer = (generator.integers(3, size=(9, width)).astype(float) for width in (4, 8))
+    expected = p_value(
+        METRICS[name], [np.pad(shorter, ((0, 0), (0, 4)), constant_values=np.nan)], [longer], "x"
+    )
+    assert p_value(METRICS[name], [shorter], [longer], "x") == expected < 1
+    assert p_value(METRICS[name], [longer], [shorter], "x") == expected
