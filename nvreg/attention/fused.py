@@ -40,7 +40,7 @@ class Projection(NamedTuple):
 
 
 class TokenMap(NamedTuple):
-    """From z to what the key and value projections read, and to each key's bias (section 4).
+    """How z becomes what the key and value projections read, and each key's bias (section 4).
 
     Attributes:
         input_scale: ``tau_mu v_u / b1``, shape (d,), in the dtype of z.

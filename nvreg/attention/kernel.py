@@ -12,6 +12,7 @@ from nvreg.compat import flash_attention
 
 _HALF = (torch.bfloat16, torch.float16)
 _QUERIES = 64
+"""How many queries are attended to at once where attention is computed plainly."""
 _KEYS = 128
 """Up to so many keys the flash kernel is the fastest for a single query in half precision."""
 _ENTRIES = {"cpu": 2**19, "cuda": 2**27}

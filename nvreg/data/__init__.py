@@ -1,4 +1,4 @@
-"""From sources of text to examples, and from examples to padded batches."""
+"""Reads sources of text as examples, and makes padded batches of them."""
 
 from nvreg.data.batching import batches, model_inputs, pad
 from nvreg.data.columns import Record

@@ -1,4 +1,4 @@
-"""From a task's corpora to its model: one loop, and the same numbers whatever the number of cores."""
+"""Trains a task's model on its corpora: one loop, and the same numbers whatever the number of cores."""
 
 from __future__ import annotations
 

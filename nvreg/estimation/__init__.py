@@ -1,1 +1,1 @@
-"""From a model and text to its prior and to calibrated settings."""
+"""Estimates the prior of a model from text, and solves for calibrated settings."""

@@ -14,14 +14,14 @@ from nvreg.metrics.tokenisation import Tokenisation
 Array = NDArray[np.float64]
 
 OfCorpus = Callable[[Array, Array], Array]
-"""From statistics [examples, k] and counts [resamples, examples] to scores [resamples]."""
+"""A function of statistics [examples, k] and counts [resamples, examples] that returns scores [resamples]."""
 
 OfExamples = Callable[[Array], Array]
-"""From statistics [examples, k] to scores [examples]."""
+"""A function of statistics [examples, k] that returns scores [examples]."""
 
 
 OfTexts = Callable[[Sequence[str], Sequence[str], Tokenisation], Array]
-"""From generated texts and their references to statistics [examples, k]."""
+"""A function of generated texts and their references that returns statistics [examples, k]."""
 
 
 @dataclass(frozen=True)

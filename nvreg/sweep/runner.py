@@ -26,7 +26,7 @@ from nvreg.sweep.workbench import Priors, Workbench, calibration_sample, open_wo
 from nvreg.sweep.worker import Job, Measured, Worker
 
 Leaders = Callable[[Path, str, int], Iterable[tuple[str, str]]]
-"""From a run's directory, method and seed to each protocol and its choice."""
+"""A function of a run's directory, method and seed that returns each protocol and its choice."""
 
 
 class Outcome(NamedTuple):
