@@ -104,8 +104,11 @@ def random_prior(model: PreTrainedModel, *, seed: int = 0, space: str | None = N
 
     tested = getattr(model, "tested", None)
     if (space or (tested and tested.space)) == "heads":
-        fresh = model.tested.build()
-        shapes = head_shapes(fresh, model.tested.inputs(fresh))
+        fresh = tested.build()
+        found = head_shapes(fresh, tested.inputs(fresh))
+        names = nvreg.sites(model, space=None if is_converted(model) else "heads")  # wrapped: other names
+        assert [site[1:] for site in found] == [site[1:] for site in names]
+        shapes = dict(zip(names, found.values(), strict=True))
         return nvreg.Prior(
             {
                 site.name: nvreg.HeadMoments(

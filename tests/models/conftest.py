@@ -22,7 +22,8 @@ def pytest_generate_tests(metafunc):
         pytest.param(each, marks=[] if is_quick or each.name in QUICK_IN_HEAD_SPACE else pytest.mark.slow)
         for each in IN_HEAD_SPACE
     ]
-    both = getattr(metafunc.module, "IN_BOTH_SPACES", False)
+    is_of_inputs = metafunc.function.__name__.endswith("_in_input_space")
+    both = getattr(metafunc.module, "IN_BOTH_SPACES", False) and not is_of_inputs
     metafunc.parametrize("architecture", [*ARCHITECTURES, *(late if both else [])], ids=str)
 
 

@@ -73,9 +73,11 @@ ONE_A_LAYOUT = [
     next(architecture.name for architecture in ARCHITECTURES if architecture.model_type in model_types)
     for model_types in architectures().inputs.values()
 ]
-of_every_layout = of(*ONE_A_LAYOUT)
+OTHERS_IN_HEAD_SPACE = ["gemma2", "gemma3", "olmo2", "modernbert", "t5 heads", "bart heads", "gpt2 heads"]
+of_every_layout = of(*ONE_A_LAYOUT, "qwen3", slow=OTHERS_IN_HEAD_SPACE)
 
 
 def of_every_layout_but_quickly(*names):
     """Run a slow test on every layout, and in the default suite on these."""
-    return of(*names, slow=[name for name in ONE_A_LAYOUT if name not in names])
+    others = [*ONE_A_LAYOUT, "qwen3", *OTHERS_IN_HEAD_SPACE]
+    return of(*names, slow=[name for name in others if name not in names])

@@ -13,8 +13,15 @@ from nvreg.attention.settings import Settings
 from nvreg.models.convert import is_converted
 from nvreg.models.registry import adapter_for
 from tests.models.architectures import random_prior, random_settings
-from tests.models.definition import run_definition_
-from tests.models.running import EXACT, FLOAT32, converted, generate, of, of_every_layout
+from tests.models.running import (
+    EXACT,
+    FLOAT32,
+    converted,
+    generate,
+    of,
+    of_every_layout,
+    run_definition_,
+)
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
@@ -27,6 +34,15 @@ def peft():
     return pytest.importorskip("peft", reason="needs peft")
 
 
+def key_value_modules(model):
+    """Names of what projects keys and values, in DeepSeek what expands both."""
+    try:
+        return list(adapter_for(model.config).key_value_modules)
+    except nvreg.UserError:
+        own = {"deepseek_v3": ["kv_b_proj"], "modernbert": ["Wqkv"]}
+        return own.get(model.config.model_type, ["k_proj", "v_proj"])
+
+
 @pytest.fixture
 def adapt(peft, architecture):
     """Add a random adapter to what projects keys and values, in place."""
@@ -35,7 +51,7 @@ def adapt(peft, architecture):
         config = peft.LoraConfig(
             r=2,
             lora_alpha=6,
-            target_modules=list(adapter_for(model.config).key_value_modules),
+            target_modules=key_value_modules(model),
             fan_in_fan_out=architecture.model_type == "gpt2",
             init_lora_weights=False,
         )
