@@ -102,7 +102,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise UserError(f"{path}: expected an experiment file that can be read, got: {reason}") from error
-    except yaml.YAMLError as error:
+    except (LookupError, ValueError, yaml.YAMLError) as error:  # a tag that does not fit its value
         raise UserError(f"{path}: expected YAML, got: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
         raise UserError(f"{path}: expected keys and values of an experiment, got {_short(document)}")
@@ -119,7 +119,7 @@ def _set(document: dict[str, Any], override: str) -> None:
         for key in parents:
             target = target[int(key)] if isinstance(target, list) else target.setdefault(key, {})
         target[int(last) if isinstance(target, list) else last] = read_yaml(value)
-    except (AttributeError, IndexError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"--set: expected keys of the experiment and a YAML value, got {override!r}: {reason}"

@@ -8,7 +8,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvreg.config.loading import read_yaml, write_yaml
+from nvreg.config import Section
+from nvreg.config.loading import load_checked, read_yaml, write_yaml
+from nvreg.errors import UserError
 from nvreg.experiment import load_experiment
 from nvreg.finetune.schema import load_finetuning
 from tests.conftest import EXPERIMENT
@@ -85,3 +87,17 @@ def test_numbers_are_numbers_in_a_fine_tuning_file(tmp_path):
     )
     assert load_finetuning(path).training.learning_rate == 2e-5
     assert load_finetuning(path, ["training.weight_decay=1E-2"]).training.weight_decay == 0.01
+
+
+@pytest.mark.parametrize("value", ["!!bool x", "!!int x", "2024-99-99"])
+def test_a_value_that_is_not_what_its_tag_or_form_says_is_one_line(tmp_path, value):
+    class Anything(Section):
+        a: object = None
+
+    path = tmp_path / "a.yaml"
+    path.write_text("a: 1\n")
+    with pytest.raises(UserError, match=r"^--set: expected keys of the experiment and a YAML value, got"):
+        load_checked(Anything, path, [f"a={value}"])
+    path.write_text(f"a: {value}\n")
+    with pytest.raises(UserError, match=r"a\.yaml: expected YAML, got"):
+        load_checked(Anything, path)
