@@ -201,11 +201,6 @@ class Experiment(Section):
                 f"selection.metric: expected one of evaluation.metrics with a better direction "
                 f"({', '.join(better)}), got {metric!r}"
             )
-        if self.sweep.racing and METRICS[metric].of_examples is None:
-            raise ValueError(
-                "selection.metric: expected a metric that scores single examples, which sweep.racing "
-                f"compares, got {metric!r}"
-            )
         return self
 
 

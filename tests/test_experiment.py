@@ -198,11 +198,10 @@ def test_a_missing_file_and_a_binary_one_are_refused(path):
         load_experiment(path)
 
 
-def test_racing_needs_a_metric_of_single_examples(path):
+@pytest.mark.parametrize("metric", ["accuracy", "macro-f1"])
+def test_racing_takes_metrics_of_examples_and_of_the_whole_set(path, metric):
     changes = ["task=classification", "evaluation.metrics=[accuracy, macro-f1]", "sweep.racing.after=9"]
-    assert load_experiment(path, [*changes, "selection.metric=accuracy"]).sweep.racing.after == 9
-    with pytest.raises(UserError, match="expected a metric that scores single examples"):
-        load_experiment(path, [*changes, "selection.metric=macro-f1"])
+    assert load_experiment(path, [*changes, f"selection.metric={metric}"]).sweep.racing.after == 9
 
 
 def test_a_saved_prior_needs_no_training_text(path):

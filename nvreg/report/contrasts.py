@@ -9,8 +9,9 @@ import numpy as np
 from pandas import DataFrame
 
 from nvreg.metrics import METRICS
+from nvreg.metrics.randomisation import p_value
 from nvreg.report.selection import Pick, ProtocolChoice
-from nvreg.report.statistics import Array, holm, interval, p_value
+from nvreg.report.statistics import Array, holm, interval
 
 NAN = float("nan")
 

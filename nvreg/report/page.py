@@ -7,6 +7,7 @@ import pandas as pd
 from pandas import DataFrame
 
 from nvreg.document import Block, Table
+from nvreg.metrics import randomisation
 from nvreg.report import statistics
 from nvreg.report.analysis import MATCHED, NO_MATCH
 from nvreg.report.cells import time_text
@@ -110,10 +111,11 @@ def _provenance(run: Run, has_matched: bool) -> str:
         "- in-domain column where a protocol chooses a setting for each domain: the mean over those settings",
         "- n/a: no validation set to choose on",
         *([matched] if has_matched else []),
-        f"- intervals: {statistics.RESAMPLES} resamples, seed {statistics.SEED}, percentile; strength and "
+        f"- intervals: {statistics.RESAMPLES} resamples, seed {randomisation.SEED}, percentile; strength and "
         "tolerance are not resampled",
-        f"- tests: approximate randomisation, two-sided, at most {statistics.SWAPS} swaps, seed "
-        f"{statistics.SEED}, so p is {1 / (statistics.SWAPS + 1):g} at least; corrected by Holm's method",
+        f"- tests: approximate randomisation, two-sided, at most {randomisation.SWAPS} swaps, seed "
+        f"{randomisation.SEED}, so p is {1 / (randomisation.SWAPS + 1):g} at least; corrected by Holm's "
+        "method",
         f"- examples: {examples}",
         f"- nvreg {run.manifest['nvreg']}, model `{run.manifest['model']}`",
     ]

@@ -7,11 +7,10 @@ from dataclasses import replace
 from functools import cache
 
 from nvreg.experiment import Experiment
-from nvreg.metrics import METRICS
+from nvreg.metrics import METRICS, statistics_of
 from nvreg.parameters import Setting
 from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, Trial, TrialStore, trial_key
-from nvreg.sweep.search import ExampleScores, Search
-from nvreg.sweep.worker import example_scores
+from nvreg.sweep.search import FirstExamples, Search
 
 
 class Ledger:
@@ -38,7 +37,7 @@ class Ledger:
         self._metric = METRICS[experiment.selection.metric]
         self._numbers = {trial.key: trial.number for trial in store.trials(context)}
         self._numbers.setdefault(self.pretrained_key, PRETRAINED_NUMBER)
-        self._example_scores = cache(self._read_example_scores)
+        self._validation_statistics = cache(self._read_validation)
         self._pretrained_predictions = cache(self._read_predictions)
 
     @property
@@ -117,13 +116,13 @@ class Ledger:
         """Return a completed trial's in-domain validation score by the selection metric."""
         return float(trial.metrics[self._experiment.data.in_domain.name]["validation"][self._metric.name])
 
-    def incumbent(self, search: Search) -> ExampleScores:
+    def incumbent(self, search: Search) -> FirstExamples:
         """Return what a setting of a search races against: nothing where the experiment has no racing."""
         racing = self._experiment.sweep.racing
         if racing is None:
             return {}
-        scores = self._example_scores(self.best(search).key)
-        return {domain: by_example[: racing.after] for domain, by_example in scores.items()}
+        statistics = self._validation_statistics(self.best(search).key)
+        return {domain: rows[: racing.after] for domain, rows in statistics.items()}
 
     def pretrained_predictions(self) -> Mapping[tuple[str, str], Sequence[str]]:
         """Return the pretrained model's predictions by domain and split, where a metric needs them."""
@@ -138,13 +137,14 @@ class Ledger:
             for split in splits
         }
 
-    def _read_example_scores(self, key: str) -> ExampleScores:
+    def _read_validation(self, key: str) -> FirstExamples:
         data = self._experiment.data
         others = [domain.name for domain in data.out_of_domain if domain.validation]
-        return {
-            domain: example_scores(self._metric, self.store.load_examples(key, domain, "validation"))
+        frames = {
+            domain: self.store.load_examples(key, domain, "validation")
             for domain in (data.in_domain.name, *others)
         }
+        return {domain: statistics_of(frame, self._metric.group) for domain, frame in frames.items()}
 
     def _final(self) -> Iterator[Trial]:
         """Yield the trials that are not to be measured again."""

@@ -7,17 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import wilcoxon
 
+from nvreg.metrics import Array, Metric
+from nvreg.metrics.randomisation import p_value
 from nvreg.parameters import Setting
 from nvreg.samplers import TPE, Sampler, Scores
 
 LEVEL = 0.05
 """The level of the test on each validation set; a setting has to fail on all of them to be stopped."""
 
-ExampleScores = Mapping[str, NDArray[np.float64]]
-"""By domain, one number an example of its validation set, the greater the better."""
+SWAPS = 999
+"""Random swaps of the test at most, which tell a p-value of `LEVEL` to less than a hundredth."""
+
+FirstExamples = Mapping[str, Array]
+"""By domain, sufficient statistics of the first examples of its validation set, ``(examples, k)``."""
 
 
 class Search:
@@ -90,20 +93,23 @@ class Search:
             self._tpe.copy_to(file, f"{self.method}-{self.seed}", say)
 
 
-def is_clearly_worse(setting: ExampleScores, incumbent: ExampleScores) -> bool:
+def is_clearly_worse(metric: Metric, setting: FirstExamples, incumbent: FirstExamples) -> bool:
     """Return whether a setting is worse than the incumbent on every validation set, so that it is stopped.
 
-    On each, the one-sided Wilcoxon signed-rank test over the same examples has to reject "not worse" at
-    `LEVEL`. A setting that is better anywhere, or for which it is not clear, goes on.
+    On each, a one-sided test of the metric by approximate randomisation has to reject "not worse" at `LEVEL`,
+    or the setting has no finite score where the incumbent has one. A setting that is better anywhere, or for
+    which it is not clear, goes on.
 
     Args:
-        setting: scores of the first examples of each validation set.
-        incumbent: scores of the same examples under the best setting so far.
+        metric: what settings are chosen on.
+        setting: statistics of the first examples of each validation set.
+        incumbent: those of the same examples under the best setting so far.
     """
-    return all(_is_worse(scores - incumbent[domain]) for domain, scores in setting.items())
+    return all(_is_worse(metric, rows, incumbent[domain], domain) for domain, rows in setting.items())
 
 
-def _is_worse(differences: NDArray[np.float64]) -> bool:
-    if not differences.any():
-        return False
-    return bool(wilcoxon(differences, zero_method="zsplit", alternative="less").pvalue < LEVEL)
+def _is_worse(metric: Metric, ours: Array, theirs: Array, domain: str) -> bool:
+    if not np.isfinite(metric.score(ours)):
+        return bool(np.isfinite(metric.score(theirs)))
+    p = p_value(metric, [ours], [theirs], f"{domain}.validation", alternative="worse", swaps=SWAPS)
+    return p < LEVEL

@@ -17,13 +17,13 @@ from nvreg.diagnostics import Record, SiteMeans, recording
 from nvreg.environment import device_kind
 from nvreg.memory import over_rows
 from nvreg.methods.change import attention_change
-from nvreg.metrics import METRICS, Array, Metric, score, statistics_of
+from nvreg.metrics import METRICS, score, statistics_of
 from nvreg.models.site import Site
 from nvreg.models.teacher_forcing import run_body
 from nvreg.parameters import Setting
 from nvreg.results import PRETRAINED, Metrics
 from nvreg.sweep.plan import encoder_key
-from nvreg.sweep.search import ExampleScores, is_clearly_worse
+from nvreg.sweep.search import FirstExamples, is_clearly_worse
 from nvreg.sweep.workbench import Priors, Workbench
 from nvreg.tasks.forward import EncoderStates
 from nvreg.tasks.sampling import random_batches
@@ -45,7 +45,7 @@ class Job:
         method: the method's name; None is the pretrained model.
         setting: None for the pretrained model.
         seed: the seed of the search that asked for it.
-        incumbent: scores that stop the setting if it is clearly worse; none: it is measured to the end.
+        incumbent: what stops the setting if it is clearly worse; none: it is measured to the end.
         pretrained: the pretrained model's predictions by domain and split, where a metric compares with them.
     """
 
@@ -54,7 +54,7 @@ class Job:
     method: str | None = None
     setting: Setting | None = None
     seed: int | None = None
-    incumbent: ExampleScores = field(default_factory=dict)
+    incumbent: FirstExamples = field(default_factory=dict)
     pretrained: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
 
 
@@ -214,11 +214,10 @@ class Worker:
     def _metrics(self, frame: pd.DataFrame) -> dict[str, float]:
         return {name: score(frame, name) for name in self._workbench.experiment.evaluation.metrics}
 
-    def _has_lost(self, heads: Mapping[str, pd.DataFrame], incumbent: ExampleScores) -> bool:
+    def _has_lost(self, heads: Mapping[str, pd.DataFrame], incumbent: FirstExamples) -> bool:
         metric = METRICS[self._workbench.experiment.selection.metric]
-        return is_clearly_worse(
-            {domain: example_scores(metric, frame) for domain, frame in heads.items()}, incumbent
-        )
+        rows = {domain: statistics_of(frame, metric.group) for domain, frame in heads.items()}
+        return is_clearly_worse(metric, rows, incumbent)
 
     def _strength(self, job: Job) -> tuple[float, float]:
         """Return the mean prior weight, and how strongly the setting regularises, teacher-forced."""
@@ -259,10 +258,3 @@ class Worker:
     @cached_property
     def _probe(self) -> list[dict[str, torch.Tensor]]:
         return random_batches(self._workbench.task, self._workbench.in_domain_validation.examples)
-
-
-def example_scores(metric: Metric, frame: pd.DataFrame) -> Array:
-    """Return one number an example of a frame of scores, the greater the better."""
-    scores = metric.per_example(statistics_of(frame, metric.group))
-    assert scores is not None
-    return scores if metric.higher_is_better else -scores

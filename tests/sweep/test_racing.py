@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nvreg.metrics import METRICS, statistics_of
 from nvreg.samplers import TPE
 from nvreg.sweep import worker
 from nvreg.sweep.runner import run_sweep
@@ -11,38 +12,76 @@ from nvreg.sweep.search import is_clearly_worse
 from tests.sweep.running import trials_in
 
 RACING = ["sweep.racing={after: 6}", "sweep.trials=2", "sweep.enqueue=[{tau_sigma: 5}, {tau_sigma: 0.001}]"]
-INCUMBENT = {"home": np.linspace(0, 1, 20), "away": np.linspace(2, 3, 20)}
+NLL = METRICS["nll"]
+
+
+def likelihood(nll, tokens=10):
+    """Statistics of examples by their nll a token and their tokens, of four characters each."""
+    nll = np.asarray(nll, dtype=float)
+    tokens = np.broadcast_to(np.asarray(tokens, dtype=float), nll.shape)
+    return np.stack([nll * tokens, tokens, 4 * tokens], axis=1)
+
+
+INCUMBENT = {"home": likelihood(np.linspace(0, 1, 20)), "away": likelihood(np.linspace(2, 3, 20))}
 
 
 def shifted(**by: float):
     generator = np.random.default_rng(0)
-    return {name: scores + by[name] + generator.normal(0, 0.1, 20) for name, scores in INCUMBENT.items()}
+    return {
+        name: likelihood(rows[:, 0] / rows[:, 1] + by[name] + generator.normal(0, 0.1, len(rows)))
+        for name, rows in INCUMBENT.items()
+    }
 
 
 @pytest.mark.parametrize(
     ("setting", "lost"),
     [
-        (shifted(home=-0.3, away=-0.3), True),
-        (shifted(home=-0.3, away=0.0), False),
-        (shifted(home=-0.3, away=0.3), False),
+        (shifted(home=0.3, away=0.3), True),
+        (shifted(home=0.3, away=0.0), False),
+        (shifted(home=0.3, away=-0.3), False),
         (shifted(home=0.0, away=0.0), False),
-        (shifted(home=0.3, away=0.3), False),
+        (shifted(home=-0.3, away=-0.3), False),
     ],
 )
 def test_only_what_is_clearly_worse_everywhere_is_stopped(setting, lost):
-    assert is_clearly_worse(setting, INCUMBENT) == lost
+    assert is_clearly_worse(NLL, setting, INCUMBENT) == lost
+
+
+def test_higher_is_better_is_minded():
+    right, wrong = ({"home": np.tile([1.0, label], (20, 1))} for label in (1, 0))
+    assert is_clearly_worse(METRICS["accuracy"], wrong, right)
+    assert not is_clearly_worse(METRICS["accuracy"], right, wrong)
+
+
+@pytest.mark.parametrize("name", ["nll", "perplexity", "bits-per-character"])
+def test_what_worsens_most_examples_and_improves_the_score_goes_on(name):
+    """Forty short examples worsen a little, four long ones gain much: the perplexity falls."""
+    tokens = np.r_[np.full(40, 5), np.full(4, 200)]
+    before = np.full(44, 3.0)
+    after = before + np.r_[np.full(40, 0.05), np.full(4, -0.5)]
+    setting, incumbent = ({"home": likelihood(nll, tokens)} for nll in (after, before))
+    assert METRICS[name].score(setting["home"]) < METRICS[name].score(incumbent["home"])
+    assert not is_clearly_worse(METRICS[name], setting, incumbent)
 
 
 def test_equal_scores_are_not_worse_and_few_examples_decide_nothing():
-    assert not is_clearly_worse(INCUMBENT, INCUMBENT)
-    few = {name: scores[:4] for name, scores in INCUMBENT.items()}
-    assert not is_clearly_worse({name: scores - 1 for name, scores in few.items()}, few)
+    assert not is_clearly_worse(NLL, INCUMBENT, INCUMBENT)
+    few = {name: rows[:4] for name, rows in INCUMBENT.items()}
+    assert not is_clearly_worse(NLL, {name: rows + np.array([1, 0, 0]) for name, rows in few.items()}, few)
+
+
+@pytest.mark.parametrize("broken", [np.inf, np.nan])
+def test_a_destroyed_model_is_stopped(broken):
+    destroyed = {name: np.r_[[[broken, 1, 1]], rows[1:]] for name, rows in INCUMBENT.items()}
+    assert is_clearly_worse(NLL, destroyed, INCUMBENT)
+    assert not is_clearly_worse(NLL, INCUMBENT, destroyed)
+    assert not is_clearly_worse(NLL, destroyed, destroyed)
 
 
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=30))
-def test_not_both_of_two_settings_are_worse_than_the_other(scores):
-    one, other = {"home": np.array(scores)}, {"home": np.zeros(len(scores))}
-    assert not (is_clearly_worse(one, other) and is_clearly_worse(other, one))
+def test_not_both_of_two_settings_are_worse_than_the_other(nll):
+    one, other = {"home": likelihood(nll)}, {"home": likelihood(np.zeros(len(nll)))}
+    assert not (is_clearly_worse(NLL, one, other) and is_clearly_worse(NLL, other, one))
 
 
 def test_a_setting_that_loses_its_race_is_stopped_and_not_selectable(
@@ -50,7 +89,7 @@ def test_a_setting_that_loses_its_race_is_stopped_and_not_selectable(
 ):
     races = []
 
-    def loses(setting, incumbent):
+    def loses(metric, setting, incumbent):
         races.append((setting, incumbent))
         return len(races) == 1
 
@@ -66,9 +105,8 @@ def test_a_setting_that_loses_its_race_is_stopped_and_not_selectable(
         frame = pd.read_parquet(
             tmp_path / "output" / "examples" / pretrained.key / f"{domain}.validation.parquet"
         )
-        scores = -np.array([nll / tokens for nll, tokens, _ in frame["likelihood"]])
         assert len(races[0][0][domain]) == 6
-        assert races[0][1][domain] == pytest.approx(scores[:6])
+        assert races[0][1][domain] == pytest.approx(statistics_of(frame, "likelihood")[:6])
 
     measured.clear()
     assert run_sweep(experiment(*RACING), quiet=True) == (2, 1, 0)
@@ -81,7 +119,7 @@ def test_a_setting_that_loses_its_race_is_stopped_and_not_selectable(
 def test_what_another_seed_stopped_races_again(experiment, tmp_path, monkeypatch):
     races = []
 
-    def loses(setting, incumbent):
+    def loses(metric, setting, incumbent):
         races.append(setting)
         return len(races) == 1
 
