@@ -192,6 +192,7 @@ class Experiment(Section):
             raise ValueError(f"expected data.in_domain.train, which {names} is calibrated on")
         metric, metrics = self.selection.metric, self.evaluation.metrics
         try:
+            TASKS[self.task].check_columns(self.data)
             TASKS[self.task].check_metrics(metrics)
         except UserError as error:
             raise ValueError(str(error)) from None

@@ -156,6 +156,10 @@ MISTAKES = {
     "data.in_domain.train=null": "expected data.in_domain.train, which the empirical prior",
     "data.out_of_domain.0.name=home": "expected domains of different names, got home, home",
     "data.out_of_domain.0.name=a/b": "data.out_of_domain.0.name: expected",
+    "data.columns={sorce: en, target: de}": "data.columns: expected some of source, target with task "
+    "translation, got 'sorce', did you mean 'source'?",
+    "data.out_of_domain.0.test.columns={text: en}": "data.out_of_domain.0.test.columns: expected some of",
+    "data.in_domain.train.columns={Source: en}": "data.in_domain.train.columns: expected some of source",
     "prior={kind: gaussian, max_tokens: 5}": "prior: expected max_tokens only with kind: empirical",
     "prior={kind: gaussian, path: p}": "prior: expected kind or path, got both",
     "model=null": "model: expected keys with values, got None",
@@ -200,7 +204,8 @@ def test_a_missing_file_and_a_binary_one_are_refused(path):
 
 @pytest.mark.parametrize("metric", ["accuracy", "macro-f1"])
 def test_racing_takes_metrics_of_examples_and_of_the_whole_set(path, metric):
-    changes = ["task=classification", "evaluation.metrics=[accuracy, macro-f1]", "sweep.racing.after=9"]
+    changes = ["task=classification", "data.columns={}", "sweep.racing.after=9"]
+    changes.append("evaluation.metrics=[accuracy, macro-f1]")
     assert load_experiment(path, [*changes, f"selection.metric={metric}"]).sweep.racing.after == 9
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -206,6 +207,21 @@ class Reading(Section):
     def options(self) -> dict[str, Any]:
         """Everything but the names of columns: what else decides how text becomes tokens."""
         return self.model_dump(include=Reading.model_fields.keys() - {"columns"})
+
+    def column_names(self, key: str) -> Iterator[tuple[str, str]]:
+        """Yield the key of every ``columns`` in here and a task's column in it, given one's own key."""
+        return _column_names(self, key)
+
+
+def _column_names(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Section):
+        for name in type(value).model_fields:
+            yield from _column_names(getattr(value, name), f"{key}.{name}")
+    elif isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from _column_names(each, f"{key}.{number}")
+    elif key.endswith(".columns"):
+        yield from ((key, name) for name in value)
 
 
 class Data(Reading):

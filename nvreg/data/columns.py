@@ -18,6 +18,21 @@ token, and every other column a text.
 """
 
 
+class Several(tuple[Any, ...]):
+    """The values of columns that have one name, of which none is meant more than another."""
+
+
+def by_name(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Return values by their names; of a name that comes more than once, all of them as `Several`."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            before = found[name] if isinstance(found[name], Several) else (found[name],)
+            value = Several([*before, value])
+        found[name] = value
+    return found
+
+
 def pick(records: Iterable[Mapping[str, Any]], columns: Columns, origin: str) -> Iterator[Record]:
     """Yield the columns of every record, whatever else it holds.
 
@@ -27,8 +42,8 @@ def pick(records: Iterable[Mapping[str, Any]], columns: Columns, origin: str) ->
         origin: what messages call the source.
 
     Raises:
-        UserError: if there is no record or no such column, a value is not what the task's column holds, or a
-            record has not as many tags as tokens.
+        UserError: if there is no record, or no such column or several of its name, a value is not what the
+            task's column holds, or a record has not as many tags as tokens.
     """
     number = 0
     for number, record in enumerate(records, start=1):
@@ -36,9 +51,11 @@ def pick(records: Iterable[Mapping[str, Any]], columns: Columns, origin: str) ->
         for column, value in picked.items():
             expected, is_expected = _KINDS.get(column, ("text", _is_text))
             if not is_expected(value):
+                where = f"{origin}, record {number}, column {columns[column]!r}"
+                if isinstance(value, Several):
+                    raise UserError(_ambiguous(where, len(value)))
                 if number == 1:
                     check_names([columns[column]], list(_names(record)), origin)
-                where = f"{origin}, record {number}, column {columns[column]!r}"
                 raise UserError(f"{where}: expected {expected}, got {_described(value)}")
         if picked.keys() >= {"tokens", "tags"}:
             _check_lengths(picked["tokens"], picked["tags"], f"{origin}, record {number}")
@@ -60,17 +77,23 @@ def value_of(record: Mapping[str, Any], name: str) -> Any:
 
 
 def check_names(wanted: Iterable[str], names: list[str], origin: str) -> None:
-    """Check that a source has columns of these names.
+    """Check that a source has columns of these names, one of each.
 
     Raises:
         UserError: if it has not; the message lists those it has.
     """
     for name in wanted:
+        if (count := names.count(name)) > 1:
+            raise UserError(_ambiguous(f"{origin}, column {name!r}", count))
         if name not in names:
             got = ", ".join(each if each.isprintable() else repr(each) for each in names) or "none"
             raise UserError(
                 f"{origin}: expected a column {name!r}, got {got:.300}; name the right one under columns"
             )
+
+
+def _ambiguous(where: str, count: int) -> str:
+    return f"{where}: expected one column of this name, got {count}; rename the others"
 
 
 def _check_lengths(tokens: Sequence[str], tags: Sequence[str | int], where: str) -> None:

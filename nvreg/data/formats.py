@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, TextIO
 
 from nvreg.data.arrow import parquet_records
-from nvreg.data.columns import Columns
+from nvreg.data.columns import Columns, by_name
 from nvreg.errors import UserError
 
 Reader = Callable[[TextIO, str], Iterator[Mapping[str, Any]]]
@@ -41,8 +41,11 @@ _CELL = 2**31 - 1
 _BESIDE_WORDS = re.compile(r"\d+[-.]\d+")
 """What CoNLL-U numbers, in its first column, that is no word: several words as one, and words left out."""
 
+_LONE_RETURN = re.compile("\r(?!\n)")
+"""A carriage return that ends no line."""
+
 _CARRIAGE_RETURN = "\udc0d"
-"""What a carriage return that ends no line is to the reader of csv; no text in UTF-8 holds this character."""
+"""What such a carriage return is to the reader of csv; no text in UTF-8 holds this character."""
 
 
 def matching_files(pattern: str) -> list[str]:
@@ -108,7 +111,7 @@ def conll_records(path: str, token_column: int, tag_column: int) -> Iterator[Map
         tag_column: of their tags.
 
     Raises:
-        UserError: if the file cannot be read, or a row has not these columns.
+        UserError: if the file cannot be read, or a row has not these columns or no word or tag in them.
     """
     yield from _read(path, partial(_conll, token=token_column, tag=tag_column))
 
@@ -142,13 +145,25 @@ def _undecodable(path: str) -> str:
     return f"{path}: expected text in UTF-8"
 
 
-def _lines(file: TextIO) -> Iterator[str]:
-    for line in file:
-        yield line[:-1].removesuffix("\r") if line.endswith("\n") else line
+def _lines(file: TextIO, path: str) -> Iterator[str]:
+    for number, line in enumerate(file):
+        if line.endswith("\n"):
+            yield line[:-1].removesuffix("\r")
+            continue
+        if "\r" in line and not number:
+            raise UserError(_of_old_macs(path))
+        yield line
+
+
+def _of_old_macs(path: str) -> str:
+    return (
+        f"{path}: expected lines that end with LF or CRLF, got carriage returns alone, as old Macs wrote "
+        "them; save the file with LF"
+    )
 
 
 def _text(file: TextIO, path: str) -> Iterator[Mapping[str, Any]]:
-    return ({"text": line} for line in _lines(file))
+    return ({"text": line} for line in _lines(file, path))
 
 
 def _csv(file: TextIO, path: str) -> Iterator[Mapping[str, Any]]:
@@ -156,13 +171,15 @@ def _csv(file: TextIO, path: str) -> Iterator[Mapping[str, Any]]:
 
 
 def _tsv(file: TextIO, path: str) -> Iterator[Mapping[str, Any]]:
-    rows = ((number, line.split("\t") if line else []) for number, line in enumerate(_lines(file), start=1))
+    rows = (
+        (number, line.split("\t") if line else []) for number, line in enumerate(_lines(file, path), start=1)
+    )
     return _records(rows, path, "a cell of tsv holds no tab")
 
 
 def _csv_rows(file: TextIO, path: str) -> Iterator[Row]:
     # The reader takes a carriage return for the end of a row wherever it stands.
-    rows = csv.reader((re.sub("\r(?!\n)", _CARRIAGE_RETURN, line) for line in file), strict=True)
+    rows = csv.reader((_LONE_RETURN.sub(_CARRIAGE_RETURN, line) for line in file), strict=True)
     csv.field_size_limit(_CELL)
     number = 1
     try:
@@ -178,7 +195,8 @@ def _csv_rows(file: TextIO, path: str) -> Iterator[Row]:
 def _records(rows: Iterator[Row], path: str, hint: str) -> Iterator[Mapping[str, Any]]:
     """Yield rows by the names in the first one; blank ones are skipped, and an empty cell holds None."""
     header = next((row for _, row in rows if row), [])
-    columns = {name: header.index(name) for name in header}
+    if any(map(_LONE_RETURN.search, header)):
+        raise UserError(_of_old_macs(path))
     for number, row in rows:
         if not row or (len(header) > 1 and len(row) == 1 and not row[0].strip()):
             continue
@@ -188,7 +206,7 @@ def _records(rows: Iterator[Row], path: str, hint: str) -> Iterator[Mapping[str,
                 f"got {len(row)}; {hint}"
             )
         cells = [cell or None for cell in row] + [None] * (len(header) - len(row))
-        yield {name: cells[column] for name, column in columns.items()}
+        yield by_name(zip(header, cells, strict=True))
 
 
 def _json(file: TextIO, path: str) -> Iterator[Mapping[str, Any]]:
@@ -204,7 +222,7 @@ def _json(file: TextIO, path: str) -> Iterator[Mapping[str, Any]]:
 
 def _json_values(file: TextIO, path: str) -> Iterator[tuple[int, Any]]:
     """Yield each value after the number of its first line, with one chunk of the file in memory."""
-    decode = json.JSONDecoder().raw_decode
+    decode = json.JSONDecoder(object_pairs_hook=by_name).raw_decode
     text, start, number, place = "", 0, 1, "beginning"
     while True:
         while start < len(text) and (text[start] in _BLANKS or (text[start] == "," and place == "list")):
@@ -245,22 +263,26 @@ def _may_be_cut(error: Exception, text: str) -> bool:
 
 def _conll(file: TextIO, path: str, *, token: int, tag: int) -> Iterator[Mapping[str, Any]]:
     width, separator = 0, " "
-    for block in _blocks(file):
+    for block in _blocks(file, path):
         if not width and (first := next((row for row in block if not row[1].startswith("#")), None)):
             number, line = first
             separator = "\t" if "\t" in line else " "
             width = len(_cells(line, separator))
             _check_columns(width, token, tag, f"{path}, line {number}")
-        rows = [(number, _cells(line, separator)) for number, line in block]
-        words = [cells for number, cells in rows if _is_word(cells, width, token, f"{path}, line {number}")]
+        words = []
+        for number, line in block:
+            where, cells = f"{path}, line {number}", _cells(line, separator)
+            if _is_word(cells, width, token, where):
+                _check_row(line, cells[token], cells[tag], where)
+                words.append(cells)
         if words:
             yield {"tokens": [cells[token] for cells in words], "tags": [cells[tag] for cells in words]}
 
 
-def _blocks(file: TextIO) -> Iterator[list[tuple[int, str]]]:
+def _blocks(file: TextIO, path: str) -> Iterator[list[tuple[int, str]]]:
     """Yield the lines of every sentence, each after its number."""
     block: list[tuple[int, str]] = []
-    for number, line in enumerate(_lines(file), start=1):
+    for number, line in enumerate(_lines(file, path), start=1):
         if line.strip() and not line.startswith("-DOCSTART-"):
             block.append((number, line))
         elif block:
@@ -293,6 +315,16 @@ def _is_word(cells: list[str], width: int, token: int, where: str) -> bool:
     raise UserError(
         f"{where}: expected {width} columns as in the rows before, got {len(cells)}: {' '.join(cells)!r:.80}"
     )
+
+
+def _check_row(line: str, word: str, tag: str, where: str) -> None:
+    if "\r" in line:
+        raise UserError(
+            f"{where}: expected a row that LF or CRLF ends, got a carriage return in {line!r:.80}"
+        )
+    for name, cell in (("word", word), ("tag", tag)):
+        if not cell.strip():
+            raise UserError(f"{where}: expected a word and its tag, got no {name}: {line!r:.80}")
 
 
 _READERS: Mapping[str, Reader] = {

@@ -32,6 +32,7 @@ from nvreg.config.sections import (
     Seeded,
     Source,
 )
+from nvreg.errors import UserError
 from nvreg.finetune.regularisers import REGULARISERS, Options
 from nvreg.metrics import METRICS
 from nvreg.registry import did_you_mean
@@ -185,6 +186,10 @@ class FineTuning(Section):
                 f"model.dtype: expected float32, which weights are trained in, got {self.model.dtype}; "
                 "training.precision: bfloat16 is the faster one"
             )
+        try:
+            TASKS[self.task].check_columns(self.data)
+        except UserError as error:
+            raise ValueError(str(error)) from None
         stopping = self.training.early_stopping
         better = [name for name in TASKS[self.task].metrics() if _is_better_one_way(name)]
         if stopping and stopping.metric not in better:

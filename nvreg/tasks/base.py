@@ -59,8 +59,8 @@ class Task(ABC, Generic[E]):
         generates: whether it has generated text and a reference, and so supplies the metrics of both.
         overlap: the metric that "overlap" with the pretrained model's text is; None: it has no overlap.
         trainable: whether `nvreg finetune` trains for it.
+        columns: the columns of its examples; a file says what they are called in its data.
         label_column: the column whose values are the classes of a new head; None: it has no head of its own.
-        required: the columns that examples must have.
         likelihood: how likelihood is scored, for the signatures.
         tokenisation: how generated text is cut into words, for its metrics.
         notes: lines that say what the task decided by itself, and its user may decide otherwise.
@@ -77,8 +77,8 @@ class Task(ABC, Generic[E]):
     generates: ClassVar[bool] = False
     overlap: ClassVar[str | None] = None
     trainable: ClassVar[bool] = False
+    columns: ClassVar[Sequence[str]]
     label_column: ClassVar[str | None] = None
-    required: Sequence[str]
     likelihood: str
     tokenisation = Tokenisation()
     notes: Sequence[str] = ()
@@ -120,6 +120,25 @@ class Task(ABC, Generic[E]):
                     f"evaluation.metrics: expected some of {', '.join(supplied)} with task {cls.name}, "
                     f"got {name!r}{did_you_mean(name, supplied)}"
                 )
+
+    @classmethod
+    def check_columns(cls, data: Reading) -> None:
+        """Check that a file's data section names columns that the task has, in every ``columns`` of it.
+
+        Raises:
+            UserError: if the task has not one; it lists those that it has.
+        """
+        for key, name in data.column_names("data"):
+            if name not in cls.columns:
+                raise UserError(
+                    f"{key}: expected some of {', '.join(cls.columns)} with task {cls.name}, "
+                    f"got {name!r}{did_you_mean(name, cls.columns)}"
+                )
+
+    @property
+    def required(self) -> Sequence[str]:
+        """The columns that examples must have."""
+        return self.columns
 
     @classmethod
     def _supplies(cls, metric: Metric) -> bool:

@@ -55,6 +55,7 @@ class Classification(Task[EncodedTexts]):
     groups = frozenset({"likelihood", "classes", "calibration"})
     without = frozenset({"perplexity", "bits-per-character"})  # a label is no text
     trainable = True
+    columns = ("text", *PAIR, "label")
     label_column = "label"
     likelihood = "scored:labels"
 
@@ -70,7 +71,6 @@ class Classification(Task[EncodedTexts]):
 
         super().__init__(tokenizer, model_config, data, evaluation)
         self._texts = PAIR if set(PAIR) & set(data.columns) else ("text",)
-        self.required = (*self._texts, "label")
         self._classes = [name for _, name in sorted((model_config.id2label or {}).items())]
         self._renamed = data.labels
         if len(self._classes) < 2 or model_config.problem_type == "multi_label_classification":
@@ -88,6 +88,11 @@ class Classification(Task[EncodedTexts]):
             self._budget = 1  # nothing is padded where no token is the one they know
         check_length(model_config, "data.max_length", data.max_length)
         self._limit = data.max_length or token_limit(model_config, tokenizer)
+
+    @property
+    def required(self) -> Sequence[str]:
+        """The text or the pair, and the label."""
+        return (*self._texts, "label")
 
     def encode(self, examples: Examples) -> EncodedTexts:
         """Tokenise a data set, counting the examples that are cut."""

@@ -61,7 +61,7 @@ class LanguageModelling(Task[EncodedTexts]):
     }
     groups = frozenset({"likelihood"})
     trainable = True
-    required = ("text",)
+    columns = ("text",)
 
     def __init__(
         self,

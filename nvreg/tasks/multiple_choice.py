@@ -60,7 +60,7 @@ class MultipleChoice(Task[EncodedQuestions]):
     auto_class: ClassVar[AutoClass] = {"decoder-only": "AutoModelForCausalLM"}
     groups = frozenset({"likelihood", "classes", "calibration"})
     without = frozenset({"perplexity", "bits-per-character", "macro-f1"})  # an answer is no class
-    required = ("context", "choices", "label")
+    columns = ("context", "choices", "label")
     likelihood = "scored:labels|softmax:mean-log-likelihood-of-tokens"
 
     def __init__(

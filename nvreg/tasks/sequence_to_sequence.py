@@ -214,7 +214,7 @@ class Translation(SequenceToSequence):
 
     name = "translation"
     overlap = "bleu"
-    required = ("source", "target")
+    columns = ("source", "target")
 
 
 class Summarisation(SequenceToSequence):
@@ -222,7 +222,7 @@ class Summarisation(SequenceToSequence):
 
     name = "summarisation"
     overlap = "rougeL"
-    required = ("document", "summary")
+    columns = ("document", "summary")
 
 
 def _lengths(encoded: EncodedPairs) -> list[int]:

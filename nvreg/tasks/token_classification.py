@@ -73,7 +73,7 @@ class TokenClassification(Task[EncodedWords]):
     without = frozenset({"perplexity", "bits-per-character"})  # a tag is no text
     trainable = True
     label_column = "tags"
-    required = ("tokens", "tags")
+    columns = ("tokens", "tags")
     likelihood = "scored:words|piece:first"
 
     def __init__(

@@ -5,6 +5,8 @@ import json
 from unittest.mock import patch
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -106,8 +108,51 @@ def test_tsv_is_never_quoted_and_blank_lines_are_no_rows(tmp_path):
     assert texts_of(files=write(tmp_path / "a.tsv", 'text\n"a\n\n""b"\n')) == ['"a', '""b"']
 
 
-def test_the_first_of_two_columns_with_one_name_is_read(tmp_path):
-    assert texts_of(files=write(tmp_path / "a.csv", "text,x,text\na,b,c\n")) == ["a"]
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "text,x,x,text\na,b,c,d\n"),
+        ("a.tsv", "text\tx\tx\ttext\na\tb\tc\td\n"),
+        ("a.jsonl", '{"text": "a", "x": 1, "x": 2, "text": "d"}\n'),
+        ("a.parquet", None),
+    ],
+)
+def test_a_name_that_several_columns_have_names_none_of_them(tmp_path, name, content):
+    if content is None:
+        pq.write_table(pa.table([PAIRS[0], PAIRS[1]], names=["text", "text"]), path := tmp_path / name)
+    else:
+        path = write(tmp_path / name, content)
+    with pytest.raises(UserError, match=r"column 'text': expected one column of this name, got 2; rename"):
+        texts_of(files=path)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+def test_columns_that_are_not_read_may_share_a_name(tmp_path, name):
+    content = ",text,x,,x\n1,a,b,c,d\n".replace(",", "," if name == "a.csv" else "\t")
+    assert texts_of(files=write(tmp_path / name, content)) == ["a"]
+    assert texts_of(files=write(tmp_path / "a.json", '{"x": 1, "x": {}, "text": "a"}')) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "one\rtwo\r"),
+        ("a.txt", "one\r"),
+        ("a.csv", "text,x\ra,1\rb,2\r"),
+        ("a.csv", 'text,x\r"a\nb",1\r'),
+        ("a.tsv", "text\tx\ra\t1\r"),
+        ("a.conll", "a\tO\rb\tO\r"),
+    ],
+)
+def test_the_ends_of_lines_of_old_macs_are_refused_in_one_line(tmp_path, name, content):
+    path = write(tmp_path / name, content)
+    with pytest.raises(UserError, match="got carriage returns alone, as old Macs wrote them; save") as caught:
+        sentences(path) if name == "a.conll" else texts_of(files=path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_header_of_csv_may_hold_line_ends_of_windows(tmp_path):
+    assert texts_of(files=write(tmp_path / "a.csv", '"x\r\ny",text\r\n1,a\r\n')) == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -383,6 +428,16 @@ def test_nothing_but_a_blank_ends_a_column_of_conll(tmp_path):
         ("a\nb\n", {}, "line 1: expected a word and its tag in two columns, got column 0 of 1 for both; say"),
         ("a O\n", {"tag_column": 0}, "in two columns, got column 0 of 2 for both"),
         (b"a O\n\xfc O\n", {}, "line 2: expected text in UTF-8"),
+        ("a O\n\nEU X\rrejects O\n", {}, "line 3: expected 2 columns"),
+        (
+            "EU X\rrejects O\n",
+            {},
+            "line 1: expected a row that LF or CRLF ends, got a carriage return in 'EU X",
+        ),
+        ("a\tO\nb\rc\tO\n", {}, "line 2: expected a row that LF or CRLF ends"),
+        ("a\tO\nb\t\n", {}, r"line 2: expected a word and its tag, got no tag: 'b\\t'"),
+        ("a\tO\n\n\tO\n", {}, "line 3: expected a word and its tag, got no word"),
+        ("a\tO\nb\t \n", {}, "line 2: expected a word and its tag, got no tag"),
     ],
 )
 def test_bad_conll_gives_one_line_that_names_it(tmp_path, content, columns, message):
@@ -395,7 +450,7 @@ def test_bad_conll_gives_one_line_that_names_it(tmp_path, content, columns, mess
 
 @given(
     st.lists(
-        st.lists(st.tuples(cells("\n\t").filter(str.strip), st.sampled_from(["O", "B-x"])), min_size=1),
+        st.lists(st.tuples(cells("\r\n\t").filter(str.strip), st.sampled_from(["O", "B-x"])), min_size=1),
         min_size=1,
         max_size=4,
     ),

@@ -66,6 +66,14 @@ def test_options_are_those_of_the_method(load, tmp_path):
             ["method=dropout"],
             r"method: expected one of plain, head-only, .*got 'dropout', did you mean 'guided-dropout'.$",
         ),
+        (
+            ["data.columns={txt: a}"],
+            r"data\.columns: expected some of text, premise, hypothesis, label with task",
+        ),
+        (
+            ["data.in_domain.validation.columns={lable: a}"],
+            r"validation\.columns: .*'lable', did you mean 'label'",
+        ),
         (["task=multiple-choice"], r"task: expected one of translation, .*classification, got 'multiple-ch"),
         (["task=translations"], r"task: expected one of .*, got 'translations', did you mean 'translation'"),
         (["method=mixout"], r"method: .*got 'mixout', which is not offered: no maintained library"),
@@ -89,7 +97,10 @@ def test_options_are_those_of_the_method(load, tmp_path):
             r"p_min: expected at most p_max, got 0\.2 and 0\.1",
         ),
         (["training.early_stopping=bleu"], r"early_stopping: expected one of nll, accuracy.*got 'bleu'"),
-        (["task=translation", "training.early_stopping=overlap"], r"expected one of nll.*got 'overlap'"),
+        (
+            ["task=translation", "data.columns={}", "training.early_stopping=overlap"],
+            r"expected one of nll.*got 'overlap'",
+        ),
         (["training.epoch=3"], r"training\.epoch: unknown key, did you mean 'epochs'"),
         (["training.seed=3"], r"training: expected seed or seeds, got both"),
         (["training.seeds=[1, 1]"], r"training\.seeds: expected different seeds"),

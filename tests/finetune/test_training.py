@@ -336,7 +336,7 @@ def test_generated_text_can_decide_when_to_stop(load):
             "expected a checkpoint with all weights",
         ),
         ("bert", ["model.device=cuda:3"], "model.device: expected auto, cpu or cuda, got cuda:3"),
-        ("gpt2", ["task=translation"], "expected a model whose kind is encoder-decoder"),
+        ("gpt2", ["task=translation", "data.columns={}"], "expected a model whose kind is encoder-decoder"),
         ("bert", ["data.in_domain.validation.files=missing.jsonl"], "expected a file"),
         (
             "bert",

@@ -50,6 +50,17 @@ def test_metric_that_a_task_does_not_supply_is_refused_with_those_that_it_does(t
         TASKS[task].check_metrics(["nll", name])
 
 
+def test_the_columns_that_a_task_reads_are_among_those_that_a_file_may_name():
+    assert {name: list(task.columns) for name, task in TASKS.items()} == {
+        "translation": ["source", "target"],
+        "summarisation": ["document", "summary"],
+        "language-modelling": ["text"],
+        "classification": ["text", "premise", "hypothesis", "label"],
+        "token-classification": ["tokens", "tags"],
+        "multiple-choice": ["context", "choices", "label"],
+    }
+
+
 def test_a_task_is_declared_without_importing_what_is_slow():
     code = (
         "import sys, nvreg.tasks; list(nvreg.tasks.TASKS.values());"
@@ -65,7 +76,7 @@ class FirstToken(Task):
     auto_class = "AutoModelForSeq2SeqLM"
     groups = frozenset({"likelihood"})
     without = frozenset({"bits-per-character"})
-    required = ("source", "target")
+    columns = ("source", "target")
     likelihood = "scored:first-token"
 
     def encode(self, examples):
