@@ -59,7 +59,8 @@ def body_digest(model: PreTrainedModel) -> BodyDigest:
             rounded = _numbers(tensor).to("cpu", dtype).contiguous()
             digests[name].update(f"{parameter} {tuple(tensor.shape)}".encode())
             digests[name].update(rounded.view(torch.int16).numpy().data)
-    return BodyDigest(model.config.model_type, {name: digest.hexdigest() for name, digest in digests.items()})
+    kind = type(model.config).model_type  # a config may keep another name that its file has
+    return BodyDigest(kind, {name: digest.hexdigest() for name, digest in digests.items()})
 
 
 def fingerprint(model: PreTrainedModel) -> str:

@@ -19,7 +19,15 @@ from nvreg.models.layouts.distilbert import DistilBertAdapter
 from nvreg.models.layouts.gpt2 import GPT2Adapter, GPTBigCodeAdapter
 from nvreg.models.layouts.gpt_neo import GPTNeoAdapter
 from nvreg.models.layouts.gptj import GPTJAdapter
-from nvreg.models.layouts.llama import CohereAdapter, GlmAdapter, LlamaAdapter, PhiAdapter, SmolLM3Adapter
+from nvreg.models.layouts.llama import (
+    CohereAdapter,
+    EuroBertAdapter,
+    GlmAdapter,
+    LlamaAdapter,
+    Ministral3Adapter,
+    PhiAdapter,
+    SmolLM3Adapter,
+)
 from nvreg.models.layouts.neox import NeoXAdapter, Phi3Adapter
 from nvreg.models.layouts.t5 import T5Adapter, UMT5Adapter
 from nvreg.models.site import Site, Space, layers_of
@@ -35,6 +43,8 @@ ADAPTERS: tuple[Adapter, ...] = (
     GPTNeoAdapter(),
     OPTAdapter(),
     LlamaAdapter(),
+    EuroBertAdapter(),
+    Ministral3Adapter(),
     PhiAdapter(),
     SmolLM3Adapter(),
     CohereAdapter(),
@@ -120,7 +130,7 @@ def adapter_for(config: PreTrainedConfig) -> Adapter:
     Raises:
         UserError: if nvreg does not convert it; the message says why, or lists what it converts.
     """
-    model_type = config.model_type
+    model_type = type(config).model_type  # GPT-SW3 is GPT-2 by another name
     if model_type not in _BY_MODEL_TYPE:
         why = f", which cannot be converted: {REFUSED[model_type]}" if model_type in REFUSED else ""
         raise UserError(
@@ -140,7 +150,7 @@ def adapters_by_class(config: PreTrainedConfig) -> dict[str, Adapter]:
         UserError: if the architecture is not supported.
     """
     halves = (config.encoder, config.decoder) if config.model_type == "encoder-decoder" else (config,)
-    adapters = {half.model_type: adapter_for(half) for half in halves}
+    adapters = {type(half).model_type: adapter_for(half) for half in halves}
     return {adapter.attention_classes[name]: adapter for name, adapter in adapters.items()}
 
 

@@ -42,7 +42,7 @@ class Architecture:
     @property
     def attends_in_float32(self) -> bool:
         """Whether the pretrained attention, and so a layer at identity, is no more exact than float32."""
-        return self.model_type in ("gpt_neo", "gptj", "cohere", "gemma2")
+        return self.model_type in ("gpt_neo", "gptj", "cohere", "gemma2", "ernie4_5", "ernie4_5_moe")
 
     @property
     def mixes_in_float32(self) -> bool:
@@ -166,6 +166,21 @@ _BART = {
     "forced_eos_token_id": None,
 }
 
+_WHISPER = {
+    **_BART,
+    "num_mel_bins": 4,
+    "max_source_positions": 6,
+    "max_target_positions": 64,
+    "begin_suppress_tokens": None,
+    "suppress_tokens": None,
+}
+_NLLB_MOE = {  # experts in the encoder alone: those of the decoder take for padding what a static cache hides
+    "encoder_layers": 3,
+    "num_experts": 2,
+    "encoder_sparse_step": 2,
+    "decoder_sparse_step": 0,
+}
+
 _LLAMA = {
     "hidden_size": 16,
     "num_hidden_layers": 3,
@@ -201,6 +216,7 @@ _NEOX = {**_LLAMA, "hidden_size": 32, "rotary_pct": 0.25}
 _NEOX.pop("num_key_value_heads")
 _GPTJ = {"n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 64, "rotary_dim": 4}
 _YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 100.0, "original_max_position_embeddings": 16}
+_STRETCHED = {**_YARN, "original_max_position_embeddings": 3, "llama_4_scaling_beta": 0.3}
 _ROTARY_KINDS = {
     "yarn": _YARN,
     "llama3": {**_YARN, "rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": 4.0},
@@ -220,6 +236,7 @@ _MOE = {  # every expert is used: rounding does not choose others
     "moe_intermediate_size": 8,
     "shared_expert_intermediate_size": 8,
 }
+_ERNIE_MOE = {"moe_num_experts": 2, "moe_k": 2, "moe_layer_start_index": 3}
 _GLM = {**_LLAMA, "head_dim": 8, "partial_rotary_factor": 0.5}
 
 _T5 = {
@@ -251,6 +268,8 @@ ARCHITECTURES = [
     Architecture("blenderbot", "blenderbot", "BlenderbotForConditionalGeneration", _BART),
     Architecture("blenderbot-small", "blenderbot-small", "BlenderbotSmallForConditionalGeneration", _BART),
     Architecture("m2m_100", "m2m_100", "M2M100ForConditionalGeneration", _BART),
+    Architecture("nllb-moe", "nllb-moe", "NllbMoeForConditionalGeneration", {**_BART, **_NLLB_MOE}),
+    Architecture("whisper", "whisper", "WhisperForConditionalGeneration", _WHISPER),
     Architecture("llama", "llama", "LlamaForCausalLM", {**_LLAMA, "attention_bias": True}),
     *(
         Architecture(f"llama {kind}", "llama", "LlamaForCausalLM", {**_LLAMA, "rope_parameters": parameters})
@@ -263,6 +282,11 @@ ARCHITECTURES = [
     Architecture("starcoder2", "starcoder2", "Starcoder2ForCausalLM", _LLAMA),
     Architecture("granite", "granite", "GraniteForCausalLM", {**_LLAMA, "attention_multiplier": 0.4}),
     Architecture("ministral", "ministral", "MinistralForCausalLM", {**_HEADS, "sliding_window": 4}),
+    Architecture(
+        "ministral3", "ministral3", "Ministral3ForCausalLM", {**_HEADS, "rope_parameters": _STRETCHED}
+    ),
+    Architecture("eurobert", "eurobert", "EuroBertForMaskedLM", {**_LLAMA, "attention_bias": True}),
+    Architecture("nomic_bert", "nomic_bert", "NomicBertForMaskedLM", _BERT),
     Architecture("seed_oss", "seed_oss", "SeedOssForCausalLM", _HEADS),
     Architecture("cwm", "cwm", "CwmForCausalLM", {**_HEADS, "sliding_window": 4}),
     Architecture("arcee", "arcee", "ArceeForCausalLM", _LLAMA),
@@ -276,6 +300,8 @@ ARCHITECTURES = [
     Architecture("cohere", "cohere", "CohereForCausalLM", _LLAMA),
     Architecture("glm", "glm", "GlmForCausalLM", _GLM),
     Architecture("glm4", "glm4", "Glm4ForCausalLM", _GLM),
+    Architecture("ernie4_5", "ernie4_5", "Ernie4_5ForCausalLM", {**_HEADS, "use_bias": True}),
+    Architecture("ernie4_5_moe", "ernie4_5_moe", "Ernie4_5_MoeForCausalLM", {**_HEADS, **_ERNIE_MOE}),
     Architecture("helium", "helium", "HeliumForCausalLM", {**_LLAMA, "head_dim": 4}),
     Architecture(
         "phi yarn",
@@ -376,14 +402,6 @@ _LATENT = {
     "moe_intermediate_size": 8,
     "first_k_dense_replace": 1,
 }
-_WHISPER = {
-    **_BART,
-    "num_mel_bins": 4,
-    "max_source_positions": 6,
-    "max_target_positions": 64,
-    "begin_suppress_tokens": None,
-    "suppress_tokens": None,
-}
 _QWEN3_NEXT = {
     **_LLAMA,
     "num_hidden_layers": 4,
@@ -426,7 +444,6 @@ _HEADS_ONLY = [  # what head space alone expresses
         "ModernBertForMaskedLM",
         {**_BERT, "global_attn_every_n_layers": 2, "local_attention": 4},
     ),
-    Architecture("whisper", "whisper", "WhisperForConditionalGeneration", _WHISPER),
     Architecture("qwen3_next", "qwen3_next", "Qwen3NextForCausalLM", _QWEN3_NEXT),
 ]
 
@@ -444,6 +461,7 @@ _IN_BOTH = (
     "bert to bert",
     "t5",
     "bart",
+    "whisper",
 )
 IN_HEAD_SPACE = [
     replace(each, name=each.name if each in _HEADS_ONLY else f"{each.name} heads", space="heads")

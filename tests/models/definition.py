@@ -46,17 +46,21 @@ def bart(module, moments, settings, hidden_states, key_value_states=None, attent
     return module.out_proj(output.transpose(1, 2).flatten(2)), weights
 
 
-def llama(module, moments, settings, hidden_states, position_embeddings, attention_mask=None, **_):
-    heads = module.q_proj.out_features // module.head_dim
+def llama(module, moments, settings, hidden_states, position_embeddings, attention_mask=None, **kwargs):
+    heads, groups = module.q_proj.out_features // module.head_dim, getattr(module, "num_key_value_groups", 1)
     query = module.q_proj(hidden_states).unflatten(-1, (heads, -1)).transpose(1, 2)
     query, rotations = unit_rotations(module, query, position_embeddings)
+    if "position_ids" in kwargs and (beta := module.config.rope_parameters.get("llama_4_scaling_beta")):
+        length = module.config.rope_parameters["original_max_position_embeddings"]
+        scale = 1 + beta * torch.log(1 + torch.floor(kwargs["position_ids"] / length))
+        query = query * scale[:, None, :, None]
     if not getattr(module, "use_rope", True):  # some layers of SmolLM3
         rotations = None
     output, weights = reference.nv_attention(
         query,
         hidden_states,
-        *by_head(module.k_proj, heads // module.num_key_value_groups, module.num_key_value_groups),
-        *by_head(module.v_proj, heads // module.num_key_value_groups, module.num_key_value_groups),
+        *by_head(module.k_proj, heads // groups, groups),
+        *by_head(module.v_proj, heads // groups, groups),
         moments,
         settings,
         module.scaling * module.attention_factor**2,

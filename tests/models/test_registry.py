@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import transformers
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from transformers.models.llama.modeling_llama import LlamaAttention
 from typer.testing import CliRunner
 
 import nvreg
 from nvreg.cli import app
+from nvreg.models.convert import current_settings
 from nvreg.models.registry import (
     REFUSED,
     adapter_for,
@@ -35,6 +36,19 @@ def test_what_the_method_does_not_express_is_refused_with_the_reason(model_type)
 def test_what_is_not_known_is_refused_with_what_is():
     with pytest.raises(nvreg.UserError, match=r"converts \(.*bert, .*t5, .*\), got 'albert'"):
         adapter_for(AutoConfig.for_model("albert"))
+
+
+def test_a_model_that_its_file_calls_otherwise_is_what_its_config_is(tmp_path):
+    config = GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=10, bos_token_id=1, eos_token_id=2)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    written = tmp_path / "config.json"
+    written.write_text(written.read_text().replace('"model_type": "gpt2"', '"model_type": "gpt-sw3"'))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert model.config.model_type == "gpt-sw3"
+    settings = nvreg.Settings(tau_sigma=0.2)
+    nvreg.convert_(model, nvreg.Prior.gaussian(model), settings)
+    nvreg.save_pretrained(model, tmp_path / "saved")  # the file now says gpt2
+    assert current_settings(nvreg.from_pretrained(tmp_path / "saved")) == current_settings(model)
 
 
 def test_both_halves_of_an_encoder_decoder_model_must_be_known():

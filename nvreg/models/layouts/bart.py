@@ -6,9 +6,15 @@ from typing import Any, ClassVar
 
 from nvreg.models.adapter import Adapter
 
+_CROSS = ("encoder_attn", "cross_attention")
+"""What modules of cross-attention are called."""
+
 
 class BartAdapter(Adapter):
-    """BART and the models that copy its attention class word for word."""
+    """BART and the models that copy its attention class, nearly word for word.
+
+    Whisper scales the query before the product, as OPT does; its encoder attends to sound.
+    """
 
     attention_classes: ClassVar = {
         "bart": "BartAttention",
@@ -19,12 +25,14 @@ class BartAdapter(Adapter):
         "blenderbot-small": "BlenderbotSmallAttention",
         "m2m_100": "M2M100Attention",
         "plbart": "PLBartAttention",
+        "nllb-moe": "NllbMoeAttention",
+        "whisper": "WhisperAttention",
     }
 
     def role(self, module: Any, name: str) -> str:
         if not module.is_decoder:
             return "encoder"
-        return "cross" if name.endswith("encoder_attn") else "decoder"
+        return "cross" if name.endswith(_CROSS) else "decoder"
 
 
 class OPTAdapter(BartAdapter):

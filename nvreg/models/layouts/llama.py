@@ -1,4 +1,4 @@
-"""Llama's attention: rotary positions over halves of a head, grouped keys; causal, in decoders only."""
+"""Llama's attention: rotary positions over halves of a head, grouped keys; in decoders and some encoders."""
 
 from __future__ import annotations
 
@@ -68,6 +68,33 @@ class LlamaAdapter(Adapter):
         return query, components
 
 
+class EuroBertAdapter(LlamaAdapter):
+    """EuroBERT and NomicBERT: encoders."""
+
+    attention_classes: ClassVar = {"eurobert": "EuroBertAttention", "nomic_bert": "NomicBertAttention"}
+
+    def role(self, module: Any, name: str) -> str:
+        return "encoder"
+
+
+class Ministral3Adapter(LlamaAdapter):
+    """Ministral 3: queries beyond the original length are scaled by their position.
+
+    The scale is no constant, so it is part of the query that components and prior meet, not of c.
+    """
+
+    attention_classes: ClassVar = {"ministral3": "Ministral3Attention"}
+
+    def components(
+        self, module: Any, hidden_states: Tensor, kwargs: Mapping[str, Any], rotation: Rotation | None = None
+    ) -> tuple[Tensor, Components]:
+        query, components = super().components(module, hidden_states, kwargs, rotation)
+        parameters = module.config.rope_parameters
+        stretches = kwargs["position_ids"] // parameters["original_max_position_embeddings"]
+        scale = 1 + parameters["llama_4_scaling_beta"] * torch.log1p(stretches)
+        return query * scale[:, None, :, None].to(query.dtype), components
+
+
 class PhiAdapter(LlamaAdapter):
     """Phi: rotates part of a head."""
 
@@ -94,12 +121,14 @@ class CohereAdapter(LlamaAdapter):
 
 
 class GlmAdapter(LlamaAdapter):
-    """GLM and Helium: neighbours are rotary pairs, though cosines and sines are given by halves."""
+    """GLM, Helium, Ernie 4.5: neighbours are rotary pairs, though cosines and sines are given by halves."""
 
     attention_classes: ClassVar = {
         "glm": "GlmAttention",
         "glm4": "Glm4Attention",
         "helium": "HeliumAttention",
+        "ernie4_5": "Ernie4_5Attention",
+        "ernie4_5_moe": "Ernie4_5_MoeAttention",
     }
 
     def pairs(self, module: Any, cos: Tensor, sin: Tensor) -> Rotation:
