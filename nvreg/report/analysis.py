@@ -31,7 +31,10 @@ ChoicesByArm = Mapping[Arm, Mapping[str, ProtocolChoice]]
 
 
 class Analysis(NamedTuple):
-    """A run, what protocols choose among its trials, and what matches that as the arm of `MATCHED`."""
+    """A run, what protocols choose among its trials, and what matches that as the arm of `MATCHED`.
+
+    Nothing is chosen in an arm of which no setting is measured.
+    """
 
     run: Run
     choices: ChoicesByArm
@@ -52,7 +55,7 @@ def analyse(directory: Path, protocols: Sequence[str] = ()) -> Analysis:
         PROTOCOLS[protocol]  # raises where there is none
     run = read_run(directory)
     protocols = protocols or run.experiment.selection.protocols
-    choices = {arm: choose(run, arm, protocols) for arm in run.sweeps}
+    choices = {arm: choose(run, arm, protocols) for arm in run.sweeps if run.is_measured(arm)}
     return Analysis(run, choices | match(run, choices))
 
 

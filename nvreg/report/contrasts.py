@@ -11,7 +11,7 @@ from pandas import DataFrame
 from nvreg.metrics import METRICS
 from nvreg.metrics.randomisation import p_value
 from nvreg.report.selection import Pick, ProtocolChoice
-from nvreg.report.statistics import Array, holm, interval
+from nvreg.report.statistics import FEWEST, Array, holm, interval
 
 NAN = float("nan")
 
@@ -23,7 +23,8 @@ class Contrast(NamedTuple):
         score: the mean over repetitions.
         deviation: the standard deviation over repetitions (n - 1); NaN for one.
         difference: from the mean over repetitions of the other.
-        low: lower end of its interval, the settings taken as they were chosen.
+        low: lower end of its interval, the settings taken as they were chosen; NaN, like all that follows,
+            of fewer than `FEWEST` examples.
         high: upper end.
         low_reselected: lower end where the choice is repeated on every resample; NaN for an upper bound,
             which chooses on the test set.
@@ -99,6 +100,8 @@ def _difference(metric: str, ours: Sequence[Pick], theirs: Sequence[Pick]) -> tu
             return mine - others
 
     difference = float(between(lambda pick: np.array(pick.score(metric))))
+    if len(ours[0].statistics(metric)[0]) < FEWEST:
+        return (difference,)
     as_chosen = interval(between(lambda pick: pick.resampled(metric)))
     if not all(pick.redrawn for pick in (*ours, *theirs)):
         return difference, *as_chosen

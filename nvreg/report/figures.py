@@ -48,7 +48,7 @@ def changes_figure(analysis: Analysis, method: str) -> "Figure":
     run, choices = analysis
     arms = [arm for arm in run.sweeps if arm.method == method]
     numbers = sorted({number for arm in arms for number in run.candidates(arm)} - {PRETRAINED_NUMBER})
-    points = _points(run, numbers, [choices[arm] for arm in arms])
+    points = _points(run, numbers, [choices[arm] for arm in arms if arm in choices])
     figure = Figure(figsize=(7.6, 5.2), layout="constrained", dpi=150)
     axes = figure.add_subplot()
     for domain, (colour, marker) in zip(run.out_of_domain, cycle(STYLES), strict=False):

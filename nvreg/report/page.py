@@ -15,11 +15,13 @@ from nvreg.report.reading import Run
 from nvreg.report.sections import (
     PROTOCOL,
     PROTOCOL_AND_METHOD,
+    keeps_everywhere,
     metric_section,
     protocol_label,
     rivals_section,
 )
 from nvreg.report.selection import setting_text
+from nvreg.results import PRETRAINED_NUMBER
 
 CHANGES = {"change": "change", "nv_change": "NV's change"}
 """Headers of the columns of how much a setting changes attention outputs."""
@@ -37,14 +39,16 @@ def run_page(run: Run, scores: DataFrame, settings: DataFrame, rivals: DataFrame
     """
     blocks: list[Block] = [f"# {run.experiment.name}: {run.experiment.task}", _progress(run)]
     labels = PROTOCOL if len(run.sweeps) == 1 else PROTOCOL_AND_METHOD
-    if rivals is not None:
+    if rivals is not None and not keeps_everywhere(scores):
         blocks += rivals_section(run.selection_metric, rivals, {"method": "against"}, run.in_domain)
     for metric, rows in scores.groupby("metric", sort=False):
         blocks += metric_section(str(metric), rows, labels, run.in_domain)
+    if keeps_everywhere(scores):
+        settings = settings[settings["trial"].ne(PRETRAINED_NUMBER)]
+    if len(settings):
+        blocks += ["## Settings chosen", _settings(run, settings)]
     return [
         *blocks,
-        "## Settings chosen",
-        _settings(run, settings),
         "## How it was measured",
         _provenance(run, has_matched=MATCHED in settings["method"].array),
     ]
@@ -56,10 +60,12 @@ def _progress(run: Run) -> str:
         ended.append(f"{failed} failed")
     if stopped := run.count("stopped"):
         ended.append(f"{stopped} stopped early (about {time_text(_saved_seconds(run))} saved)")
+    unmeasured = [run.label(arm) for arm in run.sweeps if not run.is_measured(arm)]
     finished = sum(map(len, run.sweeps.values())) >= run.planned
     return (
         f"{', '.join(ended)}, chosen on {run.selection_metric}; the pretrained model is always a candidate."
         + ("" if finished else " The sweep has not finished: this is a preview.")
+        + (f" Not measured yet: {'; '.join(unmeasured)}." if unmeasured else "")
     )
 
 

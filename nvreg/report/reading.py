@@ -94,6 +94,16 @@ class Run:
         """Return how many settings ended so."""
         return sum(trial.status == status for trials in self.sweeps.values() for trial in trials)
 
+    def label(self, arm: Arm) -> str:
+        """Return the name of an arm: its method's and, where the run has several, its seed's."""
+        return (
+            f"{arm.method}, seed {arm.seed}" if len({each.seed for each in self.sweeps}) > 1 else arm.method
+        )
+
+    def is_measured(self, arm: Arm) -> bool:
+        """Return whether some setting of an arm is measured, be it on the examples of a race alone."""
+        return any(trial.status in ("completed", "stopped") for trial in self.sweeps[arm])
+
     def candidates(self, arm: Arm) -> list[int]:
         """Return the numbers of an arm's completed trials, the pretrained model's first."""
         numbers = {trial.number for trial in self.sweeps[arm] if trial.status == "completed"}

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from pandas import DataFrame
+from pandas import DataFrame, Series
 
 from nvreg.document import Block, Table
 from nvreg.metrics import METRICS
@@ -26,6 +26,7 @@ OUTCOMES = {
 """The verbs for domains whose interval is above or below zero, by the metric's direction."""
 
 KEPT, NOTHING, INAPPLICABLE = "keeps the pretrained model", "shows no difference", "does not apply"
+UNKNOWN = "has no interval"
 """The verdicts on a domain beside these verbs."""
 
 PROTOCOL = {"protocol": "selection"}
@@ -54,18 +55,28 @@ def metric_section(
         other: words for what the scores are compared with.
     """
     direction, level = METRICS[metric].higher_is_better, f"{statistics.LEVEL:.0%}"
+    heading = f"## {metric} ({DIRECTIONS[direction]})"
+    if keeps_everywhere(rows):
+        said: list[Block] = [f"Every selection {KEPT}."]
+        rows = _without_kept(rows, labels)
+    elif found := findings(rows, labels, direction):
+        said = [f"Where the {level} interval in braces excludes zero:", _bullets(found)]
+    elif rows["protocol"].eq(PRETRAINED).all():
+        said = ["No setting is measured yet."]
+    else:
+        said = ["Nothing but an upper bound is reported, which is no selection."]
+    blocks: list[Block] = [heading, *said, _scores(rows, labels, in_domain)]
+    if rows["difference"].isna().all():
+        return blocks
     return [
-        f"## {metric} ({DIRECTIONS[direction]})",
-        f"Where the {level} interval in braces excludes zero:",
-        _bullets(findings(rows, labels, direction))
-        or "- nothing but an upper bound is reported, which is no selection.",
-        _scores(rows, labels, in_domain),
+        *blocks,
         f"In [brackets] the {level} interval of the difference from the {other}, by paired bootstrap over "
         "examples: it takes the chosen setting as given, without the luck of choosing it. In {braces} the "
         "same with the choice repeated on every resample, of validation and test examples: it shows that "
         "many settings were tried. p is of a paired test of no difference in the printed score, corrected "
         "for the number of domains in the row, not for the number of rows. The numbers of a cell end at the "
         "second digit of its narrower interval's half-width.",
+        *_too_few(rows),
     ]
 
 
@@ -93,6 +104,7 @@ def rivals_section(
         "both choices repeated on every resample; p is of a paired test of no difference, corrected for "
         "the number of domains in the row. rivals.csv has the scores, and the intervals that take both "
         "choices as given.",
+        *_too_few(rivals),
     ]
     for protocol, rows in with_decimals(rivals, [RESELECTED]).groupby("protocol", sort=False):
         body = [
@@ -134,24 +146,41 @@ def findings(rows: DataFrame, labels: Iterable[str], higher_is_better: bool | No
     return [*sentences, f"{'all others' if sentences else 'all'}: {nothing}."] if rest else sentences
 
 
+def keeps_everywhere(rows: DataFrame) -> bool:
+    """Return whether every selection chooses the pretrained model for all domains, upper bounds left out."""
+    chosen = rows[_are_selections(rows) & rows["score"].notna()].reindex(columns=["trial"])["trial"]
+    return len(chosen) > 0 and bool(chosen.eq(PRETRAINED_NUMBER).fillna(False).all())
+
+
+def _are_selections(rows: DataFrame) -> Series:
+    return ~rows["protocol"].isin([PRETRAINED, *upper_bounds()])
+
+
+def _without_kept(rows: DataFrame, labels: Iterable[str]) -> DataFrame:
+    """Return the rows of the pretrained model and of the upper bounds that choose another."""
+    bounds = rows[rows["protocol"].isin(upper_bounds())]
+    others = bounds.groupby(list(labels))["trial"].transform(
+        lambda trials: trials.ne(PRETRAINED_NUMBER).any()
+    )
+    return rows[rows["protocol"].eq(PRETRAINED) | others.reindex(rows.index, fill_value=False)]
+
+
 def verdicts(cells: DataFrame, higher_is_better: bool | None) -> list[str]:
     """Return what the cells of one row of a table say of each domain.
 
-    A verb of `OUTCOMES` where the interval that repeats the choice excludes zero. A row keeps the pretrained
-    model where it chooses it for all domains.
+    A verb of `OUTCOMES` where the interval that repeats the choice excludes zero, `UNKNOWN` where there is
+    none. A row keeps the pretrained model where it chooses it for all domains.
     """
     measured = cells["score"].notna()
-    trials = cells.reindex(columns=["trial"]).loc[measured, "trial"]
-    if len(trials) and trials.eq(PRETRAINED_NUMBER).fillna(False).all():
+    chosen = cells.reindex(columns=["trial"])["trial"].astype("Int64").fillna(-1)
+    if measured.any() and chosen[measured].eq(PRETRAINED_NUMBER).all():
         return [KEPT if each else INAPPLICABLE for each in measured]
     verbs = {side: verb for verb, side in OUTCOMES[higher_is_better]}
     scale = np.nan_to_num(cells["score"].abs().to_numpy(), posinf=1)
     low, high = (without_last_bits(cells[f"{end}_reselected"].to_numpy(), scale) for end in ("low", "high"))
-    excluded = [
-        verbs["above"] if low > 0 else verbs["below"] if high < 0 else NOTHING
-        for low, high in zip(low, high, strict=True)
-    ]
-    return [verdict if each else INAPPLICABLE for verdict, each in zip(excluded, measured, strict=True)]
+    said = np.where(low > 0, verbs["above"], np.where(high < 0, verbs["below"], NOTHING))
+    said = np.where(np.isnan(low) & chosen.ne(PRETRAINED_NUMBER).to_numpy(), UNKNOWN, said)
+    return [str(verdict) for verdict in np.where(measured, said, INAPPLICABLE)]
 
 
 def _subject(name: str, protocols: list[str], every: set[str]) -> str:
@@ -173,7 +202,20 @@ def _outcome(said: Mapping[str, str], higher_is_better: bool | None) -> str:
         verb: ", ".join(domain for domain, verdict in said.items() if verdict == verb)
         for verb, _ in OUTCOMES[higher_is_better]
     }
-    return "; ".join(f"{verb} {named or 'no domain'}" for verb, named in domains.items())
+    outcome = "; ".join(f"{verb} {named or 'no domain'}" for verb, named in domains.items())
+    unknown = ", ".join(domain for domain, verdict in said.items() if verdict == UNKNOWN)
+    return f"{outcome}; no interval on {unknown}" if unknown else outcome
+
+
+def _too_few(rows: DataFrame) -> list[str]:
+    """Return which domains have too few examples for intervals, if any."""
+    untold = rows["difference"].notna() & rows["low"].isna() & np.isfinite(rows["score"])
+    if not (domains := rows.loc[untold, "domain"].unique().tolist()):
+        return []
+    return [
+        f"{', '.join(domains)}: fewer than {statistics.FEWEST} test examples, so a difference has no "
+        "interval, no p and no verdict."
+    ]
 
 
 def _bullets(sentences: Iterable[str]) -> str:

@@ -179,7 +179,8 @@ def find_arm(run: Run, method: str | None, seed: int | None, *, first: bool = Fa
     """Return the search of a method and a seed; where one is not named, the only one or else the ``first``.
 
     Raises:
-        UserError: if there is no such search, or there are several and not the first is wanted.
+        UserError: if there is no such search, or there are several and not the first is wanted, or no setting
+            of it is measured yet.
     """
     arms = list(run.sweeps)
     for field, option, wanted in (("method", "--method", method), ("seed", "--seed", seed)):
@@ -189,7 +190,13 @@ def find_arm(run: Run, method: str | None, seed: int | None, *, first: bool = Fa
                 f"expected {option} among those of the run, {', '.join(map(str, known))}, got {wanted}"
             )
         arms = [arm for arm in arms if wanted in (None, getattr(arm, field))]
-    return arms[0]
+    arm = next(filter(run.is_measured, arms), arms[0]) if first else arms[0]
+    if not run.is_measured(arm):
+        raise UserError(
+            f"expected a method with settings that are measured, got {arm.method} with seed {arm.seed}, of "
+            f"which none is in {run.directory}; run the sweep again to continue it"
+        )
+    return arm
 
 
 def leaders(directory: Path, method: str, seed: int) -> Iterator[tuple[str, str]]:

@@ -38,7 +38,7 @@ def scores_table(analysis: Analysis) -> DataFrame:
         for arm, by_protocol in choices.items()
         for protocol, choice in by_protocol.items()
     ]
-    model = Row(MODELS, [pretrained(run)], [])
+    model = Row({**MODELS, "seed": None}, [pretrained(run)], [])
     return contrasts_table(run.metrics, run.domains, [model, *rows]).astype({"seed": "Int64"})
 
 

@@ -116,8 +116,7 @@ def write_report(
     if examples:
         arm = find_arm(run, method, seed, first=True)
         protocol, choice = next(iter(choices[arm].items()))
-        with_seed = f", seed {arm.seed}" if len({each.seed for each in run.sweeps}) > 1 else ""
-        blocks += examples_section(run, f"{arm.method}{with_seed}, {protocol}", choice, examples)
+        blocks += examples_section(run, f"{run.label(arm)}, {protocol}", choice, examples)
     figures = {
         "changes" if len(run.methods) == 1 else f"changes-{name}": changes_figure(analysis, name)
         for name in run.methods

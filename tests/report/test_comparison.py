@@ -55,7 +55,7 @@ def test_a_choice_is_repeated_in_both_runs(pair):
 
 
 def test_a_choice_of_the_pretrained_model_is_shown_with_its_difference(pair):
-    pair[1].lines[1]["status"] = "failed"
+    pair[1].lines[1]["status"] = "stopped"
     text = write_comparison(*(analyse(run.write()) for run in pair))
     (row, *_) = [line for line in text.splitlines() if line.startswith("| in-domain ")]
     assert "1.900 → 1.900 (+0.000 [" in row
@@ -86,6 +86,8 @@ def test_methods_in_both_runs_are_compared_and_single_ones_with_each_other(pair,
     pair[1].lines[1]["method"] = control
     assert set(frame_of(pair).index.get_level_values("method")) == {"pretrained", "control against nv"}
     pair[0].methods = {**pair[0].methods, **pair[1].methods}
+    assert set(frame_of(pair).index.get_level_values("method")) == {"pretrained"}  # not measured yet
+    pair[0].add_nll(**dict.fromkeys(pair[0].domains, 1.8), method=control)
     assert set(frame_of(pair).index.get_level_values("method")) == {"pretrained", "control"}
 
 

@@ -2,11 +2,14 @@
 
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from nvreg.report.analysis import analyse
 from nvreg.report.sections import findings as findings_of
+from nvreg.report.statistics import FEWEST, LEVEL
 from nvreg.report.writing import write_report
 
 
@@ -54,15 +57,23 @@ def test_settings_are_readable(small):
 
 def test_a_choice_of_the_pretrained_model_is_named(run):
     run.add_nll(news=2.0, talks=3.0, books=3.0)
-    run.add_nll(news=2.5, talks=3.5, books=3.5, strength=0.3)
+    run.add_nll(news=2.5, talks={"validation": 2.9, "test": 3.5}, books=3.5, strength=0.3)
     text = page_of(run)
-    assert table_under(text, "nll")[2][1:] == [
-        "2.000 (pretrained)",
-        "3.000 (pretrained)",
-        "3.000 (pretrained)",
-    ]
+    assert [cell.partition(" ")[2] for cell in table_under(text, "nll")[2][1:]] == ["(pretrained)"] * 3
     assert table_under(text, "Settings chosen")[1][3] == "pretrained"
-    assert "in-domain, in-domain-tolerance, leave-one-domain-out, out-of-domain-validation: keeps the" in text
+    assert "in-domain, in-domain-tolerance: keeps the pretrained model." in text
+
+
+@pytest.mark.parametrize("bound", [3.5, 2.5])
+def test_where_every_selection_keeps_the_pretrained_model_that_is_said_once(run, bound):
+    run.add_nll(news=2.0, talks=3.0, books=3.0)
+    run.add_nll(news=2.5, talks={"validation": 3.5, "test": bound}, books=3.5, strength=0.3)
+    text = page_of(run)
+    bounds = ["oracle (upper bound)"] * (bound < 3)
+    assert text.count("Every selection keeps the pretrained model.") == 2  # once a metric
+    assert [row[0] for row in table_under(text, "nll")[1:]] == ["pretrained", *bounds]
+    assert ("## Settings chosen" in text) == bool(bounds)
+    assert ("In [brackets]" in text) == bool(bounds)
 
 
 def test_how_it_was_measured(small):
@@ -150,7 +161,69 @@ def test_findings_do_not_list_many_of_whom_there_is_nothing_to_say():
 
 def test_an_upper_bound_alone_is_no_finding(small):
     small.protocols = ("oracle",)
-    assert "nothing but an upper bound is reported" in page_of(small)
+    assert "Nothing but an upper bound is reported" in page_of(small)
+
+
+def test_a_sweep_that_has_just_begun_keeps_nothing_yet(run):
+    run.add_nll(news=2.0, talks=3.0, books=3.0)
+    text = page_of(run)
+    assert "0 of 3 settings completed" in text
+    assert "Not measured yet: nv." in text
+    assert "No setting is measured yet." in text
+    assert "keeps the pretrained model" not in text
+
+
+@pytest.mark.parametrize(("status", "measured"), [("completed", True), ("stopped", True), ("failed", False)])
+def test_what_is_not_measured_yet_keeps_nothing(small, control, status, measured):
+    small.methods = {**small.methods, control: small.methods["nv"]}
+    assert "Not measured yet: control." in page_of(small)
+    small.add_nll(news=2.5, talks=3.5, books=3.5, method=control, status=status)
+    text = page_of(small)
+    assert ("Not measured yet: control." not in text) == measured
+    assert ("control (every selection): keeps the pretrained model." in text) == measured
+
+
+def few(run, examples: int):
+    """Give a run of two trials as few test examples of talks."""
+    rows = [
+        np.column_stack([np.linspace(nll, nll + 1, 40) * 10, np.full(40, 10.0), np.full(40, 40.0)])
+        for nll in (3, 2)
+    ]
+    for each in rows:
+        run.add(
+            {
+                domain: {
+                    split: {"likelihood": each[: examples if (domain, split) == ("talks", "test") else 40]}
+                    for split in splits
+                }
+                for domain, splits in run.domains.items()
+            },
+            strength=0.1,
+        )
+    return run
+
+
+def test_of_too_few_test_examples_there_is_no_interval_no_p_and_no_verdict(run):
+    text = page_of(few(run, FEWEST - 1))
+    assert "improves news, books; worsens no domain; no interval on talks." in text
+    assert table_under(text, "nll")[2][2] == "2.1 (-1.0)"
+    assert f"talks: fewer than {FEWEST} test examples, so a difference has no interval" in text
+
+
+def test_of_just_enough_test_examples_there_are(run):
+    text = page_of(few(run, FEWEST))
+    assert "improves news, talks, books" in text
+    assert "test examples, so a difference has no interval" not in text
+
+
+def test_how_many_examples_are_enough():
+    """The interval of normal differences by the percentile bootstrap, in its limit of many resamples."""
+    level = 1 - (1 - LEVEL) / 2
+    covered = [
+        1 - 2 * scipy.stats.t.sf(scipy.stats.norm.ppf(level) * np.sqrt((n - 1) / n), n - 1)
+        for n in (FEWEST - 1, FEWEST)
+    ]
+    assert covered[0] < 0.9 <= covered[1]
 
 
 def test_racing_is_counted_with_the_time_it_saved(small):
