@@ -13,6 +13,7 @@ from transformers import (
     AutoConfig,
     AutoModel,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -229,7 +230,14 @@ def _load(auto_class: Any, path: str | Path, **options: Any) -> Any:
         raise UserError(f"expected a model directory, found none at {path}")
     try:
         return auto_class.from_pretrained(path, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:
+        if mistake := _generation_mistake(auto_class, path, options.get("revision")):
+            raise UserError(
+                f"{path}: expected options of generation that Transformers takes, got {mistake}; "
+                "change them in generation_config.json"
+            ) from error
+        if not isinstance(error, (OSError, ValueError, KeyError)):
+            raise
         _explain(auto_class, path, local.is_dir(), error)
 
 
@@ -245,6 +253,21 @@ def _renew_head_(model: PreTrainedModel) -> None:
     for module in model.modules():
         if module not in body and isinstance(module, torch.nn.Linear):
             module.reset_parameters()
+
+
+def _generation_mistake(auto_class: Any, path: str, revision: str | None) -> str | None:
+    """Return what Transformers has against a checkpoint's own options of generation, None if nothing."""
+    if auto_class in (AutoConfig, AutoTokenizer):
+        return None
+    for file in ("generation_config.json", "config.json"):  # the latter in checkpoints without the former
+        try:
+            GenerationConfig.from_pretrained(path, config_file_name=file, revision=revision or "main")
+        except OSError:
+            continue
+        except Exception as error:  # any value of any option
+            return _line(error)
+        return None
+    return None
 
 
 def _explain(auto_class: Any, path: str, is_local: bool, error: Exception) -> NoReturn:

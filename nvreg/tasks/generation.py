@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from nvreg.errors import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from nvreg.config import Generation
 
@@ -72,6 +73,17 @@ def generate(
     """
     from transformers.modeling_outputs import BaseModelOutput
 
+    encoded = BaseModelOutput(last_hidden_state=states)
+    tokens = _generate(model, tokenizer, generation, **inputs, encoder_outputs=encoded, **forced)
+    texts: list[str] = tokenizer.batch_decode(
+        tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return texts
+
+
+def _generate(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, generation: Generation, **inputs: Any
+) -> Tensor:
     from nvreg.models.teacher_forcing import is_token
 
     config = model.generation_config
@@ -79,17 +91,8 @@ def generate(
     if config.pad_token_id is not None and not is_token(model.config, config.pad_token_id, decoder=True):
         more["pad_token_id"] = tokenizer.eos_token_id  # no text, like padding
     generate: Any = model.generate  # of those classes that can
-    tokens = generate(
-        **inputs,
-        encoder_outputs=BaseModelOutput(last_hidden_state=states),
-        **_options(generation),
-        **forced,
-        **more,
-    )
-    texts: list[str] = tokenizer.batch_decode(
-        tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
-    return texts
+    tokens: Tensor = generate(**inputs, **_options(generation), **more)
+    return tokens
 
 
 def check_generation(
@@ -107,19 +110,71 @@ def check_generation(
     if config.stop_strings:
         try:
             StopStringCriteria(tokenizer, config.stop_strings)
+        except TypeError as error:
+            raise UserError(
+                f"expected stop strings, got {config.stop_strings!r}; change stop_strings in "
+                "generation_config.json"
+            ) from error
         except ValueError as error:
             raise UserError(
                 "expected a tokenizer that has all letters, in whose tokens stop strings are found, got "
                 f"stop_strings {config.stop_strings} without; remove them from generation_config.json"
             ) from error
     is_plain = config.get_generation_mode() in ("greedy_search", "beam_search")
-    if is_plain and config.guidance_scale in (None, 1) and not config.token_healing:
+    if not is_plain or config.guidance_scale not in (None, 1) or config.token_healing:
+        given = {key: getattr(config, key) for key in _NOT_SERVED if getattr(config, key, None) is not None}
+        raise UserError(
+            f"expected a checkpoint that generates by greedy or beam search, got {given} in its "
+            "generation_config.json; remove these"
+        )
+
+
+def try_generation(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, generation: Generation
+) -> None:
+    """Check that a model generates by its own generation config, with the first two tokens of a text.
+
+    Raises:
+        UserError: if it does without some options of that config; it names them.
+    """
+    import torch
+
+    own = model.generation_config
+    source = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
+    short = generation.model_copy(update={"max_new_tokens": 2})
+
+    def fails(config: GenerationConfig) -> Exception | None:
+        model.generation_config = config
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                _generate(model, tokenizer, short, input_ids=source, attention_mask=source + 1)
+        except Exception as error:  # whatever any option leads to
+            return error
+        finally:
+            model.generation_config = own
+        return None
+
+    if not (error := fails(own)):
         return
-    given = {key: getattr(config, key) for key in _NOT_SERVED if getattr(config, key, None) is not None}
+    given, without, working = own.to_diff_dict(), {}, deepcopy(own)
+    for key, value in given.items():
+        setattr(working, key, getattr(model.config, key, None))
+        without[key] = value
+        if not fails(working):
+            break
+    else:
+        return  # the options are not to blame
+    failing = {}
+    for key, value in without.items():
+        one = deepcopy(working)
+        setattr(one, key, value)
+        if fails(one):
+            failing[key] = value
     raise UserError(
-        f"expected a checkpoint that generates by greedy or beam search, got {given} in its "
-        "generation_config.json; remove these"
-    )
+        f"expected options that the model can generate with, got {failing} in its generation_config.json; "
+        f"remove these ({' '.join(str(error).split()):.200})"
+    ) from error
 
 
 def set_languages(

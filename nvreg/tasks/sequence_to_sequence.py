@@ -14,7 +14,7 @@ from nvreg.metrics.text import bleu_of
 from nvreg.metrics.tokenisation import tokenisation_of, writing_of_language, writing_of_texts
 from nvreg.models import IGNORED
 from nvreg.tasks.base import Task
-from nvreg.tasks.generation import check_generation, generate, set_languages
+from nvreg.tasks.generation import check_generation, generate, set_languages, try_generation
 from nvreg.tasks.limits import check_length, token_limit, tokenise
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ class SequenceToSequence(Task[EncodedPairs]):
         """Check that the model's own generation config can be followed, where something is generated."""
         if self._generates:
             check_generation(model, self._tokenizer, self._generation)
+            try_generation(model, self._tokenizer, self._generation)
 
     @property
     def scores_as_read(self) -> bool:
@@ -159,7 +160,8 @@ class SequenceToSequence(Task[EncodedPairs]):
         from nvreg.models.teacher_forcing import decoder_inputs
         from nvreg.tasks.forward import EncoderStates, negative_log_likelihood
 
-        self.check_model(model)
+        if self._generates:
+            check_generation(model, self._tokenizer, self._generation)
         kept = EncoderStates(0) if encoder_states is None else encoder_states
         nats = torch.zeros(len(encoded.targets), dtype=torch.float64)
         predictions = [""] * len(encoded.targets)

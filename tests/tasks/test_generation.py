@@ -131,6 +131,7 @@ def generated(directory, beams=1, batch_tokens=2048):
     generation = {"num_beams": beams, "max_new_tokens": 6}
     evaluation = Evaluation(metrics=["bleu"], batch_tokens=batch_tokens, generation=generation)
     task = make_task("translation", tokenizer, model.config, data=Reading(), evaluation=evaluation)
+    task.check_model(model)
     examples = Examples([{"source": source, "target": "ein Kater"} for source in SOURCES])
     return list(task.score(model, task.encode(examples))["prediction"])
 
@@ -166,12 +167,47 @@ def test_a_source_has_one_text_whatever_the_checkpoint_returns_beside_it(checkpo
         (1, {"dola_layers": "high"}, "dola_layers"),
         (1, {"guidance_scale": 1.5}, "guidance_scale"),
         (1, {"token_healing": True}, "token_healing"),
+        (1, {"stop_strings": 5}, "stop_strings"),
         (1, {"stop_strings": ["ein"]}, "stop_strings"),  # the tiny tokenizer has words, but no letters
     ],
 )
 def test_what_cannot_be_served_is_named(checkpoint, beams, options, named):
     with pytest.raises(UserError, match=rf"{named}.*generation_config.json"):
         generated(checkpoint(**options), beams)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"num_return_sequences": 3}, "num_return_sequences"),
+        ({"num_return_sequences": 3, "num_beams": 2}, "num_return_sequences"),
+        ({"early_stopping": "perhaps"}, "early_stopping"),
+        ({"cache_implementation": "huge"}, "cache_implementation"),
+        ({"watermarking_config": {"seeding_scheme": "none"}}, "watermarking_config"),
+    ],
+)
+def test_what_transformers_refuses_to_load_is_named_and_not_the_weights(checkpoint, options, named):
+    message = rf"expected options of generation .*{named}.*; change them in generation_config.json$"
+    with pytest.raises(UserError, match=message):
+        load_model(checkpoint(**options))
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"forced_bos_token_id": 999}, "forced_bos_token_id"),
+        ({"bad_words_ids": [[999]]}, "bad_words_ids"),
+        ({"decoder_start_token_id": 999}, "decoder_start_token_id"),
+        ({"forced_eos_token_id": 999}, "forced_eos_token_id"),
+        ({"repetition_penalty": "high", "no_repeat_ngram_size": 2}, "repetition_penalty"),
+        ({"eos_token_id": "x", "encoder_repetition_penalty": -1.0}, "encoder_repetition_penalty"),
+    ],
+)
+def test_an_option_that_generation_fails_with_is_named(checkpoint, beams, options, named):
+    with pytest.raises(UserError, match=rf"'{named}'.*generation_config.json; remove") as caught:
+        generated(checkpoint(**options), beams)
+    assert all((repr(name) in str(caught.value)) == (name != "no_repeat_ngram_size") for name in options)
 
 
 def test_a_sweep_says_so_before_it_measures_anything(checkpoint, tiny_experiment, tmp_path):
