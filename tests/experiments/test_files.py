@@ -51,12 +51,12 @@ def test_the_embedded_suite_reads_the_demo(path: Path) -> None:
 
 
 @tasks
-def test_the_embedded_suite_asks_for_prior_weights_and_names_every_role(path: Path) -> None:
+def test_the_embedded_suite_is_calibrated_and_names_every_role(path: Path) -> None:
     space = load_experiment(path).sweep.methods["nv"].space
     roles = {"classification": {"encoder"}, "language-modelling": {"decoder"}}
-    for parameter in ("prior_weight", "tau_sigma"):
+    for parameter in ("prior_weight", "noise_share"):
         assert set(space[parameter]) == roles.get(path.stem, {"encoder", "cross", "decoder"})
-    assert set(space) == {"prior_weight", "tau_sigma"}
+    assert set(space) == {"prior_weight", "noise_share"}
 
 
 PUBLISHED = {  # docs/method.md, section 8
