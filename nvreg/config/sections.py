@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -297,11 +298,31 @@ class Evaluation(Section):
     """How BLEU cuts text into words; by default as the target language or the references' script needs."""
     rouge_tokenize: RougeTokenizer | None = None
     """What ROUGE counts; by default as the target language or the references' script needs."""
+    temperatures: list[Annotated[float, Field(gt=0)]] = [0.8, 0.9, 1.0, 1.1, 1.25, 1.5]
+    """What logits are divided by when the nll of every example is kept, for the tables after temperature; 1
+    is always among them, and alone keeps nothing. Classification keeps what lets any be tried."""
+
+    @property
+    def keeps_temperatures(self) -> bool:
+        """Whether anything is kept of examples for other temperatures than 1."""
+        return len(self.temperatures) > 1
 
     @property
     def options(self) -> dict[str, Any]:
-        """What can change a number, beside what the signatures of metrics say and the size of batches."""
-        return self.model_dump(exclude={"batch_tokens", "bleu_tokenize", "rouge_tokenize"})
+        """What can change a number, beside what the signatures of metrics say and the size of batches.
+
+        Temperatures are part of it because they decide what is kept: trials that keep another selection of
+        them do not compare. Without any other than 1 the options are those of versions that kept none.
+        """
+        unkept = set() if self.keeps_temperatures else {"temperatures"}
+        return self.model_dump(exclude={"batch_tokens", "bleu_tokenize", "rouge_tokenize", *unkept})
+
+    @field_validator("temperatures")
+    @classmethod
+    def _temperatures_with_1(cls, temperatures: list[float]) -> list[float]:
+        if len(set(temperatures)) < len(temperatures) or not all(map(math.isfinite, temperatures)):
+            raise ValueError(f"expected different finite numbers above 0, got {temperatures}")
+        return sorted({1.0, *temperatures})
 
     @model_validator(mode="after")
     def _stride_within_window(self) -> Self:

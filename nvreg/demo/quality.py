@@ -31,7 +31,7 @@ def model_score(
 ) -> float:
     """Return the measure of a task's model on examples it has not seen."""
     generation = Generation(num_beams=1, max_new_tokens=80)
-    evaluation = Evaluation(metrics=[MEASURES[task]], generation=generation)
+    evaluation = Evaluation(metrics=[MEASURES[task]], generation=generation, temperatures=[])
     scorer = make_task(task, tokenizer, model.config, data=Reading(), evaluation=evaluation)
     return score(scorer.score(model, scorer.encode(Examples(list(held_out)))), MEASURES[task])
 

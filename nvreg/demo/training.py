@@ -162,7 +162,7 @@ def _batches(
     records: Sequence[Record],
     training: Training,
 ) -> list[Batch]:
-    evaluation = Evaluation(metrics=["nll"], batch_tokens=training.batch_tokens)
+    evaluation = Evaluation(metrics=["nll"], batch_tokens=training.batch_tokens, temperatures=[])
     reader = make_task(task, tokenizer, model.config, data=Reading(), evaluation=evaluation)
     return list(reader.teacher_forced(reader.encode(Examples(list(records)))))
 

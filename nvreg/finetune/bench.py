@@ -103,7 +103,7 @@ def open_bench(finetuning: FineTuning) -> Bench:
     metrics = _metrics(finetuning)
     tokens = min(Generation().max_new_tokens, token_limit(model.config, tokenizer) or 10**9)
     generation = Generation(num_beams=1, max_new_tokens=tokens)
-    evaluation = Evaluation(metrics=metrics, generation=generation)
+    evaluation = Evaluation(metrics=metrics, generation=generation, temperatures=[])
     task = make_task(finetuning.task, tokenizer, model.config, data=data, evaluation=evaluation)
     task.check_model(model)
 

@@ -23,7 +23,7 @@ BINS = 15
 CLASSES, CALIBRATION = 2, 3
 """How many columns a choice has in the groups ``classes`` and ``calibration``."""
 
-_GROUPS = ("likelihood", "calibration", "classes")
+_GROUPS = ("likelihood", "calibration", "classes")  # the groups of choices
 
 
 def choice_statistics(
@@ -36,7 +36,7 @@ def choice_statistics(
         labels: which alternative is right, by number.
     """
     parts = [
-        _choices(alternatives[None], np.array([label]))
+        choice_rows(alternatives[None], np.array([label]))
         for alternatives, label in zip(log_probabilities, labels, strict=True)
     ]
     return {group: [part[group][0].tolist() for part in parts] for group in _GROUPS}
@@ -53,7 +53,7 @@ def word_statistics(
         words: how many words each example has.
     """
     ends = np.cumsum(words)[:-1]
-    of_words = _choices(log_probabilities, np.array(labels, dtype=np.int64))
+    of_words = choice_rows(log_probabilities, np.array(labels, dtype=np.int64))
     of_examples = {group: np.split(of_words[group], ends) for group in _GROUPS}
     return {
         group: [(each.sum(axis=0) if group == "likelihood" else each.ravel()).tolist() for each in rows]
@@ -61,8 +61,13 @@ def word_statistics(
     }
 
 
-def _choices(log_probabilities: Array, labels: Array) -> dict[str, Array]:
-    """Return a row a choice: from [choices, alternatives] and [choices]."""
+def choice_rows(log_probabilities: Array, labels: Array) -> dict[str, Array]:
+    """Return the rows of each group of choices, one a choice.
+
+    Args:
+        log_probabilities: of every choice's alternatives, in nats, -inf where it has fewer: [choices, k].
+        labels: which alternative is right, by number: [choices].
+    """
     probabilities, chosen = np.exp(log_probabilities), log_probabilities.argmax(axis=-1)
     right = np.arange(log_probabilities.shape[-1]) == labels[:, None]
     each = np.arange(len(labels))

@@ -1,9 +1,9 @@
 """One run's directory, read only: it may belong to a sweep that is still running."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,6 +17,7 @@ from pyarrow.parquet import ParquetFile
 from nvreg.errors import UserError
 from nvreg.experiment import Experiment, load_experiment
 from nvreg.metrics import METRICS, padded
+from nvreg.metrics.temperature import columns_needed, statistics_at, temperatures_of
 from nvreg.report.statistics import Array, resample_counts
 from nvreg.results import PRETRAINED_NUMBER, RunFiles, Trial, latest_trials, read_trials
 
@@ -109,36 +110,66 @@ class Run:
         numbers = {trial.number for trial in self.sweeps[arm] if trial.status == "completed"}
         return [PRETRAINED_NUMBER, *sorted(numbers)]
 
-    def score(self, number: int, domain: str, split: str, metric: str) -> float:
-        """Return a completed trial's value of a metric."""
-        return float(self.trials[number].metrics[domain][split][metric])
+    @cached_property
+    def temperatures(self) -> tuple[float, ...]:
+        """The output temperatures that statistics can be had at, ascending; 1 alone where none were kept.
 
-    def statistics(self, number: int, domain: str, split: str, group: str) -> Array:
+        Raises:
+            UserError: if the pretrained model's file of examples cannot be read.
+        """
+        table = self._read(PRETRAINED_NUMBER, self.in_domain, "validation")
+        return temperatures_of(table.column_names, self.experiment.evaluation.temperatures)
+
+    def score(self, number: int, domain: str, split: str, metric: str, temperature: float = 1.0) -> float:
+        """Return a completed trial's value of a metric, at one of `temperatures`.
+
+        Raises:
+            UserError: if the file of examples cannot be read, which is done at other temperatures than 1.
+        """
+        if temperature == 1:
+            return float(self.trials[number].metrics[domain][split][metric])
+        rows = self.statistics(number, domain, split, METRICS[metric].group, temperature)
+        return float(METRICS[metric].score(rows))
+
+    def statistics(self, number: int, domain: str, split: str, group: str, temperature: float = 1.0) -> Array:
         """Return a completed trial's sufficient statistics of a group, shape ``(examples, k)``.
+
+        Args:
+            number: the trial's.
+            domain: which.
+            split: which.
+            group: a group of statistics (see `nvreg.metrics`).
+            temperature: what logits are divided by, one of `temperatures`; at 1 the rows are as stored.
 
         Raises:
             UserError: if the file of examples cannot be read.
         """
-        place = (number, domain, split, group)
+        place = (number, domain, split, group, temperature)
         if place not in self._statistics:
-            rows = self._read(number, domain, split, [group]).column(group).combine_chunks()
-            values = rows.flatten().to_numpy().astype(np.float64)
-            self._statistics[place] = padded(values, rows.value_lengths().to_numpy())
+            columns = self._columns(number, domain, split, group, temperature == 1)
+            kept = self.experiment.evaluation.temperatures
+            self._statistics[place] = statistics_at(columns, group, temperature, kept)
         return self._statistics[place]
 
     def resampled(
-        self, number: int, domain: str, split: str, metric: str, which: NDArray[np.bool_] | None = None
+        self,
+        number: int,
+        domain: str,
+        split: str,
+        metric: str,
+        which: NDArray[np.bool_] | None = None,
+        temperature: float = 1.0,
     ) -> Array:
         """Return a completed trial's value of a metric on each resample, or on those that ``which`` marks.
 
         Raises:
             UserError: if the file of examples cannot be read.
         """
-        rows = self.statistics(number, domain, split, METRICS[metric].group)
+        rows = self.statistics(number, domain, split, METRICS[metric].group, temperature)
         counts = resample_counts(f"{domain}.{split}", len(rows))
         if which is not None:
             return METRICS[metric].score(rows, counts[which])
-        place = (number, domain, split, metric)
+        place = (number, domain, split, metric, temperature)
         if place not in self._resampled:
             self._resampled[place] = METRICS[metric].score(rows, counts)
         return self._resampled[place]
@@ -151,27 +182,53 @@ class Run:
         """
         return self._read(number, domain, split).to_pandas()
 
-    def _read(self, number: int, domain: str, split: str, columns: list[str] | None = None) -> pyarrow.Table:
+    def _columns(
+        self, number: int, domain: str, split: str, group: str, is_plain: bool
+    ) -> Mapping[str, Array]:
+        """Return what a group's statistics are made of, without a temperature or with any."""
+        place = (number, domain, split, group, is_plain)
+        if place not in self._recent:
+            table = self._read(number, domain, split, partial(columns_needed, group, is_plain))
+            self._recent.clear()  # all temperatures are asked for in turn
+            self._recent[place] = {name: _rows(table.column(name)) for name in table.column_names}
+        return self._recent[place]
+
+    def _read(
+        self,
+        number: int,
+        domain: str,
+        split: str,
+        choose: Callable[[list[str]], list[str]] = lambda names: names,
+    ) -> pyarrow.Table:
+        """Return the columns that are chosen among those that a trial keeps of its examples."""
         path = RunFiles(self.directory).examples(self.trials[number].key, domain, split)
         try:
             with ParquetFile(path) as file:  # a tenth of the time of pandas.read_parquet
-                if missing := set(columns or ()) - set(file.schema_arrow.names):
-                    raise KeyError(f"no {', '.join(missing)}")
-                return file.read(columns)
+                return file.read(choose(file.schema_arrow.names))
         except (OSError, ValueError, KeyError) as error:
+            wanted = f" with {error.args[0]!r}" if isinstance(error, KeyError) else ""
             raise UserError(
-                f"expected the examples of trial {number} in {path}"
-                f"{f' with {columns}' if columns else ''}, got {type(error).__name__}; "
+                f"expected the examples of trial {number} in {path}{wanted}, got {type(error).__name__}; "
                 "remove the trial's line from trials.jsonl and sweep again"
             ) from error
 
     @cached_property
-    def _statistics(self) -> dict[tuple[int, str, str, str], Array]:
+    def _statistics(self) -> dict[tuple[int, str, str, str, float], Array]:
         return {}
 
     @cached_property
-    def _resampled(self) -> dict[tuple[int, str, str, str], Array]:
+    def _recent(self) -> dict[tuple[int, str, str, str, bool], Mapping[str, Array]]:
         return {}
+
+    @cached_property
+    def _resampled(self) -> dict[tuple[int, str, str, str, float], Array]:
+        return {}
+
+
+def _rows(column: pyarrow.ChunkedArray) -> Array:
+    """Return a column of lists as rows, NaN after the ends of shorter ones."""
+    lists = column.combine_chunks()
+    return padded(lists.flatten().to_numpy().astype(np.float64), lists.value_lengths().to_numpy())
 
 
 def read_run(directory: Path) -> Run:

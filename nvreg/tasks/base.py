@@ -98,6 +98,8 @@ class Task(ABC, Generic[E]):
         self._tokenizer = tokenizer
         self._config = model_config
         self._metrics = evaluation.metrics
+        self._temperatures = evaluation.temperatures
+        self._keeps_temperatures = evaluation.keeps_temperatures
         self._groups = sorted({METRICS[name].group for name in evaluation.metrics})
         self._budget = BATCH_TOKENS if evaluation.batch_tokens == "auto" else evaluation.batch_tokens
 
@@ -218,7 +220,8 @@ class Task(ABC, Generic[E]):
 
         Returns:
             A row an example, in their order: "id", its number from 0; a list of statistics for each group of
-            `nvreg.metrics` that the evaluation needs, but "overlap"; "prediction" where there is one.
+            `nvreg.metrics` that the evaluation needs, but "overlap"; "prediction" where there is one; and
+            where the evaluation keeps temperatures, what `nvreg.metrics.temperature` reads.
         """
 
     def _mixed(self, lengths: Sequence[int]) -> list[list[int]]:

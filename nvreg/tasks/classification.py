@@ -11,6 +11,7 @@ import pandas as pd
 from nvreg.data import Examples, model_inputs, pad
 from nvreg.errors import UserError
 from nvreg.metrics.classification import choice_statistics
+from nvreg.metrics.temperature import alternatives_of
 from nvreg.tasks.base import Task
 from nvreg.tasks.limits import check_length, token_limit, tokenise
 
@@ -145,10 +146,14 @@ class Classification(Task[EncodedTexts]):
 
         with torch.inference_mode():
             self._in_batches(list(map(len, encoded.tokens)), run)
-        statistics = choice_statistics(list(logits.log_softmax(dim=-1).numpy()), encoded.labels)
+        log_probabilities = list(logits.log_softmax(dim=-1).numpy())
+        statistics = choice_statistics(log_probabilities, encoded.labels)
         predictions = [self._classes[number] for number in logits.argmax(dim=-1).tolist()]
         columns = {group: statistics[group] for group in self._groups}
-        return pd.DataFrame({"id": range(len(predictions)), **columns, "prediction": predictions})
+        frame = pd.DataFrame({"id": range(len(predictions)), **columns, "prediction": predictions})
+        if self._keeps_temperatures:
+            frame = frame.assign(**alternatives_of(log_probabilities, encoded.labels))
+        return frame
 
 
 def number_of(

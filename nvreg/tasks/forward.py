@@ -17,6 +17,10 @@ from nvreg.models.teacher_forcing import decoder_inputs
 from nvreg.tasks.windows import Row
 
 _POSITIONS = 256
+"""How many positions are normalised at a time where memory is all that matters."""
+
+_CACHED = 2**17
+"""How many logits are normalised at a time on the CPU, where they stay in its cache."""
 
 
 class EncoderStates:
@@ -62,17 +66,24 @@ class EncoderStates:
         return states
 
 
-def negative_log_likelihood(model: PreTrainedModel, labels: Tensor, **inputs: Any) -> Tensor:
-    """Return the summed negative log-likelihood of each row's labels, in nats: [rows], float64, on the CPU.
+def negative_log_likelihood(
+    model: PreTrainedModel, labels: Tensor, temperatures: Sequence[float] = (1.0,), **inputs: Any
+) -> Tensor:
+    """Return the summed negative log-likelihood of each row's labels, in nats, at each temperature.
 
     The model computes logits where something is scored and nowhere else: they are often most of the work and
-    the largest tensor of a run. They are normalised in float32, no more than 256 positions at a time.
+    the largest tensor of a run. They are normalised in float32, so many at a time that on the CPU all
+    temperatures find them in its cache.
 
     Args:
         model: a model whose output at a position is scored on the label there, unlike a causal model's in
             Transformers, which is scored on the label one position later.
         labels: [rows, positions], -100 where nothing is scored.
+        temperatures: what logits are divided by.
         inputs: what the model reads, without labels.
+
+    Returns:
+        [temperatures, rows], float64, on the CPU.
     """
     scored = labels != IGNORED
     hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, hidden: (hidden[0][scored],))
@@ -80,12 +91,19 @@ def negative_log_likelihood(model: PreTrainedModel, labels: Tensor, **inputs: An
         logits = model(**inputs, use_cache=False).logits
     finally:
         hook.remove()
-    totals = torch.zeros(len(labels), dtype=torch.float64)
+    totals = torch.zeros(len(temperatures), len(labels), dtype=torch.float64)
     rows = scored.nonzero()[:, 0].cpu()
-    parts = (tensor.split(_POSITIONS) for tensor in (logits, labels[scored], rows))
+    positions = max(1, _CACHED // logits.shape[-1]) if logits.device.type == "cpu" else _POSITIONS
+    parts = (tensor.split(positions) for tensor in (logits, labels[scored], rows))
     for part, label, row in zip(*parts, strict=True):
-        totals.index_add_(0, row, F.cross_entropy(part.float(), label, reduction="none").cpu().double())
+        part = part.float()
+        nats = [F.cross_entropy(_divided(part, each), label, reduction="none") for each in temperatures]
+        totals.index_add_(1, row, torch.stack(nats).cpu().double())
     return totals
+
+
+def _divided(logits: Tensor, temperature: float) -> Tensor:
+    return logits if temperature == 1 else logits / temperature
 
 
 def row_likelihoods(
@@ -93,16 +111,18 @@ def row_likelihoods(
     rows: Sequence[Callable[[], Row]],
     padding: int,
     in_batches: Callable[[Sequence[int], Callable[[list[int]], None]], None],
+    temperatures: Sequence[float] = (1.0,),
 ) -> Tensor:
-    """Return the summed negative log-likelihood of each row's labels, in nats: [rows], float64, on the CPU.
+    """Return what `negative_log_likelihood` does of rows that are made when they are needed.
 
     Args:
         model: as for `negative_log_likelihood`.
         rows: each made when it is needed.
         padding: any token, for what is masked.
         in_batches: calls a function on the positions of batches, given the padded tokens of every row.
+        temperatures: as for `negative_log_likelihood`.
     """
-    totals = torch.zeros(len(rows), dtype=torch.float64)
+    totals = torch.zeros(len(temperatures), len(rows), dtype=torch.float64)
 
     def run(indices: list[int]) -> None:
         made = [rows[index]() for index in indices]
@@ -114,7 +134,7 @@ def row_likelihoods(
         if model.config.is_encoder_decoder:
             inputs["decoder_input_ids"] = decoder_inputs(model, labels)
             inputs["decoder_attention_mask"] = (labels != IGNORED).long()
-        totals[indices] = negative_log_likelihood(model, labels, **inputs)
+        totals[:, indices] = negative_log_likelihood(model, labels, temperatures, **inputs)
 
     with torch.inference_mode():
         in_batches([max(map(len, make())) for make in rows], run)

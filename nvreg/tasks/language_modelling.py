@@ -112,9 +112,9 @@ class LanguageModelling(Task[EncodedTexts]):
 
         of_texts = list(map(self._reader.rows, encoded.tokens))
         rows = [row for of_text in of_texts for row in of_text]
-        nats = row_likelihoods(model, rows, self._padding, self._in_batches)
-        by_text = nats.split(list(map(len, of_texts)))
-        return pd.DataFrame(
+        nats = row_likelihoods(model, rows, self._padding, self._in_batches, self._temperatures)
+        by_text = nats[self._temperatures.index(1)].split(list(map(len, of_texts)))
+        frame = pd.DataFrame(
             {
                 "id": range(len(by_text)),
                 "likelihood": [
@@ -125,6 +125,11 @@ class LanguageModelling(Task[EncodedTexts]):
                 ],
             }
         )
+        if self._keeps_temperatures:
+            frame["tempered"] = [
+                text.sum(dim=1).tolist() for text in nats.split(list(map(len, of_texts)), dim=1)
+            ]
+        return frame
 
     def _characters(self, text: str, tokens: list[int], offsets: list[tuple[int, int]] | None) -> int:
         """Return the characters of a text's scored tokens."""

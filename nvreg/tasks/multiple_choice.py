@@ -13,6 +13,7 @@ import pandas as pd
 from nvreg.data import Examples, model_inputs, pad
 from nvreg.errors import UserError
 from nvreg.metrics.classification import choice_statistics
+from nvreg.metrics.temperature import alternatives_of
 from nvreg.models import IGNORED
 from nvreg.tasks.base import Task
 from nvreg.tasks.classification import number_of
@@ -127,16 +128,20 @@ class MultipleChoice(Task[EncodedQuestions]):
         counts = [count for scored in encoded.scored for count in scored]
         sequences = [ids for choices in encoded.tokens for ids in choices]
         rows = [partial(_row, ids, count) for ids, count in zip(sequences, counts, strict=True)]
-        nats = row_likelihoods(model, rows, self._padding, self._in_batches)
-        means = (-nats / torch.tensor(counts)).split(list(map(len, encoded.scored)))
-        statistics = choice_statistics(
-            [scores.log_softmax(dim=-1).numpy() for scores in means], encoded.labels
-        )
+        nats = row_likelihoods(model, rows, self._padding, self._in_batches, self._temperatures)
+        of_questions = (-nats / torch.tensor(counts)).split(list(map(len, encoded.scored)), dim=1)
+        means = [scores[self._temperatures.index(1)] for scores in of_questions]
+        log_probabilities = [scores.log_softmax(dim=-1).numpy() for scores in means]
+        statistics = choice_statistics(log_probabilities, encoded.labels)
         chosen = [
             choices[int(scores.argmax())] for choices, scores in zip(encoded.choices, means, strict=True)
         ]
         columns = {group: statistics[group] for group in self._groups}
-        return pd.DataFrame({"id": range(len(chosen)), **columns, "prediction": chosen})
+        frame = pd.DataFrame({"id": range(len(chosen)), **columns, "prediction": chosen})
+        if self._keeps_temperatures:
+            frame = frame.assign(**alternatives_of(log_probabilities, encoded.labels))
+            frame["tempered"] = [scores.log_softmax(dim=-1).T.flatten().tolist() for scores in of_questions]
+        return frame
 
     def _after(self, context: str, choice: str) -> tuple[list[int], int]:
         """Return the tokens of both, and how many of them the context alone does not have."""

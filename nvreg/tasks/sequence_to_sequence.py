@@ -163,7 +163,7 @@ class SequenceToSequence(Task[EncodedPairs]):
         if self._generates:
             check_generation(model, self._tokenizer, self._generation)
         kept = EncoderStates(0) if encoder_states is None else encoder_states
-        nats = torch.zeros(len(encoded.targets), dtype=torch.float64)
+        nats = torch.zeros(len(self._temperatures), len(encoded.targets), dtype=torch.float64)
         predictions = [""] * len(encoded.targets)
 
         def run(indices: list[int]) -> None:
@@ -171,9 +171,10 @@ class SequenceToSequence(Task[EncodedPairs]):
             labels = inputs.pop("labels")
             states = kept.of(model, inputs)
             if "likelihood" in self._groups:
-                nats[indices] = negative_log_likelihood(
+                nats[:, indices] = negative_log_likelihood(
                     model,
                     labels,
+                    self._temperatures,
                     encoder_outputs=(states,),
                     attention_mask=inputs["attention_mask"],
                     decoder_input_ids=decoder_inputs(model, labels),
@@ -185,7 +186,7 @@ class SequenceToSequence(Task[EncodedPairs]):
 
         with torch.inference_mode():
             self._in_batches(_lengths(encoded), run)
-        return self._frame(encoded, nats.tolist(), predictions)
+        return self._frame(encoded, nats, predictions)
 
     def _generate(self, model: PreTrainedModel, inputs: Mapping[str, Tensor], states: Tensor) -> list[str]:
         """Generate for as many sources at a time as leave the budget to all their beams."""
@@ -197,11 +198,13 @@ class SequenceToSequence(Task[EncodedPairs]):
             texts += generate(model, self._tokenizer, of_part, states[part], self._generation, self._forced)
         return texts
 
-    def _frame(self, encoded: EncodedPairs, nats: list[float], predictions: list[str]) -> pd.DataFrame:
-        frame = pd.DataFrame({"id": range(len(nats))})
+    def _frame(self, encoded: EncodedPairs, nats: Tensor, predictions: list[str]) -> pd.DataFrame:
+        frame = pd.DataFrame({"id": range(len(predictions))})
         if "likelihood" in self._groups:
-            tokens = map(len, encoded.targets)
-            frame["likelihood"] = [list(row) for row in zip(nats, tokens, encoded.characters, strict=True)]
+            tokens, plain = map(len, encoded.targets), nats[self._temperatures.index(1)].tolist()
+            frame["likelihood"] = [list(row) for row in zip(plain, tokens, encoded.characters, strict=True)]
+            if self._keeps_temperatures:
+                frame["tempered"] = nats.T.tolist()
         if self._generates:
             frame["prediction"] = predictions
         of_texts = {metric.group: name for name in self._metrics if (metric := METRICS[name]).of_texts}

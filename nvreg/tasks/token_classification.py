@@ -12,6 +12,7 @@ import pandas as pd
 from nvreg.data import Examples, model_inputs, pad
 from nvreg.errors import UserError
 from nvreg.metrics.classification import entity_statistics, names_entities, word_statistics
+from nvreg.metrics.temperature import alternatives_of
 from nvreg.models import IGNORED
 from nvreg.tasks.base import Task
 from nvreg.tasks.classification import number_of
@@ -161,7 +162,8 @@ class TokenClassification(Task[EncodedWords]):
         with torch.inference_mode():
             self._in_batches([len(encoded.tokens[text]) for text in texts], run)
         labels = [label for of_text in encoded.labels for label in of_text]
-        statistics = word_statistics(logits.log_softmax(dim=-1).numpy(), labels, words)
+        log_probabilities = logits.log_softmax(dim=-1)
+        statistics = word_statistics(log_probabilities.numpy(), labels, words)
         predicted = [
             [self._tags[number] for number in of_text]
             for of_text in (part.tolist() for part in logits.argmax(dim=-1).split(words))
@@ -174,7 +176,11 @@ class TokenClassification(Task[EncodedWords]):
             for tags, scored in zip(map(iter, predicted), encoded.scored, strict=True)
         ]
         columns = {group: statistics[group] for group in self._groups}
-        return pd.DataFrame({"id": range(len(words)), **columns, "prediction": predictions})
+        frame = pd.DataFrame({"id": range(len(words)), **columns, "prediction": predictions})
+        if self._keeps_temperatures:
+            of_texts = [part.numpy() for part in log_probabilities.split(words)]
+            frame = frame.assign(**alternatives_of(of_texts, encoded.labels))
+        return frame
 
     def _spaced(self, words: Sequence[str]) -> list[str]:
         return [*words[:1], *(self._space + word for word in words[1:])]

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from nvreg.errors import UserError
@@ -162,3 +163,50 @@ def test_a_run_of_an_earlier_version_is_read(small):
     small.methods["nv"]["pretrained"] = "/models/marian"
     with pytest.raises(UserError, match="pretrained: unknown key"):
         read_run(small.write())
+
+
+def keep(directory, **columns):
+    """Add columns to the examples of every trial and split."""
+    for path in directory.glob("examples/*/*.parquet"):
+        pd.read_parquet(path).assign(**columns).to_parquet(path)
+
+
+def test_a_run_that_kept_no_temperatures_has_1_alone(small):
+    read = read_run(small.write())
+    assert read.temperatures == (1.0,)
+    with pytest.raises(UserError, match=r"trial 1 .*'alternatives'"):
+        read.statistics(1, "talks", "test", "likelihood", temperature=1.1)
+
+
+def test_statistics_at_the_temperatures_of_the_file(small):
+    directory = small.write()
+    nats = [[each, 10.0, each / 2, each / 3, each / 4, each / 5] for each in range(40)]
+    keep(directory, tempered=nats)
+    read = read_run(directory)
+    assert read.temperatures == (0.8, 0.9, 1.0, 1.1, 1.25, 1.5)
+    rows = read.statistics(1, "talks", "test", "likelihood", temperature=0.8)
+    stored = read.statistics(1, "talks", "test", "likelihood")
+    assert rows[:, 0].tolist() == list(range(40))
+    assert np.array_equal(rows[:, 1:], stored[:, 1:])
+    assert read.score(1, "talks", "test", "nll", 0.8) == pytest.approx(19.5 / 10)
+    assert read.score(1, "talks", "test", "nll") == pytest.approx(3.1)
+    resampled = read.resampled(1, "talks", "test", "nll", temperature=0.9)
+    assert resampled == pytest.approx(1.0)
+    assert read.resampled(1, "talks", "test", "nll").mean() == pytest.approx(3.1, rel=0.01)
+
+
+def test_statistics_of_classes_at_any_temperature(small):
+    directory = small.write()
+    probabilities = np.full((40, 2), [0.2, 0.8])
+    keep(directory, labels=[[1]] * 40, alternatives=np.log(probabilities).astype(np.float32).tolist())
+    read = read_run(directory)
+    assert (len(read.temperatures), read.temperatures[16]) == (33, 1.0)
+    expected = 0.8**0.5 / (0.8**0.5 + 0.2**0.5)
+    nats = read.statistics(0, "news", "validation", "likelihood", temperature=2.0)[:, 0]
+    assert nats == pytest.approx(-np.log(expected))
+    confidence = read.statistics(0, "news", "validation", "calibration", temperature=2.0)[:, 0]
+    assert confidence == pytest.approx(expected)
+    plain = read.statistics(0, "news", "validation", "calibration")  # which the run did not store
+    assert plain[:, 0] == pytest.approx(0.8)
+    with pytest.raises(UserError, match=r"trial 1 .*'bleu'"):
+        read.statistics(1, "talks", "test", "bleu", temperature=1.1)

@@ -55,7 +55,8 @@ def test_scores_are_those_of_the_models_own_probabilities_one_by_one(name):
     model, tokenizer = build(name), word_tokenizer(TEMPLATES[name])
     task, data = classification(model, tokenizer), examples()
     frame = task.score(model, task.encode(data))
-    assert list(frame.columns) == ["id", "calibration", "classes", "likelihood", "prediction"]
+    groups = ["calibration", "classes", "likelihood"]
+    assert list(frame.columns) == ["id", *groups, "prediction", "labels", "alternatives"]
     with torch.inference_mode():
         logits = [
             model(**tokenizer(record["text"], return_tensors="pt")).logits[0] for record in data.records
@@ -163,7 +164,8 @@ def test_a_model_that_cannot_be_scored_is_refused(name, config, message):
 def test_only_the_groups_of_the_metrics_are_kept():
     model, tokenizer = build("bert"), word_tokenizer("<s> $A </s>")
     task = classification(model, tokenizer, metrics=["accuracy"])
-    assert list(task.score(model, task.encode(examples())).columns) == ["id", "classes", "prediction"]
+    columns = ["id", "classes", "prediction", "labels", "alternatives"]
+    assert list(task.score(model, task.encode(examples())).columns) == columns
     with pytest.raises(nvreg.UserError, match="with task classification, got 'perplexity'"):
         classification(model, tokenizer, metrics=["perplexity"])
 

@@ -169,7 +169,7 @@ def test_sums_what_is_scored_of_each_row(rows, positions, seed):
         for row in range(rows)
     ]
     with torch.inference_mode():
-        got = negative_log_likelihood(model, labels, hidden=hidden)
+        got = negative_log_likelihood(model, labels, hidden=hidden)[0]
     assert got.dtype == torch.float64
     torch.testing.assert_close(got, torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-6)
     assert model(hidden, use_cache=False).logits.shape == (rows, positions, 7)
@@ -182,7 +182,7 @@ def test_low_precision_logits_are_normalised_in_float32(dtype):
     labels = torch.zeros(2, 700, dtype=torch.long)
     with torch.inference_mode():
         expected = -model(hidden, use_cache=False).logits.double().log_softmax(-1)[..., 0].sum(1)
-        got = negative_log_likelihood(model, labels, hidden=hidden)
+        got = negative_log_likelihood(model, labels, hidden=hidden)[0]
     torch.testing.assert_close(got, expected, rtol=1e-6, atol=0)
 
 
@@ -198,7 +198,7 @@ def test_every_language_model_scores_what_it_predicts_at_scored_positions_alone(
     projected = []
     model.get_output_embeddings().register_forward_hook(lambda _, hidden, out: projected.append(out.shape))
     with torch.inference_mode():
-        got = negative_log_likelihood(model, labels, **inputs)
+        got = negative_log_likelihood(model, labels, **inputs)[0]
         logits = model(**inputs).logits
     assert projected[0][0] == (labels != -100).sum()
     rows = nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none").sum(1)

@@ -53,7 +53,7 @@ def test_a_text_within_the_window_scores_as_the_models_own_loss(window):
     model, tokenizer = build("llama"), word_tokenizer("<s> $A")
     task = modelling(model, tokenizer, window=window, stride=None)
     frame = task.score(model, task.encode(texts()))
-    assert list(frame.columns) == ["id", "likelihood"]
+    assert list(frame.columns) == ["id", "likelihood", "tempered"]
     for record, (nats, tokens, characters) in zip(texts().records, frame["likelihood"], strict=True):
         ids = tokenizer(record["text"], return_tensors="pt").input_ids
         assert tokens == ids.shape[1] - 1

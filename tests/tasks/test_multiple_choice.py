@@ -35,7 +35,8 @@ def test_choices_score_by_the_mean_likelihood_of_their_tokens_after_the_context(
     model, tokenizer = build(), word_tokenizer(template)
     task = multiple_choice(model, tokenizer)
     frame = task.score(model, task.encode(QUESTIONS))
-    assert list(frame.columns) == ["id", "calibration", "classes", "likelihood", "prediction"]
+    groups = ["calibration", "classes", "likelihood"]
+    assert list(frame.columns) == ["id", *groups, "prediction", "labels", "alternatives", "tempered"]
     labels = [0, 1, 1, 3]
     for number, record in enumerate(QUESTIONS.records):
         means = []

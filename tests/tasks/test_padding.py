@@ -46,7 +46,8 @@ def assert_same(frame, other):
         if column == "prediction":
             assert list(frame[column]) == list(other[column])
         else:
-            assert np.array(list(other[column])) == pytest.approx(np.array(list(frame[column])), rel=1e-4)
+            rows, expected = (np.hstack(list(each[column])) for each in (other, frame))
+            assert rows == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", test_language_modelling.KINDS)

@@ -45,7 +45,7 @@ def test_likelihood_of_each_example_is_the_models_own_loss_of_it_alone(tiny, exa
     model, tokenizer = tiny
     task = translation(tiny, metrics=["nll"])
     frame = task.score(model, task.encode(examples))
-    assert list(frame.columns) == ["id", "likelihood"]
+    assert list(frame.columns) == ["id", "likelihood", "tempered"]
     assert list(frame["id"]) == list(range(len(examples)))
     for record, (nll, tokens, characters) in zip(examples.records, frame["likelihood"], strict=True):
         alone = tokenizer(record["source"], text_target=record["target"], return_tensors="pt")
@@ -223,6 +223,7 @@ def test_summarisation_is_translation_of_documents_to_summaries(tiny, examples):
     assert list(frame.columns) == [
         "id",
         "likelihood",
+        "tempered",
         "prediction",
         "rouge1",
         "rouge2",

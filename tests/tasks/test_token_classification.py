@@ -93,7 +93,8 @@ def test_scores_are_those_of_the_models_own_probabilities_text_by_text(name):
     model, tokenizer, data = build(name), tokenizer_of(name), examples()
     task = token_classification(model, tokenizer)
     frame = task.score(model, task.encode(data))
-    assert list(frame.columns) == ["id", "calibration", "classes", "entities", "likelihood", "prediction"]
+    groups = ["calibration", "classes", "entities", "likelihood"]
+    assert list(frame.columns) == ["id", *groups, "prediction", "labels", "alternatives"]
     probabilities, predicted = [], []
     for record in data.records:
         encoding = tokenizer(record["tokens"], is_split_into_words=True, return_tensors="pt")
@@ -271,7 +272,7 @@ def test_f1_needs_tags_of_entities():
         token_classification(model, tokenizer)
     task = token_classification(model, tokenizer, metrics=["accuracy", "macro-f1"])
     frame = task.score(model, task.encode(Examples([{"tokens": ["a"], "tags": ["VERB"]}])))
-    assert list(frame.columns) == ["id", "classes", "prediction"]
+    assert list(frame.columns) == ["id", "classes", "prediction", "labels", "alternatives"]
     with pytest.raises(nvreg.UserError, match=r"one of several tags, got one of \['x'\]"):
         token_classification(build("bert", tags=["x"]), tokenizer, metrics=["accuracy"])
 

@@ -1,0 +1,121 @@
+"""Statistics of examples after an output temperature: what they were had all logits been divided by it.
+
+Columns of a frame of scores let them be known, beside the groups of `nvreg.metrics`:
+
+- ``labels``: the number of the right alternative of each choice;
+- ``alternatives``: log-probabilities of the alternatives of each choice, one after the other, in nats and in
+  float32. Dividing them by a temperature and normalising them is what dividing logits is, so any temperature
+  can be tried;
+- ``tempered``, where logits are of a vocabulary and too many to keep: the nats of the example at each of
+  ``evaluation.temperatures``. Of a choice among texts it is the log-probability of its first alternative at
+  each of them, then that of the second, and so on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nvreg.metrics.classification import choice_rows
+from nvreg.metrics.metric import Array
+
+ANY = tuple(2.0 ** (step / 8) for step in range(-16, 17))
+"""The temperatures that are tried where any can be, from 1/4 to 4, each 9 % above the one before."""
+
+LABELS, ALTERNATIVES, TEMPERED = "labels", "alternatives", "tempered"
+"""The columns that let them be known."""
+
+GROUPS = frozenset({"likelihood", "calibration", "classes"})
+"""The groups of statistics that a temperature may change."""
+
+
+def alternatives_of(
+    log_probabilities: Sequence[Array], labels: Sequence[int | Sequence[int]]
+) -> dict[str, Any]:
+    """Return the columns ``labels`` and ``alternatives`` of examples.
+
+    Args:
+        log_probabilities: of each example, in nats, [alternatives] or [choices, alternatives].
+        labels: of each example, the number of the right alternative, or one a choice.
+    """
+    return {
+        LABELS: [np.atleast_1d(np.asarray(each, dtype=np.int32)) for each in labels],
+        ALTERNATIVES: [each.astype(np.float32).ravel() for each in log_probabilities],
+    }
+
+
+def temperatures_of(columns: Collection[str], kept: Sequence[float]) -> tuple[float, ...]:
+    """Return the temperatures at which statistics can be had, ascending; 1 alone where nothing was kept.
+
+    Args:
+        columns: of a frame of scores.
+        kept: the evaluation's temperatures.
+    """
+    if TEMPERED in columns:
+        return tuple(kept)
+    return ANY if ALTERNATIVES in columns else (1.0,)
+
+
+def columns_needed(group: str, is_plain: bool, names: Collection[str]) -> list[str]:
+    """Return the columns that `statistics_at` reads.
+
+    Args:
+        group: a group of statistics.
+        is_plain: whether the temperature is 1.
+        names: the columns that a frame of scores has.
+
+    Raises:
+        KeyError: with the column that is missing.
+    """
+    is_stored = group in names
+    if is_stored and (is_plain or group not in GROUPS):
+        return [group]
+    if group not in GROUPS or not {TEMPERED, ALTERNATIVES} & set(names):
+        raise KeyError(group if not is_stored else ALTERNATIVES)
+    return [name for name in (group, LABELS, ALTERNATIVES, TEMPERED) if name in names]
+
+
+def statistics_at(
+    columns: Mapping[str, Array], group: str, temperature: float, kept: Sequence[float]
+) -> Array:
+    """Return the statistics of a group after a temperature: [examples, k], as `statistics_of` has them.
+
+    Args:
+        columns: what `columns_needed` names, each as `statistics_of` returns it.
+        group: which; one that no temperature changes is returned as it is.
+        temperature: what logits are divided by, one of `temperatures_of`; at 1 the rows are those that were
+            stored, to the bit.
+        kept: the evaluation's temperatures.
+    """
+    if group in columns and (temperature == 1 or group not in GROUPS):
+        return columns[group]
+    if LABELS not in columns:
+        nats = columns[TEMPERED][:, list(kept).index(temperature)]
+        return np.column_stack([nats, columns[group][:, 1:]])
+    labels = columns[LABELS]
+    exists = ~np.isnan(labels)  # a label is never NaN, and a probability may be
+    examples, choices = labels.shape
+    if TEMPERED in columns:
+        by_alternative = columns[TEMPERED].reshape(examples, -1, len(kept))
+        log_probabilities = _padded(by_alternative[..., list(kept).index(temperature)])
+    else:
+        width = columns[ALTERNATIVES].shape[1] // max(1, choices) or 1  # there may be no choice at all
+        of_choices = columns[ALTERNATIVES].reshape(examples, choices, width)[exists]
+        log_probabilities = _log_softmax(_padded(of_choices) / temperature)
+    rows = choice_rows(log_probabilities, labels[exists].astype(np.int64))[group]
+    by_choice = np.full((examples, choices, rows.shape[1]), 0.0 if group == "likelihood" else np.nan)
+    by_choice[exists] = rows
+    return by_choice.sum(axis=1) if group == "likelihood" else by_choice.reshape(examples, -1)
+
+
+def _padded(log_probabilities: Array) -> Array:
+    """Write -inf for alternatives that a choice has not, but where all are NaN, a destroyed model's."""
+    absent = np.isnan(log_probabilities) & ~np.isnan(log_probabilities[:, :1])
+    return np.where(absent, -np.inf, log_probabilities)
+
+
+def _log_softmax(values: Array) -> Array:
+    shifted = values - values.max(axis=-1, keepdims=True, initial=-np.inf)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
