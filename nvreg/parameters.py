@@ -19,7 +19,8 @@ class Parameter(NamedTuple):
     """What a parameter may be, and the value at which it does nothing.
 
     ``logarithmic`` parameters are drawn log-uniformly from ranges that begin above 0. One that is not
-    ``by_role`` has one value for the whole model.
+    ``by_role`` has one value for the whole model, one that is not ``by_layer`` one for all layers of a role.
+    A range of one that is ``whole`` has its whole numbers.
     """
 
     identity: float
@@ -27,6 +28,8 @@ class Parameter(NamedTuple):
     is_allowed: Callable[[float], bool]
     logarithmic: bool = False
     by_role: bool = True
+    by_layer: bool = True
+    whole: bool = False
 
     def check(self, name: str, value: Any) -> float:
         """Return ``value`` as a float.
@@ -154,6 +157,8 @@ def _normalise(name: str, rule: Parameter, value: Any) -> float | dict[str, Valu
     by_role: dict[str, Value] = {}
     for role, given in sorted(value.items(), key=lambda item: ROLES.index(item[0])):
         if isinstance(given, Sequence) and not isinstance(given, str):
+            if not rule.by_layer:
+                raise ValueError(f"{name}: expected one number for all layers of {role}, got values by layer")
             layers = tuple(rule.check(name, each) for each in given)
             if any(each != rule.identity for each in layers):
                 by_role[role] = layers

@@ -65,15 +65,23 @@ def parse_dimension(name: str, parameter: Parameter, written: Any) -> Dimension:
         except ValueError as error:
             raise ValueError(str(error).removeprefix(f"{name}: ")) from None
 
-    def bounds(low: Any, high: Any, *, each_layer: bool = False) -> Range:
+    def bounds(low: Any, high: Any, *, each_layer: bool = False) -> Dimension:
         low, high = numbers((low, high))
         if not -math.inf < low < high < math.inf:
             raise ValueError(
                 f"expected a range [low, high] of finite numbers with low < high, got {[low, high]}"
             )
+        if parameter.whole:
+            return OneOf(numbers(range(int(low), int(high) + 1)))
         return Range(low, high, each_layer, logarithmic=parameter.logarithmic and low > 0)
 
     match written:
+        case {"layers": _} | {"each_layer": _} if not parameter.by_layer:
+            raise ValueError(f"expected one dimension for all layers, got {written!r}")
+        case {"each_layer": _} if parameter.whole:
+            raise ValueError(
+                f"expected {{values: [...]}} or {{layers: [...]}} of whole numbers, got {written!r}"
+            )
         case {"values": [_, *_] as values} if len(written) == 1:
             return OneOf(numbers(values))
         case {"layers": [_, *_] as values} if len(written) == 1:

@@ -18,5 +18,8 @@ METHODS: Registry[type[Method]] = Registry(
         "weight-noise": "nvreg.methods.model_weights:WeightNoise",
         "low-rank": "nvreg.methods.model_weights:LowRank",
         "wise-ft": "nvreg.methods.model_weights:WiseFT",
+        "quantise": "nvreg.methods.compression:Quantise",
+        "prune": "nvreg.methods.compression:Prune",
+        "layer-skip": "nvreg.methods.compression:LayerSkip",
     },
 )

@@ -51,6 +51,13 @@ class Method(ABC):
         """What decides, beside the setting and the data, what the method does: part of a trial's key."""
         return self.name
 
+    def check(self, model: PreTrainedModel) -> None:  # noqa: B027 - most need no more than a prior does
+        """Check that the method can be attached to a model, before anything is measured.
+
+        Raises:
+            UserError: if it cannot.
+        """
+
     @abstractmethod
     def attach_(self, model: PreTrainedModel, prior: Prior, sample: Sequence[Batch]) -> None:
         """Prepare a model, and leave it at identity.

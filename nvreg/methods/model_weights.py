@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nvreg.prior.artefact import Prior
 
 
-class _Weights(Method):
+class Weights(Method):
     """A method that writes to weights, and keeps the original ones beside them."""
 
     is_saved = True
@@ -57,10 +57,14 @@ class _Weights(Method):
         del self._weights
 
 
-class _AttentionWeights(_Weights):
+class _AttentionWeights(Weights):
     """A method that writes to some of each site's matrices, by role and layer."""
 
     matrices: ClassVar[tuple[str, ...]]
+
+    def check(self, model: PreTrainedModel) -> None:
+        """Check that the weights are numbers (see `Method.check`)."""
+        self._views(model)
 
     def _views(self, model: PreTrainedModel) -> list[Tensor]:
         from nvreg.models.weights import attention_weights
@@ -79,7 +83,9 @@ class WeightNoiseSetting(Setting):
 
     parameters: ClassVar = {
         "scale": Parameter(0.0, "a finite number >= 0", lambda v: 0 <= v < math.inf, logarithmic=True),
-        "seed": Parameter(0, "a whole number >= 0", lambda v: v >= 0 and v.is_integer(), by_role=False),
+        "seed": Parameter(
+            0, "a whole number >= 0", lambda v: v >= 0 and v.is_integer(), by_role=False, whole=True
+        ),
     }
 
 
@@ -166,7 +172,7 @@ class WiseFTOptions(Section):
     """The checkpoint that the model was fine-tuned from, with any head: a directory or a name on the hub."""
 
 
-class WiseFT(_Weights):
+class WiseFT(Weights):
     """The mean of the fine-tuned body and the pretrained one (Wortsman et al., 2022, arXiv 2109.01903).
 
     The pretrained checkpoint is loaded once, for the fingerprint and for the first model it is attached to.

@@ -46,7 +46,12 @@ def is_linear(module: Any) -> bool:
 
 def is_plain(module: Any) -> bool:
     """Whether a projection is its weight and bias alone, and they are numbers: not quantised either."""
-    return is_linear(module) and type(compat.parameter(module, "weight")) is nn.Parameter
+    return is_linear(module) and has_numbers(module)
+
+
+def has_numbers(module: nn.Module) -> bool:
+    """Whether the weight of a module is not quantised."""
+    return type(compat.parameter(module, "weight")) is nn.Parameter
 
 
 def columns(linear: Any) -> Tensor:

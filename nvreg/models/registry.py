@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from torch import nn
 from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 
 from nvreg.errors import UserError
@@ -172,7 +173,7 @@ def attention_modules(model: PreTrainedModel) -> dict[Site, tuple[Adapter, Any]]
     for name, module in model.base_model.named_modules():
         if (adapter := _adapter_of(module, name, adapters)) is None:
             continue
-        stack, layer, _ = re.split(r"\.(\d+)\.", name, maxsplit=1)
+        stack, layer, _ = _path(name)
         site = Site(name, adapter.role(module, name), int(layer), adapter.width(module))
         layers[site.role, stack].append(site.layer)
         found[site] = (adapter, module)
@@ -195,6 +196,11 @@ def attention_modules(model: PreTrainedModel) -> dict[Site, tuple[Adapter, Any]]
             "convert the encoder-decoder model that it is part of"
         )
     return found
+
+
+def _path(name: str) -> list[str]:
+    """Return the stack of layers, the number of the layer in it, and what follows, of a module's path."""
+    return re.split(r"\.(\d+)\.", name, maxsplit=1)
 
 
 def _in_head_space(model: PreTrainedModel) -> str:
@@ -276,3 +282,12 @@ def sites(model: PreTrainedModel, space: Space | None = None) -> list[Site]:
 def layers_by_role(model: PreTrainedModel, space: Space | None = None) -> dict[str, int]:
     """Return how many layers each role of a model has, for the roles it has; as `site_modules`."""
     return layers_of(site_modules(model, space))
+
+
+def layer_modules(model: PreTrainedModel, space: Space | None = None) -> dict[Site, nn.Module]:
+    """Return, for every attention site, the layer that it is in; as `site_modules`."""
+    found = {}
+    for site in site_modules(model, space):
+        stack, layer, _ = _path(site.name)
+        found[site] = model.base_model.get_submodule(f"{stack}.{layer}")
+    return found

@@ -112,6 +112,8 @@ def open_workbench(experiment: Experiment) -> Workbench:
     plan = make_plan(experiment.sweep, layers, objectives=1 + len(validated))
     for space in plan.spaces:
         site_modules(model, space)  # or refused
+    for method in plan.methods.values():
+        method.check(model)
     task = make_task(experiment.task, tokenizer, model.config, data=data, evaluation=experiment.evaluation)
     task.check_model(model)
 

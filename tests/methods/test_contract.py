@@ -26,6 +26,9 @@ STRONGER = {
     "weight-noise": [{"scale": 0.1, "seed": 1}, {"scale": 0.3, "seed": 1}],
     "low-rank": [{"keep": 0.9}, {"keep": 0.4}],
     "wise-ft": [{"mix": 0.9}, {"mix": 0.3}],
+    "quantise": [{"bits": 8}, {"bits": 4}],
+    "prune": [{"share": 0.3}, {"share": 0.6}],
+    "layer-skip": [{"skipped": 1}, {"skipped": 2}],
 }
 """By method, a setting and one that regularises more."""
 
@@ -40,6 +43,9 @@ MISTAKES = {
     "weight-noise": {"scale": -0.1},
     "low-rank": {"keep": 0.0},
     "wise-ft": {"mix": {"encoder": 0.5}},
+    "quantise": {"bits": 9},
+    "prune": {"share": 1.1},
+    "layer-skip": {"skipped": 0.5},
 }
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
