@@ -18,6 +18,7 @@ from pydantic_core import CoreSchema
 
 from nvreg.config.loading import load_checked
 from nvreg.config.sections import (
+    Count,
     Data,
     Evaluation,
     InputPath,
@@ -84,7 +85,7 @@ class Sweep(Seeded):
     sampler: Annotated[str, NameIn(SAMPLERS)]
     """How settings are drawn: every combination, independent draws, or draws that learn from the results."""
 
-    trials: PositiveInt | None = None
+    trials: Count | None = None
     """Settings to try of each method and seed, the enqueued ones included."""
 
     racing: Racing | None = None

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any, ClassVar, NamedTuple, Self
 
+from nvreg.errors import expected_one_of, shown
+
 ROLES = ("encoder", "cross", "decoder")
 """What an attention site is for: encoder self-attention, cross-attention, decoder self-attention."""
 
@@ -40,7 +42,7 @@ class Parameter(NamedTuple):
         if value in ("inf", "+inf", ".inf", "-inf", "-.inf"):
             value = math.copysign(math.inf, -1 if value.startswith("-") else 1)
         if isinstance(value, bool) or not isinstance(value, Real) or not self.is_allowed(float(value)):
-            raise ValueError(f"{name}: expected {self.allowed}, got {value!r}")
+            raise ValueError(f"{name}: expected {self.allowed}, got {shown(value)}")
         return float(value)
 
 
@@ -73,10 +75,9 @@ class Setting:
         Raises:
             ValueError: for an unknown parameter or a value that is not allowed.
         """
-        if unknown := set(data) - set(cls.parameters):
-            raise ValueError(
-                f"expected parameters {', '.join(cls.parameters)}, got {', '.join(sorted(unknown))}"
-            )
+        for name in data:
+            if name not in cls.parameters:
+                raise ValueError(expected_one_of(cls.parameters, name))
         return cls(**data)
 
     @property
@@ -150,10 +151,9 @@ def _normalise(name: str, rule: Parameter, value: Any) -> float | dict[str, Valu
         return rule.check(name, value)
     if not rule.by_role:
         raise ValueError(f"{name}: expected one number for the whole model, got values by role")
-    if unknown := set(value) - set(ROLES):
-        raise ValueError(
-            f"{name}: expected roles among {', '.join(ROLES)}, got {', '.join(map(str, unknown))}"
-        )
+    for role in value:
+        if role not in ROLES:
+            raise ValueError(f"{name}: {expected_one_of(ROLES, role)}")
     by_role: dict[str, Value] = {}
     for role, given in sorted(value.items(), key=lambda item: ROLES.index(item[0])):
         if isinstance(given, Sequence) and not isinstance(given, str):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping, MutableMapping
 from importlib import import_module
 from typing import TypeVar, cast
 
-from nvreg.errors import UserError
+from nvreg.errors import UserError, expected_one_of
 
 T = TypeVar("T")
 
@@ -80,13 +79,6 @@ class Registry(MutableMapping[str, T]):
 
     def _mistake(self, name: str) -> str:
         if name in self._refused:
-            hint = f", which is not offered: {self._refused[name]}"
-        else:
-            hint = did_you_mean(str(name), self._entries)
-        return f"expected one of {', '.join(self._entries)}, got {name!r}{hint}"
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the end of a message that names the nearest known name, empty where none is near."""
-    near = get_close_matches(name, known, n=1)
-    return f", did you mean {near[0]!r}?" if near else ""
+            known = ", ".join(self._entries)
+            return f"expected one of {known}, got {name!r}, which is not offered: {self._refused[name]}"
+        return expected_one_of(self._entries, name)

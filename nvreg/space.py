@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nvreg.errors import UserError
+from nvreg.errors import UserError, expected_one_of, shown
 from nvreg.parameters import ROLES, Parameter, Value
 
 SYNTAX = "[low, high], {values: [...]}, a number or inf, {layers: [...]} or {each_layer: [low, high]}"
@@ -91,7 +91,7 @@ def parse_dimension(name: str, parameter: Parameter, written: Any) -> Dimension:
         case [low, high]:
             return bounds(low, high)
         case bool() | list() | dict() | None:
-            raise ValueError(f"expected {SYNTAX}, got {written!r}")
+            raise ValueError(f"expected {SYNTAX}, got {shown(written)}")
         case _:
             return OneOf(numbers([written]))
 
@@ -108,10 +108,10 @@ def parse_space(parameters: Mapping[str, Parameter], written: Mapping[str, Any])
     space: dict[tuple[str, str | None], Dimension] = {}
     for name, dimensions in written.items():
         if name not in parameters:
-            raise ValueError(f"{name}: expected one of {', '.join(parameters)}")
+            raise ValueError(expected_one_of(parameters, name))
         for role, dimension in _by_role(dimensions).items():
             if role not in (None, *ROLES):
-                raise ValueError(f"{name}: expected roles among {', '.join(ROLES)}, got {role!r}")
+                raise ValueError(f"{name}: {expected_one_of(ROLES, role)}")
             if role is not None and not parameters[name].by_role:
                 raise ValueError(f"{name}: expected one dimension for the whole model, got {role}'s")
             try:

@@ -116,26 +116,26 @@ def test_one_method_and_seed_are_short_for_methods_and_seeds(path):
 MISTAKES = {
     "sweep.trails=3": "sweep.trails: unknown key, did you mean 'trials'?",
     "data.out_of_domain.0.test.fils=x": "data.out_of_domain.0.test.fils: unknown key, did you mean 'files'?",
-    "sweep.space.tau_gamma.encoder=1": "space.tau_gamma: expected one of prior_weight, tau_alpha,",
+    "sweep.space.tau_gamma.encoder=1": "sweep.space: expected one of prior_weight, tau_alpha,",
     "sweep.racing={afte: 100}": "sweep.racing.afte: unknown key, did you mean 'after'?",
-    "sweep.method=dropout": "sweep: method: expected one of nv, ",
-    "sweep.method=[nv]": "sweep: method: expected one of nv, ",
+    "sweep.method=dropout": "sweep.method: expected one of nv, ",
+    "sweep.method=[nv]": "sweep.method: expected one of nv, ",
     "sweep={methods: {3: {space: {}}}, sampler: grid}": "sweep.methods: expected one of nv, ",
     "sweep={methods: {wise-ft: {space: {mix: 1}}}, sampler: grid}": "methods.wise-ft.pretrained: expected a",
     "sweep.methods={}": "sweep: expected methods or space, got both",
     "sweep.seeds=[1, 2, 1]": "sweep.seeds: expected different seeds, got [1, 2, 1]",
     "sweep.pretrained=elsewhere": "sweep.pretrained: unknown key; known keys: space, enqueue",
-    "sweep.space.tau_alpha.head=1": "space.tau_alpha: expected roles among encoder, cross, decoder",
+    "sweep.space.tau_alpha.head=1": "sweep.space.tau_alpha: expected one of encoder, cross, decoder",
     "sweep.space.prior_weight.cross=[0.5, 1]": "prior_weight.cross: expected a number from 0 to below 1",
-    "sweep.enqueue=[{tau_alpha: 1, prior_weight: 0.1}]": "enqueue: expected prior_weight or tau_alpha",
+    "sweep.enqueue=[{tau_alpha: 1, prior_weight: 0.1}]": "enqueue.0: expected prior_weight or tau_alpha",
     "evaluation={metrics: [perplexity], window: 10, stride: 20}": "stride: expected at most the window",
     "task=summarization": "task: expected one of translation, summarisation, language-modelling, ",
     "sweep.sampler=bayes": "sweep.sampler: expected one of grid, random, tpe, got 'bayes'",
-    "sweep.trials=many": "sweep.trials: expected a valid integer, got 'many'",
-    "sweep.trials=0": "sweep.trials: expected greater than 0, got 0",
+    "sweep.trials=many": "sweep.trials: expected a whole number, got 'many'",
+    "sweep.trials=0": "sweep.trials: expected a number greater than 0, got 0",
     "sweep.trials=null": "expected trials, the number of settings",
     "sweep.sampler=grid": "space.tau_alpha.encoder: expected {values: [...]} or a fixed value",
-    "sweep.space={}": "sweep: space: expected at least one dimension, got none",
+    "sweep.space={}": "sweep.space: expected at least one dimension, got none",
     "sweep.space.tau_sigma.cross=-0.1": "cross: expected a finite number >= 0, got -0.1",
     "sweep.space.tau_mu.cross=[0, 2]": "cross: expected a number from 0 to 1, got 2",
     "sweep.space.tau_alpha.cross=.nan": "cross: expected any real number, or inf, got nan",
@@ -143,8 +143,8 @@ MISTAKES = {
     "sweep.space.tau_alpha.cross=[5, 0]": "expected a range [low, high] of finite numbers with low < high",
     "sweep.space.tau_alpha.cross={one_of: [1]}": "cross: expected [low, high], {values: [...]}",
     "sweep.enqueue=[{tau_sigma: {encoder: -1}}]": "expected a finite number >= 0",
-    "evaluation.batch_tokens=big": "batch_tokens: expected a valid integer or 'auto', got 'big'",
-    "evaluation.temperatures=[0]": "temperatures.0: expected greater than 0, got 0",
+    "evaluation.batch_tokens=big": "batch_tokens: expected a whole number or 'auto', got 'big'",
+    "evaluation.temperatures=[0]": "temperatures.0: expected a number greater than 0, got 0",
     "evaluation.temperatures=[1.1, 1.1]": "temperatures: expected different finite numbers above 0",
     "evaluation.temperatures=[.inf]": "temperatures: expected different finite numbers above 0",
     "evaluation.metrics=[]": "evaluation.metrics: expected at least one item, got []",
@@ -165,7 +165,20 @@ MISTAKES = {
     "data.in_domain.train.columns={Source: en}": "data.in_domain.train.columns: expected some of source",
     "prior={kind: gaussian, max_tokens: 5}": "prior: expected max_tokens only with kind: empirical",
     "prior={kind: gaussian, path: p}": "prior: expected kind or path, got both",
-    "model=null": "model: expected keys with values, got None",
+    "sweep.seed=-1": "sweep.seed: expected a number greater than or equal to 0, got -1",
+    "sweep.seed=x": "sweep.seed: expected a whole number, got 'x'",
+    "data.in_domain.test.limit=9e99": "data.in_domain.test.limit: expected a whole number, got 9e+99",
+    f"data.in_domain.test.limit={10**30}": "expected a number less than or equal to",
+    f"sweep.trials={10**30}": "sweep.trials: expected a number less than or equal to",
+    "sweep.racing.after=1.5": "sweep.racing.after: expected a whole number, got 1.5",
+    "model.trust_remote_code=maybe": "model.trust_remote_code: expected true or false, got 'maybe'",
+    "name=": "name: expected text, got nothing",
+    "sweep.space.tau_sigma.cross=": "{layers: [...]} or {each_layer: [low, high]}, got nothing",
+    "sweep.enqueue=[{tau_mu: {cross: null}}]": "sweep.enqueue.0.tau_mu: expected a number from 0 to 1, got "
+    "nothing",
+    "data.out_of_domain.-1.name=x": "expected a position from 0 to 0 in the list, got '-1'",
+    "data.out_of_domain.last.name=x": "expected a position from 0 to 0 in the list, got 'last'",
+    "model=null": "model: expected keys with values, got nothing",
     "sweep": "--set: expected a.b=value, got 'sweep'",
     "data.out_of_domain.3.name=x": "--set: expected keys of the experiment and a YAML value",
     "name=a: b: c": "--set: expected keys of the experiment and a YAML value",
@@ -178,6 +191,35 @@ def test_a_mistake_is_one_line_that_names_the_key(path, override):
         load_experiment(path, [override])
     assert MISTAKES[override] in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+MISSPELT = {
+    "sweep.space.tau_sigm=1": "sweep.space: expected one of prior_weight, tau_alpha, tau_sigma, tau_mu, "
+    "noise_share, got 'tau_sigm', did you mean 'tau_sigma'?",
+    "sweep.space.tau_sigma.encodr=1": "sweep.space.tau_sigma: expected one of encoder, cross, decoder, got "
+    "'encodr', did you mean 'encoder'?",
+    "sweep.enqueue=[{}, {tau_sigm: 1}]": "sweep.enqueue.1: expected one of prior_weight, tau_alpha, "
+    "tau_sigma, tau_mu, noise_share, got 'tau_sigm', did you mean 'tau_sigma'?",
+    "sweep.enqueue=[{tau_sigma: {crss: 1}}]": "sweep.enqueue.0.tau_sigma: expected one of encoder, cross, "
+    "decoder, got 'crss', did you mean 'cross'?",
+    "prior.kind=emprical": "prior.kind: expected 'empirical' or 'gaussian', got 'emprical', did you mean "
+    "'empirical'?",
+    "model.dtype=float23": ", got 'float23', did you mean 'float32'?",
+    "evaluation.bleu_tokenize=no": ", got 'no', did you mean 'none'?",
+    "evaluation.bleu_tokenize=chars": ", got 'chars', did you mean 'char'?",
+    "evaluation.rouge_tokenize=word": ", got 'word', did you mean 'words'?",
+    "evaluation.batch_tokens=atuo": ", got 'atuo', did you mean 'auto'?",
+    "sweep.sampler=rndom": ", got 'rndom', did you mean 'random'?",
+    "selection.protocols=[in-domian]": ", got 'in-domian', did you mean 'in-domain'?",
+    "sweep.method=sinks": ", got 'sinks', did you mean 'sink'?",
+}
+
+
+@pytest.mark.parametrize("override", MISSPELT)
+def test_a_misspelt_name_is_answered_with_the_nearest(path, override):
+    with pytest.raises(UserError) as caught:
+        load_experiment(path, [override])
+    assert str(caught.value).endswith(MISSPELT[override])
 
 
 @pytest.mark.parametrize(

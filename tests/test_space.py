@@ -134,10 +134,11 @@ def test_what_settings_or_the_syntax_do_not_allow_is_refused(parameter, written)
 
 def test_roles_and_layers_that_the_model_has_not_are_refused_by_name():
     with pytest.raises(
-        UserError, match=r"sweep.space.tau_mu.decoder: expected a role of this model \(encoder\)"
+        UserError,
+        match=r"sweep.space.tau_mu.decoder: expected a role of this model \(encoder\), got 'decoder'",
     ):
         check_space(parse_space(PARAMETERS, {"tau_mu": {"decoder": 0.5}}), {"encoder": 2})
-    with pytest.raises(ValueError, match=r"tau_mu: expected roles among encoder, cross, decoder"):
+    with pytest.raises(ValueError, match=r"tau_mu: expected one of encoder, cross, decoder"):
         parse_space(PARAMETERS, {"tau_mu": {"head": 0.5}})
     with pytest.raises(UserError, match=r"sweep.space.tau_mu.cross: expected 3 values, one a layer, got 2"):
         check_space(parse_space(PARAMETERS, {"tau_mu": {"cross": {"layers": [0.5, 1]}}}), LAYERS)

@@ -60,8 +60,12 @@ class Commands(TyperGroup):
         """Run a command: exit code 2 for a user's mistake, 1 for any other error."""
         try:
             return super().invoke(ctx)
-        except (typer.Exit, typer.Abort, typer.TyperException, BrokenPipeError):
+        except (typer.Exit, typer.Abort, typer.TyperException):
             raise
+        except BrokenPipeError:
+            # Who closes the pipe that a command prints to has read what they wanted, as with `head`.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit from None
         except Exception as error:
             if ctx.params["debug"]:
                 raise

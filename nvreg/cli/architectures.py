@@ -5,30 +5,27 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from nvreg.cli.options import one_of
 
 if TYPE_CHECKING:
     from nvreg.models.registry import Architectures
 
 
-class Format(StrEnum):
-    """How the list is written."""
-
-    TEXT = "text"
-    MARKDOWN = "markdown"
-    JSON = "json"
+Format = Annotated[
+    Literal["text", "markdown", "json"],
+    one_of("--format", "text", "markdown", "json", help="How the list is written."),
+]
 
 
-def architectures(
-    format: Annotated[Format, typer.Option(help="How the list is written.")] = Format.TEXT,
-) -> None:
+def architectures(format: Format = "text") -> None:
     """Print which architectures are converted, by layout, and which are refused, and why."""
     from nvreg.models.registry import architectures as known
 
-    write = {Format.TEXT: _text, Format.MARKDOWN: _markdown, Format.JSON: _json}[format]
+    write = {"text": _text, "markdown": _markdown, "json": _json}[format]
     typer.echo(write(known()))
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from nvreg.errors import UserError
+from nvreg.errors import UserError, expected_one_of
 from nvreg.parameters import Setting
 
 if TYPE_CHECKING:
@@ -20,6 +20,18 @@ S = TypeVar("S", bound=Setting)
 
 BY_ROLE = "NUMBER|ROLE=NUMBER,..."
 """How a value of a setting is written."""
+
+
+def one_of(option: str, *names: str, help: str, show_default: str | bool = True) -> Any:
+    """Return an option that takes one of some names; another is a mistake like any unknown name."""
+
+    def parse(given: str) -> str:
+        if given not in names:
+            raise UserError(f"{option}: {expected_one_of(names, given)}")
+        return given
+
+    return typer.Option(option, metavar="|".join(names), parser=parse, help=help, show_default=show_default)
+
 
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="Directory of a checkpoint, or its name on the hub.")
@@ -75,7 +87,10 @@ PriorWeight = Annotated[
 
 Space = Annotated[
     Literal["inputs", "heads"] | None,
-    typer.Option(
+    one_of(
+        "--space",
+        "inputs",
+        "heads",
         help="What NV attention has as vectors: what keys and values are projected from (published), "
         "or what heads compare and mix.",
         show_default="inputs",

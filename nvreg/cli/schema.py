@@ -5,9 +5,11 @@ from typing import Annotated, Literal
 
 import typer
 
+from nvreg.cli.options import one_of
+
 Kind = Annotated[
     Literal["experiment", "finetune"],
-    typer.Option("--kind", help="The file of nvreg sweep, or of nvreg finetune."),
+    one_of("--kind", "experiment", "finetune", help="The file of nvreg sweep, or of nvreg finetune."),
 ]
 
 

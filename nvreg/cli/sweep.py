@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from nvreg.cli.options import Overrides, Quiet
-from nvreg.errors import UserError
+from nvreg.cli.options import Overrides, Quiet, one_of
+from nvreg.errors import UserError, expected_one_of
 
 if TYPE_CHECKING:
     from nvreg.experiment import Experiment
@@ -24,7 +24,8 @@ Trials = Annotated[
     int | None, typer.Option("--trials", min=1, help="How many settings to try.", show_default="the file's")
 ]
 ExecutorName = Annotated[
-    Literal["local", "ray"], typer.Option("--executor", help="In this process, or on Ray workers.")
+    Literal["local", "ray"],
+    one_of("--executor", "local", "ray", help="In this process, or on Ray workers."),
 ]
 Workers = Annotated[
     int | None,
@@ -98,7 +99,8 @@ def sweep(
 def _limited(experiment: "Experiment", methods: Sequence[str]) -> "Experiment":
     """Return the experiment with some of its methods."""
     tried = experiment.sweep.methods
-    if unknown := [name for name in methods if name not in tried]:
-        raise UserError(f"expected --method among {', '.join(tried)}, got {', '.join(unknown)}")
+    for name in methods:
+        if name not in tried:
+            raise UserError(f"--method: {expected_one_of(tried, name, 'one of the file,')}")
     sweep = experiment.sweep.model_copy(update={"methods": {name: tried[name] for name in methods}})
     return experiment.model_copy(update={"sweep": sweep})

@@ -12,22 +12,31 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from nvreg.config.sections import Section
-from nvreg.errors import UserError
+from nvreg.errors import UserError, did_you_mean, shown
 
 S = TypeVar("S", bound=Section)
 
+SINGLE = {"seeds": "seed"}
+"""Keys of lists, and the key that may stand for one with a single item."""
+
 
 class _Loader(yaml.SafeLoader):
-    """Reads numbers as YAML 1.2 does: ``1e-3`` is one, ``010`` is ten, ``1:30`` is text."""
+    """Reads plain words and numbers as YAML 1.2 does.
+
+    ``1e-3`` is a number, ``010`` is ten, and ``1:30``, ``no``, ``on`` and ``2024-01-01`` are text.
+    """
 
 
 class _Dumper(yaml.SafeDumper):
     """Quotes text that either version of YAML would read as something else."""
 
 
-_FLOAT, _INT = "tag:yaml.org,2002:float", "tag:yaml.org,2002:int"
+_BOOL, _FLOAT, _INT, _TIMESTAMP = (
+    f"tag:yaml.org,2002:{kind}" for kind in ("bool", "float", "int", "timestamp")
+)
 
-_NUMBERS = {
+_PATTERNS = {
+    _BOOL: re.compile(r"(true|True|TRUE|false|False|FALSE)$"),
     _FLOAT: re.compile(
         r"[-+]?(\.[0-9][0-9_]*|[0-9][0-9_]*\.[0-9_]*)([eE][-+]?[0-9]+)?$|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$"
         r"|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"
@@ -42,12 +51,12 @@ def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _NUMBERS]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in {*_PATTERNS, _TIMESTAMP}]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-for _tag, _pattern in _NUMBERS.items():
+for _tag, _pattern in _PATTERNS.items():
     for _class in (_Loader, _Dumper):
-        _class.add_implicit_resolver(_tag, _pattern, list("-+.0123456789"))
+        _class.add_implicit_resolver(_tag, _pattern, list("-+.0123456789tTfF"))
 _Loader.add_constructor(_INT, _construct_int)
 
 
@@ -105,7 +114,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (LookupError, ValueError, yaml.YAMLError) as error:  # a tag that does not fit its value
         raise UserError(f"{path}: expected YAML, got: {' '.join(str(error).split())}") from error
     if not isinstance(document, dict):
-        raise UserError(f"{path}: expected keys and values of an experiment, got {_short(document)}")
+        raise UserError(f"{path}: expected keys and values of an experiment, got {shown(document)}")
     return document
 
 
@@ -117,13 +126,24 @@ def _set(document: dict[str, Any], override: str) -> None:
     target: Any = document
     try:
         for key in parents:
-            target = target[int(key)] if isinstance(target, list) else target.setdefault(key, {})
-        target[int(last) if isinstance(target, list) else last] = read_yaml(value)
+            target = target[_place(target, key)] if isinstance(target, list) else target.setdefault(key, {})
+        target[_place(target, last) if isinstance(target, list) else last] = read_yaml(value)
     except (AttributeError, LookupError, TypeError, ValueError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"--set: expected keys of the experiment and a YAML value, got {override!r}: {reason}"
         ) from error
+
+
+def _place(items: Sequence[Any], key: str) -> int:
+    """Return the position in a list that a part of a dotted path names.
+
+    Raises:
+        LookupError: if there is none.
+    """
+    if not (key.isdecimal() and int(key) < len(items)):
+        raise LookupError(f"expected a position from 0 to {len(items) - 1} in the list, got {key!r}")
+    return int(key)
 
 
 def _one_line(error: ValidationError, document: Any) -> str:
@@ -133,7 +153,9 @@ def _one_line(error: ValidationError, document: Any) -> str:
         mistakes.setdefault(_key(details, document), []).append(details)
     key, first = next(iter(mistakes.items()))
     more = f" (and {len(mistakes) - 1} more)" if len(mistakes) > 1 else ""
-    return " ".join(f"{key}{': ' if key else ''}{_message(first)}{more}".split())
+    message = _message(first).removeprefix(f"{key}: ")
+    separator = "." if key and re.match(r"[\w.-]+: ", message) else ": " if key else ""
+    return " ".join(f"{key}{separator}{message}{more}".split())
 
 
 def _key(details: ErrorDetails, document: Any) -> str:
@@ -143,6 +165,8 @@ def _key(details: ErrorDetails, document: Any) -> str:
     """
     keys = []
     for part in details["loc"]:
+        if isinstance(document, dict) and part not in document:
+            part = SINGLE.get(str(part), part)
         inside = part in document if isinstance(document, dict) else isinstance(document, list)
         if inside:
             document = document[part]
@@ -160,8 +184,9 @@ def _message(alternatives: Sequence[ErrorDetails]) -> str:
         case "value_error" | "unknown_key":
             return alternatives[0]["msg"].removeprefix("Value error, ")
         case _:
-            expected = " or ".join(map(_expected, alternatives))
-            return f"expected {expected}, got {_short(alternatives[0]['input'])}"
+            expected = " or ".join(dict.fromkeys(map(_expected, alternatives)))
+            given, names = alternatives[0]["input"], [name for each in alternatives for name in _names(each)]
+            return f"expected {expected}, got {shown(given)}{did_you_mean(given, names)}"
 
 
 def _expected(details: ErrorDetails) -> str:
@@ -170,10 +195,18 @@ def _expected(details: ErrorDetails) -> str:
             return "keys with values"
         case "too_short":
             return "at least one item"
+        case "int_type" | "int_parsing" | "int_parsing_size" | "int_from_float":
+            return "a whole number"
+        case "bool_type" | "bool_parsing":
+            return "true or false"
+        case "string_type":
+            return "text"
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal" | "finite_number":
+            return re.sub(r"^Input should be", "a number", details["msg"])
         case _:
             return re.sub(r"^Input should (be )?", "", details["msg"]).partition(", unable")[0]
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _names(details: ErrorDetails) -> list[str]:
+    """Return the names that a value may be, where it may only be one of some."""
+    return re.findall(r"'([^']*)'", details["ctx"]["expected"]) if details["type"] == "literal_error" else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -24,9 +25,10 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from nvreg.errors import did_you_mean
 from nvreg.metrics import METRICS
 from nvreg.metrics.tokenisation import BleuTokenizer, RougeTokenizer
-from nvreg.registry import Registry, did_you_mean
+from nvreg.registry import Registry
 
 
 def _absolute(path: str, info: ValidationInfo) -> str:
@@ -48,6 +50,10 @@ InputPath = Annotated[str, AfterValidator(_absolute)]
 ModelPath = Annotated[str, AfterValidator(_absolute_if_local)]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 """A name that files are called by."""
+
+
+Count = Annotated[PositiveInt, Field(le=sys.maxsize)]
+"""How many of something are taken, which no machine has more of."""
 
 
 class NameIn:
@@ -139,7 +145,7 @@ class Source(Section):
     """Branch, tag or commit of the data set on the hub."""
     split: str | None = None
     """Split of the data set on the hub."""
-    limit: PositiveInt | None = None
+    limit: Count | None = None
     """Most records that are taken: the first ones, or random ones where a seed is given."""
     seed: NonNegativeInt | None = None
     """Seed that draws as many random records as the limit says."""

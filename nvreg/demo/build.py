@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from nvreg.demo.corpora import digest_of, read_records, write_corpora
 from nvreg.demo.language import IN_DOMAIN
 from nvreg.demo.recipe import RECIPES, Recipe
-from nvreg.errors import UserError
+from nvreg.errors import UserError, expected_one_of
 from nvreg.files import write_bytes, write_text
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def build_demo(
     tasks = tasks or list(recipes)
     for task in tasks:
         if task not in recipes:
-            raise UserError(f"--task: expected one of {', '.join(recipes)}, got {task!r}")
+            raise UserError(f"--task: {expected_one_of(recipes, task)}")
         if not train and recipes[task].digest(task, seed) != (figures := _figures(BUILT_IN / task))["digest"]:
             raise UserError(
                 f"expected --seed {figures['seed']} and the recipe of the models that come with nvreg, "

@@ -32,10 +32,9 @@ from nvreg.config.sections import (
     Seeded,
     Source,
 )
-from nvreg.errors import UserError
+from nvreg.errors import UserError, expected_one_of
 from nvreg.finetune.regularisers import REGULARISERS, Options
 from nvreg.metrics import METRICS
-from nvreg.registry import did_you_mean
 from nvreg.tasks import TASKS
 
 
@@ -128,7 +127,7 @@ def _trainable() -> list[str]:
 
 def _check_trainable(task: str) -> str:
     if task not in (names := _trainable()):
-        raise ValueError(f"expected one of {', '.join(names)}, got {task!r}{did_you_mean(task, names)}")
+        raise ValueError(expected_one_of(names, task))
     return task
 
 
@@ -193,10 +192,8 @@ class FineTuning(Section):
         stopping = self.training.early_stopping
         better = [name for name in TASKS[self.task].metrics() if _is_better_one_way(name)]
         if stopping and stopping.metric not in better:
-            raise ValueError(
-                f"training.early_stopping: expected one of {', '.join(better)} with task {self.task}, "
-                f"got {stopping.metric!r}"
-            )
+            wanted = expected_one_of(better, stopping.metric)
+            raise ValueError(f"training.early_stopping: {wanted}, with task {self.task}")
         return self
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache, cached_property
 from typing import Any, ClassVar, Self, cast
 
@@ -46,12 +47,17 @@ class MethodSpace(Section):
     @cached_property
     def dimensions(self) -> Space:
         """The space, read once."""
-        return parse_space(self.method.setting_type.parameters, self.space)
+        with _under("space"):
+            return parse_space(self.method.setting_type.parameters, self.space)
 
     @cached_property
     def enqueued(self) -> list[Setting]:
         """The enqueued settings, read once."""
-        return [self.method.setting_type.from_dict(values) for values in self.enqueue]
+        settings = []
+        for place, values in enumerate(self.enqueue):
+            with _under(f"enqueue.{place}"):
+                settings.append(self.method.setting_type.from_dict(values))
+        return settings
 
     @property
     def parameters(self) -> set[str]:
@@ -69,17 +75,20 @@ class MethodSpace(Section):
 
     @model_validator(mode="after")
     def _read(self) -> Self:
-        try:
-            if not self.dimensions:
-                raise ValueError("expected at least one dimension, got none")
-        except ValueError as error:
-            separator = ": " if str(error).startswith("expected") else "."
-            raise ValueError(f"space{separator}{error}") from None
-        try:
-            _ = self.enqueued
-        except ValueError as error:
-            raise ValueError(f"enqueue: {error}") from None
+        if not self.dimensions:
+            raise ValueError("space: expected at least one dimension, got none")
+        _ = self.enqueued
         return self
+
+
+@contextmanager
+def _under(key: str) -> Iterator[None]:
+    """Have a mistake name the key that it was read from."""
+    try:
+        yield
+    except ValueError as error:
+        separator = ": " if str(error).startswith("expected") else "."
+        raise ValueError(f"{key}{separator}{error}") from None
 
 
 @cache

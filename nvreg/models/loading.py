@@ -21,7 +21,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from nvreg.digests import body_parameters
-from nvreg.errors import UserError
+from nvreg.errors import UserError, expected_one_of
 from nvreg.models.dispatching import dispatching_modules
 from nvreg.models.lora import class_count, find_adapted, is_hub_name, merge
 from nvreg.models.registry import adapters_by_class
@@ -124,7 +124,7 @@ def load_model(
             lacks the head, the model does not exist, or the hub is out of reach.
     """
     if dtype not in DTYPES:
-        raise UserError(f"model.dtype: expected one of {', '.join(DTYPES)}, got {dtype!r}")
+        raise UserError(f"model.dtype: {expected_one_of(DTYPES, dtype)}")
     options: dict[str, Any] = {"dtype": DTYPES[dtype], "trust_remote_code": trust_remote_code}
     adapted = find_adapted(path, revision)
     model: Any

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nvreg.errors import UserError
+from nvreg.errors import UserError, expected_one_of
 from nvreg.methods import METHODS
 from nvreg.metrics import METRICS
 from nvreg.protocols import PROTOCOLS, Evidence
@@ -161,10 +161,10 @@ def choose_trial(
     run = read_run(directory)
     arm = find_arm(run, method, seed)
     if domain not in (None, *run.domains):
-        raise UserError(f"expected --domain among {', '.join(run.domains)}, got {domain}")
+        raise UserError(f"--domain: {expected_one_of(run.domains, domain)}")
     if by_domain and domain not in run.out_of_domain:
         raise UserError(
-            f"expected --domain with {protocol}, one of {', '.join(run.out_of_domain)}, got {domain}"
+            f"--domain: {expected_one_of(run.out_of_domain, domain)}; {protocol} chooses for each by itself"
         )
     numbers = chosen_numbers(run, arm, protocol)[domain or run.in_domain]
     if not numbers:
@@ -186,9 +186,7 @@ def find_arm(run: Run, method: str | None, seed: int | None, *, first: bool = Fa
     for field, option, wanted in (("method", "--method", method), ("seed", "--seed", seed)):
         known = dict.fromkeys(getattr(arm, field) for arm in arms)
         if wanted not in known and (wanted is not None or (len(known) > 1 and not first)):
-            raise UserError(
-                f"expected {option} among those of the run, {', '.join(map(str, known))}, got {wanted}"
-            )
+            raise UserError(f"{option}: {expected_one_of(known, wanted, 'one of the run,')}")
         arms = [arm for arm in arms if wanted in (None, getattr(arm, field))]
     arm = next(filter(run.is_measured, arms), arms[0]) if first else arms[0]
     if not run.is_measured(arm):

@@ -63,11 +63,11 @@ def make_plan(sweep: Sweep, layers: Layers, objectives: int) -> Plan:
     for name, written in sweep.methods.items():
         where = f"sweep.methods.{name}." if len(sweep.methods) > 1 else "sweep."
         check_space(written.dimensions, layers, f"{where}space")
-        for setting in written.enqueued:
+        for place, setting in enumerate(written.enqueued):
             try:
                 setting.check(layers)
             except ValueError as error:
-                raise UserError(f"{where}enqueue: {error}") from error
+                raise UserError(f"{where}enqueue.{place}.{error}") from error
         kind = written.method.setting_type
         for seed in sweep.seeds:
             sampler = SAMPLERS[sweep.sampler](written.dimensions, kind, layers, seed, objectives)

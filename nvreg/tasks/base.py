@@ -9,9 +9,8 @@ from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 from nvreg.data import batches
-from nvreg.errors import UserError
+from nvreg.errors import UserError, did_you_mean
 from nvreg.metrics import METRICS, Metric, Tokenisation, text_statistics
-from nvreg.registry import did_you_mean
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -92,12 +92,12 @@ def test_settings_are_checked_against_a_model(settings, message):
 
 
 def test_unknown_roles_are_named():
-    with pytest.raises(ValueError, match="tau_mu: expected roles among encoder, cross, decoder, got middle"):
+    with pytest.raises(ValueError, match="tau_mu: expected one of encoder, cross, decoder, got 'middle'"):
         Settings(tau_mu={"middle": 0.5})
 
 
 def test_unknown_parameters_are_named():
-    with pytest.raises(ValueError, match="got tau_beta"):
+    with pytest.raises(ValueError, match="got 'tau_beta'"):
         Settings.from_dict({"tau_beta": 1})
 
 

@@ -143,7 +143,7 @@ def test_a_sweep_may_try_some_methods_of_its_file(tiny_experiment, tmp_path):
     ]
     refused = run(*arguments, "--method", "nv", "--method", "sink")
     assert refused.exit_code == 2
-    assert "expected --method among sink, low-rank, got nv" in refused.stderr
+    assert "--method: expected one of the file, sink, low-rank, got 'nv'" in refused.stderr
 
     assert run(*arguments, "--method", "sink").exit_code == 0
     choice = ["--method", "low-rank", "--protocol", "in-domain"]
@@ -151,7 +151,7 @@ def test_a_sweep_may_try_some_methods_of_its_file(tiny_experiment, tmp_path):
     assert exported.exit_code == 0, exported.output
     mistyped = run("export", tmp_path, tmp_path / "other", *choice, "--domain", "nowhere")
     assert mistyped.exit_code == 2
-    assert "expected --domain among home, away, got nowhere" in mistyped.stderr
+    assert "--domain: expected one of home, away, got 'nowhere'" in mistyped.stderr
 
 
 def test_a_dry_run_prints_the_plan(tiny_experiment, tmp_path):

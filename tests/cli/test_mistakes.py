@@ -54,7 +54,7 @@ MISTAKES = {
     ),
     "role the model has not": (
         sweep("sweep.space.tau_sigma.head=[0, 1]"),
-        "space.tau_sigma: expected roles among encoder, cross, decoder, got 'head'",
+        "sweep.space.tau_sigma: expected one of encoder, cross, decoder, got 'head'",
     ),
     "layers the model has not": (
         sweep("sweep.space.tau_mu={cross: {layers: [1, 1, 0.5]}}"),
@@ -82,6 +82,62 @@ MISTAKES = {
     "output of another experiment": (
         lambda files: [*sweep("name=other")(files), "--output", files["finished"]],
         "expected an output directory of this experiment",
+    ),
+    "a method that is misspelt": (
+        lambda files: [*sweep()(files), "--method", "nw-heads"],
+        "--method: expected one of the file, nv, got 'nw-heads'",
+    ),
+    "export of a method that is misspelt": (
+        lambda files: [
+            "export",
+            files["finished"],
+            files["output"],
+            "--protocol",
+            "in-domain",
+            "--method",
+            "nvv",
+        ],
+        "--method: expected one of the run, nv, got 'nvv', did you mean 'nv'?",
+    ),
+    "export for a domain that is misspelt": (
+        lambda files: [
+            "export",
+            files["finished"],
+            files["output"],
+            "--protocol",
+            "in-domain",
+            "--domain",
+            "awy",
+        ],
+        "--domain: expected one of home, away, got 'awy', did you mean 'away'?",
+    ),
+    "export without the domain": (
+        lambda files: ["export", files["finished"], files["output"], "--protocol", "leave-one-domain-out"],
+        "--domain: expected one of away, got nothing; leave-one-domain-out chooses for each by itself",
+    ),
+    "export by a protocol that is misspelt": (
+        lambda files: ["export", files["finished"], files["output"], "--protocol", "in-domian"],
+        "got 'in-domian', did you mean 'in-domain'?",
+    ),
+    "convert in a space that is misspelt": (
+        convert("--space=head"),
+        "--space: expected one of inputs, heads, got 'head', did you mean 'heads'?",
+    ),
+    "convert with a role that is misspelt": (
+        convert("--tau-mu=encodr=0.5"),
+        "tau_mu: expected one of encoder, cross, decoder, got 'encodr', did you mean 'encoder'?",
+    ),
+    "schema of a kind that is misspelt": (
+        lambda files: ["schema", "--kind", "experimnt"],
+        "--kind: expected one of experiment, finetune, got 'experimnt', did you mean 'experiment'?",
+    ),
+    "architectures in a format that is misspelt": (
+        lambda files: ["architectures", "--format", "jsn"],
+        "--format: expected one of text, markdown, json, got 'jsn', did you mean 'json'?",
+    ),
+    "executor that is misspelt": (
+        lambda files: [*sweep()(files), "--executor", "rey"],
+        "--executor: expected one of local, ray, got 'rey', did you mean 'ray'?",
     ),
     "report of no run": (
         lambda files: ["report", files["model"]],
@@ -198,3 +254,14 @@ def test_a_mistake_at_the_shell_prints_nothing_but_its_line(files, tmp_path):
     first, second = result.stderr.splitlines()
     assert first == "loading model and data"
     assert second.startswith("nvreg: sweep.space.tau_mu.cross: expected 2 values, one a layer, got 3")
+
+
+@pytest.mark.parametrize("command", [["architectures", "--format", "json"], ["schema"]])
+def test_a_reader_that_has_enough_is_no_mistake(command):
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from nvreg.cli import main; main()", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()  # as `head` does
+    assert (process.stderr.read(), process.wait()) == (b"", 0)

@@ -33,6 +33,7 @@ NUMBERS = {
     "-.inf": -math.inf,
 }
 TEXTS = ["1:30", "1e", "e3", "1e3s", "2024.05.01", "1.2.3", ".", "+", "1-2", "en-de", "inf"]
+TEXTS += ["no", "Yes", "on", "OFF", "y", "2024-01-01", "2024-99-99", "2001-12-14 21:59:43", "truely"]
 
 
 @pytest.mark.parametrize("written", NUMBERS)
@@ -43,8 +44,19 @@ def test_a_number_is_a_number_however_it_is_written(written):
 
 
 @pytest.mark.parametrize("written", TEXTS)
-def test_text_that_looks_like_a_number_is_text(written):
+def test_text_that_looks_like_a_number_a_date_or_an_answer_is_text(written):
     assert read_yaml(f"a: {written}") == {"a": written}
+    assert read_yaml(f"{written}: a") == {written: "a"}
+
+
+def test_norwegian_labels_and_dates_are_what_the_file_says(tmp_path):
+    path = tmp_path / "experiment.yaml"
+    path.write_text(EXPERIMENT.replace("name: tiny", "name: 2024-01-01"))
+    overrides = ["data.target_language=no", "data.labels={no: yes}", "model.trust_remote_code=yes"]
+    experiment = load_experiment(path, overrides)
+    assert experiment.name == "2024-01-01"
+    assert (experiment.data.target_language, experiment.data.labels) == ("no", {"no": "yes"})
+    assert experiment.model.trust_remote_code is True
 
 
 @given(st.floats(allow_nan=False) | st.integers())
@@ -89,7 +101,7 @@ def test_numbers_are_numbers_in_a_fine_tuning_file(tmp_path):
     assert load_finetuning(path, ["training.weight_decay=1E-2"]).training.weight_decay == 0.01
 
 
-@pytest.mark.parametrize("value", ["!!bool x", "!!int x", "2024-99-99"])
+@pytest.mark.parametrize("value", ["!!bool x", "!!int x", "!!timestamp 2024-99-99"])
 def test_a_value_that_is_not_what_its_tag_or_form_says_is_one_line(tmp_path, value):
     class Anything(Section):
         a: object = None

@@ -104,7 +104,7 @@ def test_options_are_those_of_the_method(load, tmp_path):
         (["training.epoch=3"], r"training\.epoch: unknown key, did you mean 'epochs'"),
         (["training.seed=3"], r"training: expected seed or seeds, got both"),
         (["training.seeds=[1, 1]"], r"training\.seeds: expected different seeds"),
-        (["training.warmup=1.0"], r"training\.warmup: expected less than 1"),
+        (["training.warmup=1.0"], r"training\.warmup: expected a number less than 1"),
         (["model.dtype=float16"], r"model\.dtype: expected float32.*training\.precision"),
         (["data.in_domain.train=null"], r"data\.in_domain\.train: expected keys with values"),
     ],

@@ -61,5 +61,5 @@ def test_a_method_without_examples_is_refused(small, invoke):
 
 def test_an_unknown_method_of_examples_is_refused(small, invoke):
     result = invoke(small.write(), "--examples", "2", "--method", "sink")
-    assert "--method among those of the run, nv, got sink" in str(result.exception)
+    assert "--method: expected one of the run, nv, got 'sink'" in str(result.exception)
     assert not (small.directory / "tables").exists()

@@ -107,9 +107,9 @@ def test_they_are_of_the_method_and_seed_that_are_named(translated, control):
         text = write_report(analysis, examples=2, **chosen)
         assert "## Examples that change most (nv, seed 42, in-domain)" in text
         assert "key1 says 0" in text
-    with pytest.raises(UserError, match="--method among those of the run, nv, control, got sink"):
+    with pytest.raises(UserError, match="--method: expected one of the run, nv, control, got 'sink'"):
         write_report(analysis, examples=2, method="sink")
-    with pytest.raises(UserError, match="--seed among those of the run, 42, 43, got 7"):
+    with pytest.raises(UserError, match="--seed: expected one of the run, 42, 43, got 7"):
         write_report(analysis, examples=2, seed=7)
 
 

@@ -238,9 +238,9 @@ def test_among_several_methods_and_seeds_one_is_to_be_named(small, control):
     small.seeds, small.methods = (42, 43), {**small.methods, control: small.methods["nv"]}
     small.lines[2] |= {"method": control, "seed": 43}
     directory = small.write()
-    with pytest.raises(UserError, match="--method among those of the run, nv, control, got None"):
+    with pytest.raises(UserError, match="--method: expected one of the run, nv, control, got nothing"):
         choose_trial(directory, "in-domain")
-    with pytest.raises(UserError, match="--seed among those of the run, 42, 43, got 7"):
+    with pytest.raises(UserError, match="--seed: expected one of the run, 42, 43, got 7"):
         choose_trial(directory, "in-domain", method="nv", seed=7)
     assert choose_trial(directory, "in-domain-tolerance", method=control, seed=43).trial.number == 2
     with pytest.raises(
@@ -251,5 +251,5 @@ def test_among_several_methods_and_seeds_one_is_to_be_named(small, control):
 
 def test_the_only_method_and_seed_may_be_named(small):
     assert choose_trial(small.write(), "in-domain", method="nv", seed=42).trial.number == 1
-    with pytest.raises(UserError, match="--method among those of the run, nv, got sink"):
+    with pytest.raises(UserError, match="--method: expected one of the run, nv, got 'sink'"):
         choose_trial(small.directory, "in-domain", method="sink")

@@ -106,7 +106,9 @@ def test_every_method_and_seed_is_a_search_of_its_own(tiny_experiment, tmp_path)
 
 
 def test_an_enqueued_setting_must_fit_the_model():
-    with pytest.raises(UserError, match=r"sweep.enqueue: .*expected 2 values, one a layer, got 3"):
+    with pytest.raises(
+        UserError, match=r"sweep.enqueue.0.tau_sigma.cross: expected 2 values, one a layer, got 3"
+    ):
         settings_to_try(random_sweep(enqueue=[{"tau_sigma": {"cross": [0.1, 0.2, 0.3]}}]))
 
 
