@@ -18,7 +18,7 @@ from nvreg.models.conversion import conversion_of
 from nvreg.models.module import NVForward
 from nvreg.models.registry import site_modules
 from nvreg.models.site import Site
-from nvreg.models.teacher_forcing import query_masks
+from nvreg.models.teacher_forcing import query_masks, real
 
 QUANTITIES = ("prior_weight", "discarded_share", "entropy", "divergence")
 """What `measure_heads` measures, in the order of its rows."""
@@ -76,7 +76,7 @@ class _Meter:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.mask: Tensor
+        self.mask: Tensor | None
         self.queries = 0
         self.sums: Tensor | float = 0.0
         self._token_share = 1.0
@@ -121,8 +121,9 @@ class _Meter:
         by_head = [
             _quantities(*maps, self._token_share) for maps in zip(weights.unbind(1), pretrained, strict=False)
         ]
-        self.sums = self.sums + torch.stack(by_head)[..., self.mask].sum(-1, dtype=torch.float64)
-        self.queries += int(self.mask.sum())
+        measured = real(torch.stack(by_head), self.mask, dim=2)
+        self.sums = self.sums + measured.sum(-1, dtype=torch.float64)
+        self.queries += measured.shape[-1]
         return *others, None
 
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from nvreg.models.conversion import conversion_of
 from nvreg.models.registry import site_modules
 from nvreg.models.site import Site
-from nvreg.models.teacher_forcing import query_masks
+from nvreg.models.teacher_forcing import query_masks, real, tokens_given
 
 
 class SiteMeans(NamedTuple):
@@ -38,7 +38,7 @@ class Record:
         """Prepare for the sites of a model."""
         self._model = model
         self._sites = list(site_modules(model))
-        self._masks: dict[str, Tensor] = {}
+        self._masks: dict[str, Tensor | None] = {}
         self._sums: dict[Site, tuple[int, float, float]] = {}
         self._reused: Mapping[Site, SiteMeans] = {}
 
@@ -82,20 +82,17 @@ class Record:
 
     def start_encoder(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note which tokens of an encoder's batch are real; a hook for encoders that run by themselves."""
-        mask = kwargs.get("attention_mask")
-        if mask is None:
-            mask = torch.ones_like(kwargs["input_ids"])
-        self._masks["encoder"] = mask.bool()
+        self._masks["encoder"] = tokens_given(module, kwargs)
 
     def observe(self, site: Site, prior_weight: Tensor | None, token_share: float) -> None:
         """Add one site's weights of the prior, shape (batch, heads, queries), or None for weight 0."""
-        mask = self._masks.get(site.role)
-        if mask is None:
+        if site.role not in self._masks:
             return
-        weight = 0.0
+        mask, weight = self._masks[site.role], 0.0
+        queries = 1 if mask is None else int(mask.sum())  # any number, where every query weighs the same
         if prior_weight is not None:
-            weight = float(prior_weight.mean(1)[mask].sum(dtype=torch.float64))
-        queries = int(mask.sum())
+            of_queries = real(prior_weight.mean(1), mask)
+            queries, weight = len(of_queries), float(of_queries.sum(dtype=torch.float64))
         seen, prior, discarded = self._sums.get(site, (0, 0.0, 0.0))
         discarded += queries - token_share * (queries - weight)
         self._sums[site] = (seen + queries, prior + weight, discarded)

@@ -18,11 +18,11 @@ from transformers import PreTrainedModel
 from nvreg.attention.settings import PRIOR_WEIGHT, Settings
 from nvreg.attention.solving import solve_shift
 from nvreg.errors import UserError
-from nvreg.models.conversion import conversion_of
+from nvreg.models.conversion import Conversion, conversion_of
 from nvreg.models.convert import convert_, current_settings, revert_, set_settings_
 from nvreg.models.registry import site_modules
-from nvreg.models.site import Site, layers_of
-from nvreg.models.teacher_forcing import query_masks, run_body
+from nvreg.models.site import Site
+from nvreg.models.teacher_forcing import query_masks, real, run_body
 from nvreg.parameters import Setting
 from nvreg.prior.artefact import Prior
 
@@ -71,18 +71,15 @@ def calibrate(
             another prior.
     """
     wanted = _Wanted(prior_weight=prior_weight, tau_sigma=tau_sigma, tau_mu=tau_mu, noise_share=noise_share)
-    found = list(site_modules(model, prior.space))
-    layers = layers_of(found)
-    wanted.check(layers)
-    weights = {site: wanted.value("prior_weight", site.role, site.layer) for site in found}
-    weights = {site: weight for site, weight in weights.items() if weight}
-    tau_alpha = {role: [math.inf] * count for role, count in layers.items()}
-    for site in weights:
-        tau_alpha[site.role][site.layer] = 0.0
-    start = Settings(tau_alpha, tau_sigma, tau_mu, noise_share=noise_share)
-    if not weights and "noise_share" not in start.to_dict():
-        return start
-    with _converted(model, prior, start):
+    with _converted(model, prior) as conversion:
+        wanted.check(conversion.layers)
+        weights = {site: wanted.value("prior_weight", site.role, site.layer) for site in conversion.sites}
+        weights = {site: weight for site, weight in weights.items() if weight}
+        tau_alpha = {role: [math.inf] * count for role, count in conversion.layers.items()}
+        for site in weights:
+            tau_alpha[site.role][site.layer] = 0.0
+        start = Settings(tau_alpha, tau_sigma, tau_mu, noise_share=noise_share)
+        set_settings_(model, start)
         if "noise_share" in start.to_dict():
             tau_sigma = current_settings(model).to_dict().get("tau_sigma")
         if weights:
@@ -98,19 +95,21 @@ def calibrate(
 
 
 @contextmanager
-def _converted(model: PreTrainedModel, prior: Prior, settings: Settings) -> Iterator[None]:
-    """Have the model in evaluation mode with this prior and these settings, then as it was."""
-    was_training, before = model.training, None
-    if conversion := conversion_of(model):
+def _converted(model: PreTrainedModel, prior: Prior) -> Iterator[Conversion]:
+    """Have the model in evaluation mode and converted with this prior, then as it was."""
+    was_training, conversion, before = model.training, conversion_of(model), None
+    if conversion:
         current = conversion.prior
         if current is not prior and (current is None or current.fingerprint != prior.fingerprint):
             raise ValueError("expected a model converted with this prior; call nvreg.revert_(model) first")
         before = current_settings(model)
     else:
         convert_(model, prior)
+        conversion = conversion_of(model)
+        assert conversion is not None
     try:
-        set_settings_(model.eval(), settings)
-        yield
+        model.eval()
+        yield conversion
     finally:
         if before is None:
             revert_(model)
@@ -171,9 +170,9 @@ class _Sample:
 
     def _meet(self, site: Site, odds: Tensor) -> float:
         """Wait for the other batches; whichever comes last solves the site."""
-        mask = self._here.masks[site.role]
         self._site = site
-        self._odds[self._here.index] = odds.transpose(1, 2)[mask].flatten().double()
+        of_queries = real(odds.transpose(1, 2), self._here.masks[site.role])
+        self._odds[self._here.index] = of_queries.flatten().double()
         self._turn.release()
         try:
             self._arrived.wait()

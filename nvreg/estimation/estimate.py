@@ -25,7 +25,7 @@ from nvreg.models.convert import attach_, is_converted, revert_
 from nvreg.models.heads import DispatchedState
 from nvreg.models.registry import attention_modules, site_modules
 from nvreg.models.site import Site, Space
-from nvreg.models.teacher_forcing import key_masks, run_body
+from nvreg.models.teacher_forcing import key_masks, real, run_body
 from nvreg.prior.artefact import Prior
 
 
@@ -108,7 +108,7 @@ class _Inputs:
 
     def __init__(self, site: Site, adapter: Adapter, module: Any) -> None:
         self.site, self.adapter, self.module = site, adapter, module
-        self.mask: Tensor
+        self.mask: Tensor | None
         self._kept = RunningMoments(site.width), RunningMoments(1)
         self._running: tuple[RunningMoments, RunningMoments]
 
@@ -119,8 +119,8 @@ class _Inputs:
     def attach(self) -> Any:
         return self.module.register_forward_pre_hook(self._collect, with_kwargs=True)
 
-    def start(self, mask: Tensor) -> None:
-        """Begin a batch, of which the keys that ``mask`` marks are not padding."""
+    def start(self, mask: Tensor | None) -> None:
+        """Begin a batch, of which the keys that ``mask`` marks are not padding, all without one."""
         self.mask = mask
         self._running = deepcopy(self._kept)
 
@@ -130,7 +130,7 @@ class _Inputs:
 
     def _collect(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         bound = inspect.signature(module.forward).bind(*args, **kwargs)
-        z = self.adapter.key_input(**bound.arguments)[self.mask].double()
+        z = real(self.adapter.key_input(**bound.arguments), self.mask).double()
         vectors, log_alphas = self._running
         vectors.update(z)
         log_alphas.update(self.adapter.scale(module) / 2 * z.square().sum(-1, keepdim=True))
@@ -154,7 +154,7 @@ class _Heads(DispatchedState):
     def __init__(self, site: Site, module: Any) -> None:
         super().__init__(site, module)
         self.is_identity = False  # which would run the model's own attention function
-        self.mask: Tensor
+        self.mask: Tensor | None
         self._kept: RunningHeadMoments | None = None
         self._running: RunningHeadMoments | None
 
@@ -162,8 +162,8 @@ class _Heads(DispatchedState):
     def count(self) -> int:
         return 0 if self._kept is None else self._kept.count
 
-    def start(self, mask: Tensor) -> None:
-        """Begin a batch, of which the keys that ``mask`` marks are not padding."""
+    def start(self, mask: Tensor | None) -> None:
+        """Begin a batch, of which the keys that ``mask`` marks are not padding, all without one."""
         self.mask = mask
         self._running = deepcopy(self._kept)
 
@@ -176,7 +176,8 @@ class _Heads(DispatchedState):
     ) -> tuple[Tensor, Tensor | None]:
         if self._running is None:
             self._running = RunningHeadMoments(key.shape[1], key.shape[3], value.shape[3])
-        self._running.update(key, value, self.mask, scale)
+        mask = _seen(key, options["mask"]) if self.mask is None else self.mask
+        self._running.update(key, value, mask, scale)
         output, weights, _ = attend_heads(query, key, value, PreparedHeads(), scale, **options)
         return output, None if weights is None else weights[..., 1:]
 
@@ -189,3 +190,11 @@ class _Heads(DispatchedState):
 
     def refresh(self, module: Any, dtype: torch.dtype) -> None:
         """Nothing follows from the weights."""
+
+
+def _seen(key: Tensor, mask: Tensor | None) -> Tensor | None:
+    """Return which keys some query sees, shape (batch, keys): all that the model does not hide as padding."""
+    if mask is None:
+        return None
+    seen = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+    return seen.any(2).any(1).expand(key.shape[0], -1)

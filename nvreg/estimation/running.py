@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from nvreg.attention.moments import HeadMoments
+from nvreg.models.teacher_forcing import real
 
 
 class RunningMoments:
@@ -55,16 +56,16 @@ class RunningHeadMoments:
         """How many tokens were counted."""
         return self.keys.count
 
-    def update(self, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> None:
+    def update(self, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> None:
         """Merge a batch.
 
         Args:
             key: as the attention function is given them, shape (batch, key heads, tokens, e).
             value: shape (batch, key heads, tokens, f).
-            mask: bool, True where a token counts, shape (batch, tokens).
+            mask: bool, True where a token counts, shape (batch, tokens); None: all count.
             scale: c, by which the model multiplies ``q . k``.
         """
-        keys, values = (each.detach().transpose(1, 2)[mask].double() for each in (key, value))
+        keys, values = (real(each.detach().transpose(1, 2), mask).double() for each in (key, value))
         if not (added := len(keys)):
             return
         key_mean, value_mean = keys.mean(0), values.mean(0)
@@ -76,7 +77,7 @@ class RunningHeadMoments:
         self.keys.update(keys)
         self.values.update(values)
         self.log_alphas.update(scale / 2 * keys.square().sum(-1))
-        self.longest = max(self.longest, int(mask.sum(-1).max()))
+        self.longest = max(self.longest, key.shape[2] if mask is None else int(mask.sum(-1).max()))
 
     def moments(self) -> HeadMoments:
         """Return the moments of all tokens, of which there are at least two.

@@ -13,7 +13,7 @@ from nvreg.memory import over_rows
 from nvreg.methods import Method
 from nvreg.models.registry import site_modules
 from nvreg.models.site import Site
-from nvreg.models.teacher_forcing import query_masks, run_body
+from nvreg.models.teacher_forcing import query_masks, real, run_body
 from nvreg.parameters import Setting
 
 
@@ -43,9 +43,9 @@ def attention_change(
         method.set_(model, setting)
         squares = {}
         for site, (args, kwargs, pretrained) in calls.items():
-            changed = modules[site](*args, **kwargs)[0][masks[site.role]].double()
-            real = pretrained[masks[site.role]].double()
-            squares[site] = float((changed - real).square().sum()), float(real.square().sum())
+            changed = real(modules[site](*args, **kwargs)[0], masks[site.role]).double()
+            before = real(pretrained, masks[site.role]).double()
+            squares[site] = float((changed - before).square().sum()), float(before.square().sum())
         for site, (difference, norm) in squares.items():  # the batch has fitted in memory to the end
             differences[site] += difference
             norms[site] += norm

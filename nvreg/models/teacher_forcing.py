@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from nvreg.models import IGNORED
@@ -58,32 +58,59 @@ def decoder_inputs(model: PreTrainedModel, labels: Tensor) -> Tensor:
 # --- which tokens are real ------------------------------------------------------------------------
 
 
-def key_masks(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def key_masks(model: PreTrainedModel, batch: Mapping[str, Any]) -> dict[str, Tensor | None]:
     """Return, by role, which keys are not padding: bool, shape (batch, keys) (docs/method.md, section 7).
 
     Keys of cross-attention are the encoder's tokens. A decoder's are the label positions that are not
-    padding: those it really reads.
+    padding: those it really reads. None stands for all keys of an encoder that reads no tokens: how many it
+    makes of sound, say, is known when it has run.
     """
-    inputs = _given(batch, "attention_mask", "input_ids")
+    inputs = tokens_given(model, batch)
     if not model.config.is_encoder_decoder:
         return {"encoder": inputs, "decoder": inputs}
     return {"encoder": inputs, "cross": inputs, "decoder": _decoder_tokens(batch)}
 
 
-def query_masks(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return, by role, which queries are not padding: bool, shape (batch, queries)."""
+def query_masks(model: PreTrainedModel, batch: Mapping[str, Any]) -> dict[str, Tensor | None]:
+    """Return, by role, which queries are not padding: bool, shape (batch, queries), or None for all."""
     masks = key_masks(model, batch)
     return {**masks, "cross": masks["decoder"]} if "cross" in masks else masks
 
 
-def _decoder_tokens(batch: Mapping[str, Tensor]) -> Tensor:
+def tokens_given(model: nn.Module, batch: Mapping[str, Any]) -> Tensor | None:
+    """Return which tokens a model or its encoder reads are not padding, as `key_masks` does."""
+    if getattr(model, "main_input_name", "input_ids") != "input_ids" and "input_ids" not in batch:
+        return None  # a mask may be one of what the tokens are made of
+    return _given(batch, "")
+
+
+def _given(batch: Mapping[str, Any], prefix: str) -> Tensor | None:
+    mask, ids, vectors = (
+        batch.get(prefix + name) for name in ("attention_mask", "input_ids", "inputs_embeds")
+    )
+    if mask is not None:
+        return mask.bool()
+    tokens = ids if vectors is None else vectors[..., 0]
+    return None if tokens is None else torch.ones_like(tokens, dtype=torch.bool)
+
+
+def _decoder_tokens(batch: Mapping[str, Any]) -> Tensor | None:
     if "labels" in batch and "decoder_attention_mask" not in batch:
         return batch["labels"] != IGNORED
-    return _given(batch, "decoder_attention_mask", "decoder_input_ids")
+    return _given(batch, "decoder_")
 
 
-def _given(batch: Mapping[str, Tensor], mask: str, ids: str) -> Tensor:
-    return batch[mask].bool() if mask in batch else torch.ones_like(batch[ids], dtype=torch.bool)
+def real(tensor: Tensor, mask: Tensor | None, dim: int = 0) -> Tensor:
+    """Return what a tensor (..., batch, tokens, ...) holds of the tokens that a mask marks, one dimension.
+
+    Args:
+        tensor: any.
+        mask: bool, shape (batch, tokens), or None for all.
+        dim: index of the dimension of the batch.
+    """
+    if mask is None:
+        return tensor.flatten(dim, dim + 1)
+    return tensor[(slice(None),) * dim + (mask,)]
 
 
 # --- a run ----------------------------------------------------------------------------------------

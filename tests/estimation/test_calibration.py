@@ -10,14 +10,15 @@ import torch
 import nvreg
 from nvreg.attention.settings import Settings
 from nvreg.methods import METHODS
+from nvreg.models import convert, registry
 from nvreg.models.convert import current_settings, is_converted
 from nvreg.models.loading import load_model, load_tokenizer
-from nvreg.models.teacher_forcing import query_masks
+from nvreg.models.teacher_forcing import query_masks, real
 from nvreg.tasks.sampling import batches_of_file
 from tests.models.architectures import PAD, random_ids, random_prior
 from tests.models.running import of
 
-of_every_kind = of("marian", "t5", "bert", "gpt2", "llama yarn", "bert to bert")
+KINDS = ("marian", "t5", "bert", "gpt2", "llama yarn", "bert to bert")
 EXACT = {"rel": 1e-6}
 
 
@@ -29,6 +30,9 @@ def sample(architecture, sizes=((3, 7), (2, 4))):
         mask = torch.ones_like(ids)
         mask[0, -2:] = 0
         batch = {"input_ids": ids.masked_fill(mask == 0, PAD), "attention_mask": mask}
+        if architecture.model_type == "whisper":
+            batch = architecture.inputs(architecture.build(), batch=rows)
+            del batch["decoder_input_ids"]
         if architecture.is_encoder_decoder:
             batch["labels"] = random_ids(rows, length - 1, seed=100 + seed)
             batch["labels"][1, -1] = -100
@@ -55,7 +59,7 @@ def weights(model, batches):
 
     def observe(site, prior_weight, token_share):
         if prior_weight is not None:
-            seen[site].append(prior_weight.transpose(1, 2)[masks[site.role]])
+            seen[site].append(real(prior_weight.transpose(1, 2), masks[site.role]))
 
     modules = [model.base_model.get_submodule(site.name) for site in seen]
     for module in modules:
@@ -77,7 +81,7 @@ def assert_same(settings, others):
 # --- what is achieved -----------------------------------------------------------------------------
 
 
-@of_every_kind
+@of(*KINDS, "whisper", "whisper heads")
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_the_sample_has_the_weights_that_were_asked_for(architecture, attention):
     model = architecture.build(attention=attention)
@@ -164,7 +168,7 @@ def test_other_text_of_the_domain_has_the_weights_within_a_fifth(shared, name, d
 # --- how the sample comes ---------------------------------------------------------------------------
 
 
-@of_every_kind
+@of(*KINDS)
 def test_batches_and_padding_change_nothing(architecture):
     model = architecture.build()
     prior, batches = random_prior(model), sample(architecture)
@@ -366,3 +370,16 @@ def test_a_model_under_another_method_is_refused(architecture):
     METHODS["sink"]().attach_(model, random_prior(model), [])
     with pytest.raises(ValueError, match="converted with this prior"):
         nvreg.calibrate(model, random_prior(model), sample(architecture), prior_weight=0.1)
+
+
+@of("marian", "qwen3")
+def test_sites_are_looked_for_once(architecture, monkeypatch):
+    model = architecture.build()
+    prior, batches, searches = random_prior(model), sample(architecture), []
+    for name in ("attention_modules", "dispatching_modules"):
+        found = getattr(convert, name)
+        counted = lambda model, found=found: searches.append(model) or found(model)  # noqa: E731
+        for module in (convert, registry):
+            monkeypatch.setattr(module, name, counted)
+    nvreg.calibrate(model, prior, batches, prior_weight=0.1)
+    assert len(searches) == 1

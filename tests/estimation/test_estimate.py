@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import Speech2TextConfig, Speech2TextForConditionalGeneration
 
 import nvreg
 from tests.models.architectures import ARCHITECTURES, PAD, random_ids, random_prior
@@ -93,3 +94,22 @@ def test_the_data_are_named(model):
     assert one == nvreg.estimate_prior(model, batches()).data
     assert one != nvreg.estimate_prior(model, batches(((3, 6), (2, 5)))).data
     assert nvreg.estimate_prior(model, batches(), data_fingerprint="wikitext").data == "wikitext"
+
+
+def test_tokens_that_an_encoder_makes_of_sound_count_unless_the_model_hides_them():
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 16}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "decoder_ffn_dim": 16}
+    sound = {"input_feat_per_channel": 8, "conv_channels": 16, "max_source_positions": 64}
+    config = Speech2TextConfig(vocab_size=40, pad_token_id=1, **sizes, **heads, **sound)
+    model = Speech2TextForConditionalGeneration(config).eval()
+    mask = torch.ones(2, 16, dtype=torch.long)
+    mask[1, 8:] = 0  # four frames become one token
+    labels = random_ids(2, 5)
+    labels[0, 3:] = -100
+    batch = {"input_features": torch.randn(2, 16, 8), "attention_mask": mask, "labels": labels}
+    prior = nvreg.estimate_prior(model, [batch], space="heads")
+    tokens = {site.role: prior[site.name].tokens for site in nvreg.sites(model, "heads")}
+    assert tokens == {"encoder": 6, "cross": 6, "decoder": 8}
+    assert prior.longest == 5
+    for each in nvreg.sites(model, "heads"):
+        assert prior[each.name].longest == (5 if each.role == "decoder" else 4)
