@@ -132,7 +132,8 @@ def _eager_attention(model: PreTrainedModel) -> Iterator[None]:
     """Run the implementation that returns weights; an encoder-decoder's halves may each have their own."""
     parts = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
     before = [attention_implementation(part.config) for part in parts]
-    model.set_attn_implementation("eager")
+    for part in parts:  # model.set_attn_implementation leaves Falcon as it is
+        set_attention_implementation_(part.config, "eager")
     try:
         yield
     finally:

@@ -70,7 +70,11 @@ class Adapter(ABC):
 
     def scale(self, module: Any) -> float:
         """Return c, by which the model multiplies ``(W_q x + b_q) . (W_k z + b_k)``."""
-        return module.scaling
+        return module.scaling if hasattr(module, "scaling") else getattr(module, self.head_dim) ** -0.5
+
+    def groups(self, module: Any) -> int:
+        """Return how many query heads there are per key head."""
+        return getattr(module, "num_key_value_groups", 1)
 
     def width(self, module: Any) -> int:
         """Return d, the number of coordinates that keys and values are projected from."""
@@ -78,7 +82,7 @@ class Adapter(ABC):
 
     def is_causal(self, module: Any) -> bool:
         """Return whether sdpa attention hides later keys, where neither a mask nor the caller says so."""
-        return module.is_causal
+        return not self.is_eager_only and module.is_causal
 
     def projections(self, module: Any) -> tuple[Projection, Projection]:
         """Return the key and the value projection by head, in float32 at least."""

@@ -105,7 +105,8 @@ def _convertible_modules(model: PreTrainedModel, space: Space) -> dict[Site, tup
     else:
         modules = attention_modules(model)
     for site, (_, module) in modules.items():
-        is_eager(module.config)  # or sdpa, or refused; the halves of a model may each have their own
+        config = getattr(module, "config", model.config)  # the halves of a model may each have their own
+        is_eager(config)  # or sdpa, or refused
         check_forward(module, site)
     return modules
 

@@ -90,7 +90,7 @@ class InputState(SiteState):
             return
         self.is_settled = all(map(is_linear, linears))
         self.scale = self.adapter.scale(module)
-        groups = getattr(module, "num_key_value_groups", 1)
+        groups = self.adapter.groups(module)
         with torch.no_grad(), without_autocast(device_of(linears[0])):
             self._prepared = self.prepare(
                 Weights(*self.adapter.projections(module), groups, self.scale, dtype)

@@ -41,7 +41,9 @@ def projection(linear: Any, head_dim: int) -> Projection:
 
 def is_linear(module: Any) -> bool:
     """Whether a projection is its weight and bias alone, in whatever form: without adapters (LoRA)."""
-    return type(module) in (nn.Linear, Conv1D)
+    kind = type(module)
+    is_falcons = kind.__name__ == "FalconLinear" and kind.__module__.startswith("transformers.")
+    return kind in (nn.Linear, Conv1D) or is_falcons  # Falcon's rounds in another order, and is nothing else
 
 
 def is_plain(module: Any) -> bool:

@@ -14,8 +14,8 @@ from nvreg.errors import UserError
 from nvreg.models.adapter import Adapter
 from nvreg.models.conversion import conversion_of
 from nvreg.models.dispatching import dispatching_modules
-from nvreg.models.layouts.bart import BartAdapter, OPTAdapter
-from nvreg.models.layouts.bert import BertAdapter
+from nvreg.models.layouts.bart import BartAdapter, OPTAdapter, XGLMAdapter
+from nvreg.models.layouts.bert import BertAdapter, MegatronBertAdapter
 from nvreg.models.layouts.distilbert import DistilBertAdapter
 from nvreg.models.layouts.gpt2 import GPT2Adapter, GPTBigCodeAdapter
 from nvreg.models.layouts.gpt_neo import GPTNeoAdapter
@@ -29,7 +29,7 @@ from nvreg.models.layouts.llama import (
     PhiAdapter,
     SmolLM3Adapter,
 )
-from nvreg.models.layouts.neox import NeoXAdapter, Phi3Adapter
+from nvreg.models.layouts.neox import FalconAdapter, ModernBertAdapter, NeoXAdapter, Phi3Adapter
 from nvreg.models.layouts.t5 import T5Adapter, UMT5Adapter
 from nvreg.models.site import Site, Space, layers_of
 
@@ -38,11 +38,13 @@ ADAPTERS: tuple[Adapter, ...] = (
     T5Adapter(),
     UMT5Adapter(),
     BertAdapter(),
+    MegatronBertAdapter(),
     DistilBertAdapter(),
     GPT2Adapter(),
     GPTBigCodeAdapter(),
     GPTNeoAdapter(),
     OPTAdapter(),
+    XGLMAdapter(),
     LlamaAdapter(),
     EuroBertAdapter(),
     Ministral3Adapter(),
@@ -52,6 +54,8 @@ ADAPTERS: tuple[Adapter, ...] = (
     GlmAdapter(),
     NeoXAdapter(),
     Phi3Adapter(),
+    ModernBertAdapter(),
+    FalconAdapter(),
     GPTJAdapter(),
 )
 

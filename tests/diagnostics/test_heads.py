@@ -8,6 +8,7 @@ import torch
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy
 from torch.nn.functional import pad
+from transformers import PreTrainedModel
 
 import nvreg
 from nvreg.attention.settings import SiteSettings
@@ -30,7 +31,9 @@ MARIAN = next(each for each in ARCHITECTURES if each.name == "marian")
 
 def maps_of(model, batch):
     """By site, the maps that the model returns, of real queries: shape (queries, heads, keys)."""
-    model.set_attn_implementation("eager")
+    for part in model.modules():
+        if isinstance(part, PreTrainedModel):
+            part.config._attn_implementation = "eager"
     with torch.no_grad():
         outputs = model(**batch, output_attentions=True)
     masks = query_masks(model, batch)

@@ -40,9 +40,22 @@ class Architecture:
         return getattr(transformers, self.model_class).can_generate() and not is_speech
 
     @property
+    def has_static_cache(self) -> bool:
+        """Whether Transformers runs the model with a cache that has room for more than it holds."""
+        return not self.config.get("alibi")
+
+    @property
     def attends_in_float32(self) -> bool:
         """Whether the pretrained attention, and so a layer at identity, is no more exact than float32."""
-        return self.model_type in ("gpt_neo", "gptj", "cohere", "gemma2", "ernie4_5", "ernie4_5_moe")
+        return self.model_type in (
+            "gpt_neo",
+            "gptj",
+            "cohere",
+            "gemma2",
+            "ernie4_5",
+            "ernie4_5_moe",
+            "modernbert",
+        )
 
     @property
     def mixes_in_float32(self) -> bool:
@@ -260,6 +273,16 @@ _BERT = {
 _BERT_DECODER = {**_BERT, "vocab_size": VOCABULARY, "is_decoder": True, "add_cross_attention": True}
 _DISTILBERT = {"dim": 16, "n_layers": 3, "n_heads": 4, "hidden_dim": 24, "max_position_embeddings": 64}
 
+_MODERNBERT = {**_BERT, "global_attn_every_n_layers": 2, "local_attention": 4, "attention_bias": True}
+_ROTARY_BY_LAYER_TYPE = {
+    "rope_parameters": {
+        "full_attention": _YARN,
+        "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+    }
+}
+_FALCON = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 64}
+_XGLM = {"d_model": 16, "ffn_dim": 24, "num_layers": 3, "attention_heads": 4, "max_position_embeddings": 64}
+
 ARCHITECTURES = [
     Architecture("bart", "bart", "BartForConditionalGeneration", _BART),
     Architecture("mbart", "mbart", "MBartForConditionalGeneration", _BART),
@@ -339,6 +362,10 @@ ARCHITECTURES = [
     Architecture(
         "bert-generation", "bert-generation", "BertGenerationDecoder", {**_BERT, "is_decoder": True}
     ),
+    Architecture("megatron-bert", "megatron-bert", "MegatronBertForMaskedLM", _BERT),
+    Architecture(
+        "megatron-bert decoder", "megatron-bert", "MegatronBertForCausalLM", {**_BERT, "is_decoder": True}
+    ),
     Architecture("distilbert", "distilbert", "DistilBertForMaskedLM", _DISTILBERT),
     Architecture("gpt2", "gpt2", "GPT2LMHeadModel", _GPT2),
     Architecture("gpt2 unscaled", "gpt2", "GPT2LMHeadModel", {**_GPT2, "scale_attn_weights": False}),
@@ -370,6 +397,24 @@ ARCHITECTURES = [
         "GPTNeoXForCausalLM",
         {**_NEOX, "rope_parameters": {**_YARN, "partial_rotary_factor": 0.5}},
     ),
+    Architecture("modernbert", "modernbert", "ModernBertForMaskedLM", _MODERNBERT),
+    Architecture(
+        "modernbert yarn", "modernbert", "ModernBertForMaskedLM", {**_MODERNBERT, **_ROTARY_BY_LAYER_TYPE}
+    ),
+    Architecture("falcon", "falcon", "FalconForCausalLM", {**_FALCON, "bias": True}),
+    Architecture(
+        "falcon grouped",
+        "falcon",
+        "FalconForCausalLM",
+        {**_FALCON, "new_decoder_architecture": True, "num_kv_heads": 2},
+    ),
+    Architecture("falcon alibi", "falcon", "FalconForCausalLM", {**_FALCON, "alibi": True}),
+    Architecture(
+        "falcon heads",
+        "falcon",
+        "FalconForCausalLM",
+        {**_FALCON, "multi_query": False, "parallel_attn": False},
+    ),
     Architecture("gptj", "gptj", "GPTJForCausalLM", _GPTJ),
     Architecture(
         "stablelm",
@@ -381,6 +426,7 @@ ARCHITECTURES = [
     Architecture("phi3 longrope", "phi3", "Phi3ForCausalLM", {**_LLAMA, "rope_parameters": _LONGROPE}),
     Architecture("opt", "opt", "OPTForCausalLM", _OPT),
     Architecture("opt 350m", "opt", "OPTForCausalLM", {**_OPT, **_OPT_350M}),
+    Architecture("xglm", "xglm", "XGLMForCausalLM", _XGLM),
     Architecture("biogpt", "biogpt", "BioGptForCausalLM", _BIOGPT),
 ]
 
@@ -438,12 +484,6 @@ _HEADS_ONLY = [  # what head space alone expresses
     ),
     Architecture("cohere2", "cohere2", "Cohere2ForCausalLM", {**_LLAMA, "sliding_window": 4, **_LAYERS}),
     Architecture("deepseek_v3", "deepseek_v3", "DeepseekV3ForCausalLM", _LATENT),
-    Architecture(
-        "modernbert",
-        "modernbert",
-        "ModernBertForMaskedLM",
-        {**_BERT, "global_attn_every_n_layers": 2, "local_attention": 4},
-    ),
     Architecture("qwen3_next", "qwen3_next", "Qwen3NextForCausalLM", _QWEN3_NEXT),
 ]
 
@@ -462,6 +502,7 @@ _IN_BOTH = (
     "t5",
     "bart",
     "whisper",
+    "modernbert",
 )
 IN_HEAD_SPACE = [
     replace(each, name=each.name if each in _HEADS_ONLY else f"{each.name} heads", space="heads")

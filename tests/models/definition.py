@@ -22,11 +22,17 @@ def run_definition_(model: nn.Module, prior: nvreg.Prior, settings: Settings) ->
     for site in nvreg.sites(model):
         module = model.base_model.get_submodule(site.name)
         at = settings.at(site.role, site.layer)
-        module.attention_factor = getattr(
-            getattr(model.base_model, "rotary_emb", None), "attention_scaling", 1.0
-        )
-        module.forward = partial(DEFINITIONS[module.config.model_type], module, prior[site.name], at)
+        module.attention_factor = attention_factor(getattr(model.base_model, "rotary_emb", None), module)
+        config = getattr(module, "config", model.config)
+        module.forward = partial(DEFINITIONS[config.model_type], module, prior[site.name], at)
     return model
+
+
+def attention_factor(rotary, module) -> float:
+    """Return by what the model multiplies the cosines and sines that a module is given."""
+    if hasattr(rotary, "layer_types"):
+        return getattr(rotary, f"{module.config.layer_types[module.layer_idx]}_attention_scaling")
+    return getattr(rotary, "attention_scaling", 1.0)
 
 
 def bart(module, moments, settings, hidden_states, key_value_states=None, attention_mask=None, **_):
@@ -41,7 +47,7 @@ def bart(module, moments, settings, hidden_states, key_value_states=None, attent
         moments,
         settings,
         module.scaling,
-        additive(attention_mask, query, z, module.is_causal),
+        additive(attention_mask, query, z, getattr(module, "is_causal", False)),
     )
     return module.out_proj(output.transpose(1, 2).flatten(2)), weights
 
@@ -106,6 +112,49 @@ def phi3(module, moments, settings, hidden_states, **kwargs):
     rows = rows.split([config.num_attention_heads, *2 * [config.num_key_value_heads]])
     output, weights = fused_rotary(module, moments, settings, hidden_states, **kwargs, rows=rows, fused=fused)
     return module.o_proj(output), weights
+
+
+def modernbert(module, moments, settings, hidden_states, **kwargs):
+    module.scaling = module.head_dim**-0.5
+    rows = torch.arange(module.Wqkv.out_features).unflatten(0, (3, -1, module.head_dim)).unbind(0)
+    output, weights = fused_rotary(
+        module, moments, settings, hidden_states, **kwargs, rows=rows, fused=module.Wqkv
+    )
+    return module.Wo(output), weights
+
+
+def falcon(module, moments, settings, hidden_states, alibi, attention_mask, position_embeddings, **_):
+    heads, fused = module.num_heads, module.query_key_value
+    rows = torch.arange(fused.out_features).unflatten(0, (-1, module.head_dim))
+    if module.new_decoder_architecture:
+        groups = rows.unflatten(0, (-1, heads // module.num_kv_heads + 2))
+        rows = (
+            groups[:, :-2].flatten(0, 1),
+            *(each.repeat_interleave(heads // module.num_kv_heads, 0) for each in groups[:, -2:].unbind(1)),
+        )
+    elif module.multi_query:
+        rows = rows[:heads], rows[heads : heads + 1].expand(heads, -1), rows[heads + 1 :].expand(heads, -1)
+    else:
+        rows = rows.unflatten(0, (heads, 3)).unbind(1)
+    bias = torch.zeros(fused.out_features).to(fused.weight) if fused.bias is None else fused.bias
+    weights, biases = [fused.weight[each] for each in rows], [bias[each] for each in rows]
+    query = torch.einsum("bmd,hed->bhme", hidden_states, weights[0]) + biases[0][:, None]
+    mask, rotations = additive(attention_mask, query, hidden_states, True), None
+    if alibi is None:
+        query, rotations = unit_rotations(module, query, position_embeddings)
+    elif module.config._attn_implementation == "eager":
+        mask = mask + alibi.view(len(query), heads, 1, -1) / module.head_dim**0.5
+    output, weights = reference.nv_attention(
+        query,
+        hidden_states,
+        *(each[i] for i in (1, 2) for each in (weights, biases)),
+        moments,
+        settings,
+        module.head_dim**-0.5 * (module.attention_factor**2 if alibi is None else 1),
+        mask,
+        rotations,
+    )
+    return module.dense(output.transpose(1, 2).flatten(2)), weights
 
 
 def gptj(module, moments, settings, hidden_states, position_ids, attention_mask=None, **_):
@@ -241,7 +290,7 @@ def bert(module, moments, settings, hidden_states, encoder_hidden_states=None, a
         moments,
         settings,
         module.attention_head_size**-0.5,
-        additive(attention_mask, query, z, module.is_causal),
+        additive(attention_mask, query, z, getattr(module, "is_causal", False)),
     )
     return output.transpose(1, 2).flatten(2), weights
 
@@ -270,6 +319,7 @@ DEFINITIONS = {
     for model_type in model_types
 }
 DEFINITIONS |= {"umt5": umt5, "gpt_bigcode": gpt_bigcode, "phi3": phi3}
+DEFINITIONS |= {"modernbert": modernbert, "falcon": falcon}
 
 
 def by_head(linear: nn.Linear, heads: int, groups: int = 1) -> tuple[Tensor, Tensor]:

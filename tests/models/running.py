@@ -73,7 +73,15 @@ ONE_A_LAYOUT = [
     next(architecture.name for architecture in ARCHITECTURES if architecture.model_type in model_types)
     for model_types in architectures().inputs.values()
 ]
-OTHERS_IN_HEAD_SPACE = ["gemma2", "gemma3", "olmo2", "modernbert", "t5 heads", "bart heads", "gpt2 heads"]
+OTHERS_IN_HEAD_SPACE = [
+    "gemma2",
+    "gemma3",
+    "olmo2",
+    "modernbert heads",
+    "t5 heads",
+    "bart heads",
+    "gpt2 heads",
+]
 of_every_layout = of(*ONE_A_LAYOUT, "qwen3", slow=OTHERS_IN_HEAD_SPACE)
 
 

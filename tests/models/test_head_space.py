@@ -114,7 +114,7 @@ def test_the_scale_that_the_code_says_is_the_one_that_is_given(architecture):
     "gemma2",
     "gpt_oss",
     "deepseek_v3",
-    "modernbert",
+    "modernbert heads",
     "t5 heads",
     "bart heads",
     "bert heads",

@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.usefixtures("no_gradients"),
     pytest.mark.filterwarnings("ignore:Version v4.12.0 introduces"),  # EncoderDecoderModel, given labels
 ]
-KEY_PROJECTIONS = ("k_proj", "k_lin", "key", "k", "c_attn", "query_key_value", "qkv_proj")
+KEY_PROJECTIONS = ("k_proj", "k_lin", "key", "k", "c_attn", "query_key_value", "qkv_proj", "Wqkv")
 MAPS = {
     "encoder": ("encoder_attentions", "attentions"),
     "cross": ("cross_attentions",),

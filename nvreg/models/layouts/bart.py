@@ -35,6 +35,13 @@ class BartAdapter(Adapter):
         return "cross" if name.endswith(_CROSS) else "decoder"
 
 
+class XGLMAdapter(BartAdapter):
+    """XGLM; Transformers has its eager attention only."""
+
+    attention_classes: ClassVar = {"xglm": "XGLMAttention"}
+    is_eager_only: ClassVar = True
+
+
 class OPTAdapter(BartAdapter):
     """OPT and BioGPT: BART's decoder self-attention alone, the query scaled before the product.
 

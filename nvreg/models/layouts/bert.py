@@ -36,3 +36,10 @@ class BertAdapter(Adapter):
         if name.endswith("crossattention.self"):
             return "cross"
         return "decoder" if module.is_decoder else "encoder"
+
+
+class MegatronBertAdapter(BertAdapter):
+    """Megatron-BERT, with one class for all roles; Transformers has its eager attention only."""
+
+    attention_classes: ClassVar = {"megatron-bert": "MegatronBertSelfAttention"}
+    is_eager_only: ClassVar = True

@@ -48,11 +48,11 @@ class LlamaAdapter(Adapter):
         return "decoder"
 
     def scale(self, module: Any) -> float:
-        return module.scaling * attention_factor(module.config) ** 2
+        return super().scale(module) * attention_factor(module) ** 2
 
-    def rotation(self, module: Any, hidden_states: Tensor, kwargs: Mapping[str, Any]) -> Rotation:
+    def rotation(self, module: Any, hidden_states: Tensor, kwargs: Mapping[str, Any]) -> Rotation | None:
         cos, sin = kwargs["position_embeddings"]
-        return self.pairs(module, *unit_positions(cos, sin, _factor(module)))
+        return self.pairs(module, *unit_positions(cos, sin, self._factor(module)))
 
     def pairs(self, module: Any, cos: Tensor, sin: Tensor) -> Rotation:
         """Return the module's rotation by what every module is given, shape (batch, 1, tokens, r)."""
@@ -63,9 +63,15 @@ class LlamaAdapter(Adapter):
     ) -> tuple[Tensor, Components]:
         query, components = super().components(module, hidden_states, kwargs, rotation)
         rotated = query.shape[-1] if rotation is None else rotation.cos.shape[-1]
-        if rotated < query.shape[-1] and (factor := _factor(module)) != 1:  # c a^2 must serve the rest too
+        if (
+            rotated < query.shape[-1] and (factor := self._factor(module)) != 1
+        ):  # c a^2 must serve the rest too
             query = torch.cat([query[..., :rotated], query[..., rotated:] / factor], dim=-1)
         return query, components
+
+    def _factor(self, module: Any) -> float:
+        """Return a^2, by which the model scales products of what it rotates."""
+        return module.nv.scale / super().scale(module)
 
 
 class EuroBertAdapter(LlamaAdapter):
@@ -137,15 +143,16 @@ class GlmAdapter(LlamaAdapter):
         return Rotation(cos, sin, interleaved=True)
 
 
-def _factor(module: Any) -> float:
-    """Return a^2, by which the model scales products of what it rotates."""
-    return module.nv.scale / module.scaling
-
-
-def attention_factor(config: Any) -> float:
+def attention_factor(module: Any) -> float:
     """Return a, by which YaRN and longrope multiply cosines and sines: the scale is c a^2 (section 5)."""
-    rope_type = config.rope_parameters["rope_type"]
-    return 1.0 if rope_type == "default" else ROPE_INIT_FUNCTIONS[rope_type](config, device="cpu")[1]
+    config, layer_type = module.config, None
+    parameters = config.rope_parameters
+    if "rope_type" not in parameters:  # each type of layer has its own
+        layer_type = config.layer_types[module.layer_idx]
+        parameters = parameters[layer_type]
+    if (rope_type := parameters["rope_type"]) == "default":
+        return 1.0
+    return ROPE_INIT_FUNCTIONS[rope_type](config, device="cpu", layer_type=layer_type)[1]
 
 
 def unit_positions(cos: Tensor, sin: Tensor, factor: float) -> tuple[Tensor, Tensor]:
