@@ -66,7 +66,7 @@ def from_pretrained(path: str | Path, **options: Any) -> PreTrainedModel:
             raise UserError(
                 f"expected a directory written by nvreg.save_pretrained, found no {name} in {path}"
             )
-    settings = Settings.from_dict(json.loads((path / SETTINGS_FILE).read_text())["settings"])
+    settings = Settings.from_dict(json.loads((path / SETTINGS_FILE).read_text(encoding="utf-8"))["settings"])
     architecture = AutoConfig.from_pretrained(path).architectures[0]
     model = getattr(transformers, architecture).from_pretrained(path, **options).eval()
     return convert_(model, Prior.load(path / PRIOR_FILE), settings)

@@ -1,12 +1,15 @@
+import ast
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from nvreg import UserError
 from nvreg.files import check_output, exclusive
 
+ROOT = Path(__file__).parents[1]
 OURS = {"name": "mine", "data": {"home": "digest"}}
 
 
@@ -51,3 +54,25 @@ def test_one_run_at_a_time_writes_a_directory(tmp_path):
         second = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True)
         assert "UserError: expected a directory that no other run is writing" in second.stderr
     assert subprocess.run([sys.executable, "-c", script, tmp_path]).returncode == 0
+
+
+SOURCES = sorted(path for name in ("nvreg", "scripts") for path in (ROOT / name).rglob("*.py"))
+
+
+def test_no_text_is_read_or_written_in_the_encoding_of_the_machine():
+    found = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and _depends_on_the_machine(node):
+                found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert len(SOURCES) > 100
+    assert not found
+
+
+def _depends_on_the_machine(call):
+    function = ast.unparse(call.func)
+    if any(keyword.arg in ("encoding", None) for keyword in call.keywords) or function == "os.open":
+        return False
+    if function == "open" or function.endswith(".open"):
+        return not any("b" in each.value for each in call.args if isinstance(each, ast.Constant))
+    return function.endswith((".read_text", ".write_text"))

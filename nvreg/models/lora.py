@@ -57,7 +57,7 @@ def find_adapted(path: str | Path, revision: str | None = None) -> Adapted | Non
     file = find_adapter_config_file(path, revision=revision)
     if file is None:
         return None
-    config = json.loads(Path(file).read_text())
+    config = json.loads(Path(file).read_text(encoding="utf-8"))
     base = config.get("base_model_name_or_path")
     if not base:
         raise UserError(
