@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from nvreg.models.registry import Architectures
 
 
-Format = Annotated[
+OutputFormat = Annotated[
     Literal["text", "markdown", "json"],
     one_of("--format", "text", "markdown", "json", help="How the list is written."),
 ]
 
 
-def architectures(format: Format = "text") -> None:
+def architectures(format: OutputFormat = "text") -> None:
     """Print which architectures are converted, by layout, and which are refused, and why."""
     from nvreg.models.registry import architectures as known
 

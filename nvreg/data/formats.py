@@ -20,7 +20,7 @@ from nvreg.errors import UserError
 Reader = Callable[[TextIO, str], Iterator[Mapping[str, Any]]]
 """What reads the records of an open file; the path is for messages."""
 
-Row = tuple[int, list[str]]
+NumberedRow = tuple[int, list[str]]
 """The cells of a row, after the number of the line that it begins on."""
 
 _CHUNK = 1 << 18
@@ -177,7 +177,7 @@ def _tsv(file: TextIO, path: str) -> Iterator[Mapping[str, Any]]:
     return _records(rows, path, "a cell of tsv holds no tab")
 
 
-def _csv_rows(file: TextIO, path: str) -> Iterator[Row]:
+def _csv_rows(file: TextIO, path: str) -> Iterator[NumberedRow]:
     # The reader takes a carriage return for the end of a row wherever it stands.
     rows = csv.reader((_LONE_RETURN.sub(_CARRIAGE_RETURN, line) for line in file), strict=True)
     csv.field_size_limit(_CELL)
@@ -192,7 +192,7 @@ def _csv_rows(file: TextIO, path: str) -> Iterator[Row]:
         ) from error
 
 
-def _records(rows: Iterator[Row], path: str, hint: str) -> Iterator[Mapping[str, Any]]:
+def _records(rows: Iterator[NumberedRow], path: str, hint: str) -> Iterator[Mapping[str, Any]]:
     """Yield rows by the names in the first one; blank ones are skipped, and an empty cell holds None."""
     header = next((row for _, row in rows if row), [])
     if any(map(_LONE_RETURN.search, header)):

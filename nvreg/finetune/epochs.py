@@ -14,7 +14,7 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
-from nvreg.finetune.schema import EarlyStopping, Training
+from nvreg.finetune.schema import EarlyStopping, TrainingOptions
 from nvreg.metrics import METRICS
 from nvreg.progress import Progress
 
@@ -61,7 +61,7 @@ class History:
         since = len(self.validations) - 1 - self.validations.index(self.best(stopping))
         return since >= stopping.patience
 
-    def is_over(self, training: Training) -> bool:
+    def is_over(self, training: TrainingOptions) -> bool:
         """Whether nothing is left to train."""
         stopping = training.early_stopping
         stopped = bool(stopping and self.validations and self.is_exhausted(stopping))

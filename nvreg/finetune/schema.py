@@ -86,7 +86,7 @@ class EarlyStopping(Section):
         return {"anyOf": [written, {"type": "string", "description": "The metric alone."}]}
 
 
-class Training(Seeded):
+class TrainingOptions(Seeded):
     """How a model is trained, once a seed: by AdamW, with gradients clipped to norm 1."""
 
     epochs: PositiveInt = 3
@@ -158,7 +158,7 @@ class FineTuning(Section):
     )
     """The method's own options."""
 
-    training: Training = Training()
+    training: TrainingOptions = TrainingOptions()
     """How long and how fast the model is trained."""
 
     output: str

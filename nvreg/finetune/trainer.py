@@ -17,7 +17,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from nvreg.finetune.bench import Bench
 from nvreg.finetune.epochs import SCORE
 from nvreg.finetune.regularisers import Regulariser
-from nvreg.finetune.schema import Training
+from nvreg.finetune.schema import TrainingOptions
 from nvreg.metrics import score
 
 STATE = "regulariser.pt"
@@ -144,7 +144,9 @@ class _Arguments(TrainingArguments):
         return min(1, super().n_gpu)
 
 
-def _arguments(training: Training, seed: int, checkpoints: Path, device: torch.device) -> TrainingArguments:
+def _arguments(
+    training: TrainingOptions, seed: int, checkpoints: Path, device: torch.device
+) -> TrainingArguments:
     return _Arguments(
         output_dir=str(checkpoints),
         num_train_epochs=training.epochs,

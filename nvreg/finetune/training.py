@@ -13,7 +13,7 @@ from nvreg.files import check_output, exclusive, write_text
 from nvreg.finetune.bench import Bench, open_bench
 from nvreg.finetune.epochs import Announcer, Checkpoints, History, scores_of
 from nvreg.finetune.regularisers import REGULARISERS
-from nvreg.finetune.schema import FineTuning, Training
+from nvreg.finetune.schema import FineTuning, TrainingOptions
 from nvreg.finetune.trainer import TaskTrainer
 from nvreg.progress import Progress
 
@@ -108,7 +108,9 @@ def train_seed(bench: Bench, seed: int, directory: Path, progress: Progress) -> 
     progress.say(f"seed {seed}: best epoch {best['epoch']:g}, {history.seconds:.0f} s, in {directory}")
 
 
-def _train(trainer: TaskTrainer, checkpoints: Checkpoints, training: Training) -> tuple[History, int | None]:
+def _train(
+    trainer: TaskTrainer, checkpoints: Checkpoints, training: TrainingOptions
+) -> tuple[History, int | None]:
     """Train what is left, and return the history and the step of the weights that the model has then."""
     found = checkpoints.last()
     if found is None:

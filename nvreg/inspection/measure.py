@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from nvreg.attention.settings import Settings
 from nvreg.checkpoint import SETTINGS_FILE, from_pretrained
 from nvreg.config import Reading
-from nvreg.diagnostics.heads import measure_heads
+from nvreg.diagnostics.by_head import measure_heads
 from nvreg.document import png
 from nvreg.errors import UserError
 from nvreg.files import write_bytes, write_text

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from nvreg.diagnostics.heads import QUANTITIES
+from nvreg.diagnostics.by_head import QUANTITIES
 from nvreg.document import Block, Table, markdown
 from nvreg.parameters import ROLES
 
@@ -20,7 +20,7 @@ LABELS = {
     "entropy": "entropy (nats)",
     "divergence": "divergence (nats)",
 }
-"""Words for the quantities of `nvreg.diagnostics.heads`."""
+"""Words for the quantities of `nvreg.diagnostics.by_head`."""
 
 
 def page(title: str, heads: pd.DataFrame, examples: Mapping[str, int]) -> str:

@@ -101,6 +101,14 @@ class Task(ABC, Generic[E]):
         self._keeps_temperatures = evaluation.keeps_temperatures
         self._groups = sorted({METRICS[name].group for name in evaluation.metrics})
         self._budget = BATCH_TOKENS if evaluation.batch_tokens == "auto" else evaluation.batch_tokens
+        self._prepare(data, evaluation)
+
+    def _prepare(self, data: Reading, evaluation: Evaluation) -> None:
+        """Take what the task needs, beside ``_tokenizer`` and ``_config``, from its arguments.
+
+        Raises:
+            UserError: if the model cannot do what they ask.
+        """
 
     @classmethod
     def metrics(cls) -> list[str]:

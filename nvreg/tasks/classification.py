@@ -17,7 +17,7 @@ from nvreg.tasks.limits import check_length, token_limit, tokenise
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
     from nvreg.config import Evaluation, Reading
     from nvreg.tasks.forward import EncoderStates
@@ -26,7 +26,7 @@ PAIR = ("premise", "hypothesis")
 
 
 @dataclass(frozen=True)
-class EncodedTexts:
+class LabelledTexts:
     """Token ids of each text or pair, which of its texts a token is of (if the model reads that), classes."""
 
     tokens: list[list[int]]
@@ -35,17 +35,11 @@ class EncodedTexts:
     truncated: int
 
 
-class Classification(Task[EncodedTexts]):
+class Classification(Task[LabelledTexts]):
     """Scores the probability of the right class and the predicted class.
 
     The columns are "text", or "premise" and "hypothesis" where ``data.columns`` names them, and "label". A
     text is cut to ``data.max_length`` tokens or the model's limit, the longer one of a pair first.
-
-    Args:
-        tokenizer: the model's.
-        model_config: the model's, for the limits and the names of its classes.
-        data: columns, labels and length of texts.
-        evaluation: metrics and the size of batches.
 
     Raises:
         UserError: if the model does not choose one of several classes, or cannot tell padding from text.
@@ -60,42 +54,35 @@ class Classification(Task[EncodedTexts]):
     label_column = "label"
     likelihood = "scored:labels"
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        model_config: PretrainedConfig,
-        data: Reading,
-        evaluation: Evaluation,
-    ) -> None:
+    def _prepare(self, data: Reading, evaluation: Evaluation) -> None:
         from nvreg.models.loading import kind_of
         from nvreg.models.teacher_forcing import is_token
 
-        super().__init__(tokenizer, model_config, data, evaluation)
         self._texts = PAIR if set(PAIR) & set(data.columns) else ("text",)
-        self._classes = [name for _, name in sorted((model_config.id2label or {}).items())]
+        self._classes = [name for _, name in sorted((self._config.id2label or {}).items())]
         self._renamed = data.labels
-        if len(self._classes) < 2 or model_config.problem_type == "multi_label_classification":
+        if len(self._classes) < 2 or self._config.problem_type == "multi_label_classification":
             raise UserError(
                 f"expected a model that chooses one of several classes, got one of {len(self._classes)} "
-                f"with problem type {model_config.problem_type}"
+                f"with problem type {self._config.problem_type}"
             )
-        if model_config.pad_token_id is None and kind_of(model_config) == "decoder-only":
+        if self._config.pad_token_id is None and kind_of(self._config) == "decoder-only":
             raise UserError(
                 "expected pad_token_id in the model's config, without which no batch can be padded"
             )
-        if is_token(model_config, model_config.pad_token_id):
-            self._padding = model_config.pad_token_id  # by which some models find the last token
-        elif kind_of(model_config) == "decoder-only":
+        if is_token(self._config, self._config.pad_token_id):
+            self._padding = self._config.pad_token_id  # by which some models find the last token
+        elif kind_of(self._config) == "decoder-only":
             self._budget = 1  # nothing is padded where no token is the one they know
-        check_length(model_config, "data.max_length", data.max_length)
-        self._limit = data.max_length or token_limit(model_config, tokenizer)
+        check_length(self._config, "data.max_length", data.max_length)
+        self._limit = data.max_length or token_limit(self._config, self._tokenizer)
 
     @property
     def required(self) -> Sequence[str]:
         """The text or the pair, and the label."""
         return (*self._texts, "label")
 
-    def encode(self, examples: Examples) -> EncodedTexts:
+    def encode(self, examples: Examples) -> LabelledTexts:
         """Tokenise a data set, counting the examples that are cut."""
         sides = dict(zip(("text", "text_pair"), self._texts, strict=False))
         texts = {side: [record[column] for record in examples.records] for side, column in sides.items()}
@@ -104,9 +91,9 @@ class Classification(Task[EncodedTexts]):
             number_of(record["label"], self._classes, self._renamed, record=number)
             for number, record in enumerate(examples.records, start=1)
         ]
-        return EncodedTexts(encoding.input_ids, encoding.get("token_type_ids"), labels, len(cut))
+        return LabelledTexts(encoding.input_ids, encoding.get("token_type_ids"), labels, len(cut))
 
-    def batch(self, encoded: EncodedTexts, indices: Sequence[int]) -> dict[str, Tensor]:
+    def batch(self, encoded: LabelledTexts, indices: Sequence[int]) -> dict[str, Tensor]:
         """Return ``input_ids``, ``attention_mask`` and ``labels`` [examples], of classes.
 
         The masks of an encoder-decoder model, of which the decoder reads the text too, are two.
@@ -125,13 +112,13 @@ class Classification(Task[EncodedTexts]):
         """Whether scoring runs each text once, which it does."""
         return True
 
-    def teacher_forced(self, encoded: EncodedTexts) -> Iterator[dict[str, Tensor]]:
+    def teacher_forced(self, encoded: LabelledTexts) -> Iterator[dict[str, Tensor]]:
         """Yield the batches of `batch`, long and short ones mixed."""
         for indices in self._mixed(list(map(len, encoded.tokens))):
             yield self.batch(encoded, indices)
 
     def score(
-        self, model: PreTrainedModel, encoded: EncodedTexts, *, encoder_states: EncoderStates | None = None
+        self, model: PreTrainedModel, encoded: LabelledTexts, *, encoder_states: EncoderStates | None = None
     ) -> pd.DataFrame:
         """Score every example; a row each, in their order (see `nvreg.tasks.Task`)."""
         import torch

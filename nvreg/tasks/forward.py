@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from nvreg.data import model_inputs, pad
 from nvreg.models import IGNORED
 from nvreg.models.teacher_forcing import decoder_inputs
-from nvreg.tasks.windows import Row
+from nvreg.tasks.windows import LabelledTokens
 
 _POSITIONS = 256
 """How many positions are normalised at a time where memory is all that matters."""
@@ -108,7 +108,7 @@ def _divided(logits: Tensor, temperature: float) -> Tensor:
 
 def row_likelihoods(
     model: PreTrainedModel,
-    rows: Sequence[Callable[[], Row]],
+    rows: Sequence[Callable[[], LabelledTokens]],
     padding: int,
     in_batches: Callable[[Sequence[int], Callable[[list[int]], None]], None],
     temperatures: Sequence[float] = (1.0,),

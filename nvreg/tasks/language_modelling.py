@@ -13,7 +13,14 @@ from nvreg.errors import UserError
 from nvreg.models import IGNORED
 from nvreg.tasks.base import Task
 from nvreg.tasks.limits import check_length, token_limit
-from nvreg.tasks.windows import CausalReader, EncoderDecoderReader, MaskedReader, Reader, Row, frame_of
+from nvreg.tasks.windows import (
+    CausalReader,
+    EncoderDecoderReader,
+    LabelledTokens,
+    MaskedReader,
+    Reader,
+    frame_of,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,12 +49,6 @@ class LanguageModelling(Task[EncodedTexts]):
     encoder-decoder model predicts a stride of tokens in its decoder after its encoder has read what comes
     before them. What the tokenizer adds is context and never scored.
 
-    Args:
-        tokenizer: the model's.
-        model_config: the model's, which decides the kind.
-        data: ``max_length``, the tokens that are read of a text, by default all.
-        evaluation: window, stride and the size of batches.
-
     Raises:
         UserError: if the window is beyond the model's positions, or smaller than the stride or a token in its
             frame.
@@ -63,19 +64,12 @@ class LanguageModelling(Task[EncodedTexts]):
     trainable = True
     columns = ("text",)
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        model_config: PretrainedConfig,
-        data: Reading,
-        evaluation: Evaluation,
-    ) -> None:
-        super().__init__(tokenizer, model_config, data, evaluation)
-        check_length(model_config, "evaluation.window", evaluation.window)
+    def _prepare(self, data: Reading, evaluation: Evaluation) -> None:
+        check_length(self._config, "evaluation.window", evaluation.window)
         self._max_length = data.max_length
-        window = evaluation.window or token_limit(model_config, tokenizer) or 10**9
+        window = evaluation.window or token_limit(self._config, self._tokenizer) or 10**9
         stride = evaluation.stride or max(1, window // 2)
-        self._reader = _reader(tokenizer, model_config, window, stride)
+        self._reader = _reader(self._tokenizer, self._config, window, stride)
         self.likelihood = f"scored:tokens|window:{window}|stride:{stride}|{self._reader.likelihood}"
 
     def encode(self, examples: Examples) -> EncodedTexts:
@@ -141,7 +135,7 @@ class LanguageModelling(Task[EncodedTexts]):
         end = offsets[len(tokens) - 1][1] if len(tokens) < len(offsets) else len(text)
         return end - (offsets[first - 1][1] if first else 0)
 
-    def _padded(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+    def _padded(self, rows: Sequence[LabelledTokens]) -> dict[str, Tensor]:
         inputs = model_inputs([row.inputs for row in rows], self._padding)
         labels = [row.labels for row in rows]
         return {**inputs, "labels": pad(labels, IGNORED)} if any(labels) else inputs

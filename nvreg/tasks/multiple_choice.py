@@ -18,11 +18,11 @@ from nvreg.models import IGNORED
 from nvreg.tasks.base import Task
 from nvreg.tasks.classification import number_of
 from nvreg.tasks.limits import check_length, token_limit
-from nvreg.tasks.windows import Row, frame_of
+from nvreg.tasks.windows import LabelledTokens, frame_of
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
     from nvreg.config import Evaluation, Reading
     from nvreg.models.loading import AutoClass
@@ -47,12 +47,6 @@ class MultipleChoice(Task[EncodedQuestions]):
     beginning to what ``data.max_length`` or the model's limit leaves beside the choice. Of a decoder-only
     model.
 
-    Args:
-        tokenizer: the model's.
-        model_config: the model's, for the limits.
-        data: labels, and the length of context and choice together.
-        evaluation: metrics and the size of batches.
-
     Raises:
         UserError: if a length is beyond the model's positions.
     """
@@ -64,17 +58,10 @@ class MultipleChoice(Task[EncodedQuestions]):
     columns = ("context", "choices", "label")
     likelihood = "scored:labels|softmax:mean-log-likelihood-of-tokens"
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        model_config: PretrainedConfig,
-        data: Reading,
-        evaluation: Evaluation,
-    ) -> None:
-        super().__init__(tokenizer, model_config, data, evaluation)
-        check_length(model_config, "data.max_length", data.max_length)
-        self._prefix = frame_of(tokenizer).prefix
-        limit = data.max_length or token_limit(model_config, tokenizer) or 10**9
+    def _prepare(self, data: Reading, evaluation: Evaluation) -> None:
+        check_length(self._config, "data.max_length", data.max_length)
+        self._prefix = frame_of(self._tokenizer).prefix
+        limit = data.max_length or token_limit(self._config, self._tokenizer) or 10**9
         self._room = max(1, limit - len(self._prefix))
         self._renamed = data.labels
 
@@ -153,5 +140,5 @@ class MultipleChoice(Task[EncodedQuestions]):
         return ids, len(ids) - sum(1 for _ in common)
 
 
-def _row(ids: list[int], scored: int) -> Row:
-    return Row(ids[:-1], [IGNORED] * (len(ids) - 1 - scored) + ids[-scored:])
+def _row(ids: list[int], scored: int) -> LabelledTokens:
+    return LabelledTokens(ids[:-1], [IGNORED] * (len(ids) - 1 - scored) + ids[-scored:])

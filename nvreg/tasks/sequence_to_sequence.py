@@ -19,7 +19,7 @@ from nvreg.tasks.limits import check_length, token_limit, tokenise
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel
 
     from nvreg.config import Evaluation, Reading
     from nvreg.models.loading import AutoClass
@@ -50,12 +50,6 @@ class SequenceToSequence(Task[EncodedPairs]):
 
     The encoder runs once for both, so that a batch is the same for both.
 
-    Args:
-        tokenizer: the model's; its languages are set in place.
-        model_config: the model's, for the limits.
-        data: the prefix, languages and length of sources.
-        evaluation: metrics, generation and the size of batches.
-
     Raises:
         UserError: if a length is beyond the model's positions, or a language not the tokenizer's.
     """
@@ -66,30 +60,26 @@ class SequenceToSequence(Task[EncodedPairs]):
     trainable = True
     likelihood = "scored:tokens+eos"
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        model_config: PretrainedConfig,
-        data: Reading,
-        evaluation: Evaluation,
-    ) -> None:
-        super().__init__(tokenizer, model_config, data, evaluation)
+    def _prepare(self, data: Reading, evaluation: Evaluation) -> None:
         self._generates = self._groups != ["likelihood"]
         self._generation = evaluation.generation
-        check_length(model_config, "data.max_length", data.max_length)
+        check_length(self._config, "data.max_length", data.max_length)
         if self._generates:
             new_tokens = evaluation.generation.max_new_tokens
-            check_length(model_config, "evaluation.generation.max_new_tokens", new_tokens)
-        self._forced = set_languages(tokenizer, data.source_language, data.target_language)
+            check_length(self._config, "evaluation.generation.max_new_tokens", new_tokens)
+        self._forced = set_languages(self._tokenizer, data.source_language, data.target_language)
         self._said = evaluation.bleu_tokenize, evaluation.rouge_tokenize
-        languages = [data.target_language, *(getattr(tokenizer, name, None) for name in _TARGET_LANGUAGE)]
+        languages = [
+            data.target_language,
+            *(getattr(self._tokenizer, name, None) for name in _TARGET_LANGUAGE),
+        ]
         languages.append(data.columns.get(self.required[1]))
         writings = (writing_of_language(language) for language in languages if language)
         known = next(filter(None, writings), None)
         self._is_decided = known is not None or all(self._said)
         self._cut_as(known or "Latin")
         self._prefix = data.source_prefix or ""
-        self._target_limit = token_limit(model_config, tokenizer)
+        self._target_limit = token_limit(self._config, self._tokenizer)
         self._source_limit = data.max_length or self._target_limit
 
     def encode(self, examples: Examples) -> EncodedPairs:

@@ -21,7 +21,7 @@ from nvreg.tasks.windows import frame_of
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from nvreg.config import Evaluation, Reading
     from nvreg.metrics import Metric
@@ -57,12 +57,6 @@ class TokenClassification(Task[EncodedWords]):
     model's limit. A word whose first piece is cut, or of which the tokenizer makes no piece, is not scored,
     and its text counts as cut.
 
-    Args:
-        tokenizer: the model's.
-        model_config: the model's, for the limits and the names of its tags.
-        data: tags and length of texts.
-        evaluation: metrics and the size of batches.
-
     Raises:
         UserError: if the model does not choose one of several tags, or its tags name no entities, which the
             metric f1 needs.
@@ -77,15 +71,8 @@ class TokenClassification(Task[EncodedWords]):
     columns = ("tokens", "tags")
     likelihood = "scored:words|piece:first"
 
-    def __init__(
-        self,
-        tokenizer: PreTrainedTokenizerBase,
-        model_config: PretrainedConfig,
-        data: Reading,
-        evaluation: Evaluation,
-    ) -> None:
-        super().__init__(tokenizer, model_config, data, evaluation)
-        self._tags = [name for _, name in sorted((model_config.id2label or {}).items())]
+    def _prepare(self, data: Reading, evaluation: Evaluation) -> None:
+        self._tags = [name for _, name in sorted((self._config.id2label or {}).items())]
         self._renamed = data.labels
         if len(self._tags) < 2:
             raise UserError(f"expected a model that chooses one of several tags, got one of {self._tags}")
@@ -95,11 +82,11 @@ class TokenClassification(Task[EncodedWords]):
                 "evaluation.metrics: expected f1 with a model whose tags name entities, as B-PER, I-PER and "
                 f"O do, got {other[0]}; accuracy and macro-f1 score any tags"
             )
-        check_length(model_config, "data.max_length", data.max_length)
-        self._frame = frame_of(tokenizer)
-        limit = data.max_length or token_limit(model_config, tokenizer) or 10**9
+        check_length(self._config, "data.max_length", data.max_length)
+        self._frame = frame_of(self._tokenizer)
+        limit = data.max_length or token_limit(self._config, self._tokenizer) or 10**9
         self._room = max(1, limit - len(self._frame))
-        self._space = _space_before_words(tokenizer)
+        self._space = _space_before_words(self._tokenizer)
 
     def _signature(self, metric: Metric) -> str:
         return super()._signature(metric).replace("mean:examples", "mean:words")

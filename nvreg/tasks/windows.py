@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-class Row(NamedTuple):
+class LabelledTokens(NamedTuple):
     """What a model reads at once, and the token that each of its outputs is scored on, -100 for none.
 
     An encoder-decoder model reads the inputs in its encoder, and its decoder is fed with the labels.
@@ -81,11 +81,11 @@ class Reader(ABC):
         self._stride = stride
 
     @abstractmethod
-    def rows(self, tokens: list[int]) -> list[Callable[[], Row]]:
+    def rows(self, tokens: list[int]) -> list[Callable[[], LabelledTokens]]:
         """Return rows that score every token of a text once, but one without context."""
 
     @abstractmethod
-    def pieces(self, tokens: list[int]) -> list[Row]:
+    def pieces(self, tokens: list[int]) -> list[LabelledTokens]:
         """Return rows that read every token of a text once, with labels as Transformers has them."""
 
 
@@ -97,22 +97,22 @@ class CausalReader(Reader):
         self.unscored = 0 if frame.prefix else 1
         self.likelihood = f"bos:{'no' if self.unscored else 'yes'}"
 
-    def rows(self, tokens: list[int]) -> list[Callable[[], Row]]:
+    def rows(self, tokens: list[int]) -> list[Callable[[], LabelledTokens]]:
         """Return sliding windows of inputs; the last input of a window predicts the token after it."""
         ids = [*self._frame.prefix, *tokens]
         return [
             partial(self._row, ids, *window) for window in windows(len(ids) - 1, self._window, self._stride)
         ]
 
-    def _row(self, ids: list[int], start: int, first: int, end: int) -> Row:
+    def _row(self, ids: list[int], start: int, first: int, end: int) -> LabelledTokens:
         first = max(first, len(self._frame.prefix) - 1)
-        return Row(ids[start:end], [IGNORED] * (first - start) + ids[first + 1 : end + 1])
+        return LabelledTokens(ids[start:end], [IGNORED] * (first - start) + ids[first + 1 : end + 1])
 
-    def pieces(self, tokens: list[int]) -> list[Row]:
+    def pieces(self, tokens: list[int]) -> list[LabelledTokens]:
         """Return the text cut into windows that do not overlap."""
         ids = [*self._frame.prefix, *tokens]
         cut = [ids[start : start + self._window] for start in range(0, len(ids), self._window)]
-        return [Row(piece, piece) for piece in cut]
+        return [LabelledTokens(piece, piece) for piece in cut]
 
 
 class MaskedReader(Reader):
@@ -131,7 +131,7 @@ class MaskedReader(Reader):
         super().__init__(frame, window, stride)
         self._mask = mask
 
-    def rows(self, tokens: list[int]) -> list[Callable[[], Row]]:
+    def rows(self, tokens: list[int]) -> list[Callable[[], LabelledTokens]]:
         """Return a row for every token, in the sliding window that scores it."""
         return [
             partial(self._row, tokens, start, position, end)
@@ -139,18 +139,18 @@ class MaskedReader(Reader):
             for position in range(first, end)
         ]
 
-    def _row(self, tokens: list[int], start: int, position: int, end: int) -> Row:
+    def _row(self, tokens: list[int], start: int, position: int, end: int) -> LabelledTokens:
         masked = [*tokens[start:position], self._mask, *tokens[position + 1 : end]]
         inputs = self._frame.around(masked)
         labels = [IGNORED] * len(inputs)
         labels[len(self._frame.prefix) + position - start] = tokens[position]
-        return Row(inputs, labels)
+        return LabelledTokens(inputs, labels)
 
-    def pieces(self, tokens: list[int]) -> list[Row]:
+    def pieces(self, tokens: list[int]) -> list[LabelledTokens]:
         """Return the text cut into windows that do not overlap, without labels: nothing is masked."""
         width = self._window - len(self._frame)
         cut = [self._frame.around(tokens[start : start + width]) for start in range(0, len(tokens), width)]
-        return [Row(piece, []) for piece in cut]
+        return [LabelledTokens(piece, []) for piece in cut]
 
     def _windows(self, tokens: list[int]) -> Iterator[tuple[int, int, int]]:
         width = self._window - len(self._frame)
@@ -166,15 +166,15 @@ class EncoderDecoderReader(Reader):
 
     likelihood = "context:encoder"
 
-    def rows(self, tokens: list[int]) -> list[Callable[[], Row]]:
+    def rows(self, tokens: list[int]) -> list[Callable[[], LabelledTokens]]:
         """Return a row for every stride of tokens."""
         return [partial(self._row, tokens, first) for first in range(0, len(tokens), self._stride)]
 
-    def _row(self, tokens: list[int], first: int) -> Row:
+    def _row(self, tokens: list[int], first: int) -> LabelledTokens:
         context = max(0, self._window - self._stride - len(self._frame))
         before = tokens[max(0, first - context) : first]
-        return Row(self._frame.around(before), tokens[first : first + self._stride])
+        return LabelledTokens(self._frame.around(before), tokens[first : first + self._stride])
 
-    def pieces(self, tokens: list[int]) -> list[Row]:
+    def pieces(self, tokens: list[int]) -> list[LabelledTokens]:
         """Return the same rows: the decoder reads every token once."""
         return [make() for make in self.rows(tokens)]
