@@ -63,6 +63,8 @@ def body_matrices(model: PreTrainedModel) -> list[Tensor]:
         is_quantised = isinstance(module, nn.Linear | Conv1D) and not has_numbers(module)
         if is_quantised or hasattr(module, "base_layer"):  # which adapters have
             raise _not_plain(name)
+        if "router" in name.split("."):
+            continue  # some are linear modules inside a router
         for parameter in module.parameters(recurse=False):
             if id(parameter) in body and parameter.ndim == _dimensions(module):
                 weight = parameter.detach()
