@@ -33,7 +33,6 @@ from nvreg.methods.section import ByMethod, MethodSpace, space_of
 from nvreg.metrics import METRICS
 from nvreg.protocols import PROTOCOLS
 from nvreg.samplers import SAMPLERS
-from nvreg.space import Range, key_of
 from nvreg.tasks import TASKS
 
 ProtocolName = Annotated[str, NameIn(PROTOCOLS)]
@@ -83,7 +82,8 @@ class Sweep(Seeded):
     """What is tried of each method; each has the same sampler and number of trials."""
 
     sampler: Annotated[str, NameIn(SAMPLERS)]
-    """How settings are drawn: every combination, independent draws, or draws that learn from the results."""
+    """How settings are drawn: every combination, independent draws, draws that learn from the results, or
+    every role and layer by itself."""
 
     trials: Count | None = None
     """Settings to try of each method and seed, the enqueued ones included."""
@@ -133,14 +133,18 @@ class Sweep(Seeded):
         sampler = SAMPLERS[self.sampler]
         if sampler.needs_trials and self.trials is None:
             raise ValueError(f"expected trials, the number of settings that sampler: {self.sampler} draws")
+        if not sampler.takes_trials and self.trials is not None:
+            raise ValueError(
+                f"trials: expected none, as the space and the model's layers decide how many settings "
+                f"sampler: {self.sampler} has, got {self.trials}"
+            )
         for name, written in self.methods.items():
             where = f"methods.{name}." if len(self.methods) > 1 else ""
-            for (parameter, role), dimension in written.dimensions.items():
-                if isinstance(dimension, Range) and not sampler.takes_ranges:
-                    raise ValueError(
-                        f"{where}space.{key_of(parameter, role)}: expected {{values: [...]}} or a fixed "
-                        f"value, which sampler: {self.sampler} needs, got a range"
-                    )
+            try:
+                sampler.check(written.dimensions, written.method.setting_type.parameters)
+            except ValueError as error:
+                separator = ": " if str(error).startswith("expected") else "."
+                raise ValueError(f"{where}space{separator}{error}") from None
         return self
 
 

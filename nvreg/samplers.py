@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from nvreg.parameters import ROLES, Setting, Value
+from nvreg.parameters import ROLES, Parameter, Setting, Value
 from nvreg.registry import Registry
 from nvreg.space import Dimension, OneOf, Range, Space, draw, key_of, product, setting_values
 
@@ -44,17 +44,35 @@ class Sampler(ABC):
         objectives: how many validation sets a setting is scored on.
 
     Attributes:
+        name: as in an experiment file.
         needs_trials: whether it goes on without end, so that the file has to say how many to draw.
+        takes_trials: whether the file may say how many to draw.
         takes_ranges: whether a space may have ranges.
     """
 
+    name: ClassVar[str]
     needs_trials: ClassVar[bool] = True
+    takes_trials: ClassVar[bool] = True
     takes_ranges: ClassVar[bool] = True
 
     def __init__(
         self, space: Space, setting_type: type[Setting], layers: Layers, seed: int, objectives: int
     ) -> None:
         self._space, self._setting_type, self._layers, self._seed = space, setting_type, layers, seed
+
+    @classmethod
+    def check(cls, space: Space, parameters: Mapping[str, Parameter]) -> None:
+        """Check that it can draw from a space.
+
+        Raises:
+            ValueError: if it cannot; the message begins with the key of the dimension.
+        """
+        for (parameter, role), dimension in space.items():
+            if isinstance(dimension, Range) and not cls.takes_ranges:
+                raise ValueError(
+                    f"{key_of(parameter, role)}: expected {{values: [...]}} or a fixed value, which "
+                    f"sampler: {cls.name} needs, got a range"
+                )
 
     @abstractmethod
     def listed(self) -> Iterator[Setting]:
@@ -64,6 +82,7 @@ class Sampler(ABC):
 class Grid(Sampler):
     """Every combination of the space's values."""
 
+    name = "grid"
     needs_trials = takes_ranges = False
 
     def listed(self) -> Iterator[Setting]:
@@ -71,12 +90,92 @@ class Grid(Sampler):
         return (self._setting_type.from_dict(values) for values in product(self._space))
 
 
+class Alone(NamedTuple):
+    """What a setting changes, where that is one parameter in one layer of one role."""
+
+    parameter: str
+    role: str
+    layer: int
+    value: float
+
+
+class OneAtATime(Sampler):
+    """Every value of each parameter in every layer of each role by itself, all else at identity.
+
+    Parameters without values by layer, as the seed of weight noise, are the same throughout.
+    """
+
+    name = "one-at-a-time"
+    needs_trials = takes_trials = takes_ranges = False
+
+    @classmethod
+    def check(cls, space: Space, parameters: Mapping[str, Parameter]) -> None:
+        """Check that some parameter has values by layer, and all others one (see `Sampler.check`)."""
+        super().check(space, parameters)
+        if not any(_is_by_layer(parameters[name]) for name, _ in space):
+            raise ValueError(f"expected a parameter with values by layer, which sampler: {cls.name} sets")
+        for (name, role), values in _choices(space).items():
+            if any(isinstance(value, tuple) for value in values):
+                raise ValueError(
+                    f"{key_of(name, role)}: expected values for each layer by itself, got one a layer"
+                )
+            if not _is_by_layer(parameters[name]) and len(values) > 1:
+                raise ValueError(
+                    f"{key_of(name, role)}: expected one value, the same for all settings of sampler: "
+                    f"{cls.name}, got {len(values)}"
+                )
+
+    def listed(self) -> Iterator[Setting]:
+        """Yield the settings, parameter by parameter, role by role and layer by layer."""
+        parameters = self._setting_type.parameters
+        shared = {key: each for key, each in self._space.items() if not _is_by_layer(parameters[key[0]])}
+        (everywhere,) = product(shared)
+        for (name, role), values in _choices(self._space).items():
+            if (name, role) in shared:
+                continue
+            identity = parameters[name].identity
+            strengths = [value for value in values if value != identity]
+            for each in self._layers if role is None else [role]:
+                for layer, strength in itertools.product(range(self._layers[each]), strengths):
+                    by_layer: list[Value] = [identity] * self._layers[each]
+                    by_layer[layer] = strength
+                    yield self._setting_type.from_dict({**everywhere, name: {each: by_layer}})
+
+
+def alone(setting: Setting) -> Alone | None:
+    """Return what a setting of `OneAtATime` changes; None for a setting that changes anything else."""
+    found = []
+    for name, rule in setting.parameters.items():
+        for role in ROLES if _is_by_layer(rule) else ():
+            values = setting.values(name, role)
+            by_layer = values if isinstance(values, tuple) else ()
+            if not by_layer and values != rule.identity:
+                return None
+            found += [
+                Alone(name, role, layer, value)
+                for layer, value in enumerate(by_layer)
+                if value != rule.identity
+            ]
+    return found[0] if len(found) == 1 else None
+
+
+def _choices(space: Space) -> dict[Key, tuple[Value, ...]]:
+    """Return the values of a space without ranges."""
+    return {key: each.values for key, each in space.items() if isinstance(each, OneOf)}
+
+
+def _is_by_layer(parameter: Parameter) -> bool:
+    return parameter.by_role and parameter.by_layer
+
+
 class Random(Sampler):
     """Independent draws; the i-th depends on nothing but the seed and i."""
 
+    name = "random"
+
     def listed(self) -> Iterator[Setting]:
         """Yield draws without end."""
-        for index in count():
+        for index in itertools.count():
             generator = np.random.default_rng([self._seed, index])
             yield self._setting_type.from_dict(draw(self._space, self._layers, generator))
 
@@ -87,6 +186,8 @@ class TPE(Sampler):
     It learns from the scores on all validation sets at once, one objective each: a search that looked at one
     domain alone would leave the protocols that look at the others with little to choose from.
     """
+
+    name = "tpe"
 
     def __init__(
         self, space: Space, setting_type: type[Setting], layers: Layers, seed: int, objectives: int
@@ -227,7 +328,9 @@ class TPE(Sampler):
                 yield from zip(names, by_name, strict=True)
 
 
-SAMPLERS: Registry[type[Sampler]] = Registry("sampler", {"grid": Grid, "random": Random, "tpe": TPE})
+SAMPLERS: Registry[type[Sampler]] = Registry(
+    "sampler", {sampler.name: sampler for sampler in (Grid, Random, TPE, OneAtATime)}
+)
 """Every sampler by its name in an experiment file."""
 
 

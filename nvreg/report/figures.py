@@ -1,13 +1,14 @@
-"""Figures: what each setting changes in domain and out of domain, and the scores of several runs."""
+"""Figures: what each setting changes in domain and out of domain, where, and the scores of several runs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import cycle
+from itertools import cycle, islice
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 
 from nvreg.metrics import METRICS
+from nvreg.parameters import ROLES
 from nvreg.protocols import upper_bounds
 from nvreg.report.analysis import Analysis
 from nvreg.report.reading import Run
@@ -68,6 +69,51 @@ def changes_figure(analysis: Analysis, method: str) -> "Figure":
     of = f" of {method}" if len(run.methods) > 1 else ""
     axes.set_title(f"{run.experiment.name}: test sets, {drawn} settings{of}{left_out}", loc="left")
     figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
+def layers_figure(run: Run, rows: pd.DataFrame) -> "Figure":
+    """Draw a row of panels for each parameter and value, a panel a role, a line a domain over the layers.
+
+    Bars are the intervals of the table. A row on which a destroyed model would squash all others is
+    logarithmic outside a linear middle.
+
+    Args:
+        run: where the rows are from.
+        rows: those of one method in the table of `nvreg.report.layers.layers_table`.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    roles = [role for role in ROLES if role in set(rows["role"])]
+    changes = list(rows.groupby(["parameter", "value"], sort=False))
+    size = (1.6 + 2.6 * len(roles), 1.3 + 1.9 * len(changes))
+    figure = Figure(figsize=size, layout="constrained", dpi=150)
+    panels = figure.subplots(len(changes), len(roles), squeeze=False, sharey="row", sharex="col")
+    styles = dict(zip(run.domains, (MARKS[0], *islice(cycle(STYLES), len(run.domains) - 1)), strict=True))
+    for line, ((parameter, value), of_value) in zip(panels, changes, strict=True):
+        finite = of_value[np.isfinite(of_value["difference"])]
+        for axes, role in zip(line, roles, strict=True):
+            for place, (domain, (colour, marker)) in enumerate(styles.items()):
+                cells = finite[(finite["role"] == role) & (finite["domain"] == domain)]
+                split = " (test)" if cells["split"].eq("test").any() else ""
+                bars = np.abs(cells[["low", "high"]].sub(cells["difference"], axis=0)).fillna(0).to_numpy().T
+                axes.errorbar(
+                    cells["layer"] + 0.12 * (place - (len(styles) - 1) / 2), cells["difference"], yerr=bars,
+                    fmt=f"{marker}-", color=colour, ms=4, lw=0.8, elinewidth=0.6, label=f"{domain}{split}",
+                )  # fmt: skip
+            axes.axhline(0, color="0.4", lw=0.8, zorder=1)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.tick_params(labelsize=8)
+        scales = [_scale(axes, "y", finite["difference"]) for axes in line]
+        line[0].set_ylabel(f"{parameter} {value:g}{scales[0]}", size=9)
+    for axes, role in zip(panels[0], roles, strict=True):
+        axes.set_title(role, size=9)
+    better = DIRECTIONS[METRICS[run.selection_metric].higher_is_better]
+    figure.supylabel(f"change in {run.selection_metric} ({better})", size=9)
+    figure.supxlabel(f"{run.experiment.name}: the one layer that is changed, from 0", size=9)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
 

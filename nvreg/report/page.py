@@ -11,6 +11,7 @@ from nvreg.metrics import randomisation
 from nvreg.report import statistics
 from nvreg.report.analysis import MATCHED, NO_MATCH
 from nvreg.report.cells import time_text
+from nvreg.report.layers import layers_section
 from nvreg.report.reading import Run
 from nvreg.report.sections import (
     PROTOCOL,
@@ -27,7 +28,13 @@ CHANGES = {"change": "change", "nv_change": "NV's change"}
 """Headers of the columns of how much a setting changes attention outputs."""
 
 
-def run_page(run: Run, scores: DataFrame, settings: DataFrame, rivals: DataFrame | None) -> list[Block]:
+def run_page(
+    run: Run,
+    scores: DataFrame,
+    settings: DataFrame,
+    rivals: DataFrame | None,
+    layers: DataFrame | None = None,
+) -> list[Block]:
     """Return the page of a run.
 
     Args:
@@ -36,9 +43,12 @@ def run_page(run: Run, scores: DataFrame, settings: DataFrame, rivals: DataFrame
             methods or seeds.
         settings: the table of `nvreg.report.tables.settings_table`.
         rivals: the table of `nvreg.report.tables.rivals_table`, if there is one.
+        layers: the table of `nvreg.report.layers.layers_table`, if there is one.
     """
     blocks: list[Block] = [f"# {run.experiment.name}: {run.experiment.task}", _progress(run)]
     labels = PROTOCOL if len(run.sweeps) == 1 else PROTOCOL_AND_METHOD
+    if layers is not None:
+        blocks += layers_section(run, layers)
     if rivals is not None and not keeps_everywhere(scores):
         blocks += rivals_section(run.selection_metric, rivals, {"method": "against"}, run.in_domain)
     for metric, rows in scores.groupby("metric", sort=False):

@@ -15,8 +15,10 @@ from nvreg.report import FORMATS
 from nvreg.report.analysis import Analysis
 from nvreg.report.comparison import combine, compare
 from nvreg.report.examples import examples_section
-from nvreg.report.figures import changes_figure, overview_figure
+from nvreg.report.figures import changes_figure, layers_figure, overview_figure
+from nvreg.report.layers import layers_table
 from nvreg.report.page import run_page
+from nvreg.report.reading import Run
 from nvreg.report.selection import find_arm
 from nvreg.report.tables import methods_table, rivals_table, scores_table, settings_table
 from nvreg.results import RunFiles
@@ -111,16 +113,19 @@ def write_report(
     rivals = rivals_table(run.selection_metric, run.domains, {"": [analysis]})
     if rivals is not None:
         frames["rivals"] = rivals.drop(columns="run")
+    layers = layers_table(run)
+    if layers is not None:
+        frames["layers"] = layers
     shown = frames.get("methods", frames["scores"])
-    blocks = run_page(run, shown, settings_table(analysis), frames.get("rivals"))
+    blocks = run_page(run, shown, settings_table(analysis), frames.get("rivals"), layers)
     if examples:
         arm = find_arm(run, method, seed, first=True)
         protocol, choice = next(iter(choices[arm].items()))
         blocks += examples_section(run, f"{run.label(arm)}, {protocol}", choice, examples)
-    figures = {
-        "changes" if len(run.methods) == 1 else f"changes-{name}": changes_figure(analysis, name)
-        for name in run.methods
-    }
+    figures = {_of("changes", name, run): changes_figure(analysis, name) for name in run.methods}
+    if layers is not None:
+        of_methods = layers.groupby("method", sort=False)
+        figures |= {_of("layers", str(name), run): layers_figure(run, rows) for name, rows in of_methods}
     page, files = Page("report", run.experiment.name, blocks, frames, figures), RunFiles(run.directory)
     for each in chosen:
         _write(page, each, files.tables if each.of_tables else run.directory)
@@ -168,6 +173,11 @@ def write_comparison(
     if output:
         _write_apart(Page("comparison", "comparison", blocks, frames), chosen, output)
     return markdown(blocks)
+
+
+def _of(figure: str, method: str, run: Run) -> str:
+    """Return what a figure of a method is called in a run."""
+    return figure if len(run.methods) == 1 else f"{figure}-{method}"
 
 
 def _chosen(formats: Sequence[str] | None) -> list[Format]:
