@@ -190,7 +190,8 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        if self.prior.kind == "empirical" and self.data.in_domain.train is None:
+        needs_prior = any(METHODS[name].space is not None for name in self.sweep.methods)
+        if needs_prior and self.prior.kind == "empirical" and self.data.in_domain.train is None:
             raise ValueError("expected data.in_domain.train, which the empirical prior is estimated on")
         if self.sweep.calibrated and self.data.in_domain.train is None:
             names = ", ".join(sorted(self.sweep.calibrated))

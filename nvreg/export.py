@@ -40,7 +40,8 @@ def save_chosen(choice: ChosenTrial, out: Path) -> None:
         )
     if is_saved:
         method = run.experiment.sweep.methods[arm.method].make()
-        prior = Prior.load(RunFiles(run.directory).prior_of(method.space))
+        space = method.space
+        prior = None if space is None else Prior.load(RunFiles(run.directory).prior_of(space))
         method.attach_(model, prior, ())
         method.set_(model, method.setting_type.from_dict(trial.resolved or trial.settings))
         method.save(model, out)

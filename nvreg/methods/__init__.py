@@ -13,6 +13,7 @@ METHODS: Registry[type[Method]] = Registry(
         "nv-no-interpolation": "nvreg.methods.nv:NVNoInterpolation",
         "nv-heads": "nvreg.methods.nv:NVHeads",
         "nv-heads-no-interpolation": "nvreg.methods.nv:NVHeadsNoInterpolation",
+        "output-temperature": "nvreg.methods.output_temperature:OutputTemperature",
         "temperature": "nvreg.methods.softmax:Temperature",
         "sink": "nvreg.methods.softmax:Sink",
         "weight-noise": "nvreg.methods.model_weights:WeightNoise",

@@ -247,7 +247,7 @@ class LayerSkip(Method):
         """The method with the place."""
         return f"{self.name} place={self._place}"
 
-    def attach_(self, model: PreTrainedModel, prior: Prior, sample: Sequence[Batch]) -> None:
+    def attach_(self, model: PreTrainedModel, prior: Prior | None, sample: Sequence[Batch]) -> None:
         """Find the layers (see `Method.attach_`)."""
         from nvreg.models.registry import layers_by_role
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from nvreg.config import Section
+from nvreg.config import Evaluation, Section
 from nvreg.parameters import Setting
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nvreg.diagnostics import Record
     from nvreg.models.site import Space
     from nvreg.prior.artefact import Prior
+    from nvreg.tasks import Task
 
 Batch = Mapping[str, "Tensor"]
 
@@ -32,7 +33,8 @@ class Method(ABC):
         name: as in experiment files.
         setting_type: the type of its settings.
         options: what an experiment file says of it beside its space; it is made with these as keywords.
-        space: where it finds a model's attention, and what the prior that it is given is of.
+        space: where it finds a model's attention, and what the prior that it is given is of; None: it changes
+            no attention, and needs no prior.
         calibrated: parameters that are solved for on a sample of in-domain training text.
         matched_to: the method whose chosen settings it is set beside at the same change of attention outputs.
         is_saved: whether a checkpoint can hold what it does.
@@ -41,7 +43,7 @@ class Method(ABC):
     name: ClassVar[str]
     setting_type: ClassVar[type[Setting]]
     options: ClassVar[type[Section]] = Section
-    space: ClassVar[Space] = "inputs"
+    space: ClassVar[Space | None] = "inputs"
     calibrated: ClassVar[frozenset[str]] = frozenset()
     matched_to: ClassVar[str | None] = None
     is_saved: ClassVar[bool] = False
@@ -51,6 +53,16 @@ class Method(ABC):
         """What decides, beside the setting and the data, what the method does: part of a trial's key."""
         return self.name
 
+    @classmethod
+    def unchanged(cls, task: type[Task[Any]], evaluation: Evaluation) -> frozenset[str]:
+        """Return the metrics of an evaluation that no setting can change, whatever the model and the data.
+
+        Args:
+            task: what the model does.
+            evaluation: the metrics, and how text is generated.
+        """
+        return frozenset()
+
     def check(self, model: PreTrainedModel) -> None:  # noqa: B027 - most need no more than a prior does
         """Check that the method can be attached to a model, before anything is measured.
 
@@ -59,12 +71,12 @@ class Method(ABC):
         """
 
     @abstractmethod
-    def attach_(self, model: PreTrainedModel, prior: Prior, sample: Sequence[Batch]) -> None:
+    def attach_(self, model: PreTrainedModel, prior: Prior | None, sample: Sequence[Batch]) -> None:
         """Prepare a model, and leave it at identity.
 
         Args:
             model: as pretrained, in evaluation mode.
-            prior: the experiment's, of the method's space.
+            prior: the experiment's, of the method's space; None where it has none.
             sample: teacher-forced batches of in-domain training text; empty where no setting needs them.
 
         Raises:

@@ -35,7 +35,7 @@ class Weights(Method):
     def _changed(self, index: int, original: Tensor, setting: Setting) -> Tensor | None:
         """Return what stands in place of a view's original, in float32 at least; None for itself."""
 
-    def attach_(self, model: PreTrainedModel, prior: Prior, sample: Sequence[Batch]) -> None:
+    def attach_(self, model: PreTrainedModel, prior: Prior | None, sample: Sequence[Batch]) -> None:
         """Keep the original weights (see `Method.attach_`)."""
         self._weights = [(view, view.clone()) for view in self._views(model)]
 
@@ -130,7 +130,7 @@ class LowRank(_AttentionWeights):
     setting_type = LowRankSetting
     matrices = ("key", "value", "output")
 
-    def attach_(self, model: PreTrainedModel, prior: Prior, sample: Sequence[Batch]) -> None:
+    def attach_(self, model: PreTrainedModel, prior: Prior | None, sample: Sequence[Batch]) -> None:
         """Keep the original weights (see `Method.attach_`)."""
         super().attach_(model, prior, sample)
         self._decompositions: dict[int, tuple[Tensor, Tensor, Tensor]] = {}

@@ -45,10 +45,11 @@ class NV(Method):
     calibrated = frozenset({"prior_weight"})
     is_saved = True
 
-    def attach_(self, model: PreTrainedModel, prior: Prior, sample: Sequence[Batch]) -> None:
+    def attach_(self, model: PreTrainedModel, prior: Prior | None, sample: Sequence[Batch]) -> None:
         """Convert a model (see `Method.attach_`)."""
         from nvreg.models.convert import convert_
 
+        assert prior is not None
         self._prior, self._sample = prior, sample
         convert_(model, prior)
 
@@ -88,7 +89,7 @@ class NVGaussian(NV):
 
     name = "nv-gaussian"
 
-    def attach_(self, model: PreTrainedModel, prior: Prior, sample: Sequence[Batch]) -> None:
+    def attach_(self, model: PreTrainedModel, prior: Prior | None, sample: Sequence[Batch]) -> None:
         """Convert a model (see `Method.attach_`)."""
         from nvreg.prior.artefact import Prior
 
@@ -108,10 +109,11 @@ class NVNoInterpolation(NV):
     name = "nv-no-interpolation"
     is_saved = False
 
-    def attach_(self, model: PreTrainedModel, prior: Prior, sample: Sequence[Batch]) -> None:
+    def attach_(self, model: PreTrainedModel, prior: Prior | None, sample: Sequence[Batch]) -> None:
         """Convert a model (see `Method.attach_`)."""
         from nvreg.models.convert import convert_
 
+        assert prior is not None
         self._prior, self._sample = prior, sample
         convert_(model, prior, interpolates=False)
 

@@ -26,7 +26,7 @@ class _Softmax(Method):
     @abstractmethod
     def _form(self) -> type[InputState]: ...
 
-    def attach_(self, model: PreTrainedModel, prior: Prior, sample: Sequence[Batch]) -> None:
+    def attach_(self, model: PreTrainedModel, prior: Prior | None, sample: Sequence[Batch]) -> None:
         """Convert a model (see `Method.attach_`)."""
         from nvreg.models.convert import attach_
 

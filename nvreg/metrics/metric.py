@@ -51,6 +51,11 @@ class Metric:
         if self.of_examples is None and self.of_corpus is None:
             raise ValueError(f"{self.name}: expected of_examples, of_corpus or both, got neither")
 
+    @property
+    def is_of_generated_text(self) -> bool:
+        """Whether the statistics are made from text that a model has generated."""
+        return self.of_texts is not None or self.group == "overlap"
+
     def score(self, statistics: Array, counts: NDArray[Any] | None = None) -> Array:
         """Return the score of a corpus, or of resamples of it.
 

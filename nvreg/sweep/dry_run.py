@@ -17,7 +17,7 @@ from nvreg.progress import Progress
 from nvreg.results import RunFiles
 from nvreg.samplers import Random
 from nvreg.sweep.manifest import check_directory
-from nvreg.sweep.workbench import Workbench, calibration_sample, open_workbench, priors_of
+from nvreg.sweep.workbench import Workbench, calibration_sample, open_workbench, prior_for, priors_of
 
 SAMPLE_EXAMPLES = 200
 """How many examples a setting is timed on, spread over all splits."""
@@ -53,7 +53,7 @@ def describe_plan(experiment: Experiment, *, quiet: bool = False) -> str:
         name, method = next(iter(workbench.plan.methods.items()))
         space = experiment.sweep.methods[name].dimensions
         settings = Random(space, method.setting_type, workbench.layers, seed=0, objectives=1).listed()
-        method.attach_(model, priors[method.space], calibration_sample(workbench))
+        method.attach_(model, prior_for(method, priors), calibration_sample(workbench))
         method.set_(model, next(settings))
         with PeakMemory(model.device) as memory:
             seconds = _seconds_a_trial(workbench)

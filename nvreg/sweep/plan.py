@@ -39,7 +39,8 @@ class Plan:
     @property
     def spaces(self) -> list[AttentionSpace]:
         """The spaces that some method needs a prior of."""
-        return sorted({method.space for method in self.methods.values()}, reverse=True)
+        spaces = {method.space for method in self.methods.values()}
+        return sorted((space for space in spaces if space is not None), reverse=True)
 
     @property
     def measures_change(self) -> bool:

@@ -18,6 +18,7 @@ from nvreg.digests import body_digest, fingerprint, options_of
 from nvreg.errors import UserError
 from nvreg.estimation.estimate import estimate_prior
 from nvreg.experiment import Experiment
+from nvreg.methods import Method
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.models.registry import layers_by_role, site_modules
 from nvreg.models.site import Space
@@ -139,6 +140,11 @@ def open_workbench(experiment: Experiment) -> Workbench:
 
 Priors = Mapping[Space, Prior]
 """The priors of an experiment, by the space of the methods that they are for."""
+
+
+def prior_for(method: Method, priors: Priors) -> Prior | None:
+    """Return the prior that a method is attached with: that of its space, None where it has none."""
+    return None if method.space is None else priors[method.space]
 
 
 def priors_of(workbench: Workbench, kept: RunFiles, progress: Progress) -> Priors:

@@ -24,7 +24,7 @@ from nvreg.parameters import Setting
 from nvreg.results import PRETRAINED, Metrics
 from nvreg.sweep.plan import encoder_key
 from nvreg.sweep.search import FirstExamples, is_clearly_worse
-from nvreg.sweep.workbench import Priors, Workbench
+from nvreg.sweep.workbench import Priors, Workbench, prior_for
 from nvreg.tasks.forward import EncoderStates
 from nvreg.tasks.sampling import random_batches
 
@@ -173,7 +173,7 @@ class Worker:
         self._states.use(key)
         method = self._methods[job.method]
         if self._attached is None:
-            method.attach_(model, self._priors[method.space], self._sample)
+            method.attach_(model, prior_for(method, self._priors), self._sample)
             self._attached = job.method
         resolved = method.set_(model, job.setting)
         return None if resolved is None else resolved.to_dict()

@@ -1,0 +1,86 @@
+"""The control that costs nothing: logits divided by a temperature (Guo et al., 2017, arXiv 1706.04599)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from nvreg.methods.method import Batch, Method
+from nvreg.metrics import METRICS
+from nvreg.parameters import Parameter, Setting
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from nvreg.config import Evaluation
+    from nvreg.diagnostics import Record
+    from nvreg.prior.artefact import Prior
+    from nvreg.tasks import Task
+
+
+class OutputTemperatureSetting(Setting):
+    """``output_temperature``: what logits are divided by."""
+
+    parameters: ClassVar = {
+        "output_temperature": Parameter(
+            1.0,
+            "a finite number above 0",
+            lambda v: 0 < v < math.inf,
+            logarithmic=True,
+            by_role=False,
+        )
+    }
+
+    def of_role(self, role: str) -> dict[str, Any]:
+        """Return nothing: attention stays as pretrained, so all settings share what an encoder returns."""
+        return {}
+
+
+class OutputTemperature(Method):
+    """Logits of the vocabulary, or of the classes, divided by a temperature.
+
+    It acts on the logits that the model returns, after a cap or bias of its own (Gemma 2's, Marian's). A loss
+    that the model computes from labels is not changed. No plain checkpoint can hold it: where the head is
+    tied to the embeddings, or its logits are capped, dividing its weights is something else.
+    """
+
+    name = "output-temperature"
+    setting_type = OutputTemperatureSetting
+    space = None
+
+    @classmethod
+    def unchanged(cls, task: type[Task[Any]], evaluation: Evaluation) -> frozenset[str]:
+        """Return the metrics of the highest logit: of classes, and of text that is generated greedily.
+
+        Of two answers that are texts another one may be the likelier: one token can outweigh many.
+        """
+        has_classes, is_greedy = task.label_column is not None, evaluation.generation.num_beams == 1
+        return frozenset(
+            name
+            for name in evaluation.metrics
+            if (has_classes and METRICS[name].group in ("classes", "entities"))
+            or (is_greedy and METRICS[name].is_of_generated_text)
+        )
+
+    def attach_(self, model: PreTrainedModel, prior: Prior | None, sample: Sequence[Batch]) -> None:
+        """Register a hook on what the model returns (see `Method.attach_`)."""
+        self._temperature = 1.0
+
+        def divide(module: Any, args: Any, output: Any) -> None:
+            if self._temperature != 1:
+                output.logits = output.logits / self._temperature
+
+        self._hook = model.register_forward_hook(divide)
+
+    def set_(self, model: PreTrainedModel, setting: Setting) -> None:
+        """Set the temperature."""
+        self._temperature = setting.value("output_temperature")
+
+    def detach_(self, model: PreTrainedModel) -> None:
+        """Remove the hook."""
+        self._hook.remove()
+
+    def strength(self, setting: Setting, record: Record) -> float:
+        """Return the absolute logarithm of the temperature."""
+        return abs(math.log(setting.value("output_temperature")))
