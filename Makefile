@@ -7,6 +7,8 @@
 #                                           where a verdict flips. RIVALS=no leaves out the models that are fine-tuned
 #   make results [SUITE=embedded|paper]     the same, then overwrite results/SUITE, and what README.md quotes of it
 #   make readme                             quote results/embedded in README.md
+#   make architectures [TYPES="..."]        try every model type of the installed Transformers (or these), and write the table
+#                                           that nvreg architectures prints
 #   make demo                               train the models that come with nvreg anew, into nvreg/demo/checkpoints
 #   make bench                              speed and memory beside the unconverted model
 #
@@ -39,7 +41,7 @@ MAKEFLAGS += --jobs=2
 results/%: export TTY_COMPATIBLE := 0
 endif
 
-.PHONY: install test test-lowest lint bench reproduce results readme demo clean
+.PHONY: install test test-lowest lint bench reproduce results readme architectures demo clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -76,6 +78,10 @@ ifeq ($(SUITE),embedded)
 endif
 
 readme: $(INSTALLED)
+	$(BIN)/python -m scripts.readme
+
+architectures: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.architectures $(TYPES)
 	$(BIN)/python -m scripts.readme
 
 demo: $(INSTALLED)

@@ -1,4 +1,4 @@
-"""Quote the committed reports in README.md and docs/demo.md, so that no figure in them is copied by hand.
+"""Quote the committed reports in README.md and docs, so that no figure in them is copied by hand.
 
     python -m scripts.readme
 
@@ -13,13 +13,15 @@ import re
 import sys
 from pathlib import Path
 
+from nvreg.cli.architectures import markdown
 from nvreg.demo.build import BUILT_IN, FIGURES
 from nvreg.demo.recipe import RECIPES
 from nvreg.errors import UserError
 from nvreg.files import write_text
+from nvreg.models.architectures import architectures
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "demo.md")
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "demo.md", ROOT / "docs" / "architectures.md")
 RESULTS = ROOT / "results" / "embedded"
 
 MARKED = re.compile(r"(?P<begin><!-- results: (?P<name>.+?) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
@@ -94,12 +96,29 @@ def models(results: Path) -> str:
     return _laid_out(rows)
 
 
+def counts(_results: Path) -> str:
+    """Quote how many model types are converted under each text head."""
+    return "\n\n".join(_tables_of_architectures()[:2])
+
+
+def all_architectures(_results: Path) -> str:
+    """Quote which model types are converted, in which space, and which are refused."""
+    return "\n\n".join(_tables_of_architectures()[2:])
+
+
+def _tables_of_architectures() -> list[str]:
+    known = architectures()
+    return markdown(known._replace(installed=known.transformers)).split("\n\n")
+
+
 QUOTES = {
     "language-modelling": language_modelling,
     "findings": findings,
     "rivals": rivals,
     "rivals-findings": rivals_findings,
+    "architectures": counts,
     "models": models,
+    "all-architectures": all_architectures,
 }
 """Name in a marker to what is quoted."""
 

@@ -12,7 +12,7 @@ import typer
 from nvreg.cli.options import one_of
 
 if TYPE_CHECKING:
-    from nvreg.models.registry import Architectures
+    from nvreg.models.architectures import Architectures
 
 
 OutputFormat = Annotated[
@@ -22,10 +22,10 @@ OutputFormat = Annotated[
 
 
 def architectures(format: OutputFormat = "text") -> None:
-    """Print which architectures are converted, by layout, and which are refused, and why."""
-    from nvreg.models.registry import architectures as known
+    """Print which model types are converted, in which space, and which are refused, and why."""
+    from nvreg.models.architectures import architectures as known
 
-    write = {"text": _text, "markdown": _markdown, "json": _json}[format]
+    write = {"text": _text, "markdown": markdown, "json": _json}[format]
     typer.echo(write(known()))
 
 
@@ -34,45 +34,84 @@ def _text(known: Architectures) -> str:
         width=100, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False
     )
     return "\n\n".join(
-        "\n".join([heading, *(wrapper.fill(f"{key}: {', '.join(table[key])}") for key in table)])
-        for heading, _, table in _tables(known)
+        [
+            "\n".join(wrapper.fill(line)[2:] for line in _versions(known)),
+            *(
+                "\n".join([heading, *(wrapper.fill(f"{key}: {said}") for key, said in rows.items())])
+                for heading, _, rows in _tables(known)
+            ),
+        ]
     )
 
 
-def _markdown(known: Architectures) -> str:
+def markdown(known: Architectures) -> str:
+    """Return what was tried, and one table after the other, with an empty line between."""
     return "\n\n".join(
-        "\n".join(
-            [
-                f"| {column} | model types |\n|---|---|",
-                *(f"| {key} | {', '.join(table[key])} |" for key in table),
-            ]
-        )
-        for _, column, table in _tables(known)
+        [
+            " ".join(_versions(known)),
+            *(
+                "\n".join(
+                    [
+                        f"| {' | '.join(header)} |\n|---|---|",
+                        *(f"| {key} | {said} |" for key, said in rows.items()),
+                    ]
+                )
+                for _, header, rows in _tables(known)
+            ),
+        ]
     )
 
 
-def _tables(known: Architectures) -> list[tuple[str, str, dict[str, list[str]]]]:
-    """Return heading, heading of the first column, and contents of every table that is not empty."""
+def _versions(known: Architectures) -> list[str]:
+    lines = [f"A tiny model of every model type was tried with Transformers {known.transformers}."]
+    if known.installed != known.transformers:
+        lines.append(
+            f"Transformers {known.installed} is installed, of which other types may be converted and refused."
+        )
+    return lines
+
+
+def _tables(known: Architectures) -> list[tuple[str, tuple[str, str], dict[str, str]]]:
+    """Return heading, column names, and rows of every table that is not empty."""
+    counts = {
+        head: f"{each.either} of {each.types}: {each.inputs} in input space, {each.heads} in head space"
+        for head, each in known.counts.items()
+    }
     tables = [
-        ("converted, by layout", "layout", _sorted(known.inputs)),
-        ("converted in head space", "form", {"heads": sorted(known.heads)} if known.heads else {}),
-        ("refused, by reason", "refused because", _sorted(known.refused)),
-        ("not tried, by reason", "not tried because", _sorted(known.untried)),
+        ("model types converted, by text head", ("text head", "model types converted"), counts),
+        (
+            "converted in input space, by layout",
+            ("layout in input space", "model types"),
+            _joined(known.inputs),
+        ),
+        (
+            "converted in head space alone, by reason",
+            ("in head space alone, because", "model types"),
+            _joined(known.not_inputs),
+        ),
+        ("left alone in head space, by class", ("left alone in head space", "in"), _joined(known.left_alone)),
+        ("refused, by reason", ("refused because", "model types"), _joined(known.refused)),
+        ("not tried, by reason", ("not tried because", "model types"), _joined(known.untried)),
     ]
     return [table for table in tables if table[-1]]
 
 
+def _joined(table: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    return {key: ", ".join(names) for key, names in table.items()}
+
+
 def _json(known: Architectures) -> str:
-    import transformers
-
-    tables = {
-        "inputs": _sorted(known.inputs),
-        "heads": sorted(known.heads),
-        "refused": _sorted(known.refused),
-        "untried": _sorted(known.untried),
-    }
-    return json.dumps({"transformers": transformers.__version__, **tables}, indent=1)
-
-
-def _sorted(table: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    return {key: sorted(names) for key, names in table.items()}
+    return json.dumps(
+        {
+            "transformers": known.transformers,
+            "inputs": known.inputs,
+            "heads": known.heads,
+            "refused": known.refused,
+            "untried": known.untried,
+            "not_inputs": known.not_inputs,
+            "left_alone": known.left_alone,
+            "counts": {head: count._asdict() for head, count in known.counts.items()},
+            "installed": known.installed,
+        },
+        indent=1,
+    )

@@ -77,7 +77,7 @@ def convert(
     from nvreg.estimation.calibration import calibrate
     from nvreg.estimation.estimate import estimate_prior
     from nvreg.models.convert import convert_, current_settings
-    from nvreg.models.dispatching import layers_without_sites
+    from nvreg.models.dispatching import left_alone
     from nvreg.models.loading import load_model, load_tokenizer
     from nvreg.models.registry import layers_by_role, site_modules
     from nvreg.prior.artefact import Prior
@@ -118,9 +118,9 @@ def convert(
     tokenizer.save_pretrained(out)
     resolved = current_settings(loaded) if "noise_share" in settings.to_dict() else settings
     typer.echo(f"{model} with {resolved} written to {out}")
-    if known.space == "heads" and (others := layers_without_sites(loaded, site_modules(loaded))):
+    if known.space == "heads" and (others := left_alone(loaded, site_modules(loaded))):
         named = ", ".join(f"{name} ({kind})" for name, kind in others.items())
-        typer.echo(f"left as they are, as they have no softmax attention: {named}")
+        typer.echo(f"left as they are, as they have no softmax attention to text: {named}")
 
 
 def _check_text(prior: Path | None, data: Path | None, column: str | None, is_calibrated: bool) -> None:

@@ -8,7 +8,7 @@ import inspect
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -23,8 +23,11 @@ _INTERFACE = "ALL_ATTENTION_FUNCTIONS"
 
 _SOFTMAX = frozenset({"softmax", "Softmax", "scaled_dot_product_attention", "multi_head_attention_forward"})
 
-_ROUTER = re.compile("Router|Gating|Gate")
+_ROUTER = re.compile("Router|Gating|Gate|FFN$")
 """What a class is called whose softmax divides tokens among experts."""
+
+_MERGED = re.compile("Merged")
+"""What a class is called whose softmax is over the decoder's text and the encoder's."""
 
 _CROSS = re.compile("cross|enc_?dec|encoder_att", re.IGNORECASE)
 """What a module of cross-attention is called."""
@@ -33,33 +36,30 @@ _CROSS = re.compile("cross|enc_?dec|encoder_att", re.IGNORECASE)
 def dispatching_modules(model: PreTrainedModel) -> dict[Site, Any]:
     """Return the softmax attention modules of an unconverted model that call the attention function.
 
-    Sites are in the order of the modules. Layers without softmax attention have none, and neither has what
-    a decoder-only model has beside its text: towers of images or sound, and attention to what they return.
+    Sites are in the order of the modules. What `left_alone` returns has none.
 
     Raises:
-        UserError: if some softmax attention does not call it, or there is none, or an encoder-decoder model
-            lacks its encoder.
+        UserError: if some softmax attention does not call it or is over two texts, or there is none, or an
+            encoder-decoder model lacks its encoder.
     """
     found: dict[Site, Any] = {}
     layers: Counter[str] = Counter()
-    text = _text_configs(model)
-    for name, module in model.base_model.named_modules():
-        if isinstance(module, PreTrainedModel):
-            continue
+    for name, module, role in _attention(model):
         kind: Any = type(module)
-        named = _names_of_class(kind)
-        if _INTERFACE in named:
-            if type(module.config) not in text or (role := _role(model, module, name)) is None:
-                continue
-            found[Site(name, role, layers[role], 0)] = module
-            layers[role] += 1
-        elif isinstance(module, nn.MultiheadAttention) or (
-            named & _SOFTMAX and not _ROUTER.search(kind.__name__)
-        ):
+        if role is None:
+            continue
+        if _INTERFACE not in _names_of_class(kind):
             raise UserError(
                 f"this {model.config.model_type} cannot be converted in head space: the softmax of "
                 f"{kind.__name__} at {name!r} does not go through Transformers' attention interface"
             )
+        if _MERGED.search(kind.__name__):
+            raise UserError(
+                f"this {model.config.model_type} cannot be converted in head space: the softmax of "
+                f"{kind.__name__} at {name!r} is over two texts at once"
+            )
+        found[Site(name, role, layers[role], 0)] = module
+        layers[role] += 1
     if not found:
         raise UserError(
             f"this {model.config.model_type} cannot be converted in head space: no softmax attention of "
@@ -73,11 +73,20 @@ def dispatching_modules(model: PreTrainedModel) -> dict[Site, Any]:
     return found
 
 
-def layers_without_sites(model: PreTrainedModel, sites: dict[Site, Any]) -> dict[str, str]:
-    """Return the layers, beside those that have sites, that have none: their classes by their names."""
+def left_alone(model: PreTrainedModel, sites: Iterable[Site]) -> dict[str, str]:
+    """Return what has no sites beside what has: classes by names.
+
+    They are layers without softmax attention, and what a model has beside its text: towers of images or
+    sound, and attention to what they return.
+
+    Args:
+        model: converted or not.
+        sites: of the model.
+    """
+    named = {site.name for site in sites}
     stacks: dict[str, set[int]] = {}
-    for site in sites:
-        if parts := re.fullmatch(r"(.*?)\.?\b(\d+)\..*", site.name):
+    for name in named:
+        if parts := re.fullmatch(r"(.*?)\.?\b(\d+)\..*", name):
             stacks.setdefault(parts[1], set()).add(int(parts[2]))
     found = {}
     for stack, present in stacks.items():
@@ -85,6 +94,11 @@ def layers_without_sites(model: PreTrainedModel, sites: dict[Site, Any]) -> dict
         for index, layer in enumerate(layers):
             if index not in present:
                 found[f"{stack}.{index}"] = type(layer).__name__
+    found |= {name: type(tower).__name__ for name, tower in _towers(model).items()}
+    for name, module, role in _attention(model):
+        is_part = any(name.startswith(f"{whole}.") for whole in found)
+        if role is None and name not in named and not is_part:
+            found[name] = type(module).__name__
     return found
 
 
@@ -115,12 +129,41 @@ def _scale_expression(kind: Any) -> tuple[CodeType, dict[str, Any]] | None:
     return None
 
 
+def _attention(model: PreTrainedModel) -> Iterator[tuple[str, Any, str | None]]:
+    """Yield name, module and role of all softmax attention outside of towers; None is that to no text."""
+    towers = tuple(f"{name}." for name in _towers(model))
+    text = _text_configs(model)
+    for name, module in model.base_model.named_modules():
+        kind: Any = type(module)
+        if isinstance(module, PreTrainedModel) or name.startswith(towers):
+            continue
+        named = _names_of_class(kind)
+        dispatches = _INTERFACE in named
+        is_own = named & _SOFTMAX and not _ROUTER.search(kind.__name__)
+        if dispatches or is_own or isinstance(module, nn.MultiheadAttention):
+            is_of_text = not dispatches or type(module.config) in text
+            yield name, module, _role(model, module, name) if is_of_text else None
+
+
+def _towers(model: PreTrainedModel) -> dict[str, PreTrainedModel]:
+    """Return the parts of a model that neither read nor write its text, without the parts of these."""
+    text = _text_configs(model)
+    found: dict[str, PreTrainedModel] = {}
+    for name, part in model.base_model.named_modules():
+        is_tower = isinstance(part, PreTrainedModel) and type(part.config) not in text
+        if is_tower and not name.startswith(tuple(f"{tower}." for tower in found)):
+            found[name] = part
+    return found
+
+
 def _text_configs(model: PreTrainedModel) -> set[type]:
     """Return the types of config that modules have which read or write the model's text."""
-    config = model.config
-    if config.is_encoder_decoder:
-        return {type(part.config) for part in model.modules() if isinstance(part, PreTrainedModel)}
-    return {type(config), type(config.get_text_config())}
+    body: Any = model.base_model
+    parts = [model, body]
+    if model.config.is_encoder_decoder:
+        parts += [body.get_encoder(), body.get_decoder()]
+    configs = [part.config for part in parts if isinstance(part, PreTrainedModel)]
+    return {type(each) for config in configs for each in (config, config.get_text_config())}
 
 
 def _role(model: PreTrainedModel, module: Any, name: str) -> str | None:

@@ -1,11 +1,11 @@
-"""Which architectures nvreg converts, by layout, and which it refuses and why."""
+"""Which architectures nvreg has a layout for, which it refuses and why, and the sites of a model."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
@@ -91,37 +91,23 @@ _BY_MODEL_TYPE: Mapping[str, Adapter] = {
 }
 
 
-class Architectures(NamedTuple):
-    """What is converted, in which space, and what is not.
-
-    Attributes:
-        inputs: layout, named after its file in nvreg/models/layouts, to its model types.
-        heads: model types that head space alone expresses.
-        refused: reason to model types, or to model types with the config option that matters.
-        untried: reason to model types of which nobody knows.
-    """
-
-    inputs: Mapping[str, Sequence[str]]
-    heads: Sequence[str]
-    refused: Mapping[str, Sequence[str]]
-    untried: Mapping[str, Sequence[str]]
-
-
-def architectures() -> Architectures:
-    """Return every architecture that nvreg knows; it refuses those that it does not know."""
-    inputs: defaultdict[str, list[str]] = defaultdict(list)
-    refused: defaultdict[str, list[str]] = defaultdict(list)
+def layouts() -> dict[str, list[str]]:
+    """Return every layout, named after its file in nvreg/models/layouts, and its model types."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
     for adapter in ADAPTERS:
-        inputs[type(adapter).__module__.rpartition(".")[2]] += adapter.attention_classes
-        for option, reason in adapter.refused_options.items():
-            refused[reason] += [
-                f"{model_type} with {option}"
-                for model_type in adapter.attention_classes
-                if hasattr(CONFIG_MAPPING[model_type], option)
-            ]
-    for model_type, reason in REFUSED.items():
-        refused[reason].append(model_type)
-    return Architectures(inputs, [], refused, {})
+        found[type(adapter).__module__.rpartition(".")[2]] += adapter.attention_classes
+    return dict(found)
+
+
+def refused_options() -> list[tuple[str, str]]:
+    """Return the model types that are converted but with some option, each with the option's name."""
+    return [
+        (model_type, option)
+        for adapter in ADAPTERS
+        for option in adapter.refused_options
+        for model_type in adapter.attention_classes
+        if hasattr(CONFIG_MAPPING[model_type], option)
+    ]
 
 
 def supported_model_types() -> list[str]:

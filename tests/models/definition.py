@@ -14,7 +14,7 @@ from transformers.models.gptj import modeling_gptj
 import nvreg
 from nvreg.attention import reference
 from nvreg.attention.settings import Settings
-from nvreg.models.registry import architectures
+from nvreg.models.registry import layouts
 
 
 def run_definition_(model: nn.Module, prior: nvreg.Prior, settings: Settings) -> nn.Module:
@@ -314,9 +314,7 @@ def distilbert(module, moments, settings, hidden_states, attention_mask=None, **
 _BY_LAYOUT = {"bart": bart, "opt": bart, "t5": t5, "bert": bert, "distilbert": distilbert, "gpt2": gpt2}
 _BY_LAYOUT |= {"gpt_neo": gpt_neo, "llama": llama, "neox": neox, "gptj": gptj}
 DEFINITIONS = {
-    model_type: _BY_LAYOUT[layout]
-    for layout, model_types in architectures().inputs.items()
-    for model_type in model_types
+    model_type: _BY_LAYOUT[layout] for layout, model_types in layouts().items() for model_type in model_types
 }
 DEFINITIONS |= {"umt5": umt5, "gpt_bigcode": gpt_bigcode, "phi3": phi3}
 DEFINITIONS |= {"modernbert": modernbert, "falcon": falcon}

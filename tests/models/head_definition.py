@@ -31,15 +31,21 @@ def attends_with_(model, run):
 def _dispatch(module, query, key, value, attention_mask, scaling=None, position_bias=None, **special):
     added = torch.zeros(*query.shape[:3], key.shape[2], dtype=torch.float64)
     if attention_mask is not None:
-        hidden = attention_mask[..., : key.shape[2]] <= torch.finfo(attention_mask.dtype).min / 2
-        added = added.masked_fill(hidden, -1e30)  # finite: a query that sees nothing must not make NaN
+        attention_mask = attention_mask[..., : key.shape[2]]
+        hidden = attention_mask <= torch.finfo(attention_mask.dtype).min / 2
+        added = (added + attention_mask).masked_fill(hidden, -1e30)  # finite: nothing seen must not make NaN
+    if (indices := special.get("indices")) is not None:
+        seen = torch.zeros(*indices.shape[:2], key.shape[2], dtype=torch.bool).scatter(
+            -1, indices.long(), True
+        )
+        added = added.masked_fill(~seen.unsqueeze(1), -1e30)
     if position_bias is not None:
         added = added + position_bias
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     run, site = module.run
     known = {name: special.get(name) for name in ("softcap", "s_aux")}
     output, weights = run(site, query, key, value, added, scale, **known)
-    return output.transpose(1, 2).to(query.dtype), weights
+    return output.transpose(1, 2).to(query.dtype).contiguous(), weights
 
 
 AttentionInterface.register(NAME, _dispatch)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import nvreg
-from nvreg.models.registry import architectures
+from nvreg.models.registry import layouts
 from tests.models.architectures import (
     ARCHITECTURES,
     IN_HEAD_SPACE,
@@ -71,7 +71,7 @@ def of(*names, slow=()):
 
 ONE_A_LAYOUT = [
     next(architecture.name for architecture in ARCHITECTURES if architecture.model_type in model_types)
-    for model_types in architectures().inputs.values()
+    for model_types in layouts().values()
 ]
 OTHERS_IN_HEAD_SPACE = [
     "gemma2",

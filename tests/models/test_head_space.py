@@ -12,10 +12,11 @@ import nvreg
 from nvreg.attention.settings import Settings
 from nvreg.models import IGNORED
 from nvreg.models.convert import current_settings, is_converted
-from nvreg.models.dispatching import layers_without_sites, scale_of
+from nvreg.models.dispatching import left_alone, scale_of
 from nvreg.models.heads import _warn_beyond
 from nvreg.models.registry import site_modules
 from nvreg.models.teacher_forcing import key_masks
+from scripts.tiny_models import tiny_model
 from tests.models.architectures import IN_HEAD_SPACE, random_ids, random_prior
 from tests.models.head_definition import attends_with_, mean_value
 from tests.models.running import converted, of, padded
@@ -74,13 +75,30 @@ def test_layers_without_softmax_attention_are_left_alone_and_named(architecture,
         "layers.1.self_attn",
         "layers.3.self_attn",
     ]
-    assert layers_without_sites(plain, site_modules(plain)) == {
+    assert left_alone(plain, site_modules(plain)) == {
         "layers.0": "Qwen3NextDecoderLayer",
         "layers.2": "Qwen3NextDecoderLayer",
     }
     before = [type(module) for module in plain.modules() if "GatedDelta" in type(module).__name__]
     model = converted(plain)
     assert [type(module) for module in model.modules() if "GatedDelta" in type(module).__name__] == before
+
+
+def test_towers_and_attention_to_them_are_left_alone_and_named():
+    model = tiny_model("mllama", "causal")
+    sites = nvreg.sites(model, space="heads")
+    assert [site.name for site in sites] == ["layers.0.self_attn", "layers.2.self_attn"]
+    model = tiny_model("gemma3", "causal")
+    sites = nvreg.sites(model, space="heads")
+    assert {site.name.partition(".")[0] for site in sites} == {"language_model"}
+    assert left_alone(model, sites) == {"vision_tower": "SiglipVisionModel"}
+    nvreg.convert_(model, nvreg.estimate_prior(model, [{"input_ids": random_ids(2, 5)}], space="heads"), Settings(tau_alpha=0.0))
+    assert left_alone(model, sites) == {"vision_tower": "SiglipVisionModel"}
+
+
+def test_attention_to_two_texts_at_once_is_refused_by_name():
+    with pytest.raises(nvreg.UserError, match=r"softmax of T5Gemma2MergedAttention at .* over two texts at once"):
+        nvreg.sites(tiny_model("t5gemma2", "sequence-to-sequence"), space="heads")
 
 
 @of("bert to bert", "bart", "t5", "llama", "gpt2", "distilbert", "gpt_neox", "opt", "phi3 longrope")
