@@ -155,12 +155,10 @@ class _Trial:
         _expect(torch.equal(self._outputs(inputs), self._plain), "identity changes what is returned")
 
         nvreg.set_settings_(model, SETTINGS)
-        seen: set[nvreg.Site] = set()
-        with conversion.observed(lambda site, *_: seen.add(site)), _Softmaxes(conversion) as beside:
+        with _Softmaxes(conversion) as beside:
             converted = self._outputs(inputs)
         _expect(converted.isfinite().all(), "what is returned is not finite")
         _expect(not self._same(converted, self._plain), "a setting changes nothing")
-        _expect(seen == conversion.sites.keys(), f"text runs {len(seen)} of {len(conversion.sites)} sites")
         _expect(not beside.found, f"softmax beside the sites: {sorted(beside.found)}")
         if plain_cached is not None and self._same(plain_cached, _last(self._plain, plain_cached)):
             cached = self._cached()

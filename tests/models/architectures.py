@@ -362,6 +362,8 @@ ARCHITECTURES = [
     Architecture(
         "bert-generation", "bert-generation", "BertGenerationDecoder", {**_BERT, "is_decoder": True}
     ),
+    Architecture("rembert", "rembert", "RemBertForMaskedLM", {**_BERT, "input_embedding_size": 8}),
+    Architecture("tapas", "tapas", "TapasForMaskedLM", _BERT),
     Architecture("megatron-bert", "megatron-bert", "MegatronBertForMaskedLM", _BERT),
     Architecture(
         "megatron-bert decoder", "megatron-bert", "MegatronBertForCausalLM", {**_BERT, "is_decoder": True}

@@ -87,17 +87,26 @@ def test_layers_without_softmax_attention_are_left_alone_and_named(architecture,
 def test_towers_and_attention_to_them_are_left_alone_and_named():
     model = tiny_model("mllama", "causal")
     sites = nvreg.sites(model, space="heads")
-    assert [site.name for site in sites] == ["layers.0.self_attn", "layers.2.self_attn"]
+    assert [site.name for site in sites] == ["model.layers.0.self_attn", "model.layers.2.self_attn"]
+    assert left_alone(model, sites) == {
+        f"model.layers.{layer}": "MllamaCrossAttentionDecoderLayer" for layer in (1, 3)
+    }
     model = tiny_model("gemma3", "causal")
     sites = nvreg.sites(model, space="heads")
     assert {site.name.partition(".")[0] for site in sites} == {"language_model"}
     assert left_alone(model, sites) == {"vision_tower": "SiglipVisionModel"}
-    nvreg.convert_(model, nvreg.estimate_prior(model, [{"input_ids": random_ids(2, 5)}], space="heads"), Settings(tau_alpha=0.0))
+    nvreg.convert_(
+        model,
+        nvreg.estimate_prior(model, [{"input_ids": random_ids(2, 5)}], space="heads"),
+        Settings(tau_alpha=0.0),
+    )
     assert left_alone(model, sites) == {"vision_tower": "SiglipVisionModel"}
 
 
 def test_attention_to_two_texts_at_once_is_refused_by_name():
-    with pytest.raises(nvreg.UserError, match=r"softmax of T5Gemma2MergedAttention at .* over two texts at once"):
+    with pytest.raises(
+        nvreg.UserError, match=r"softmax of T5Gemma2MergedAttention at .* over two texts at once"
+    ):
         nvreg.sites(tiny_model("t5gemma2", "sequence-to-sequence"), space="heads")
 
 

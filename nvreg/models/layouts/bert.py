@@ -39,7 +39,11 @@ class BertAdapter(Adapter):
 
 
 class MegatronBertAdapter(BertAdapter):
-    """Megatron-BERT, with one class for all roles; Transformers has its eager attention only."""
+    """Megatron-BERT and others with one class for all roles; Transformers has their eager attention only."""
 
-    attention_classes: ClassVar = {"megatron-bert": "MegatronBertSelfAttention"}
+    attention_classes: ClassVar = {
+        "megatron-bert": "MegatronBertSelfAttention",
+        "rembert": "RemBertSelfAttention",
+        "tapas": "TapasSelfAttention",
+    }
     is_eager_only: ClassVar = True
