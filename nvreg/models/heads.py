@@ -23,7 +23,7 @@ from nvreg.errors import UserError
 from nvreg.models.adapter import is_eager
 from nvreg.models.dispatching import scale_of
 from nvreg.models.module import NVForward
-from nvreg.models.projections import without_autocast
+from nvreg.models.projections import as_autocast, without_autocast
 from nvreg.models.site import Site, SiteState
 
 NAME = "nvreg-heads"
@@ -247,6 +247,7 @@ def attention_forward(
         (batch, heads, queries, 1 + keys), or None.
     """
     needs_weights = is_eager(module.__dict__["config"])
+    query, key, value = as_autocast(query, key, value)
     queries, mask = query.shape[2], attention_mask
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)

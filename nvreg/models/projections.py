@@ -25,6 +25,15 @@ def without_autocast(device: torch.device) -> contextlib.AbstractContextManager[
     return torch.autocast(device.type, enabled=False) if is_on else _NOTHING
 
 
+def as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Return tensors in the precision of autocast where it is on, as it does for sdpa attention."""
+    kind = tensors[0].device.type
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
+        return tensors
+    dtype = torch.get_autocast_dtype(kind)
+    return tuple(each if each.dtype == torch.float64 else each.to(dtype) for each in tensors)
+
+
 # --- what a projection makes of its input ---------------------------------------------------------
 
 

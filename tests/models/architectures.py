@@ -70,7 +70,7 @@ class Architecture:
         config = AutoConfig.for_model(self.model_type, vocab_size=VOCABULARY, **ids, **self.config)
         model_class = getattr(transformers, self.model_class)
         config._attn_implementation = attention if model_class._supports_sdpa else "eager"
-        config._experts_implementation = "eager"  # the one that has float64
+        config._experts_implementation = "batched_mm"  # which has float64, and can be compiled
         torch.manual_seed(seed)
         model = model_class(config).double().eval()
         generator = torch.Generator().manual_seed(seed)

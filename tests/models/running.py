@@ -74,6 +74,8 @@ ONE_A_LAYOUT = [
     for model_types in layouts().values()
 ]
 OTHERS_IN_HEAD_SPACE = [
+    "gpt_oss",
+    "deepseek_v3",
     "gemma2",
     "gemma3",
     "olmo2",
