@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import Self
@@ -13,14 +17,26 @@ import torch
 
 from nvreg.data import Examples
 from nvreg.experiment import Experiment, Sweep
+from nvreg.parameters import Setting
 from nvreg.progress import Progress
-from nvreg.results import RunFiles
+from nvreg.results import PRETRAINED, RunFiles
 from nvreg.samplers import Random
 from nvreg.sweep.manifest import check_directory
-from nvreg.sweep.workbench import Workbench, calibration_sample, open_workbench, prior_for, priors_of
+from nvreg.sweep.plan import Plan
+from nvreg.sweep.workbench import (
+    Priors,
+    Workbench,
+    calibration_sample,
+    open_workbench,
+    prior_for,
+    priors_of,
+)
 
 SAMPLE_EXAMPLES = 200
 """How many examples a setting is timed on, spread over all splits."""
+
+WARM_UP_EXAMPLES = 16
+"""How many are scored before: what runs for the first time loads libraries and allocates memory."""
 
 SAMPLE_TOKENS = 1000
 """How many tokens the prior of the timed setting is estimated on."""
@@ -48,25 +64,18 @@ def describe_plan(experiment: Experiment, *, quiet: bool = False) -> str:
             progress.say(note)
         check_directory(output, workbench)
         priors = priors_of(workbench, RunFiles(output), progress)
-        progress.phase("timing a setting")
-        model, trials = workbench.model, 1 + workbench.plan.planned
-        name, method = next(iter(workbench.plan.methods.items()))
-        space = experiment.sweep.methods[name].dimensions
-        settings = Random(space, method.setting_type, workbench.layers, seed=0, objectives=1).listed()
-        method.attach_(model, prior_for(method, priors), calibration_sample(workbench))
-        method.set_(model, next(settings))
-        with PeakMemory(model.device) as memory:
-            seconds = _seconds_a_trial(workbench)
+        with PeakMemory(workbench.model.device) as memory:
+            costs = _measured_costs(workbench, priors, progress)
+    model, planned = workbench.model, _planned(workbench.plan)
+    of_methods = [f"{name} {_duration(costs[name].seconds)}" for name in workbench.plan.methods]
     rows = {
         "experiment": f"{experiment.name}, {experiment.task}",
         "model": f"{type(model).__name__}, {model.num_parameters():,} parameters, {model.device}",
-        "examples": ", ".join(
-            f"{domain} {split} {len(scored.examples)} ({scored.encoded.truncated} cut to fit)"
-            for domain, splits in workbench.scored.items()
-            for split, scored in splits.items()
-        ),
-        "trials": f"{trials}, the pretrained model's first, {_describe_sweep(experiment.sweep)}",
-        "time": f"about {_duration(seconds)} a trial, {_duration(seconds * trials)} for all, and the prior",
+        "examples": _describe_examples(workbench),
+        "trials": f"{sum(planned.values())}, the pretrained model's first, "
+        + _describe_sweep(experiment.sweep),
+        "time": f"about {_duration(seconds_in_all(costs, planned))} and the prior; "
+        f"a trial of {', of '.join(of_methods)}",
         "memory": f"about {memory.bytes / 1e9:.1f} GB",
         "output": f"{output}{', which has trials already' if output.exists() else ''}",
     }
@@ -79,22 +88,106 @@ def _describe_sweep(sweep: Sweep) -> str:
     return f"{searched}; sampler: {sweep.sampler}{racing}"
 
 
-def _seconds_a_trial(workbench: Workbench) -> float:
+def _describe_examples(workbench: Workbench) -> str:
+    """Return the numbers of examples by domain, and where some are cut."""
+    splits = [
+        (domain, split, scored)
+        for domain, by_split in workbench.scored.items()
+        for split, scored in by_split.items()
+    ]
+    counts = defaultdict(list)
+    for domain, split, scored in splits:
+        counts[domain].append(f"{len(scored.examples)} {split}")
+    cut = [f"{domain} {split} {n}" for domain, split, scored in splits if (n := scored.encoded.truncated)]
+    numbers = "; ".join(f"{domain}: {', '.join(each)}" for domain, each in counts.items())
+    return f"{numbers}; cut to fit: {', '.join(cut)}" if cut else numbers
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a trial costs, from a sample of its examples.
+
+    Attributes:
+        setting: seconds of bringing the model to the setting, prior weights solved for.
+        scoring: seconds of scoring the sample.
+        share: of all examples that are in the sample.
+    """
+
+    setting: float
+    scoring: float
+    share: float
+
+    @property
+    def seconds(self) -> float:
+        """How long the whole trial takes."""
+        return self.setting + self.scoring / self.share
+
+
+def seconds_in_all(costs: Mapping[str, Cost], planned: Mapping[str, int]) -> float:
+    """Return how long all trials take: of each method as many as are planned, at what one of it costs.
+
+    Args:
+        costs: by method, the pretrained model among them.
+        planned: how many trials of each there are.
+    """
+    return sum(costs[name].seconds * trials for name, trials in planned.items())
+
+
+def _planned(plan: Plan) -> dict[str, int]:
+    """Return how many trials of each method there are, over all seeds, and of the pretrained model."""
+    planned = Counter({PRETRAINED: 1})
+    for search in plan.searches:
+        planned[search.method] += search.planned
+    return dict(planned)
+
+
+def _measured_costs(workbench: Workbench, priors: Priors, progress: Progress) -> dict[str, Cost]:
+    """Return what a trial of the pretrained model costs, and one of each method."""
+    model, task = workbench.model, workbench.task
     records = [
         record
         for splits in workbench.scored.values()
         for scored in splits.values()
         for record in scored.examples.records
     ]
-    sample = records[:: -(-len(records) // SAMPLE_EXAMPLES)]
-    encoded = workbench.task.encode(Examples(sample))
-    started = time.monotonic()
-    workbench.task.score(workbench.model, encoded)
-    return (time.monotonic() - started) / len(sample) * len(records)
+    first, sample = (
+        Examples(records[:: -(-len(records) // count)]) for count in (WARM_UP_EXAMPLES, SAMPLE_EXAMPLES)
+    )
+    warm_up, encoded = task.encode(first), task.encode(sample)
+
+    def cost(set_: Callable[[], object]) -> Cost:
+        set_()
+        task.score(model, warm_up)
+        started = time.monotonic()
+        set_()
+        is_set = time.monotonic()
+        task.score(model, encoded)
+        return Cost(is_set - started, time.monotonic() - is_set, len(sample) / len(records))
+
+    progress.phase("timing", 1 + len(workbench.plan.methods))
+    costs = {PRETRAINED: cost(lambda: None)}
+    progress.step()
+    batches = calibration_sample(workbench)
+    for name, method in workbench.plan.methods.items():
+        method.attach_(model, prior_for(method, priors), batches)
+        costs[name] = cost(partial(method.set_, model, _some_setting(workbench, name)))
+        method.detach_(model)
+        progress.step()
+    return costs
 
 
-def _duration(seconds: float) -> timedelta:
-    return timedelta(seconds=round(seconds))
+def _some_setting(workbench: Workbench, name: str) -> Setting:
+    """Return the first setting that is tried of a method, or one as its sampler may draw it."""
+    for search in workbench.plan.searches:
+        if search.method == name and search.settings:
+            return search.settings[0]
+    written = workbench.experiment.sweep.methods[name]
+    kind = written.method.setting_type
+    return next(Random(written.dimensions, kind, workbench.layers, seed=0, objectives=1).listed())
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else str(timedelta(seconds=round(seconds)))
 
 
 class PeakMemory:

@@ -1,6 +1,5 @@
 import json
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -17,7 +16,7 @@ from nvreg.report.analysis import analyse
 from nvreg.report.writing import write_report
 from nvreg.results import digest
 from nvreg.sweep import runner, worker
-from nvreg.sweep.dry_run import PeakMemory, describe_plan
+from nvreg.sweep.dry_run import describe_plan
 from nvreg.sweep.executors import Local
 from nvreg.sweep.manifest import conditions_of
 from nvreg.sweep.plan import make_plan
@@ -227,24 +226,6 @@ def test_a_saved_prior_is_used_and_one_of_another_model_refused(finished, experi
     )
     with pytest.raises(UserError, match="expected a prior of this model"):
         run_sweep(other, quiet=True)
-
-
-def test_a_dry_run_writes_nothing_and_tells_the_plan(experiment, tmp_path):
-    plan = describe_plan(experiment(), quiet=True)
-    assert "trials      4, the pretrained model's first, methods: nv; seeds: 0; sampler: random" in plan
-    assert "home validation 8 (0 cut to fit)" in plan
-    assert "MarianMTModel, 54,528 parameters" in plan
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_memory_of_a_dry_run_is_the_most_that_was_in_use():
-    with PeakMemory(torch.device("cpu")) as before:
-        pass
-    with PeakMemory(torch.device("cpu")) as memory:
-        held = torch.ones(50_000_000)
-        time.sleep(0.2)
-        del held
-    assert memory.bytes > before.bytes + 150e6
 
 
 def test_a_setting_that_two_seeds_draw_is_measured_once_and_belongs_to_both(experiment, tmp_path, measured):
