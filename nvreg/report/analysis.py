@@ -5,15 +5,18 @@ its direction (docs/controls.md). It is matched without a look at any score.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Self
 
 import numpy as np
 
 from nvreg.protocols import PROTOCOLS
 from nvreg.report.reading import Arm, Run, read_run
-from nvreg.report.selection import Numbers, Pick, ProtocolChoice, choose
+from nvreg.report.selection import ChoicesByArm, Numbers, Pick, ProtocolChoice, choose, pretrained
+from nvreg.report.temperature import TEMPERED, tempered, tempered_metrics
 from nvreg.results import PRETRAINED_NUMBER
 
 NV = "nv"
@@ -26,18 +29,43 @@ FACTOR = 1.5
 
 NO_MATCH = f"no weight noise is known to change attention as much, to a factor of {FACTOR}"
 
-ChoicesByArm = Mapping[Arm, Mapping[str, ProtocolChoice]]
-"""The choice of each protocol, by its name, among the trials of each arm."""
 
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """A run, and what protocols choose in it.
 
-class Analysis(NamedTuple):
-    """A run, what protocols choose among its trials, and what matches that as the arm of `MATCHED`.
+    Attributes:
+        run: whose trials they are.
+        choices: what each protocol chooses among the trials of each arm, and what matches that as the arm of
+            `MATCHED`; after temperature, the pretrained model at its own as the arm `TEMPERED`.
 
     Nothing is chosen in an arm of which no setting is measured.
     """
 
     run: Run
     choices: ChoicesByArm
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of the metrics that are shown; after temperature, of those that it changes."""
+        return tempered_metrics(self.run) if TEMPERED in self.choices else self.run.metrics
+
+    def model(self, protocol: str) -> ProtocolChoice:
+        """Return the pretrained model as it is compared with what a protocol chooses."""
+        return self.choices.get(TEMPERED, {}).get(protocol) or pretrained(self.run)
+
+    @cached_property
+    def after_temperature(self) -> Self | None:
+        """The same choices, and the pretrained model, at temperatures that the protocols choose.
+
+        None where the run kept nothing to try temperatures on, or has no metric that they change.
+
+        Raises:
+            UserError: if an example file of a chosen trial cannot be read.
+        """
+        if len(self.run.temperatures) < 2 or not tempered_metrics(self.run):
+            return None
+        return type(self)(self.run, tempered(self.run, self.choices))
 
 
 def analyse(directory: Path, protocols: Sequence[str] = ()) -> Analysis:
@@ -56,10 +84,10 @@ def analyse(directory: Path, protocols: Sequence[str] = ()) -> Analysis:
     run = read_run(directory)
     protocols = protocols or run.experiment.selection.protocols
     choices = {arm: choose(run, arm, protocols) for arm in run.sweeps if run.is_measured(arm)}
-    return Analysis(run, choices | match(run, choices))
+    return Analysis(run, {**choices, **match(run, choices)})
 
 
-def match(run: Run, choices: ChoicesByArm) -> dict[Arm, Mapping[str, ProtocolChoice]]:
+def match(run: Run, choices: ChoicesByArm) -> ChoicesByArm:
     """Return the noise that matches what each protocol chose of NV, for each seed that tried both.
 
     A domain for which there is none is left out, and so are upper bounds, which are no selection. What is

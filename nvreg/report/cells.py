@@ -53,14 +53,21 @@ def score_text(cell: Cell) -> str:
     decimals = cell["decimals"]
     score = number_text(cell["score"], decimals)
     if "other" in cell:
-        score = f"{number_text(cell['other'], decimals)} → {score}"
+        score = f"{number_text(cell['other'], decimals)}{_at(cell, 'other_')} → {score}"
     if not math.isnan(cell["deviation"]):
         score += f" ± {number_text(cell['deviation'], decimals)}"
+    score += _at(cell)
     if math.isnan(cell["difference"]):
         return score
     if _is_pretrained(cell):
         return f"{score} (pretrained)"
     return f"{score} ({_difference(cell, (AS_CHOSEN, RESELECTED))})"
+
+
+def _at(cell: Cell, whose: str = "") -> str:
+    """Return the temperature that a score is at, if any."""
+    temperature = cell.get(f"{whose}temperature")
+    return "" if pd.isna(temperature) else f" at {temperature}"
 
 
 def gain_text(cell: Cell) -> str:
@@ -102,10 +109,16 @@ def _difference(cell: Cell, intervals: Sequence[str]) -> str:
     return " ".join(facts)
 
 
+def keeps_pretrained(rows: DataFrame) -> "pd.Series[bool]":
+    """Return which choices, compared with the pretrained model, are that model, at the same temperature."""
+    return pd.Series([_is_pretrained(cell) for cell in rows.to_dict("records")], rows.index, dtype=bool)
+
+
 def _is_pretrained(cell: Cell) -> bool:
-    """Whether a choice, compared with the pretrained model, is that model."""
     trial = cell.get("trial", pd.NA)
-    return trial is not pd.NA and trial == PRETRAINED_NUMBER
+    if trial is pd.NA or trial != PRETRAINED_NUMBER:
+        return False
+    return bool(cell.get("temperature") == cell.get("other_temperature"))
 
 
 def _decimals(cell: Cell, intervals: Sequence[str]) -> int | None:

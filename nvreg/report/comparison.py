@@ -13,9 +13,26 @@ from nvreg.errors import UserError
 from nvreg.report.analysis import Analysis
 from nvreg.report.contrasts import Row, contrasts_table, pairs_table
 from nvreg.report.reading import Run
-from nvreg.report.sections import PROTOCOL, PROTOCOL_AND_METHOD, metric_section, rivals_section
+from nvreg.report.sections import (
+    AFTER_TEMPERATURE,
+    NO_TEMPERATURES,
+    PROTOCOL,
+    PROTOCOL_AND_METHOD,
+    metric_section,
+    rivals_section,
+)
 from nvreg.report.selection import pretrained
-from nvreg.report.tables import MODELS, home_of, method_rows, methods_of, repeated, rivals_table
+from nvreg.report.tables import (
+    MODELS,
+    after_temperature,
+    home_of,
+    methods_of,
+    repeated,
+    rivals_table,
+    rows_of,
+    tempered_table,
+)
+from nvreg.report.temperature import tempered_metrics
 from nvreg.results import PRETRAINED
 
 
@@ -27,20 +44,19 @@ def combine(analyses: Sequence[Analysis]) -> tuple[list[Block], dict[str, DataFr
 
     Tables: ``combined`` has the columns metric, run, and those of `nvreg.report.tables.methods_table`, where
     each run is compared with its own pretrained model; ``rivals``, where NV was tried and has rivals, is that
-    of `nvreg.report.tables.rivals_table`.
+    of `nvreg.report.tables.rivals_table`. Both have another with ``-after-temperature`` behind the name where
+    all runs kept temperatures.
 
     Raises:
         UserError: if an example file of a chosen trial cannot be read.
     """
-    runs = [run for run, _ in analyses]
+    runs = [each.run for each in analyses]
     domains = [domain for domain in _common_domains(runs) if _scored_alike(runs, domain)]
     metrics = _common_metrics(runs)
     if not domains or not metrics:
         return None
     groups = _by_name(analyses)
-    rows = [row for name, group in groups.items() for row in method_rows(group, run=name)]
-    protocols = list(dict.fromkeys(row.labels["protocol"] for row in rows))
-    rows.sort(key=lambda row: protocols.index(row.labels["protocol"]))
+    rows = rows_of(groups)
     frames = {"combined": contrasts_table(metrics, domains, rows)}
     methods = {row.labels["method"] for row in rows} - {PRETRAINED}
     labels = {**PROTOCOL, "run": "run", **({"method": "method"} if len(methods) > 1 else {})}
@@ -50,24 +66,34 @@ def combine(analyses: Sequence[Analysis]) -> tuple[list[Block], dict[str, DataFr
         "deviation of their scores. Intervals and tests are over examples, for these models: how much other "
         "seeds of training would change shows in ± alone.",
     ]
-    metric, in_domain = runs[0].selection_metric, runs[0].in_domain
+    metric, in_domain, tempered = runs[0].selection_metric, runs[0].in_domain, after_temperature(groups)
+    after = tempered_table(metrics, domains, tempered)
+    if after is not None:
+        frames[f"combined{AFTER_TEMPERATURE}"] = after
+    elif any(tempered_metrics(run) for run in runs):
+        blocks.append(NO_TEMPERATURES)
     rivals = rivals_table(metric, domains, groups) if metric in metrics else None
     if rivals is not None:
         frames["rivals"] = rivals
+        rivals_after = rivals_table(metric, domains, tempered)
+        if rivals_after is not None:
+            frames[f"rivals{AFTER_TEMPERATURE}"] = rivals_after
         names = {"run": "against run", "method": "method"}
-        blocks += rivals_section(metric, rivals, names, in_domain, f"nv on {home_of(groups)}")
+        ours = f"nv on {home_of(groups)}"
+        blocks += rivals_section(metric, rivals, names, in_domain, ours, rivals_after)
     for each, cells in frames["combined"].groupby("metric", sort=False):
-        blocks += metric_section(str(each), cells, labels, in_domain)
+        blocks += metric_section(str(each), cells, labels, in_domain, after=after)
     return blocks, frames
 
 
 def compare(first: Analysis, second: Analysis) -> tuple[list[Block], dict[str, DataFrame]]:
-    """Return a page and the one table it shows: how the second run's scores differ from the first's.
+    """Return a page and the tables it shows: how the second run's scores differ from the first's.
 
     The pretrained models are compared, and what each protocol chooses with each method that both runs tried;
     where each tried one method, these two.
 
     Columns of the table: those of `nvreg.report.contrasts.pairs_table`, with method and protocol for labels.
+    There is a second one after temperature where both runs kept temperatures.
 
     Raises:
         UserError: if the runs have no domain or no metric in common, or differ in the examples of a domain.
@@ -87,14 +113,20 @@ def compare(first: Analysis, second: Analysis) -> tuple[list[Block], dict[str, D
                 f"{_named(runs)}; sweep one of them again on the data of the other"
             )
     table = pairs_table(metrics, domains, list(_paired(first, second)))
+    frames = {"comparison": table}
+    tempered = after_temperature({"": [first, second]}).get("", [])
+    shown = [name for name in metrics if all(name in each.metrics for each in tempered)]
+    if tempered and shown:
+        frames[f"comparison{AFTER_TEMPERATURE}"] = pairs_table(shown, domains, list(_paired(*tempered)))
     labels = PROTOCOL_AND_METHOD if table["method"].nunique() > 2 else PROTOCOL
     blocks: list[Block] = [
         f"# {runs[1].experiment.name} against {runs[0].experiment.name}",
         f"Each cell is {runs[0].directory} → {runs[1].directory} and the difference, paired by example.",
     ]
+    after = frames.get(f"comparison{AFTER_TEMPERATURE}")
     for metric, rows in table.groupby("metric", sort=False):
-        blocks += metric_section(str(metric), rows, labels, runs[0].in_domain, "other run")
-    return blocks, {"comparison": table}
+        blocks += metric_section(str(metric), rows, labels, runs[0].in_domain, "other run", after)
+    return blocks, frames
 
 
 def _paired(first: Analysis, second: Analysis) -> Iterator[Row]:
@@ -102,7 +134,8 @@ def _paired(first: Analysis, second: Analysis) -> Iterator[Row]:
     tried = methods_of([second])
     methods = [(method, method) for method in methods_of([first]) if method in tried]
     if len(first.run.methods) == len(second.run.methods) == 1:
-        methods = [(first.run.methods[0], second.run.methods[0])]
+        at_temperatures = [pair for pair in methods if PRETRAINED in pair]
+        methods = [*at_temperatures, (first.run.methods[0], second.run.methods[0])]
     for theirs, ours in methods:
         name = ours if ours == theirs else f"{ours} against {theirs}"
         others = repeated([first], theirs)

@@ -15,6 +15,9 @@ from nvreg.report.statistics import FEWEST, Array, holm, interval
 
 NAN = float("nan")
 
+TEMPERATURES = ("temperature", "other_temperature", "end_of_list")
+"""The columns that a table after temperature has more."""
+
 
 class Contrast(NamedTuple):
     """What one cell of a table says of a choice, and of its difference from what it is compared with.
@@ -55,7 +58,9 @@ def contrasts_table(metrics: Sequence[str], domains: Sequence[str], rows: Sequen
     """Return one row for each metric, row and domain, without numbers where a protocol does not apply.
 
     Columns: metric, the labels, domain; the fields of `Contrast`; p_holm, p corrected over the domains; trial
-    and setting (JSON), empty where the score is the mean over several settings.
+    and setting (JSON), empty where the score is the mean over several settings. Where choices are at
+    temperatures, also `TEMPERATURES`: that of the choice, that of what it is compared with (the lowest and
+    the highest of several), and whether one of the choice's is the lowest or highest that was tried.
 
     Raises:
         UserError: if an example file of a chosen trial cannot be read.
@@ -63,6 +68,7 @@ def contrasts_table(metrics: Sequence[str], domains: Sequence[str], rows: Sequen
     table = DataFrame([cell for metric in metrics for row in rows for cell in _cells(metric, domains, row)])
     labels = dict.fromkeys(label for row in rows for label in row.labels)
     columns = ["metric", *labels, "domain", *Contrast._fields, "p_holm", "trial", "setting"]
+    columns += [name for name in TEMPERATURES if name in table]
     return table.reindex(columns=columns).astype({"trial": "Int64"})
 
 
@@ -127,7 +133,8 @@ def _cells(metric: str, domains: Sequence[str], row: Row) -> Iterator[dict[str, 
         cell = {"metric": metric, **row.labels, "domain": domain}
         if domain in contrasts:
             cell |= contrasts[domain]._asdict() | {"p_holm": p_values[domain]}
-            cell |= _trial([each[domain] for each in row.ours])
+            ours, theirs = ([each[domain] for each in side] for side in (row.ours, row.theirs))
+            cell |= _trial(ours) | _temperatures(ours, theirs)
         yield cell
 
 
@@ -136,3 +143,15 @@ def _trial(picks: Sequence[Pick]) -> dict[str, Any]:
     run, *others = {pick.run for pick in picks}
     number, *more = {number for pick in picks for number in pick.trials}
     return {} if others or more else {"trial": number, "setting": json.dumps(run.trials[number].settings)}
+
+
+def _temperatures(ours: Sequence[Pick], theirs: Sequence[Pick]) -> dict[str, Any]:
+    """Return the columns of `TEMPERATURES` where either side is at temperatures."""
+    if not any(pick.temperatures for pick in (*ours, *theirs)):
+        return {}
+    mine, others = (
+        sorted({each for pick in side for each in pick.temperatures or (1.0,)}) for side in (ours, theirs)
+    )
+    ends = {end(pick.run.temperatures) for pick in ours for end in (min, max)}
+    texts = (" to ".join(f"{each:.4g}" for each in dict.fromkeys((of[0], of[-1]))) for of in (mine, others))
+    return dict(zip(TEMPERATURES, (*texts, not ends.isdisjoint(mine)), strict=True))

@@ -46,7 +46,7 @@ def changes_figure(analysis: Analysis, method: str) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    run, choices = analysis
+    run, choices = analysis.run, analysis.choices
     arms = [arm for arm in run.sweeps if arm.method == method]
     numbers = sorted({number for arm in arms for number in run.candidates(arm)} - {PRETRAINED_NUMBER})
     points = _points(run, numbers, [choices[arm] for arm in arms if arm in choices])

@@ -1,6 +1,7 @@
 """The page of a run: what its tables say, the settings that were chosen, and how all was measured."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -14,6 +15,8 @@ from nvreg.report.cells import time_text
 from nvreg.report.layers import layers_section
 from nvreg.report.reading import Run
 from nvreg.report.sections import (
+    AFTER_TEMPERATURE,
+    NO_TEMPERATURES,
     PROTOCOL,
     PROTOCOL_AND_METHOD,
     keeps_everywhere,
@@ -22,37 +25,34 @@ from nvreg.report.sections import (
     rivals_section,
 )
 from nvreg.report.selection import setting_text
+from nvreg.report.temperature import tempered_metrics
 from nvreg.results import PRETRAINED_NUMBER
 
 CHANGES = {"change": "change", "nv_change": "NV's change"}
 """Headers of the columns of how much a setting changes attention outputs."""
 
 
-def run_page(
-    run: Run,
-    scores: DataFrame,
-    settings: DataFrame,
-    rivals: DataFrame | None,
-    layers: DataFrame | None = None,
-) -> list[Block]:
+def run_page(run: Run, frames: Mapping[str, DataFrame], settings: DataFrame) -> list[Block]:
     """Return the page of a run.
 
     Args:
         run: where the tables are from.
-        scores: the table of `nvreg.report.tables.scores_table`, or of `methods_table` for a run of several
-            methods or seeds.
+        frames: its tables (see `nvreg.report.writing.run_tables`).
         settings: the table of `nvreg.report.tables.settings_table`.
-        rivals: the table of `nvreg.report.tables.rivals_table`, if there is one.
-        layers: the table of `nvreg.report.layers.layers_table`, if there is one.
     """
     blocks: list[Block] = [f"# {run.experiment.name}: {run.experiment.task}", _progress(run)]
     labels = PROTOCOL if len(run.sweeps) == 1 else PROTOCOL_AND_METHOD
-    if layers is not None:
-        blocks += layers_section(run, layers)
-    if rivals is not None and not keeps_everywhere(scores):
-        blocks += rivals_section(run.selection_metric, rivals, {"method": "against"}, run.in_domain)
+    scores, after = frames.get("methods", frames["scores"]), frames.get("after-temperature")
+    if after is None and tempered_metrics(run):
+        blocks.append(NO_TEMPERATURES)
+    if "layers" in frames:
+        blocks += layers_section(run, frames["layers"])
+    if "rivals" in frames and not keeps_everywhere(scores):
+        rivals, rivals_after = frames["rivals"], frames.get(f"rivals{AFTER_TEMPERATURE}")
+        against = {"method": "against"}
+        blocks += rivals_section(run.selection_metric, rivals, against, run.in_domain, after=rivals_after)
     for metric, rows in scores.groupby("metric", sort=False):
-        blocks += metric_section(str(metric), rows, labels, run.in_domain)
+        blocks += metric_section(str(metric), rows, labels, run.in_domain, after=after)
     if keeps_everywhere(scores):
         settings = settings[settings["trial"].ne(PRETRAINED_NUMBER)]
     if len(settings):

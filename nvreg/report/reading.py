@@ -151,6 +151,20 @@ class Run:
             self._statistics[place] = statistics_at(columns, group, temperature, kept)
         return self._statistics[place]
 
+    def likelihoods(self, number: int, domain: str, split: str) -> tuple[Array, Array]:
+        """Return a completed trial's nats at each of `temperatures`, and of how many tokens or labels.
+
+        Returns:
+            Shapes ``(examples, temperatures)`` and ``(examples,)``. Neither is kept in memory.
+
+        Raises:
+            UserError: if the file of examples cannot be read.
+        """
+        columns = self._columns(number, domain, split, "likelihood", len(self.temperatures) == 1)
+        kept = self.experiment.evaluation.temperatures
+        rows = [statistics_at(columns, "likelihood", each, kept) for each in self.temperatures]
+        return np.stack([each[:, 0] for each in rows], axis=-1), rows[0][:, 1]
+
     def resampled(
         self,
         number: int,

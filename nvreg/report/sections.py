@@ -13,8 +13,8 @@ from nvreg.metrics import METRICS
 from nvreg.protocols import upper_bounds, without_last_bits
 from nvreg.report import statistics
 from nvreg.report.analysis import MATCHED, NO_MATCH
-from nvreg.report.cells import RESELECTED, gain_text, score_text, time_text, with_decimals
-from nvreg.results import PRETRAINED, PRETRAINED_NUMBER
+from nvreg.report.cells import RESELECTED, gain_text, keeps_pretrained, score_text, time_text, with_decimals
+from nvreg.results import PRETRAINED
 
 DIRECTIONS = {True: "higher is better", False: "lower is better", None: "neither direction is better"}
 
@@ -25,6 +25,9 @@ OUTCOMES = {
 }
 """The verbs for domains whose interval is above or below zero, by the metric's direction."""
 
+PRETRAINED_MODEL = "pretrained model"
+"""Words for what choices are compared with."""
+
 KEPT, NOTHING, INAPPLICABLE = "keeps the pretrained model", "shows no difference", "does not apply"
 UNKNOWN = "has no interval"
 """The verdicts on a domain beside these verbs."""
@@ -32,20 +35,35 @@ UNKNOWN = "has no interval"
 PROTOCOL = {"protocol": "selection"}
 """Headers of the columns of labels of a run with one method and one seed."""
 
-PROTOCOL_AND_METHOD = {**PROTOCOL, "method": "method"}
+METHOD = {"method": "method"}
+
+PROTOCOL_AND_METHOD = {**PROTOCOL, **METHOD}
 """Headers of the same for a run with several."""
 
 COSTS = {"tried": "settings", "search_seconds": "search", "training_seconds": "training"}
 """Headers of the columns of what a search cost."""
+
+AFTER_TEMPERATURE = "-after-temperature"
+"""What the name of a table after temperature has behind that of the table beside it."""
+
+NO_TEMPERATURES = (
+    "There is no table after temperature: nothing was kept to try temperatures on "
+    "(evaluation.temperatures says what is)."
+)
 
 MANY = 3
 """The most methods of which nothing comes that are named; more are left out together."""
 
 
 def metric_section(
-    metric: str, rows: DataFrame, labels: Mapping[str, str], in_domain: str, other: str = "pretrained model"
+    metric: str,
+    rows: DataFrame,
+    labels: Mapping[str, str],
+    in_domain: str,
+    other: str = PRETRAINED_MODEL,
+    after: DataFrame | None = None,
 ) -> list[Block]:
-    """Return what one metric says: findings, a table of the domains, and how to read it.
+    """Return what one metric says: findings, a table of the domains, how to read it; and after temperature.
 
     Args:
         metric: its name.
@@ -53,35 +71,76 @@ def metric_section(
         labels: headers of the columns of ``rows`` that label rows of the table, ``protocol`` among them.
         in_domain: name of the domain to mark as such.
         other: words for what the scores are compared with.
+        after: the table after temperature, of all metrics that it changes; None where there is none.
     """
     direction, level = METRICS[metric].higher_is_better, f"{statistics.LEVEL:.0%}"
-    heading = f"## {metric} ({DIRECTIONS[direction]})"
+    tempered = (
+        None if after is None or metric not in after["metric"].array else after[after["metric"] == metric]
+    )
+    blocks = [f"## {metric} ({DIRECTIONS[direction]})", *_told(metric, rows, labels, in_domain, tempered)]
+    if _shown(rows, labels)["difference"].notna().any():
+        blocks.append(
+            f"In [brackets] the {level} interval of the difference from the {other}, by paired bootstrap "
+            "over examples: it takes the chosen setting as given, without the luck of choosing it. In "
+            "{braces} the same with the choice repeated on every resample, of validation and test examples: "
+            "it shows that many settings were tried. p is of a paired test of no difference in the printed "
+            "score, corrected for the number of domains in the row, not for the number of rows. The numbers "
+            "of a cell end at the second digit of its narrower interval's half-width."
+        )
+        blocks += _too_few(rows)
+    if tempered is not None:
+        blocks += _after_temperature(metric, tempered, {**labels, **METHOD}, in_domain, other)
+    return blocks
+
+
+def _after_temperature(
+    metric: str, rows: DataFrame, labels: Mapping[str, str], in_domain: str, other: str
+) -> list[Block]:
+    """Return what a metric says where all choices and what they are compared with are at temperatures."""
+    ends = [
+        f"{row['protocol']} {row['method']} on {row['domain']} ({row['temperature']})"
+        for row in rows[rows["end_of_list"].eq(True)].to_dict("records")
+    ]
+    wider = f"The end of the list of temperatures is chosen by {', '.join(ends)}: try wider ones."
+    return [
+        f"## {metric} after temperature ({DIRECTIONS[METRICS[metric].higher_is_better]})",
+        "Each selection also chooses what the logits are divided by, by nll on the sets that it chooses "
+        f"settings on: one temperature for the pretrained model (rows {PRETRAINED}), and one for what it "
+        f"chose, which is compared with the {other} at its own. So no difference comes from softening alone"
+        + (f"; rows {PRETRAINED} show what that does." if other == PRETRAINED_MODEL else "."),
+        *_told(metric, rows, labels, in_domain),
+        "In a cell, at 1.25 means: at a temperature of 1.25. In {braces} both choices are repeated; the "
+        "rest is as in the table before.",
+        *([wider] if ends else []),
+    ]
+
+
+def _told(
+    metric: str,
+    rows: DataFrame,
+    labels: Mapping[str, str],
+    in_domain: str,
+    after: DataFrame | None = None,
+) -> list[Block]:
+    """Return the findings of a metric's rows, and the table of them."""
     if keeps_everywhere(rows):
         said: list[Block] = [f"Every selection {KEPT}."]
-        rows = _without_kept(rows, labels)
-    elif found := findings(rows, labels, direction):
-        said = [f"Where the {level} interval in braces excludes zero:", _bullets(found)]
+    elif found := findings(rows, labels, METRICS[metric].higher_is_better, after):
+        said = [f"Where the {statistics.LEVEL:.0%} interval in braces excludes zero:", _bullets(found)]
     elif rows["protocol"].eq(PRETRAINED).all():
         said = ["No setting is measured yet."]
     else:
         said = ["Nothing but an upper bound is reported, which is no selection."]
-    blocks: list[Block] = [heading, *said, _scores(rows, labels, in_domain)]
-    if rows["difference"].isna().all():
-        return blocks
-    return [
-        *blocks,
-        f"In [brackets] the {level} interval of the difference from the {other}, by paired bootstrap over "
-        "examples: it takes the chosen setting as given, without the luck of choosing it. In {braces} the "
-        "same with the choice repeated on every resample, of validation and test examples: it shows that "
-        "many settings were tried. p is of a paired test of no difference in the printed score, corrected "
-        "for the number of domains in the row, not for the number of rows. The numbers of a cell end at the "
-        "second digit of its narrower interval's half-width.",
-        *_too_few(rows),
-    ]
+    return [*said, _scores(_shown(rows, labels), labels, in_domain)]
 
 
 def rivals_section(
-    metric: str, rivals: DataFrame, labels: Mapping[str, str], in_domain: str, ours: str = "nv"
+    metric: str,
+    rivals: DataFrame,
+    labels: Mapping[str, str],
+    in_domain: str,
+    ours: str = "nv",
+    after: DataFrame | None = None,
 ) -> list[Block]:
     """Return what NV has over its rivals.
 
@@ -91,19 +150,22 @@ def rivals_section(
         labels: headers of its columns that name a rival.
         in_domain: name of the domain to mark as such.
         ours: which NV it is.
+        after: the same table after temperature; None where there is none.
     """
     direction = METRICS[metric].higher_is_better
     blocks: list[Block] = [
         f"## Would something else have done as well? {ours} against it: {metric} ({DIRECTIONS[direction]})",
         f"Where the {statistics.LEVEL:.0%} interval in braces excludes zero:",
         _bullets(
-            f"{ours} against {finding}" for finding in findings(rivals, [*labels, "protocol"], direction)
+            f"{ours} against {finding}"
+            for finding in findings(rivals, [*labels, "protocol"], direction, after)
         ),
         f"Below, the score of {ours} minus that of each rival, both chosen by the same rule: the mean over "
         "repetitions, paired by example. In {braces} its interval, by paired bootstrap over examples with "
         "both choices repeated on every resample; p is of a paired test of no difference, corrected for "
         "the number of domains in the row. rivals.csv has the scores, and the intervals that take both "
-        "choices as given.",
+        "choices as given"
+        + (", and rivals-after-temperature.csv the same after temperature." if after is not None else "."),
         *_too_few(rivals),
     ]
     for protocol, rows in with_decimals(rivals, [RESELECTED]).groupby("protocol", sort=False):
@@ -121,13 +183,19 @@ def protocol_label(name: Any) -> str:
     return f"{name} (upper bound)" if name in upper_bounds() else str(name)
 
 
-def findings(rows: DataFrame, labels: Iterable[str], higher_is_better: bool | None) -> list[str]:
+def findings(
+    rows: DataFrame,
+    labels: Iterable[str],
+    higher_is_better: bool | None,
+    after: DataFrame | None = None,
+) -> list[str]:
     """Return one sentence for each group of rows of the table with the same outcome, upper bounds left out.
 
     Args:
         rows: the rows of one metric.
         labels: the columns that name a row of the table.
         higher_is_better: the metric's direction.
+        after: the rows of the metric after temperature, of which the sentences then tell too.
     """
     shown = rows[~rows["protocol"].isin(upper_bounds())]
     others = [label for label in labels if label != "protocol"]
@@ -135,7 +203,8 @@ def findings(rows: DataFrame, labels: Iterable[str], higher_is_better: bool | No
     for label, cells in shown.groupby([*others, "protocol"], sort=False):
         *names, protocol = map(str, label)
         if cells["score"].isna().all() or cells["difference"].notna().any():
-            outcomes[_finding(cells, higher_is_better)][" ".join(names)].append(protocol)
+            finding = _finding(cells, higher_is_better, None if after is None else _same_row(after, cells))
+            outcomes[finding][" ".join(names)].append(protocol)
     every = set(shown["protocol"]) - {PRETRAINED}
     nothing = _outcome({}, higher_is_better)
     rest = outcomes.pop(nothing) if len(outcomes.get(nothing, ())) > MANY else {}
@@ -148,20 +217,24 @@ def findings(rows: DataFrame, labels: Iterable[str], higher_is_better: bool | No
 
 def keeps_everywhere(rows: DataFrame) -> bool:
     """Return whether every selection chooses the pretrained model for all domains, upper bounds left out."""
-    chosen = rows[_are_selections(rows) & rows["score"].notna()].reindex(columns=["trial"])["trial"]
-    return len(chosen) > 0 and bool(chosen.eq(PRETRAINED_NUMBER).fillna(False).all())
+    chosen = rows[_are_selections(rows) & rows["score"].notna()]
+    return len(chosen) > 0 and bool(keeps_pretrained(chosen).all())
 
 
 def _are_selections(rows: DataFrame) -> Series:
     return ~rows["protocol"].isin([PRETRAINED, *upper_bounds()])
 
 
-def _without_kept(rows: DataFrame, labels: Iterable[str]) -> DataFrame:
-    """Return the rows of the pretrained model and of the upper bounds that choose another."""
+def _shown(rows: DataFrame, labels: Iterable[str]) -> DataFrame:
+    """Return all rows, or where every selection keeps the pretrained model those that say something else.
+
+    They are that of the model, and the upper bounds that choose another.
+    """
+    if not keeps_everywhere(rows):
+        return rows
     bounds = rows[rows["protocol"].isin(upper_bounds())]
-    others = bounds.groupby(list(labels))["trial"].transform(
-        lambda trials: trials.ne(PRETRAINED_NUMBER).any()
-    )
+    kept = keeps_pretrained(bounds) | bounds["score"].isna()
+    others = ~kept.groupby([bounds[label] for label in labels]).transform("all")
     return rows[rows["protocol"].eq(PRETRAINED) | others.reindex(rows.index, fill_value=False)]
 
 
@@ -169,17 +242,17 @@ def verdicts(cells: DataFrame, higher_is_better: bool | None) -> list[str]:
     """Return what the cells of one row of a table say of each domain.
 
     A verb of `OUTCOMES` where the interval that repeats the choice excludes zero, `UNKNOWN` where there is
-    none. A row keeps the pretrained model where it chooses it for all domains.
+    none. A row keeps the pretrained model where it chooses it for all domains, at the temperature of what it
+    is compared with.
     """
-    measured = cells["score"].notna()
-    chosen = cells.reindex(columns=["trial"])["trial"].astype("Int64").fillna(-1)
-    if measured.any() and chosen[measured].eq(PRETRAINED_NUMBER).all():
+    measured, kept = cells["score"].notna(), keeps_pretrained(cells)
+    if measured.any() and kept[measured].all():
         return [KEPT if each else INAPPLICABLE for each in measured]
     verbs = {side: verb for verb, side in OUTCOMES[higher_is_better]}
     scale = np.nan_to_num(cells["score"].abs().to_numpy(), posinf=1)
     low, high = (without_last_bits(cells[f"{end}_reselected"].to_numpy(), scale) for end in ("low", "high"))
     said = np.where(low > 0, verbs["above"], np.where(high < 0, verbs["below"], NOTHING))
-    said = np.where(np.isnan(low) & chosen.ne(PRETRAINED_NUMBER).to_numpy(), UNKNOWN, said)
+    said = np.where(np.isnan(low) & ~kept.to_numpy(), UNKNOWN, said)
     return [str(verdict) for verdict in np.where(measured, said, INAPPLICABLE)]
 
 
@@ -189,22 +262,47 @@ def _subject(name: str, protocols: list[str], every: set[str]) -> str:
     return f"{name} ({'every selection' if every <= set(protocols) else ', '.join(protocols)})"
 
 
-def _finding(cells: DataFrame, higher_is_better: bool | None) -> str:
+def _finding(cells: DataFrame, higher_is_better: bool | None, after: DataFrame | None) -> str:
     said = dict(zip(cells["domain"], verdicts(cells, higher_is_better), strict=True))
     if set(said.values()) == {INAPPLICABLE}:
         is_matched = "method" in cells and cells["method"].eq(MATCHED).all()
         return f"{INAPPLICABLE}, {NO_MATCH if is_matched else 'no validation set to choose on'}"
-    return KEPT if KEPT in said.values() else _outcome(said, higher_is_better)
+    if KEPT in said.values():
+        return KEPT
+    if after is None or after.empty:
+        return _outcome(said, higher_is_better)
+    then = dict(zip(after["domain"], verdicts(after, higher_is_better), strict=True))
+    return _outcome(said, higher_is_better, then)
 
 
-def _outcome(said: Mapping[str, str], higher_is_better: bool | None) -> str:
-    domains = {
-        verb: ", ".join(domain for domain, verdict in said.items() if verdict == verb)
-        for verb, _ in OUTCOMES[higher_is_better]
-    }
-    outcome = "; ".join(f"{verb} {named or 'no domain'}" for verb, named in domains.items())
-    unknown = ", ".join(domain for domain, verdict in said.items() if verdict == UNKNOWN)
-    return f"{outcome}; no interval on {unknown}" if unknown else outcome
+def _same_row(table: DataFrame, cells: DataFrame) -> DataFrame:
+    """Return the cells of another table with the labels that these have."""
+    labels = [name for name in ("run", "method", "protocol") if name in cells]
+    return table[(table[labels] == cells[labels].iloc[0]).all(axis=1)]
+
+
+def _outcome(
+    said: Mapping[str, str], higher_is_better: bool | None, after: Mapping[str, str] | None = None
+) -> str:
+    def domains(verb: str, verdicts: Mapping[str, str]) -> str:
+        return ", ".join(domain for domain, verdict in verdicts.items() if verdict == verb)
+
+    parts = []
+    for verb, _ in OUTCOMES[higher_is_better]:
+        named = domains(verb, said)
+        parts.append(f"{verb} {named or 'no domain'}")
+        if after is not None:
+            parts[-1] += _compared(named, domains(verb, after))
+    if unknown := domains(UNKNOWN, said):
+        parts.append(f"no interval on {unknown}")
+    return "; ".join(parts)
+
+
+def _compared(named: str, after: str) -> str:
+    """Return what becomes of the domains of a verb after temperature."""
+    if named == after:
+        return ", also after temperature" if named else ""
+    return f"; after temperature {after}" if after else "; not after temperature"
 
 
 def _too_few(rows: DataFrame) -> list[str]:

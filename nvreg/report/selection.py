@@ -1,9 +1,9 @@
 """What each protocol chooses in a run, and what it would have chosen on resampled examples."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,13 +11,19 @@ from numpy.typing import ArrayLike, NDArray
 from nvreg.errors import UserError, expected_one_of
 from nvreg.methods import METHODS
 from nvreg.metrics import METRICS
-from nvreg.protocols import PROTOCOLS, Evidence
+from nvreg.protocols import PROTOCOLS, Evidence, Positions
 from nvreg.report.reading import Arm, Run, read_run
 from nvreg.report.statistics import RESAMPLES, Array, standard_error
 from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, Trial
 
+T = TypeVar("T")
+
 Numbers = NDArray[np.intp]
 """The number of a trial on each resample, ``(RESAMPLES,)``."""
+
+Score = Callable[[str, str], Array]
+"""Takes a domain and a split, and returns the scores of candidates there, ``[..., candidates]``, the greater
+the better."""
 
 
 @dataclass(frozen=True)
@@ -31,45 +37,64 @@ class Pick:
             each domain.
         redrawn: for each of them, what the same protocol chooses on each resample of the examples that it
             looks at; none where repeating it means nothing.
+        temperatures: for each of them, what its output is scored at; none: all as they were measured, at 1.
+        redrawn_temperatures: the same for what is redrawn.
     """
 
     run: Run
     domain: str
     trials: tuple[int, ...]
     redrawn: tuple[Numbers, ...] = ()
+    temperatures: tuple[float, ...] = ()
+    redrawn_temperatures: tuple[Array, ...] = ()
 
     def score(self, metric: str) -> float:
         """Return the value of a metric on the test set."""
-        return float(np.mean([self.run.score(number, self.domain, "test", metric) for number in self.trials]))
+        return float(np.mean(self._each(self.run.score, metric)))
 
     def resampled(self, metric: str) -> Array:
         """Return the value on each resample of the test set, of the settings as they were chosen."""
-        each = [self.run.resampled(number, self.domain, "test", metric) for number in self.trials]
-        return np.mean(each, axis=0)
+        return np.mean(self._each(self.run.resampled, metric), axis=0)
 
     def reselected(self, metric: str) -> Array:
         """Return the value on each resample of the test set, of what is chosen on a resample."""
         scores = np.zeros((len(self.redrawn), RESAMPLES))
-        for row, numbers in zip(scores, self.redrawn, strict=True):
-            for number in np.unique(numbers):
-                drawn = numbers == number
-                row[drawn] = self.run.resampled(int(number), self.domain, "test", metric, drawn)
+        at_one = (np.ones(RESAMPLES),) * len(self.redrawn)
+        chosen = zip(scores, self.redrawn, self.redrawn_temperatures or at_one, strict=True)
+        for row, numbers, temperatures in chosen:
+            for number, temperature in sorted({*zip(numbers.tolist(), temperatures.tolist(), strict=True)}):
+                drawn = (numbers == number) & (temperatures == temperature)
+                row[drawn] = self.run.resampled(
+                    number, self.domain, "test", metric, drawn, temperature=temperature
+                )
         return scores.mean(axis=0)
 
     def statistics(self, metric: str) -> list[Array]:
         """Return the sufficient statistics of each of the settings on the test set."""
-        group = METRICS[metric].group
-        return [self.run.statistics(number, self.domain, "test", group) for number in self.trials]
+        return self._each(self.run.statistics, METRICS[metric].group)
+
+    def _each(self, of: Callable[..., T], what: str) -> list[T]:
+        """Return what the run has of a metric or a group of statistics, for each of the settings."""
+        chosen = zip(self.trials, self.temperatures or (1.0,) * len(self.trials), strict=True)
+        return [of(number, self.domain, "test", what, temperature=each) for number, each in chosen]
 
 
 ProtocolChoice = Mapping[str, Pick]
 """A protocol's pick for each domain that it applies to."""
 
+ChoicesByArm = Mapping[Arm, Mapping[str, ProtocolChoice]]
+"""The choice of each protocol, by its name, among the trials of each arm."""
+
 
 def pretrained(run: Run) -> ProtocolChoice:
     """Return the choice of the pretrained model for all domains."""
-    always = np.full(RESAMPLES, PRETRAINED_NUMBER, dtype=np.intp)
-    return {domain: Pick(run, domain, (PRETRAINED_NUMBER,), (always,)) for domain in run.domains}
+    redrawn = (always(PRETRAINED_NUMBER),)
+    return {domain: Pick(run, domain, (PRETRAINED_NUMBER,), redrawn) for domain in run.domains}
+
+
+def always(number: int) -> Numbers:
+    """Return the same trial on each resample."""
+    return np.full(RESAMPLES, number, dtype=np.intp)
 
 
 def choose(run: Run, arm: Arm, protocols: Iterable[str]) -> Mapping[str, ProtocolChoice]:
@@ -112,20 +137,40 @@ def _chosen_by(
     run: Run, arm: Arm, protocol: str, score: Callable[[int, str, str, str], ArrayLike]
 ) -> dict[str, tuple[Numbers, ...]]:
     """Return the numbers that a protocol chooses by scores of the run's selection metric, of any shape."""
-    metric, split, candidates = run.selection_metric, PROTOCOLS[protocol].split, run.candidates(arm)
+    metric, candidates = run.selection_metric, run.candidates(arm)
     sign = 1.0 if METRICS[metric].higher_is_better else -1.0
-    scores = {
-        domain: sign
-        * np.stack([np.asarray(score(each, domain, split, metric)) for each in candidates], axis=-1)
-        for domain in run.domains_with(split)
-    }
-    model, *others = [run.resampled(each, run.in_domain, "validation", metric) for each in candidates]
-    with np.errstate(invalid="ignore"):  # infinite scores are a destroyed model's
-        errors = [0.0, *(standard_error(resampled - model) for resampled in others)]
+
+    def scores_by(score: Callable[[int, str, str, str], ArrayLike]) -> Score:
+        def of(domain: str, split: str) -> Array:
+            scores = [np.asarray(score(each, domain, split, metric)) for each in candidates]
+            return sign * np.stack(scores, axis=-1)
+
+        return of
+
     strength = [float(run.trials[each].strength or 0) for each in candidates]
-    evidence = Evidence(run.in_domain, scores, np.array(errors), np.array(strength))
-    columns = PROTOCOLS[protocol].choose(evidence, run.out_of_domain)
+    columns = choose_among(run, protocol, strength, scores_by(score), scores_by(run.resampled))
     return {name: tuple(np.array(candidates)[each] for each in places) for name, places in columns.items()}
+
+
+def choose_among(
+    run: Run, protocol: str, strength: Sequence[float], score: Score, resampled: Score
+) -> dict[str, tuple[Positions, ...]]:
+    """Return the positions of the candidates that a protocol chooses for each domain of a run.
+
+    Args:
+        run: whose domains they are.
+        protocol: what chooses.
+        strength: how strongly each candidate regularises; the first stands for doing nothing.
+        score: what to choose by.
+        resampled: scores on each resample, ``[RESAMPLES, candidates]``: what is tolerated comes from these.
+    """
+    rule = PROTOCOLS[protocol]
+    scores = {domain: score(domain, rule.split) for domain in run.domains_with(rule.split)}
+    drawn = resampled(run.in_domain, "validation")
+    with np.errstate(invalid="ignore"):  # infinite scores are a destroyed model's
+        errors = [0.0, *map(standard_error, (drawn[:, 1:] - drawn[:, :1]).T)]
+    evidence = Evidence(run.in_domain, scores, np.array(errors), np.array(strength))
+    return rule.choose(evidence, run.out_of_domain)
 
 
 class ChosenTrial(NamedTuple):

@@ -32,10 +32,10 @@ def scores_table(analysis: Analysis) -> DataFrame:
     Raises:
         UserError: if an example file of a chosen trial cannot be read.
     """
-    run, choices = analysis
+    run = analysis.run
     rows = [
         Row({"method": arm.method, "seed": arm.seed, "protocol": protocol}, [choice], [pretrained(run)])
-        for arm, by_protocol in choices.items()
+        for arm, by_protocol in analysis.choices.items()
         for protocol, choice in by_protocol.items()
     ]
     model = Row({**MODELS, "seed": None}, [pretrained(run)], [])
@@ -50,44 +50,90 @@ def methods_table(analysis: Analysis) -> DataFrame:
     Raises:
         UserError: if an example file of a chosen trial cannot be read.
     """
-    return contrasts_table(analysis.run.metrics, analysis.run.domains, list(method_rows([analysis])))
+    return contrasts_table(analysis.metrics, analysis.run.domains, list(method_rows([analysis])))
+
+
+def after_temperature(groups: Mapping[str, Repetitions]) -> Mapping[str, Repetitions]:
+    """Return the same runs after temperature; none where one of them has no temperatures."""
+    found = {
+        name: [after for each in group if (after := each.after_temperature)] for name, group in groups.items()
+    }
+    return found if all(len(found[name]) == len(group) for name, group in groups.items()) else {}
+
+
+def tempered_table(
+    metrics: Sequence[str], domains: Sequence[str], groups: Mapping[str, Repetitions]
+) -> DataFrame | None:
+    """Return the scores of runs after temperature, or None where there are none.
+
+    Args:
+        metrics: those to show, as far as a temperature changes them.
+        domains: the names of those to show.
+        groups: what `after_temperature` returns.
+
+    Returns:
+        One row for each metric, run, protocol, method and domain: the columns of `methods_table` without
+        costs, with run among the labels, and those of the temperatures. What a protocol chose is compared
+        with the pretrained model at the temperature that the same protocol chose for it, and that, of method
+        ``pretrained``, with the model as it came.
+
+    Raises:
+        UserError: if an example file of a chosen trial cannot be read.
+    """
+    shown = [name for name in metrics if _have(groups, name)]
+    if not groups or not shown:
+        return None
+    return contrasts_table(shown, domains, rows_of(groups)).drop(columns=list(costs([])))
+
+
+def rows_of(groups: Mapping[str, Repetitions]) -> list[Row]:
+    """Return the rows of several runs, labelled with their names: all models first, then by protocol."""
+    rows = [row for name, group in groups.items() for row in method_rows(group, run=name)]
+    protocols = list(dict.fromkeys(row.labels["protocol"] for row in rows))
+    return sorted(rows, key=lambda row: protocols.index(row.labels["protocol"]))
 
 
 def method_rows(repetitions: Repetitions, **labels: Any) -> Iterator[Row]:
     """Yield the rows of runs that repeat each other: the pretrained model's, then each protocol and method.
 
-    Every choice is compared with the pretrained models of the runs.
+    Every choice is compared with the pretrained models of the runs; after temperature, with these at their
+    own temperatures, which are compared with the models as they came.
     """
-    runs = [run for run, _ in repetitions]
-    models = [pretrained(run) for run in runs]
-    yield Row({**labels, **MODELS, **costs(runs)}, models, [])
+    runs = [each.run for each in repetitions]
+    as_they_came = [pretrained(run) for run in runs]
+    yield Row({**labels, **MODELS, **costs(runs)}, as_they_came, [])
     methods = methods_of(repetitions)
     chosen = {method: repeated(repetitions, method) for method in methods}
     for protocol in dict.fromkeys(protocol for choices in chosen.values() for protocol in choices):
+        models = [each.model(protocol) for each in repetitions]
         for method in methods:
             if protocol in chosen[method]:
                 cost = costs(runs, NOISE if method == MATCHED else method)
                 row = {**labels, "method": method, "protocol": protocol, **cost}
-                yield Row(row, chosen[method][protocol], models)
+                yield Row(row, chosen[method][protocol], as_they_came if method == PRETRAINED else models)
 
 
 def methods_of(repetitions: Repetitions) -> list[str]:
     """Return the names of the methods of which something was chosen, or matches what was."""
-    return list(dict.fromkeys(arm.method for _, choices in repetitions for arm in choices))
+    return list(dict.fromkeys(arm.method for each in repetitions for arm in each.choices))
 
 
 def repeated(repetitions: Repetitions, method: str) -> dict[str, list[ProtocolChoice]]:
     """Return what each protocol chooses with a method, in every run and with every seed."""
     found: dict[str, list[ProtocolChoice]] = defaultdict(list)
-    for _, choices in repetitions:
-        for arm, by_protocol in choices.items():
+    for each in repetitions:
+        for arm, by_protocol in each.choices.items():
             for protocol, choice in by_protocol.items() if arm.method == method else ():
                 found[protocol].append(choice)
     return found
 
 
+def _have(groups: Mapping[str, Repetitions], metric: str) -> bool:
+    return all(metric in each.metrics for group in groups.values() for each in group)
+
+
 def rivals_table(metric: str, domains: Sequence[str], groups: Mapping[str, Repetitions]) -> DataFrame | None:
-    """Return what NV has over each rival, or None where it has none.
+    """Return what NV has over each rival, or None where it has none or there is no such metric.
 
     NV is that of the first group that tried it. Its rivals are the other methods of the group and, of every
     other group, the models as they came and all methods; upper bounds, which are no selection, are left out.
@@ -103,7 +149,7 @@ def rivals_table(metric: str, domains: Sequence[str], groups: Mapping[str, Repet
     Raises:
         UserError: if an example file of a chosen trial cannot be read.
     """
-    rows = list(_rivals(groups))
+    rows = list(_rivals(groups)) if _have(groups, metric) else []
     return pairs_table([metric], domains, rows) if rows else None
 
 
@@ -120,11 +166,11 @@ def _rivals(groups: Mapping[str, Repetitions]) -> Iterator[Row]:
             continue
         for name, group in groups.items():
             if name != home:
-                models = [pretrained(run) for run, _ in group]
+                models = [each.model(protocol) for each in group]
                 yield Row({"protocol": protocol, "run": name, "method": PRETRAINED}, ours, models)
             for method in methods_of(group):
                 theirs = repeated(group, method).get(protocol)
-                if theirs and (name, method) != (home, NV):
+                if theirs and method != PRETRAINED and (name, method) != (home, NV):
                     yield Row({"protocol": protocol, "run": name, "method": method}, ours, theirs)
 
 
@@ -135,7 +181,7 @@ def settings_table(analysis: Analysis) -> DataFrame:
     domain is ``all`` where a protocol chooses one setting for all. For what is matched, nv_change is the
     change that it is to have; where nothing matches there is no trial, and change is the nearest there is.
     """
-    rows, (run, choices) = [], analysis
+    rows, run, choices = [], analysis.run, analysis.choices
     for arm, by_protocol in choices.items():
         is_matched = arm.method == MATCHED
         chosen = choices[Arm(NV, arm.seed)] if is_matched else by_protocol

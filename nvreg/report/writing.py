@@ -19,8 +19,16 @@ from nvreg.report.figures import changes_figure, layers_figure, overview_figure
 from nvreg.report.layers import layers_table
 from nvreg.report.page import run_page
 from nvreg.report.reading import Run
+from nvreg.report.sections import AFTER_TEMPERATURE
 from nvreg.report.selection import find_arm
-from nvreg.report.tables import methods_table, rivals_table, scores_table, settings_table
+from nvreg.report.tables import (
+    after_temperature,
+    methods_table,
+    rivals_table,
+    scores_table,
+    settings_table,
+    tempered_table,
+)
 from nvreg.results import RunFiles
 
 if TYPE_CHECKING:
@@ -106,31 +114,49 @@ def write_report(
         UserError: if a format, method or seed is unknown, or the examples cannot be read.
     """
     chosen = _chosen(formats)
-    run, choices = analysis
-    frames = {"scores": scores_table(analysis)}
-    if len(choices) > 1:
-        frames["methods"] = methods_table(analysis)
-    rivals = rivals_table(run.selection_metric, run.domains, {"": [analysis]})
-    if rivals is not None:
-        frames["rivals"] = rivals.drop(columns="run")
-    layers = layers_table(run)
-    if layers is not None:
-        frames["layers"] = layers
-    shown = frames.get("methods", frames["scores"])
-    blocks = run_page(run, shown, settings_table(analysis), frames.get("rivals"), layers)
+    run, choices = analysis.run, analysis.choices
+    frames = run_tables(analysis)
+    blocks = run_page(run, frames, settings_table(analysis))
     if examples:
         arm = find_arm(run, method, seed, first=True)
         protocol, choice = next(iter(choices[arm].items()))
         blocks += examples_section(run, f"{run.label(arm)}, {protocol}", choice, examples)
     figures = {_of("changes", name, run): changes_figure(analysis, name) for name in run.methods}
-    if layers is not None:
-        of_methods = layers.groupby("method", sort=False)
+    if "layers" in frames:
+        of_methods = frames["layers"].groupby("method", sort=False)
         figures |= {_of("layers", str(name), run): layers_figure(run, rows) for name, rows in of_methods}
     page, files = Page("report", run.experiment.name, blocks, frames, figures), RunFiles(run.directory)
     for each in chosen:
         _write(page, each, files.tables if each.of_tables else run.directory)
     _draw(page, files.figures)
     return markdown(blocks)
+
+
+def run_tables(analysis: Analysis) -> dict[str, DataFrame]:
+    """Return the tables of a run by name: ``scores``, and where there are such the others.
+
+    ``methods`` is of a run of several methods or seeds, ``rivals`` of one that tried NV and something else,
+    ``after-temperature`` and ``rivals-after-temperature`` of one that kept temperatures (see
+    `nvreg.report.tables`), ``layers`` of one that tried roles and layers by themselves.
+
+    Raises:
+        UserError: if an example file of a chosen trial cannot be read.
+    """
+    run, plain = analysis.run, {"": [analysis]}
+    tempered = after_temperature(plain)
+    tables = {
+        "scores": scores_table(analysis),
+        "methods": methods_table(analysis) if len(analysis.choices) > 1 else None,
+        "rivals": rivals_table(run.selection_metric, run.domains, plain),
+        AFTER_TEMPERATURE.strip("-"): tempered_table(run.metrics, run.domains, tempered),
+        f"rivals{AFTER_TEMPERATURE}": rivals_table(run.selection_metric, run.domains, tempered),
+        "layers": layers_table(run),
+    }
+    return {
+        name: table.drop(columns="run", errors="ignore")
+        for name, table in tables.items()
+        if table is not None
+    }
 
 
 def write_combined(

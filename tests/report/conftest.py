@@ -1,7 +1,7 @@
 """Runs made of synthetic statistics, laid out as ``nvreg sweep`` leaves them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,15 +10,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from scipy.special import log_softmax
 
 from nvreg.methods import METHODS
 from nvreg.metrics import METRICS, Tokenisation
+from nvreg.metrics.classification import choice_statistics
+from nvreg.metrics.temperature import alternatives_of
 
 IN_DOMAIN = "news"
 DOMAINS = {"news": ("validation", "test"), "talks": ("validation", "test"), "books": ("test",)}
 """One domain without a validation set."""
 
-GROUPS = {"likelihood": ("nll", "perplexity"), "bleu": ("bleu",)}
+GROUPS = {
+    "likelihood": ("nll", "perplexity"),
+    "bleu": ("bleu",),
+    "calibration": ("brier", "ece"),
+    "classes": ("accuracy",),
+}
 
 
 def likelihood(nll: float, seed: int, examples: int = 40) -> np.ndarray:
@@ -26,6 +34,30 @@ def likelihood(nll: float, seed: int, examples: int = 40) -> np.ndarray:
     noise = np.random.default_rng(seed).normal(scale=0.1, size=examples)
     tokens = np.full(examples, 10.0)
     return np.stack([(nll + noise - noise.mean()) * tokens, tokens, 4 * tokens], axis=1)
+
+
+def of_classes(logits: np.ndarray, labels: np.ndarray, _: object) -> dict[str, np.ndarray]:
+    """The columns of a classifier's logits."""
+    log_probabilities = log_softmax(logits, axis=-1)
+    rows = {name: np.array(of) for name, of in choice_statistics(log_probabilities, labels).items()}
+    return rows | {
+        name: np.array(of) for name, of in alternatives_of(list(log_probabilities), list(labels)).items()
+    }
+
+
+def of_tokens(logits: np.ndarray, labels: np.ndarray, temperatures: Sequence[float]) -> dict[str, np.ndarray]:
+    """The columns of texts of one token of four characters."""
+    tempered = np.stack(
+        [
+            -log_softmax(logits / each, axis=-1)[np.arange(len(labels)), labels]
+            for each in temperatures or (1.0,)
+        ],
+        axis=-1,
+    )
+    ones = np.ones(len(labels))
+    plain = -log_softmax(logits, axis=-1)[np.arange(len(labels)), labels]
+    rows = {"likelihood": np.stack([plain, ones, 4 * ones], axis=-1)}
+    return rows | ({"tempered": tempered} if temperatures else {})
 
 
 @dataclass
@@ -47,6 +79,8 @@ class SyntheticRun:
     methods: Mapping[str, Any] = field(
         default_factory=lambda: {"nv": {"space": {"tau_sigma": {"cross": [0, 1]}}}}
     )
+    task: str = "translation"
+    temperatures: tuple[float, ...] | None = None
     lines: list[dict[str, Any]] = field(default_factory=list)
 
     def add(
@@ -57,7 +91,7 @@ class SyntheticRun:
         strength: float = 0.0,
         **changes: Any,
     ) -> "SyntheticRun":
-        """Add a trial: statistics by domain, split and group."""
+        """Add a trial: statistics by domain, split and group, or other columns of numbers."""
         number = len(self.lines)
         key = f"key{number}"
         metrics: dict[str, dict[str, dict[str, float]]] = {}
@@ -67,7 +101,7 @@ class SyntheticRun:
                 values = metrics.setdefault(domain, {}).setdefault(split, {})
                 for group, rows in groups.items():
                     frame[group] = rows.tolist()
-                    values |= {name: float(METRICS[name].score(rows)) for name in GROUPS[group]}
+                    values |= {name: float(METRICS[name].score(rows)) for name in GROUPS.get(group, ())}
                 path = self.directory / "examples" / key / f"{domain}.{split}.parquet"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 frame.to_parquet(path)
@@ -101,6 +135,27 @@ class SyntheticRun:
                 for split in self.domains[domain]
             }
             for domain, value in nll.items()
+        }
+        return self.add(statistics, **changes)
+
+    def add_logits(
+        self,
+        logits: Mapping[str, Mapping[str, np.ndarray]],
+        labels: Mapping[str, Mapping[str, np.ndarray]],
+        **changes: Any,
+    ) -> "SyntheticRun":
+        """Add a trial by its logits, ``[examples, alternatives]``, by domain and split.
+
+        Of a classifier where the task is that, else of texts of one token, at the run's temperatures.
+        """
+        statistics = {
+            domain: {
+                split: (of_classes if self.task == "classification" else of_tokens)(
+                    values, labels[domain][split], self.temperatures or ()
+                )
+                for split, values in splits.items()
+            }
+            for domain, splits in logits.items()
         }
         return self.add(statistics, **changes)
 
@@ -139,7 +194,7 @@ class SyntheticRun:
         ]
         return {
             "name": "synthetic",
-            "task": "translation",
+            "task": self.task,
             "model": {"path": self.model},
             "data": {"in_domain": domains[0], "out_of_domain": domains[1:]},
             "prior": {"kind": "gaussian"},
@@ -149,7 +204,8 @@ class SyntheticRun:
                 "seeds": list(self.seeds),
                 "methods": dict(self.methods),
             },
-            "evaluation": {"metrics": list(self.metrics)},
+            "evaluation": {"metrics": list(self.metrics)}
+            | ({} if self.temperatures is None else {"temperatures": list(self.temperatures)}),
             "selection": {"metric": self.metric, "protocols": list(self.protocols)},
             "output": str(self.directory),
         }
