@@ -188,6 +188,12 @@ class Experiment(Section):
     output: str
     """Directory of the results, relative to the working directory."""
 
+    @property
+    def goes_without_labels(self) -> bool:
+        """Whether out-of-domain examples may have no labels, as a protocol chooses by texts alone."""
+        by_texts = any(PROTOCOLS[name].reads_texts for name in self.selection.protocols)
+        return by_texts and TASKS[self.task].unlabelled == "confidence"
+
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
         needs_prior = any(METHODS[name].space is not None for name in self.sweep.methods)
@@ -207,6 +213,11 @@ class Experiment(Section):
             raise ValueError(
                 f"selection.metric: expected one of evaluation.metrics with a better direction "
                 f"({', '.join(better)}), got {metric!r}"
+            )
+        if self.goes_without_labels and not self.evaluation.keeps_temperatures:
+            raise ValueError(
+                "evaluation.temperatures: expected some beside 1, with which probabilities of classes are "
+                "kept, as protocol unlabelled needs, got none"
             )
         return self
 

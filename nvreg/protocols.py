@@ -1,9 +1,10 @@
 """Selection protocols: which setting a run would have chosen, after DomainBed (Gulrajani & Lopez-Paz 2021).
 
-A rule sees `Evidence` and nothing else: scores on validation sets, and only an upper bound those on test
-sets. The pretrained model is a candidate throughout, the first. Scores are arrays of one entry a candidate
-along their last axis, *higher always better*; the axes before are resamples, in each of which a rule chooses
-anew. Of equal candidates the earliest wins, so the pretrained model before all.
+A rule sees `Evidence` and nothing else: scores on validation sets, or what their texts alone tell, and only
+an upper bound those on test sets. The pretrained model is a candidate throughout, the first. Scores are
+arrays of one entry a candidate along their last axis, *higher always better*; the axes before are resamples,
+in each of which a rule chooses anew. Of equal candidates the earliest wins, so the pretrained model before
+all.
 
 To add a protocol, write its rule and register it: one entry of `PROTOCOLS`.
 """
@@ -11,7 +12,7 @@ To add a protocol, write its rule and register it: one entry of `PROTOCOLS`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -34,12 +35,15 @@ class Evidence:
         standard_error: for each candidate, the paired standard error of its in-domain difference from the
             pretrained model, ``[candidates]``.
         strength: for each candidate, how strongly it regularises; 0 for the pretrained model.
+        unlabelled: by domain with validation texts, how good they let a candidate seem without their labels,
+            ``[..., candidates]``. Empty for a protocol that does not ask, or where texts tell nothing.
     """
 
     in_domain: str
     scores: Mapping[str, Scores]
     standard_error: Scores
     strength: Scores
+    unlabelled: Mapping[str, Scores] = field(default_factory=dict)
 
 
 Rule = Callable[[Evidence, str], Positions | None]
@@ -55,11 +59,13 @@ class Protocol:
         rule: chooses for one domain.
         by_domain: whether it chooses for each out-of-domain test set by itself, or once for all domains.
         split: the sets whose scores it sees. A protocol that sees test sets is no selection.
+        reads_texts: whether it asks for `Evidence.unlabelled`.
     """
 
     rule: Rule
     by_domain: bool = False
     split: Literal["validation", "test"] = "validation"
+    reads_texts: bool = False
 
     @property
     def is_upper_bound(self) -> bool:
@@ -111,6 +117,11 @@ def best_there(evidence: Evidence, domain: str) -> Positions | None:
     return _best(evidence.scores[domain]) if domain in evidence.scores else None
 
 
+def best_by_texts(evidence: Evidence, domain: str) -> Positions | None:
+    """Return the candidate that seems the best on the texts of the test domain's validation set."""
+    return _best(evidence.unlabelled[domain]) if domain in evidence.unlabelled else None
+
+
 PROTOCOLS: Registry[Protocol] = Registry(
     "protocol",
     {
@@ -118,6 +129,7 @@ PROTOCOLS: Registry[Protocol] = Registry(
         "in-domain-tolerance": Protocol(strongest_tolerated),
         "leave-one-domain-out": Protocol(best_elsewhere, by_domain=True),
         "out-of-domain-validation": Protocol(best_there, by_domain=True),
+        "unlabelled": Protocol(best_by_texts, by_domain=True, reads_texts=True),
         "oracle": Protocol(best_there, by_domain=True, split="test"),
     },
 )

@@ -22,11 +22,13 @@ def validation(
     strength: list[float] | None = None,
 ) -> Evidence:
     columns = {"news": news, "talks": talks, "books": books}
+    scores = {name: np.array(values, dtype=float) for name, values in columns.items() if values}
     return Evidence(
         in_domain="news",
-        scores={name: np.array(values, dtype=float) for name, values in columns.items() if values},
+        scores=scores,
         standard_error=np.array([0.0] + [error] * (len(news) - 1)),
         strength=np.array(strength or [0.0] * len(news)),
+        unlabelled={name: values for name, values in scores.items() if name != "news"},
     )
 
 
@@ -41,10 +43,22 @@ def test_only_the_oracle_sees_test_scores():
         "in-domain-tolerance": "validation",
         "leave-one-domain-out": "validation",
         "out-of-domain-validation": "validation",
+        "unlabelled": "validation",
         "oracle": "test",
     }
     assert upper_bounds() == {"oracle"}
-    assert {field.name for field in fields(Evidence)} == {"in_domain", "scores", "standard_error", "strength"}
+    seen = {"in_domain", "scores", "standard_error", "strength", "unlabelled"}
+    assert {field.name for field in fields(Evidence)} == seen
+
+
+def test_unlabelled_takes_what_seems_best_on_the_texts_of_the_domain_whatever_the_scores():
+    seen = replace(
+        validation([30, 31, 29], talks=[9, 1, 1], books=[9, 1, 1]),
+        unlabelled={"talks": np.array([0.5, 0.6, 0.7]), "poems": np.array([0.5, 0.6, 0.4])},
+    )
+    assert choose("unlabelled", seen, OUT_OF_DOMAIN) == {
+        "news": (2, 1), "talks": (2,), "books": (), "poems": (1,)
+    }  # fmt: skip
 
 
 def test_in_domain_takes_the_best_for_all_domains():
@@ -147,7 +161,8 @@ tables = st.integers(1, 6).flatmap(
 def from_table(table: list[list[int]]) -> Evidence:
     news, talks, books, error, strength = (np.array(column, dtype=float) for column in table)
     error[0] = strength[0] = 0
-    return Evidence("news", {"news": news, "talks": talks, "books": books}, np.abs(error), np.abs(strength))
+    elsewhere = {"talks": talks, "books": books}
+    return Evidence("news", {"news": news, **elsewhere}, np.abs(error), np.abs(strength), elsewhere)
 
 
 @given(tables, st.integers(-100, 100), st.sampled_from(HONEST))
@@ -185,10 +200,9 @@ def test_choices_on_many_resamples_are_those_on_each(drawn, protocol):
         replace(each, standard_error=resamples[0].standard_error, strength=resamples[0].strength)
         for each in resamples
     ]
-    stacked = replace(
-        resamples[0],
-        scores={name: np.stack([each.scores[name] for each in resamples]) for name in resamples[0].scores},
-    )
+    scores = {name: np.stack([each.scores[name] for each in resamples]) for name in resamples[0].scores}
+    unlabelled = {name: scores[name] for name in resamples[0].unlabelled}
+    stacked = replace(resamples[0], scores=scores, unlabelled=unlabelled)
     together = PROTOCOLS[protocol].choose(stacked, OUT_OF_DOMAIN)
     for place, each in enumerate(resamples):
         alone = choose(protocol, each, OUT_OF_DOMAIN)

@@ -18,6 +18,18 @@ token, and every other column a text.
 """
 
 
+class MissingColumnError(UserError):
+    """A source has no column of a name.
+
+    Attributes:
+        name: the column's.
+    """
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+
 class Several(tuple[Any, ...]):
     """The values of columns that have one name, of which none is meant more than another."""
 
@@ -80,15 +92,17 @@ def check_names(wanted: Iterable[str], names: list[str], origin: str) -> None:
     """Check that a source has columns of these names, one of each.
 
     Raises:
-        UserError: if it has not; the message lists those it has.
+        MissingColumnError: if it has none of a name; the message lists those it has.
+        UserError: if it has several.
     """
     for name in wanted:
         if (count := names.count(name)) > 1:
             raise UserError(_ambiguous(f"{origin}, column {name!r}", count))
         if name not in names:
             got = ", ".join(each if each.isprintable() else repr(each) for each in names) or "none"
-            raise UserError(
-                f"{origin}: expected a column {name!r}, got {got:.300}; name the right one under columns"
+            raise MissingColumnError(
+                f"{origin}: expected a column {name!r}, got {got:.300}; name the right one under columns",
+                name,
             )
 
 

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from nvreg.data.arrow import hub_records, open_hub
-from nvreg.data.columns import Columns, Record, pick
+from nvreg.data.columns import Columns, MissingColumnError, Record, pick
 from nvreg.data.formats import conll_records, file_records, matching_files, text_lines
 from nvreg.errors import UserError
 
@@ -38,7 +38,12 @@ class Examples:
         return digest.hexdigest()
 
 
-def load_examples(source: Source, columns: Mapping[str, str], required: Sequence[str]) -> Examples:
+def load_examples(
+    source: Source,
+    columns: Mapping[str, str],
+    required: Sequence[str],
+    optional: str | None = None,
+) -> Examples:
     """Read the examples of a source, record by record, and of each record what is asked for (docs/tasks.md).
 
     ``files`` is one file or a glob, read in the order of their names. ``source_file`` and ``target_file``
@@ -51,6 +56,7 @@ def load_examples(source: Source, columns: Mapping[str, str], required: Sequence
             ones in their order where a seed is given. Its columns go before ``columns``.
         columns: the name in the source of each of the task's columns, where they differ; "a.b" is b inside a.
         required: the task's names of the columns to read.
+        optional: one of them that no record has where the source has no such column and does not name it.
 
     Raises:
         UserError: if a file or data set is missing, empty or malformed, or has not these columns; if a value
@@ -58,7 +64,16 @@ def load_examples(source: Source, columns: Mapping[str, str], required: Sequence
     """
     mapping = {**columns, **source.columns}
     wanted = {column: mapping.get(column, column) for column in required}
-    read = _reader(source, wanted)
+    try:
+        return _examples(source, wanted)
+    except MissingColumnError as missing:
+        if optional is None or optional in source.columns or missing.name != wanted[optional]:
+            raise
+        return _examples(source, {column: name for column, name in wanted.items() if column != optional})
+
+
+def _examples(source: Source, columns: Columns) -> Examples:
+    read = _reader(source, columns)
     if source.limit is not None and source.seed is not None:
         return Examples(_drawn(read, source.limit, source.seed))
     return Examples(list(islice(read(), source.limit)))

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 class _Body(Weights):
     """A method that writes to all matrices of the body: embeddings, norms, heads and routers stay."""
 
+    space = None
+
     def check(self, model: PreTrainedModel) -> None:
         """Check that the weights are numbers (see `Method.check`)."""
         self._views(model)
@@ -236,6 +238,7 @@ class LayerSkip(Method):
     """
 
     name = "layer-skip"
+    space = None
     setting_type = LayerSkipSetting
     options = LayerSkipOptions
 

@@ -182,6 +182,7 @@ class WiseFT(Weights):
     """
 
     name = "wise-ft"
+    space = None
     setting_type = WiseFTSetting
     options = WiseFTOptions
 

@@ -66,18 +66,20 @@ def choice_rows(log_probabilities: Array, labels: Array) -> dict[str, Array]:
 
     Args:
         log_probabilities: of every choice's alternatives, in nats, -inf where it has fewer: [choices, k].
-        labels: which alternative is right, by number: [choices].
+        labels: which alternative is right, by number: [choices]. Below 0 it is not known: the rows are NaN.
     """
     probabilities, chosen = np.exp(log_probabilities), log_probabilities.argmax(axis=-1)
     right = np.arange(log_probabilities.shape[-1]) == labels[:, None]
     each = np.arange(len(labels))
     brier = np.square(probabilities - right).sum(axis=-1)
     one, none = np.ones(len(labels)), np.zeros(len(labels))
-    return {
-        "likelihood": np.stack([-log_probabilities[each, labels], one, none], axis=-1),
+    nats = -np.take_along_axis(log_probabilities, np.maximum(labels, 0)[:, None], axis=-1)[:, 0]
+    rows = {
+        "likelihood": np.stack([nats, one, none], axis=-1),
         "calibration": np.stack([probabilities[each, chosen], chosen == labels, brier], axis=-1),
         "classes": np.stack([labels, chosen], axis=-1).astype(np.float64),
     }
+    return {group: np.where(labels[:, None] < 0, np.nan, row) for group, row in rows.items()}
 
 
 def entity_statistics(tags: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -> list[list[float]]:

@@ -36,9 +36,9 @@ def examples_section(run: Run, name: str, choice: ProtocolChoice, count: int) ->
         f"## Examples that change most ({name})",
         f"Sorted by the change of the example's own {score}, the largest gain first.",
     ]
-    unchanged = []
+    unchanged, scored = [], run.domains_with("test")
     for domain, pick in choice.items():
-        if len(set(pick.trials)) == 1:
+        if len(set(pick.trials)) == 1 and domain in scored:
             changed = _changed(pick, metric, count)
             if changed.empty:
                 unchanged.append(domain)

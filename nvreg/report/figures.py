@@ -181,13 +181,13 @@ def _points(
         honest, upper_bound = RINGS
         return honest if by - upper_bounds() else upper_bound if by else None
 
-    rows = []
+    rows, scored = [], run.domains_with("test")
     for number in numbers:
-        changes = {domain: score(number, domain) - score(PRETRAINED_NUMBER, domain) for domain in run.domains}
+        changes = {domain: score(number, domain) - score(PRETRAINED_NUMBER, domain) for domain in scored}
         if np.isfinite(list(changes.values())).all():
             rows += [
                 (number, domain, changes[run.in_domain], changes[domain], ring(number, domain))
-                for domain in run.out_of_domain
+                for domain in scored[1:]
             ]
     return pd.DataFrame(rows, columns=["trial", "domain", "x", "y", "ring"])
 

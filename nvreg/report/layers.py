@@ -81,9 +81,8 @@ def _cells(run: Run, number: int) -> Iterator[dict[str, Any]]:
     site = alone(METHODS[trial.method].setting_type.from_dict(trial.settings))
     if site is None:
         return
-    validated = run.domains_with("validation")
-    for domain in run.domains:
-        split = "validation" if domain in validated else "test"
+    splits = dict.fromkeys(run.domains_with("test"), "test")
+    for domain, split in (splits | dict.fromkeys(run.domains_with("validation"), "validation")).items():
         score, pretrained = (run.score(each, domain, split, metric) for each in (number, PRETRAINED_NUMBER))
         cell = {"metric": metric, "method": trial.method, **site._asdict(), "trial": number}
         cell |= {"domain": domain, "split": split, "score": score, "difference": score - pretrained}

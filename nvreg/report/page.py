@@ -9,6 +9,7 @@ from pandas import DataFrame
 
 from nvreg.document import Block, Table
 from nvreg.metrics import randomisation
+from nvreg.protocols import PROTOCOLS
 from nvreg.report import statistics
 from nvreg.report.analysis import MATCHED, NO_MATCH
 from nvreg.report.cells import time_text
@@ -27,6 +28,7 @@ from nvreg.report.sections import (
 from nvreg.report.selection import setting_text
 from nvreg.report.temperature import tempered_metrics
 from nvreg.results import PRETRAINED_NUMBER
+from nvreg.tasks import TASKS
 
 CHANGES = {"change": "change", "nv_change": "NV's change"}
 """Headers of the columns of how much a setting changes attention outputs."""
@@ -122,10 +124,12 @@ def _provenance(run: Run, has_matched: bool) -> str:
         f"much as the choice of nv does; n/a: {NO_MATCH}"
     )
     several = len({arm.seed for arm in run.sweeps}) > 1
+    unscored = len(run.domains_with("test")) < len(run.domains)
     facts = [
         *(["- ±: standard deviation over the seeds of the search"] if several else []),
         "- in-domain column where a protocol chooses a setting for each domain: the mean over those settings",
-        "- n/a: no validation set to choose on",
+        "- n/a: no validation set to choose on" + (", or no labels to score by" if unscored else ""),
+        *_texts_alone(run),
         *([matched] if has_matched else []),
         f"- intervals: {statistics.RESAMPLES} resamples, seed {randomisation.SEED}, percentile; strength and "
         "tolerance are not resampled",
@@ -136,3 +140,15 @@ def _provenance(run: Run, has_matched: bool) -> str:
         f"- nvreg {run.manifest['nvreg']}, model `{run.manifest['model']}`",
     ]
     return "\n".join([*metrics, *facts])
+
+
+def _texts_alone(run: Run) -> list[str]:
+    """Say how settings are chosen on texts without labels, where a protocol of the run does."""
+    by_texts = [name for name in run.experiment.selection.protocols if PROTOCOLS[name].reads_texts]
+    said = {
+        "likelihood": "a text is its own label, so it is out-of-domain-validation",
+        "confidence": "by the accuracy on the validation texts that confidences let expect, without their "
+        "labels (average thresholded confidence, its threshold fitted on in-domain validation)",
+        None: f"n/a, as nothing tells without references how good {run.experiment.task} is",
+    }
+    return [f"- {name}: {said[TASKS[run.experiment.task].unlabelled]}" for name in by_texts]

@@ -17,7 +17,7 @@ from pyarrow.parquet import ParquetFile
 from nvreg.errors import UserError
 from nvreg.experiment import Experiment, load_experiment
 from nvreg.metrics import METRICS, padded
-from nvreg.metrics.temperature import columns_needed, statistics_at, temperatures_of
+from nvreg.metrics.temperature import ALTERNATIVES, columns_needed, statistics_at, temperatures_of
 from nvreg.report.statistics import Array, resample_counts
 from nvreg.results import PRETRAINED_NUMBER, RunFiles, Trial, latest_trials, read_trials
 
@@ -67,9 +67,13 @@ class Run:
         return [self.in_domain, *self.out_of_domain]
 
     def domains_with(self, split: Literal["validation", "test"]) -> list[str]:
-        """Return the names of the domains that have a validation or test set, in-domain first."""
+        """Return the names of the domains with a validation or test set that has scores, in-domain first.
+
+        Examples without labels have none.
+        """
         others = [domain.name for domain in self.experiment.data.out_of_domain if getattr(domain, split)]
-        return [self.in_domain, *others]
+        scores = {name: self.score(PRETRAINED_NUMBER, name, split, self.selection_metric) for name in others}
+        return [self.in_domain, *(name for name, score in scores.items() if not np.isnan(score))]
 
     @property
     def metrics(self) -> list[str]:
@@ -188,6 +192,14 @@ class Run:
             self._resampled[place] = METRICS[metric].score(rows, counts)
         return self._resampled[place]
 
+    def log_probabilities(self, number: int, domain: str, split: str) -> Array:
+        """Return the log-probabilities of all classes, [examples, classes], and read nothing else.
+
+        Raises:
+            UserError: if the file of examples cannot be read, or has them not.
+        """
+        return _rows(self._read(number, domain, split, _alternatives_alone).column(ALTERNATIVES))
+
     def examples(self, number: int, domain: str, split: str) -> DataFrame:
         """Return all that a completed trial kept of each example.
 
@@ -239,10 +251,17 @@ class Run:
         return {}
 
 
+def _alternatives_alone(names: list[str]) -> list[str]:
+    if ALTERNATIVES not in names:
+        raise KeyError(ALTERNATIVES)
+    return [ALTERNATIVES]
+
+
 def _rows(column: pyarrow.ChunkedArray) -> Array:
     """Return a column of lists as rows, NaN after the ends of shorter ones."""
     lists = column.combine_chunks()
-    return padded(lists.flatten().to_numpy().astype(np.float64), lists.value_lengths().to_numpy())
+    values = lists.flatten().to_numpy(zero_copy_only=False).astype(np.float64)  # NaN is written as nothing
+    return padded(values, lists.value_lengths().to_numpy())
 
 
 def read_run(directory: Path) -> Run:

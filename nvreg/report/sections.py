@@ -266,7 +266,7 @@ def _finding(cells: DataFrame, higher_is_better: bool | None, after: DataFrame |
     said = dict(zip(cells["domain"], verdicts(cells, higher_is_better), strict=True))
     if set(said.values()) == {INAPPLICABLE}:
         is_matched = "method" in cells and cells["method"].eq(MATCHED).all()
-        return f"{INAPPLICABLE}, {NO_MATCH if is_matched else 'no validation set to choose on'}"
+        return f"{INAPPLICABLE}, {NO_MATCH if is_matched else 'nothing to choose by'}"
     if KEPT in said.values():
         return KEPT
     if after is None or after.empty:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -11,9 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from nvreg.errors import UserError, expected_one_of
 from nvreg.methods import METHODS
 from nvreg.metrics import METRICS
-from nvreg.protocols import PROTOCOLS, Evidence, Positions
+from nvreg.protocols import PROTOCOLS, Evidence, Positions, Scores
 from nvreg.report.reading import Arm, Run, read_run
 from nvreg.report.statistics import RESAMPLES, Array, standard_error
+from nvreg.report.unlabelled import unlabelled_scores
 from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, Trial
 
 T = TypeVar("T")
@@ -120,7 +122,7 @@ def chosen_numbers(run: Run, arm: Arm, protocol: str) -> dict[str, tuple[int, ..
     Raises:
         UserError: if an example file of the in-domain validation set cannot be read.
     """
-    columns = _chosen_by(run, arm, protocol, run.score)
+    columns = _chosen_by(run, arm, protocol)
     return {domain: tuple(map(int, numbers)) for domain, numbers in columns.items()}
 
 
@@ -130,13 +132,13 @@ def _redrawn(run: Run, arm: Arm, protocol: str) -> dict[str, tuple[Numbers, ...]
     Strength, and how much is tolerated, stay as on the whole sets. The choice of an upper bound is not
     repeated: it would be scored on the resample that it was made on.
     """
-    return {} if PROTOCOLS[protocol].is_upper_bound else _chosen_by(run, arm, protocol, run.resampled)
+    return {} if PROTOCOLS[protocol].is_upper_bound else _chosen_by(run, arm, protocol, is_resampled=True)
 
 
 def _chosen_by(
-    run: Run, arm: Arm, protocol: str, score: Callable[[int, str, str, str], ArrayLike]
+    run: Run, arm: Arm, protocol: str, *, is_resampled: bool = False
 ) -> dict[str, tuple[Numbers, ...]]:
-    """Return the numbers that a protocol chooses by scores of the run's selection metric, of any shape."""
+    """Return the numbers that a protocol chooses by the run's selection metric, once or on each resample."""
     metric, candidates = run.selection_metric, run.candidates(arm)
     sign = 1.0 if METRICS[metric].higher_is_better else -1.0
 
@@ -147,13 +149,25 @@ def _chosen_by(
 
         return of
 
-    strength = [float(run.trials[each].strength or 0) for each in candidates]
-    columns = choose_among(run, protocol, strength, scores_by(score), scores_by(run.resampled))
+    resampled, strength = scores_by(run.resampled), [run.trials[each].strength or 0 for each in candidates]
+    columns = choose_among(
+        run,
+        protocol,
+        list(map(float, strength)),
+        resampled if is_resampled else scores_by(run.score),
+        resampled,
+        partial(unlabelled_scores, run, candidates, is_resampled=is_resampled),
+    )
     return {name: tuple(np.array(candidates)[each] for each in places) for name, places in columns.items()}
 
 
 def choose_among(
-    run: Run, protocol: str, strength: Sequence[float], score: Score, resampled: Score
+    run: Run,
+    protocol: str,
+    strength: Sequence[float],
+    score: Score,
+    resampled: Score,
+    by_texts: Callable[[Mapping[str, Scores]], Mapping[str, Scores]],
 ) -> dict[str, tuple[Positions, ...]]:
     """Return the positions of the candidates that a protocol chooses for each domain of a run.
 
@@ -163,13 +177,15 @@ def choose_among(
         strength: how strongly each candidate regularises; the first stands for doing nothing.
         score: what to choose by.
         resampled: scores on each resample, ``[RESAMPLES, candidates]``: what is tolerated comes from these.
+        by_texts: takes the scores by domain, and returns what stands for them where labels are not read.
     """
     rule = PROTOCOLS[protocol]
     scores = {domain: score(domain, rule.split) for domain in run.domains_with(rule.split)}
     drawn = resampled(run.in_domain, "validation")
     with np.errstate(invalid="ignore"):  # infinite scores are a destroyed model's
         errors = [0.0, *map(standard_error, (drawn[:, 1:] - drawn[:, :1]).T)]
-    evidence = Evidence(run.in_domain, scores, np.array(errors), np.array(strength))
+    unlabelled = by_texts(scores) if rule.reads_texts else {}
+    evidence = Evidence(run.in_domain, scores, np.array(errors), np.array(strength), unlabelled)
     return rule.choose(evidence, run.out_of_domain)
 
 
@@ -215,7 +231,7 @@ def choose_trial(
     if not numbers:
         raise UserError(
             f"expected a protocol that applies to {domain}, got {protocol}, "
-            "which has no validation set to choose on; choose another"
+            "which has nothing to choose by there; choose another"
         )
     return ChosenTrial(run, arm, run.trials[numbers[0]])
 

@@ -8,7 +8,7 @@ chose, and one for the pretrained model, by the same rule on the same sets, and 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from nvreg.protocols import PROTOCOLS
 from nvreg.report.reading import Arm, Run
 from nvreg.report.selection import ChoicesByArm, Numbers, Pick, ProtocolChoice, Score, always, choose_among
 from nvreg.report.statistics import RESAMPLES, Array, resample_counts
+from nvreg.report.unlabelled import unlabelled_temperatures
 from nvreg.results import PRETRAINED, PRETRAINED_NUMBER
 
 T = TypeVar("T")
@@ -108,7 +109,8 @@ def _chosen(run: Run, number: int, protocols: Iterable[str]) -> dict[str, Temper
         return scores(domain, split, resample_counts(f"{domain}.{split}", len(nats(domain, split)[1])))
 
     def columns(protocol: str, score: Score) -> dict[str, tuple[Array, ...]]:
-        places = choose_among(run, protocol, [strength[each] for each in candidates], score, resampled)
+        strengths, by_texts = [strength[each] for each in candidates], partial(unlabelled_temperatures, run)
+        places = choose_among(run, protocol, strengths, score, resampled, by_texts)
         return {domain: tuple(np.array(candidates)[each] for each in of) for domain, of in places.items()}
 
     return {

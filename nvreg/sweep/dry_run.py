@@ -60,7 +60,7 @@ def describe_plan(experiment: Experiment, *, quiet: bool = False) -> str:
     with Progress(quiet) as progress:
         progress.phase("loading model and data")
         workbench = open_workbench(experiment.model_copy(update={"prior": quick_prior}))
-        for note in workbench.task.notes:
+        for note in workbench.notes:
             progress.say(note)
         check_directory(output, workbench)
         priors = priors_of(workbench, RunFiles(output), progress)

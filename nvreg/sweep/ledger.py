@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
+
 from nvreg.experiment import Experiment
 from nvreg.metrics import METRICS, statistics_of
 from nvreg.parameters import Setting
@@ -144,7 +146,8 @@ class Ledger:
             domain: self.store.load_examples(key, domain, "validation")
             for domain in (data.in_domain.name, *others)
         }
-        return {domain: statistics_of(frame, self._metric.group) for domain, frame in frames.items()}
+        rows = {domain: statistics_of(frame, self._metric.group) for domain, frame in frames.items()}
+        return {domain: each for domain, each in rows.items() if not np.isnan(each).all()}  # has labels
 
     def _final(self) -> Iterator[Trial]:
         """Yield the trials that are not to be measured again."""

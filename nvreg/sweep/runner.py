@@ -66,7 +66,7 @@ def run_sweep(
     with Progress(quiet) as progress:
         progress.phase("loading model and data")
         workbench = open_workbench(experiment)
-        for note in workbench.task.notes:
+        for note in workbench.notes:
             progress.say(note)
         check_directory(output, workbench)
         priors = priors_of(workbench, files, progress)

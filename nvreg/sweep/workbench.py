@@ -83,6 +83,20 @@ class Workbench:
         return load_examples(source, self.experiment.data.columns, self.task.required)
 
     @property
+    def notes(self) -> list[str]:
+        """Lines that say what was decided by itself, and the user may decide otherwise."""
+        label = self.task.label_column
+        return [
+            *self.task.notes,
+            *(
+                f"{domain} {split} has no column {label!r}: metrics that need it are n/a there"
+                for domain, splits in self.scored.items()
+                for split, scored in splits.items()
+                if label is not None and label not in scored.examples.records[0]
+            ),
+        ]
+
+    @property
     def in_domain_validation(self) -> Scored:
         """What strength is measured on, and most selections."""
         return self.scored[self.experiment.data.in_domain.name]["validation"]
@@ -119,7 +133,9 @@ def open_workbench(experiment: Experiment) -> Workbench:
     task.check_model(model)
 
     def load(source: Source, domain: str, split: str) -> Scored:
-        examples = load_examples(source, data.columns, task.required)
+        needs_labels = domain == data.in_domain.name or not experiment.goes_without_labels
+        optional = None if needs_labels else task.label_column
+        examples = load_examples(source, data.columns, task.required, optional)
         encoded = encode(task, examples, f"{domain} {split}")
         if racing is None or split != "validation" or racing.after >= len(examples):
             return Scored(examples, encoded, (encoded,))

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from random import Random
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, cast
 
 from nvreg.data import batches
 from nvreg.errors import UserError, did_you_mean
@@ -59,6 +59,8 @@ class Task(ABC, Generic[E]):
         overlap: the metric that "overlap" with the pretrained model's text is; None: it has no overlap.
         trainable: whether `nvreg finetune` trains for it.
         columns: the columns of its examples; a file says what they are called in its data.
+        unlabelled: what tells how good a setting is on texts without labels: the confidence of the model, or
+            the likelihood of the text, which is its own label; None: nothing does.
         label_column: the column whose values are the classes of a new head; None: it has no head of its own.
         likelihood: how likelihood is scored, for the signatures.
         tokenisation: how generated text is cut into words, for its metrics.
@@ -77,6 +79,7 @@ class Task(ABC, Generic[E]):
     overlap: ClassVar[str | None] = None
     trainable: ClassVar[bool] = False
     columns: ClassVar[Sequence[str]]
+    unlabelled: ClassVar[Literal["confidence", "likelihood"] | None] = None
     label_column: ClassVar[str | None] = None
     likelihood: str
     tokenisation = Tokenisation()

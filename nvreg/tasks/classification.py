@@ -12,6 +12,7 @@ from nvreg.data import Examples, model_inputs, pad
 from nvreg.errors import UserError
 from nvreg.metrics.classification import choice_statistics
 from nvreg.metrics.temperature import alternatives_of
+from nvreg.models import IGNORED
 from nvreg.tasks.base import Task
 from nvreg.tasks.limits import check_length, token_limit, tokenise
 
@@ -38,6 +39,8 @@ class LabelledTexts:
 class Classification(Task[LabelledTexts]):
     """Scores the probability of the right class and the predicted class.
 
+    Examples without the column "label" have no scores (NaN), and probabilities of the classes like others.
+
     The columns are "text", or "premise" and "hypothesis" where ``data.columns`` names them, and "label". A
     text is cut to ``data.max_length`` tokens or the model's limit, the longer one of a pair first.
 
@@ -51,6 +54,7 @@ class Classification(Task[LabelledTexts]):
     without = frozenset({"perplexity", "bits-per-character"})  # a label is no text
     trainable = True
     columns = ("text", *PAIR, "label")
+    unlabelled = "confidence"
     label_column = "label"
     likelihood = "scored:labels"
 
@@ -89,6 +93,8 @@ class Classification(Task[LabelledTexts]):
         encoding, cut = tokenise(self._tokenizer, self._limit, **texts)
         labels = [
             number_of(record["label"], self._classes, self._renamed, record=number)
+            if "label" in record
+            else IGNORED
             for number, record in enumerate(examples.records, start=1)
         ]
         return LabelledTexts(encoding.input_ids, encoding.get("token_type_ids"), labels, len(cut))

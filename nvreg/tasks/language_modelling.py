@@ -55,6 +55,7 @@ class LanguageModelling(Task[EncodedTexts]):
     """
 
     name = "language-modelling"
+    unlabelled = "likelihood"
     auto_class: ClassVar[AutoClass] = {
         "encoder-decoder": "AutoModelForSeq2SeqLM",
         "decoder-only": "AutoModelForCausalLM",

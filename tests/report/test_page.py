@@ -142,9 +142,7 @@ def test_findings_leave_the_oracle_out_and_join_equal_outcomes():
         "in-domain-tolerance: keeps the pretrained model.",
     ]
     unmeasured = rows_of(("out-of-domain-validation", "talks", 0, 0, 0)).assign(score=float("nan"))
-    assert findings(unmeasured, True) == [
-        "out-of-domain-validation: does not apply, no validation set to choose on."
-    ]
+    assert findings(unmeasured, True) == ["out-of-domain-validation: does not apply, nothing to choose by."]
 
 
 def test_findings_do_not_list_many_of_whom_there_is_nothing_to_say():

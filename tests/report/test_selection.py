@@ -23,6 +23,7 @@ EXPECTED = {
     "in-domain-tolerance": {"news": (2,), "talks": (2,), "books": (2,)},
     "leave-one-domain-out": {"news": (3,), "talks": (), "books": (3,)},
     "out-of-domain-validation": {"news": (3,), "talks": (3,), "books": ()},
+    "unlabelled": {"news": (), "talks": (), "books": ()},  # nothing tells how good a translation is
     "oracle": {"news": (4, 4), "talks": (4,), "books": (4,)},
 }
 
@@ -117,7 +118,7 @@ def test_the_order_of_lines_changes_nothing(small, order):
     assert choices(read_run(directory), PROTOCOLS) == EXPECTED
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", [name for name in PROTOCOLS if EXPECTED[name]["news"]])
 def test_the_pretrained_model_alone_is_chosen(run, protocol):
     run.domains = {
         "news": ("validation", "test"),
