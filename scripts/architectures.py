@@ -26,6 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel
 
 import nvreg
+from nvreg.compat import attention_implementation, set_attention_implementation_
 from nvreg.errors import UserError
 from nvreg.files import write_text
 from nvreg.models.architectures import FILE, WITH, Tried, trials
@@ -99,7 +100,9 @@ def tried(model_type: str, head: str) -> Tried:
             adapters = {type(adapter) for adapter, _ in attention_modules(model).values()}
             result["inputs"] = ", ".join(sorted({each.__module__.rpartition(".")[2] for each in adapters}))
     if len(refusals) == 2:
-        result["refused"] = _reason(refusals["inputs"]) or _reason(refusals["heads"]) or refusals["heads"]
+        by_inputs, by_heads = _reason(refusals["inputs"]), _reason(refusals["heads"])
+        is_general = "attention interface" in by_heads
+        result["refused"] = (is_general and by_inputs) or by_heads
     elif "inputs" in refusals:
         result["not_inputs"] = _reason(refusals["inputs"]) or "nvreg has no layout for it"
     return result
@@ -149,7 +152,7 @@ class _Trial:
         """Convert and revert."""
         model, inputs = self._model, self._inputs
         classes = {name: type(module) for name, module in model.named_modules()}
-        plain_cached = self._cached()
+        plain_cached, plain_eager = self._cached(), self._eager()
         prior = nvreg.estimate_prior(model, [{**self._body_inputs(), **inputs}], space=space)
         conversion = _conversion(nvreg.convert_(model, prior))
         _expect(torch.equal(self._outputs(inputs), self._plain), "identity changes what is returned")
@@ -165,6 +168,11 @@ class _Trial:
             assert cached is not None
             expected = _last(converted, cached)
             _expect(self._same(cached, expected), "a cache changes what is returned")
+        if plain_eager is not None and self._same(plain_eager, self._plain):
+            eager = self._eager()
+            _expect(
+                eager is not None and self._same(eager, converted), "eager attention is another than sdpa's"
+            )
         if not self._mixes_otherwise():
             self._check_prior_alone()
 
@@ -214,6 +222,20 @@ class _Trial:
             if conversion_of(self._model):
                 raise
             return None
+
+    def _eager(self) -> Tensor | None:
+        """Return outputs under eager attention; None where the model has no other."""
+        if attention_implementation(self._model.config) != "sdpa":
+            return None
+        parts = [module for module in self._model.modules() if isinstance(module, PreTrainedModel)]
+        before = [attention_implementation(part.config) for part in parts]
+        for part in parts:
+            set_attention_implementation_(part.config, "eager")
+        try:
+            return self._outputs(self._inputs)
+        finally:
+            for part, implementation in zip(parts, before, strict=True):
+                set_attention_implementation_(part.config, implementation)
 
     def _mixes_otherwise(self) -> bool:
         """Whether tokens meet outside of softmax attention too."""

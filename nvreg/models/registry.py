@@ -15,7 +15,7 @@ from nvreg.models.adapter import Adapter
 from nvreg.models.conversion import conversion_of
 from nvreg.models.dispatching import dispatching_modules
 from nvreg.models.layouts.bart import BartAdapter, OPTAdapter, XGLMAdapter
-from nvreg.models.layouts.bert import BertAdapter, MegatronBertAdapter
+from nvreg.models.layouts.bert import BertAdapter, MegatronBertAdapter, MPNetAdapter
 from nvreg.models.layouts.distilbert import DistilBertAdapter
 from nvreg.models.layouts.gpt2 import GPT2Adapter, GPTBigCodeAdapter
 from nvreg.models.layouts.gpt_neo import GPTNeoAdapter
@@ -39,6 +39,7 @@ ADAPTERS: tuple[Adapter, ...] = (
     UMT5Adapter(),
     BertAdapter(),
     MegatronBertAdapter(),
+    MPNetAdapter(),
     DistilBertAdapter(),
     GPT2Adapter(),
     GPTBigCodeAdapter(),

@@ -287,6 +287,7 @@ ARCHITECTURES = [
     Architecture("bart", "bart", "BartForConditionalGeneration", _BART),
     Architecture("mbart", "mbart", "MBartForConditionalGeneration", _BART),
     Architecture("marian", "marian", "MarianMTModel", {**_BART, "decoder_vocab_size": VOCABULARY}),
+    Architecture("mvp", "mvp", "MvpForConditionalGeneration", _BART),
     Architecture("pegasus", "pegasus", "PegasusForConditionalGeneration", _BART),
     Architecture("blenderbot", "blenderbot", "BlenderbotForConditionalGeneration", _BART),
     Architecture("blenderbot-small", "blenderbot-small", "BlenderbotSmallForConditionalGeneration", _BART),
@@ -363,6 +364,7 @@ ARCHITECTURES = [
         "bert-generation", "bert-generation", "BertGenerationDecoder", {**_BERT, "is_decoder": True}
     ),
     Architecture("rembert", "rembert", "RemBertForMaskedLM", {**_BERT, "input_embedding_size": 8}),
+    Architecture("mpnet", "mpnet", "MPNetForMaskedLM", _BERT),
     Architecture("tapas", "tapas", "TapasForMaskedLM", _BERT),
     Architecture("megatron-bert", "megatron-bert", "MegatronBertForMaskedLM", _BERT),
     Architecture(

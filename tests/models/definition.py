@@ -295,6 +295,23 @@ def bert(module, moments, settings, hidden_states, encoder_hidden_states=None, a
     return output.transpose(1, 2).flatten(2), weights
 
 
+def mpnet(module, moments, settings, hidden_states, attention_mask=None, position_bias=None, **_):
+    heads = module.num_attention_heads
+    query = module.q(hidden_states).unflatten(-1, (heads, -1)).transpose(1, 2)
+    mask = additive(attention_mask, query, hidden_states, is_causal=False)
+    output, weights = reference.nv_attention(
+        query,
+        hidden_states,
+        *by_head(module.k, heads),
+        *by_head(module.v, heads),
+        moments,
+        settings,
+        module.attention_head_size**-0.5,
+        position_bias if mask is None else position_bias + mask,
+    )
+    return module.o(output.transpose(1, 2).flatten(2)), weights
+
+
 def distilbert(module, moments, settings, hidden_states, attention_mask=None, **_):
     heads = module.n_heads
     query = module.q_lin(hidden_states).unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -316,7 +333,7 @@ _BY_LAYOUT |= {"gpt_neo": gpt_neo, "llama": llama, "neox": neox, "gptj": gptj}
 DEFINITIONS = {
     model_type: _BY_LAYOUT[layout] for layout, model_types in layouts().items() for model_type in model_types
 }
-DEFINITIONS |= {"umt5": umt5, "gpt_bigcode": gpt_bigcode, "phi3": phi3}
+DEFINITIONS |= {"umt5": umt5, "mpnet": mpnet, "gpt_bigcode": gpt_bigcode, "phi3": phi3}
 DEFINITIONS |= {"modernbert": modernbert, "falcon": falcon}
 
 

@@ -122,6 +122,7 @@ def test_attention_that_is_not_transformers_own_is_refused_not_skipped(plain, re
         ("stablelm", "qk_layernorm", True),
         ("cohere", "use_qk_norm", True),
         ("glm4_moe", "use_qk_norm", True),
+        ("mvp", "use_prompt", True),
     ],
 )
 def test_an_option_that_the_method_does_not_express_is_refused_by_name(model_type, option, value):
@@ -143,4 +144,5 @@ def test_every_option_that_is_refused_is_listed():
         ("stablelm", "qk_layernorm"),
         ("cohere", "use_qk_norm"),
         ("glm4_moe", "use_qk_norm"),
+        ("mvp", "use_prompt"),
     } <= set(refused_options())

@@ -36,9 +36,10 @@ class BartAdapter(Adapter):
 
 
 class XGLMAdapter(BartAdapter):
-    """XGLM; Transformers has its eager attention only."""
+    """XGLM and MVP; Transformers has their eager attention only."""
 
-    attention_classes: ClassVar = {"xglm": "XGLMAttention"}
+    attention_classes: ClassVar = {"xglm": "XGLMAttention", "mvp": "MvpAttention"}
+    refused_options: ClassVar = {"use_prompt": "keys and values are learned too, as prompts"}
     is_eager_only: ClassVar = True
 
 

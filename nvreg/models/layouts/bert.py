@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from torch import Tensor
+
 from nvreg.models.adapter import Adapter
 
 
@@ -47,3 +49,30 @@ class MegatronBertAdapter(BertAdapter):
         "tapas": "TapasSelfAttention",
     }
     is_eager_only: ClassVar = True
+
+
+class MPNetAdapter(Adapter):
+    """MPNet: an encoder with biases on relative positions, as T5 has them; eager attention only."""
+
+    attention_classes: ClassVar = {"mpnet": "MPNetSelfAttention"}
+    query_module: ClassVar = "q"
+    key_value_modules: ClassVar = ("k", "v")
+    output_projection: ClassVar = "o"
+    head_dim: ClassVar = "attention_head_size"
+    is_eager_only: ClassVar = True
+
+    def role(self, module: Any, name: str) -> str:
+        return "encoder"
+
+    def forward(
+        self,
+        module: Any,
+        hidden_states: Tensor,
+        attention_mask: Tensor | None = None,
+        position_bias: Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple[Any, ...]:
+        biases = [bias for bias in (attention_mask, position_bias) if bias is not None]
+        return super().forward(
+            module, hidden_states, attention_mask=sum(biases) if biases else None, **kwargs
+        )
