@@ -13,10 +13,9 @@ from transformers.utils import logging
 import nvreg
 from benchmarks.hardware import describe
 from benchmarks.memory import peaks
-from benchmarks.shapes import SETTINGS, SHAPES, build
+from benchmarks.shapes import METHODS, SETTINGS, SHAPES, build, prior_of
 from benchmarks.timing import interleaved, ratio
 from benchmarks.workloads import KINDS, workloads_of
-from nvreg.digests import body_digest
 
 DTYPES = ["float32", "bfloat16"]
 
@@ -25,6 +24,7 @@ def main() -> None:
     """Run the benchmarks that the command line names and print markdown tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES)
     parser.add_argument("--workloads", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--lengths", nargs="+", type=int, default=[128, 512, 1024, 2048])
@@ -45,17 +45,14 @@ def main() -> None:
 def time_shape(name: str, dtype: str, options: argparse.Namespace) -> None:
     """Print one model's table, what conversion costs, and its peak memory."""
     plain = build(name, getattr(torch, dtype), options.device)
-    converted = copy.deepcopy(plain)
-    prior = nvreg.Prior(nvreg.Prior.gaussian(plain), model=body_digest(plain))
+    forms = {f"{method}, {words}": (method, words) for method in options.methods for words in SETTINGS}
+    priors = {method: prior_of(plain, method) for method in options.methods}
     print(f"### {name}, {plain.num_parameters() / 1e6:.0f} M parameters, {dtype}\n")
-    print("| workload | unconverted, ms | " + " | ".join(SETTINGS) + " |")
-    print("|---|---|" + "---|" * len(SETTINGS))
-
-    started = time.perf_counter()
-    nvreg.convert_(converted, prior)
-    conversion = time.perf_counter() - started
+    print("| workload | unconverted, ms | " + " | ".join(forms) + " |")
+    print("|---|---|" + "---|" * len(forms))
     models = {
-        name: nvreg.set_settings_(copy.deepcopy(converted), settings) for name, settings in SETTINGS.items()
+        form: nvreg.convert_(copy.deepcopy(plain), priors[method], SETTINGS[words])
+        for form, (method, words) in forms.items()
     }
     with torch.inference_mode():
         for workload, run in workloads_of(plain, options.lengths, options.workloads).items():
@@ -63,23 +60,27 @@ def time_shape(name: str, dtype: str, options: argparse.Namespace) -> None:
             calls |= {name: lambda run=run, model=model: run(model) for name, model in models.items()}
             seconds = interleaved(calls, options.rounds)
             base = seconds["plain"]
-            cells = [str(ratio(seconds[setting], base)) for setting in SETTINGS]
+            cells = [str(ratio(seconds[form], base)) for form in forms]
             print(
                 f"| {workload} | {1000 * statistics.median(base):.0f} | " + " | ".join(cells) + " |",
                 flush=True,
             )
 
-    changes = [1000 * _seconds_to_set(converted, 0.1 + 0.01 * number) for number in range(options.rounds)]
-    print(
-        f"\nconversion {1000 * conversion:.0f} ms; another setting {statistics.median(changes):.0f} ms",
-        end="",
-    )
-    print(f" [{min(changes):.0f}, {max(changes):.0f}]", flush=True)
+    print()
+    for method, prior in priors.items():
+        converted = copy.deepcopy(plain)
+        started = time.perf_counter()
+        nvreg.convert_(converted, prior)
+        conversion = time.perf_counter() - started
+        changes = [1000 * _seconds_to_set(converted, 0.1 + 0.01 * number) for number in range(options.rounds)]
+        print(f"{method}: conversion {1000 * conversion:.0f} ms;", end=" ")
+        print(f"another setting {statistics.median(changes):.0f} ms", end=" ")
+        print(f"[{min(changes):.0f}, {max(changes):.0f}]", flush=True)
     if "prefill" in options.workloads:
         longest = f"prefill {max(options.lengths)}"
         base, *others = (
-            peaks(name, dtype, options.device, longest, setting, options.rounds)
-            for setting in (None, *SETTINGS)
+            peaks(name, dtype, options.device, longest, *form, options.rounds)
+            for form in (("", ""), *forms.values())
         )
         print(f"peak memory of {longest}: {statistics.median(base) / 1e6:.0f} MB, ratios", end=" ")
         print(", ".join(str(ratio(other, base)) for other in others), flush=True)

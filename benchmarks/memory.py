@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 
 import nvreg
-from benchmarks.shapes import SETTINGS, build
+from benchmarks.shapes import SETTINGS, build, prior_of
 from benchmarks.workloads import workloads_of
 
 
 def peaks(
-    shape: str, dtype: str, device: str, workload: str, setting: str | None, processes: int
+    shape: str, dtype: str, device: str, workload: str, method: str, setting: str, processes: int
 ) -> list[float]:
     """Return the most memory, model included, that each of some fresh processes takes for one workload.
 
@@ -23,18 +23,19 @@ def peaks(
         dtype: a name in torch.
         device: "cpu": resident memory, which Linux alone tells; or an accelerator, whose own memory counts.
         workload: a name of `workloads_of`.
-        setting: a name of `SETTINGS`, or None for the unconverted model.
+        method: a name of `METHODS`, or empty for the unconverted model.
+        setting: a name of `SETTINGS`, or empty likewise.
         processes: how many.
     """
-    command = [sys.executable, "-m", "benchmarks.memory", shape, dtype, device, workload, setting or ""]
+    command = [sys.executable, "-m", "benchmarks.memory", shape, dtype, device, workload, method, setting]
     runs = (subprocess.run(command, check=True, capture_output=True, text=True) for _ in range(processes))
     return [float(run.stdout) for run in runs]
 
 
-def _measure(shape: str, dtype: str, device: str, workload: str, setting: str) -> int:
+def _measure(shape: str, dtype: str, device: str, workload: str, method: str, setting: str) -> int:
     model = build(shape, getattr(torch, dtype), device)
-    if setting:
-        nvreg.convert_(model, nvreg.Prior.gaussian(model), SETTINGS[setting])
+    if method:
+        nvreg.convert_(model, prior_of(model, method), SETTINGS[setting])
     lengths = [int(workload.split()[-1])] if workload.startswith("prefill") else []
     run = workloads_of(model, lengths)[workload]
     if device == "cpu":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +11,8 @@ import transformers
 from transformers import AutoConfig, PreTrainedModel
 
 import nvreg
+from nvreg.digests import body_digest
+from nvreg.models.site import Space
 
 VOCABULARY = 8000
 
@@ -61,6 +64,9 @@ SHAPES: Mapping[str, tuple[str, str, dict[str, Any]]] = {
 }
 """Name to model type, class and what differs from the type's default config."""
 
+METHODS: Mapping[str, Space] = {"nv": "inputs", "nv-heads": "heads"}
+"""Name of a sweep's method to the space that it converts in."""
+
 SETTINGS = {
     "tau_sigma = 0": nvreg.Settings(tau_alpha=1.0),
     "tau_sigma > 0": nvreg.Settings(tau_alpha=1.0, tau_sigma=0.3),
@@ -76,6 +82,20 @@ def build(name: str, dtype: torch.dtype, device: str = "cpu") -> PreTrainedModel
     config._attn_implementation = "sdpa"
     torch.manual_seed(0)
     return getattr(transformers, model_class)(config).to(device, dtype).eval()
+
+
+def prior_of(model: PreTrainedModel, method: str) -> nvreg.Prior:
+    """Return a prior that conversion finds to be the model's, in the space of a method of `METHODS`."""
+    if METHODS[method] == "inputs":
+        return nvreg.Prior(nvreg.Prior.gaussian(model), model=body_digest(model))
+    ids = tokens(2, 64)
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if model.config.is_encoder_decoder:
+        batch["labels"] = ids
+    estimated = nvreg.estimate_prior(model, [batch], space="heads")
+    # Nobody is to be warned that texts are longer: they are timed, not scored.
+    moments = {site: replace(each, longest=0) for site, each in estimated.items()}
+    return nvreg.Prior(moments, model=estimated.model)
 
 
 def tokens(rows: int, length: int) -> torch.Tensor:
