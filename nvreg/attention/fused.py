@@ -8,6 +8,7 @@ mixed in afterwards, so that masks, caches and kernels see the lengths of the pr
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -255,12 +256,8 @@ def attend(
         relative = rotation.relative(turned, mean_columns)
     prior_weight = None
     if prepared.interpolation is not None or prepared.prior is not None:
-
-        def mix(some: slice) -> tuple[Tensor, Tensor | None]:
-            of_keys = None if relative is None else relative[:, :, some]
-            return _mix(output[:, :, some], lse[:, :, some], query[:, :, some], of_keys, prepared, solve)
-
-        output, prior_weight = mix_blockwise(mix, output, lse, needs_all=solve is not None)
+        mix = partial(_mix, prepared=prepared, solve=solve)
+        output, prior_weight = mix_blockwise(mix, output, lse, query, relative, needs_all=solve is not None)
     if weights is not None:
         first = (torch.zeros_like(lse) if prior_weight is None else prior_weight).unsqueeze(-1)
         weights = torch.cat([first, weights * (1 - first)], dim=-1).to(query.dtype)
@@ -268,29 +265,36 @@ def attend(
 
 
 def mix_blockwise(
-    mix: Callable[[slice], tuple[Tensor, Tensor | None]], output: Tensor, lse: Tensor, *, needs_all: bool
+    mix: Callable[..., tuple[Tensor, Tensor | None]],
+    output: Tensor,
+    lse: Tensor,
+    *others: Tensor | None,
+    needs_all: bool,
 ) -> tuple[Tensor, Tensor | None]:
     """Mix what tokens give with what the prior gives, some queries at a time.
 
     Args:
-        mix: takes a slice of the queries to their outputs and prior's weights.
+        mix: takes the next arguments, or the parts of them that belong to some queries, to outputs and
+            prior's weights.
         output: of plain attention, shape (batch, heads, queries, f); overwritten.
         lse: its log-sum-exp, shape (batch, heads, queries).
+        others: tensors with the queries in dimension 2, or None.
         needs_all: that ``mix`` is to see all queries at once.
 
     Returns:
         Outputs and prior's weights of all queries.
     """
     if needs_all or torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return mix(slice(None))
+        return mix(output, lse, *others)
     batch, heads, queries, width = output.shape
     step = max(64, _ENTRIES // (batch * heads * width))
     if queries <= step:
-        return mix(slice(None))
+        return mix(output, lse, *others)
     prior_weight = None
     for first in range(0, queries, step):
         some = slice(first, first + step)
-        output[:, :, some], part = mix(some)
+        parts = (None if each is None else each[:, :, some] for each in (output, lse, *others))
+        output[:, :, some], part = mix(*parts)
         if part is not None:
             prior_weight = torch.empty_like(lse) if prior_weight is None else prior_weight
             prior_weight[:, :, some] = part

@@ -7,6 +7,7 @@ included. A setting scales queries, adds one bias a key, and maps queries to wha
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -27,9 +28,10 @@ class HeadTokens(NamedTuple):
         query_scale: ``v_u / b1``, shape (heads, 1, e).
         shared: ``(1 - tau_mu) k_0 / b1``, whose product with the query is in the logits of all tokens, shape
             (heads, e, 1), or None where tau_mu is 1.
-        quadratic: ``(c - tau_mu^2 / b1) / 2``, shape (key heads, e, 1).
-        linear: ``-tau_mu (1 - tau_mu) k_0 / b1``, shape (key heads, e, 1), or None where tau_mu is 1.
-        constant: ``-(1 - tau_mu)^2 sum(k_0^2 / b1) / 2``, shape (key heads, 1, 1).
+        root: the root of ``a = (c - tau_mu^2 / b1) / 2``, shape (key heads, 1, e).
+        shift: ``l / (2 sqrt(a))``, where ``l = -tau_mu (1 - tau_mu) k_0 / b1``, shape (key heads, 1, e), or
+            None where tau_mu is 1.
+        constant: ``-sum((1 - tau_mu)^2 k_0^2 / b1 / 2 + l^2 / (4 a))``, shape (key heads, 1, 1), likewise.
         regression: keys to ``G1 (k - k_0)``, by key head, or None at tau_sigma = 0.
     """
 
@@ -37,18 +39,21 @@ class HeadTokens(NamedTuple):
     key_mean: Tensor
     query_scale: Tensor
     shared: Tensor | None
-    quadratic: Tensor
-    linear: Tensor | None
-    constant: Tensor
+    root: Tensor
+    shift: Tensor | None
+    constant: Tensor | None
     regression: QueryMap | None
 
     def bias(self, key: Tensor) -> Tensor:
-        """Return ``beta_i`` of keys (batch, key heads, keys, e), shape (batch, key heads, 1, keys)."""
-        key = key.to(self.quadratic.dtype)
-        bias = key.square() @ self.quadratic + self.constant
-        if self.linear is not None:
-            bias = bias + key @ self.linear
-        return bias.transpose(-1, -2)
+        """Return ``beta_i`` of keys (batch, key heads, keys, e), shape (batch, key heads, 1, keys).
+
+        It is a squared norm, which costs a third of the product of squares and a vector.
+        """
+        moved = key * self.root
+        if self.shift is not None:
+            moved = moved + self.shift
+        bias = torch.linalg.vector_norm(moved, dim=-1).square().unsqueeze(-2)
+        return bias if self.constant is None else bias + self.constant
 
 
 class PreparedHeads(NamedTuple):
@@ -58,8 +63,9 @@ class PreparedHeads(NamedTuple):
         tokens: how token components differ from the pretrained keys and values.
         maps: queries to what is named in ``widths``, one behind the other.
         widths: of ``(1 - tau_mu) v_0 + G1 (q - k_0)``, which tokens add; of ``v_0 + G0 (q - k_0)``, which the
-            prior adds; and of the product ``q . k_0 / b0`` in its logit. 0 is the width of what is not there.
-        log_mass: what else is in the prior's logit, shape (heads, 1, 1), or None at tau_alpha = inf.
+            prior adds; and of its logit ``l_m0``. 0 is the width of what is not there.
+        log_mass: what else is in the prior's logit, shape (heads, 1, 1), or None at tau_alpha = inf. The last
+            number that ``maps`` makes of a query has it already.
         token_share: ``tau_mu`` times the mean over key coordinates of ``v_u / b1``, for the discarded share.
     """
 
@@ -108,14 +114,16 @@ def prepare_heads(
     gain1 = (tau_sigma**2 * covariance / b1.mT) if widens else torch.zeros_like(covariance)
     tokens = None
     if settings.changes_tokens:
+        root = ((scale - tau_mu**2 / b1) / 2).clamp(min=0).sqrt()
+        linear, fixed = -tau_mu * (1 - tau_mu) * k_0 / b1, (1 - tau_mu) ** 2 / 2 * k_0.square() / b1
         tokens = HeadTokens(
             tau_mu=tau_mu,
             key_mean=cast(k_0),
             query_scale=by_query_head(query_variance / b1),
             shared=by_query_head((1 - tau_mu) * (k_0 / b1).mT) if mixes else None,
-            quadratic=cast((scale - tau_mu**2 / b1).mT / 2),
-            linear=cast(-tau_mu * (1 - tau_mu) * (k_0 / b1).mT) if mixes else None,
-            constant=cast(-((1 - tau_mu) ** 2) / 2 * (k_0.square() / b1).sum(-1, keepdim=True)),
+            root=cast(root),
+            shift=cast(linear / (2 * root)) if mixes else None,
+            constant=cast(-(fixed + (linear / (2 * root)).square()).sum(-1, keepdim=True)) if mixes else None,
             regression=QueryMap(cast(gain1), cast(-k_0 @ gain1)) if widens else None,
         )
     width, maps, log_mass = v_0.shape[-1], [], None
@@ -123,14 +131,11 @@ def prepare_heads(
         maps.append(QueryMap(gain1, (1 - tau_mu) * v_0 - k_0 @ gain1))
     if settings.has_prior:
         gain0 = covariance / b0.mT if interpolates else torch.zeros_like(covariance)
-        maps += [
-            QueryMap(gain0, v_0 - k_0 @ gain0),
-            QueryMap((k_0 / b0).mT, torch.zeros_like(k_0[..., :1])),
-        ]
         log_spread = b0.log() - b1.log() if interpolates else 0.0
-        cost = (k_0.square() / b0 + log_spread).sum(-1) / 2
-        masses = (moments.log_alpha_mean - tau_alpha * moments.log_alpha_std).unsqueeze(-1) - cost
-        log_mass = by_query_head(masses.unsqueeze(-1))
+        cost = (k_0.square() / b0 + log_spread).sum(-1, keepdim=True) / 2
+        masses = (moments.log_alpha_mean - tau_alpha * moments.log_alpha_std).view(-1, 1, 1) - cost
+        maps += [QueryMap(gain0, v_0 - k_0 @ gain0), QueryMap((k_0 / b0).mT, masses)]
+        log_mass = by_query_head(masses)
     return PreparedHeads(
         tokens,
         QueryMap(*(by_query_head(torch.cat(part, dim=-1)) for part in zip(*maps, strict=True)))
@@ -196,14 +201,10 @@ def attend_heads(
         of_tokens = lse
         lse = torch.logaddexp(lse, sink.to(lse.dtype).view(-1, 1))
         mass = torch.exp(of_tokens - lse)
-
-    def mix(some: slice) -> tuple[Tensor, Tensor | None]:
-        share = None if mass is None else mass[:, :, some]
-        return _mix(output[:, :, some], lse[:, :, some], share, query[:, :, some], parameters, softcap, solve)
-
     prior_weight = None
     if parameters.maps is not None or mass is not None:
-        output, prior_weight = mix_blockwise(mix, output, lse, needs_all=solve is not None)
+        mix = partial(_mix, parameters=parameters, softcap=softcap, solve=solve)
+        output, prior_weight = mix_blockwise(mix, output, lse, query, mass, needs_all=solve is not None)
     weights = attended.weights
     if weights is not None:
         rest = torch.ones_like(lse) if mass is None else mass
@@ -259,8 +260,8 @@ def _attend_changed(
 def _mix(
     output: Tensor,
     lse: Tensor,
-    mass: Tensor | None,
     query: Tensor,
+    mass: Tensor | None,
     parameters: PreparedHeads,
     softcap: float | None,
     solve: Callable[[Tensor], float] | None,
@@ -273,10 +274,11 @@ def _mix(
         output = output * mass.unsqueeze(-1)
     if parts is None or parameters.log_mass is None:
         return output, None
-    _, prior_output, product = parts
+    _, prior_output, logit = parts
     if softcap is not None:
-        product = softcap * torch.tanh(product / softcap)
-    odds = product + parameters.log_mass - lse.unsqueeze(-1)
+        product = logit - parameters.log_mass
+        logit = softcap * torch.tanh(product / softcap) + parameters.log_mass
+    odds = logit - lse.unsqueeze(-1)
     weight = torch.sigmoid(odds if solve is None else odds - solve(odds.squeeze(-1)))
     return output.to(weight.dtype).lerp_(prior_output, weight), weight.squeeze(-1)
 

@@ -96,7 +96,7 @@ def _flash(
         value = F.pad(value, (0, max(0, missing)))
     added = _added_to_logits(query, mask, bias)
     output, lse = flash_attention(query, key, value, mask=added, is_causal=is_causal, scale=scale)
-    return Attended(output[..., :width], lse, None, None)
+    return Attended(output if output.shape[-1] == width else output[..., :width], lse, None, None)
 
 
 def _makes_map_by_head(mask: Tensor | None, bias: Tensor) -> bool:
@@ -202,8 +202,8 @@ def _plain(
     batch, heads, queries, width = query.shape
     key_heads, keys = key.shape[1:3]
     wide = torch.promote_types(query.dtype, torch.float32)  # float16 does not hold every product
-    grouped = (scale * query.to(wide)).reshape(batch, key_heads, -1, width)
-    logits = (grouped @ key.to(wide).transpose(-1, -2)).view(batch, heads, queries, keys)
+    grouped, wide_key = (scale * query.to(wide)).reshape(batch, key_heads, -1, width), key.to(wide)
+    logits = (grouped @ wide_key.transpose(-1, -2)).view(batch, heads, queries, keys)
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
     if (added := _added_to_logits(query, mask, bias)) is not None:
@@ -219,5 +219,6 @@ def _plain(
     means = None
     if columns is not None:
         by_columns = weights.view(batch, columns.shape[1], -1, keys)
-        means = (by_columns @ columns.to(dtype)).view(batch, heads, queries, -1)
+        means = by_columns @ (wide_key.to(dtype) if columns is key else columns.to(dtype))
+        means = means.view(batch, heads, queries, -1)
     return Attended(output, lse, means, weights)
