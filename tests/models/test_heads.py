@@ -31,7 +31,8 @@ def test_the_sites_are_the_same_under_every_head(architecture, head):
     model = replace(architecture, model_class=head).build(dtype=torch.float32)
     assert set(nvreg.sites(model)) <= set(nvreg.sites(expected))
     ids = torch.cat([random_ids(2, 5), torch.full((2, 1), EOS)], dim=1)
-    inputs = {"input_ids": ids}
+    is_speech = architecture.model_type == "whisper"
+    inputs = architecture.inputs(model) if is_speech else {"input_ids": ids}
     if model.config.is_encoder_decoder and "ForTokenClassification" not in head:
         inputs["decoder_input_ids"] = ids
     before = model(**inputs)[0]
