@@ -2,10 +2,11 @@
 #
 #   make test                               install, lint and test
 #   make test-lowest                        the tests with the lowest versions that nvreg allows, in .venv-lowest
-#   make reproduce [SUITE=embedded|paper]   run every experiment under experiments/SUITE in results/runs/SUITE, with tables
-#                                           and figures; of the embedded suite, compare them with results/embedded and fail
-#                                           where a verdict flips. RIVALS=no leaves out the models that are fine-tuned
-#   make results [SUITE=embedded|paper]     the same, then overwrite results/SUITE, and what README.md quotes of it
+#   make reproduce [SUITE=NAME]             run every experiment under experiments/SUITE (embedded, paper, real) in
+#                                           results/runs/SUITE, with tables and figures; of the embedded suite, compare them
+#                                           with results/embedded and fail where a verdict flips. RIVALS=no leaves out the
+#                                           models that are fine-tuned
+#   make results [SUITE=NAME]               the same, then overwrite results/SUITE, and what README.md quotes of it
 #   make readme                             quote results/embedded in README.md
 #   make architectures [TYPES="..."]        try every model type of the installed Transformers (or these), and write the table
 #                                           that nvreg architectures prints

@@ -12,15 +12,19 @@ from nvreg.tasks import TASKS as EVERY_TASK
 ROOT = Path(__file__).resolve().parents[2]
 """The root of the repository."""
 DEMO = ROOT / "results" / "demo"
-EMBEDDED, PAPER = (sorted((ROOT / "experiments" / suite).glob("*.yaml")) for suite in ("embedded", "paper"))
+EMBEDDED, PAPER, REAL = (
+    sorted((ROOT / "experiments" / suite).glob("*.yaml")) for suite in ("embedded", "paper", "real")
+)
 TASKS = [path for path in EMBEDDED if path.stem != "rivals"]
 
 every = pytest.mark.parametrize(
-    "path", [*EMBEDDED, *PAPER], ids=lambda path: f"{path.parent.name}/{path.stem}"
+    "path", [*EMBEDDED, *PAPER, *REAL], ids=lambda path: f"{path.parent.name}/{path.stem}"
 )
 embedded = pytest.mark.parametrize("path", EMBEDDED, ids=lambda path: path.stem)
 tasks = pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
 paper = pytest.mark.parametrize("path", PAPER, ids=lambda path: path.stem)
+real = pytest.mark.parametrize("path", REAL, ids=lambda path: path.stem)
+fetched = pytest.mark.parametrize("path", [*PAPER, *REAL], ids=lambda path: f"{path.parent.name}/{path.stem}")
 
 
 @every
@@ -105,7 +109,7 @@ def test_the_paper_suite_has_the_published_domains(path: Path) -> None:
     assert all(domain.validation for domain in data.out_of_domain)
 
 
-@paper
+@fetched
 def test_the_readme_says_where_the_data_comes_from(path: Path) -> None:
     readme = (path.parent / "README.md").read_text()
     data = load_experiment(path).data
@@ -113,3 +117,32 @@ def test_the_readme_says_where_the_data_comes_from(path: Path) -> None:
         assert domain.name in readme
         for source in (domain.validation, domain.test):
             assert source.hub is None or f"`{source.hub}`" in readme
+
+
+@real
+def test_the_real_suite_tries_every_method_alike(path: Path) -> None:
+    experiment = load_experiment(path)
+    sweep = experiment.sweep
+    controls = {"output-temperature", "temperature", "sink", "weight-noise", "low-rank"}
+    assert set(sweep.methods) == {"nv", "nv-heads", *controls}
+    assert (sweep.sampler, sweep.trials, len(sweep.seeds)) == ("random", 30, 1)
+    assert sweep.methods["nv"].space == sweep.methods["nv-heads"].space
+    assert all(domain.validation for domain in experiment.data.out_of_domain)
+
+
+@real
+def test_the_real_suite_reads_the_hub_alone_and_names_its_models(path: Path) -> None:
+    experiment = load_experiment(path)
+    data = experiment.data
+    sources = [data.in_domain.train]
+    for domain in (data.in_domain, *data.out_of_domain):
+        sources += [domain.validation, domain.test]
+        assert (domain.validation.split, domain.validation.hub) != (domain.test.split, domain.test.hub)
+    assert all(source.hub for source in sources)
+    assert f"`{experiment.model.path}`" in (path.parent / "README.md").read_text()
+
+
+def test_the_real_suite_maps_the_names_of_classes() -> None:
+    (path,) = (path for path in REAL if "sst2" in path.stem)
+    labels = load_experiment(path).data.labels
+    assert labels == {"neg": "NEGATIVE", "pos": "POSITIVE", "1": "NEGATIVE", "2": "POSITIVE"}

@@ -60,4 +60,4 @@ def test_demo_trains_and_ships() -> None:
 def test_a_suite_that_is_not_there_is_named() -> None:
     with pytest.raises(subprocess.CalledProcessError) as raised:
         commands("reproduce", "SUITE=nothing")
-    assert "no experiment in experiments/nothing; suites: embedded paper" in raised.value.stderr
+    assert "no experiment in experiments/nothing; suites: embedded paper real" in raised.value.stderr
