@@ -32,7 +32,7 @@ def test_the_sites_are_the_same_under_every_head(architecture, head):
     assert set(nvreg.sites(model)) <= set(nvreg.sites(expected))
     ids = torch.cat([random_ids(2, 5), torch.full((2, 1), EOS)], dim=1)
     is_speech = architecture.model_type == "whisper"
-    inputs = architecture.inputs(model) if is_speech else {"input_ids": ids}
+    inputs = architecture.inputs(model, batch=2) if is_speech else {"input_ids": ids}
     if model.config.is_encoder_decoder and "ForTokenClassification" not in head:
         inputs["decoder_input_ids"] = ids
     before = model(**inputs)[0]
