@@ -128,6 +128,20 @@ def test_a_share_of_the_weights_is_zero_and_it_is_the_smallest_ones(architecture
     assert all(map(torch.equal, untouched(model).values(), untouched(plain).values()))
 
 
+@needs_torchao
+@of("bert", "gpt2")
+@pytest.mark.parametrize(("name", "values"), [("prune", {"share": 0.3}), ("quantise", {"bits": 4})])
+def test_a_checkpoint_holds_what_they_do(architecture, name, values, tmp_path):
+    model = architecture.build(dtype=torch.float32)
+    method = attached(name, model)
+    method.set_(model, method.setting_type(**values))
+    assert method.is_saved
+    method.save(model, tmp_path)
+    loaded = type(model).from_pretrained(tmp_path).eval()
+    inputs = architecture.inputs(model)
+    assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
+
+
 @of("bert")
 def test_all_weights_may_go_and_few_may_be_none(architecture):
     model, plain = architecture.build(), architecture.build()
