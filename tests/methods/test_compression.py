@@ -13,7 +13,7 @@ from nvreg.methods.section import space_of
 from nvreg.models.weights import body_matrices
 from nvreg.samplers import SAMPLERS
 from nvreg.sweep.runner import run_sweep
-from tests.models.architectures import ARCHITECTURES, random_prior
+from tests.models.architectures import ARCHITECTURES, IN_HEAD_SPACE, random_prior
 from tests.models.running import of
 
 of_every_form = of("marian", "bert", "gpt2", "t5 v1.1", "mixtral")
@@ -53,6 +53,27 @@ def test_the_matrices_of_a_body_are_all_but_embeddings_heads_and_routers(archite
     left = [name for name, weight in untouched(model).items() if weight.ndim > 1]
     assert [name for name in left if not any(word in name for word in known)] == []
     assert len(body_matrices(model)) >= 3 * len(nvreg.sites(model))
+
+
+@needs_torchao
+@pytest.mark.parametrize("name", ["qwen3", "gpt_oss", "deepseek_v3", "qwen3_next"])
+def test_models_that_head_space_alone_converts_are_compressed_too(name):
+    architecture = next(each for each in IN_HEAD_SPACE if each.name == name)
+    model, plain = (architecture.build(dtype=torch.float32) for _ in range(2))
+    inputs = architecture.inputs(plain)
+    expected = plain(**inputs).logits
+    for method_name, values in (
+        ("prune", {"share": 0.5}),
+        ("quantise", {"bits": 4}),
+        ("layer-skip", {"skipped": 1}),
+    ):
+        method = METHODS[method_name]()
+        method.check(model)
+        method.attach_(model, None, [])
+        method.set_(model, method.setting_type(**values))
+        assert not torch.allclose(model(**inputs).logits, expected, atol=1e-4)
+        method.detach_(model)
+        assert torch.equal(model(**inputs).logits, expected)
 
 
 # --- quantisation ---------------------------------------------------------------------------------
