@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from pandas import DataFrame
 
 from nvreg.metrics import METRICS
 from nvreg.metrics.randomisation import p_value
-from nvreg.report.selection import Pick, ProtocolChoice
+from nvreg.report.selection import Pick, ProtocolChoice, Scored
 from nvreg.report.statistics import FEWEST, Array, holm, interval
 
 NAN = float("nan")
@@ -33,7 +34,8 @@ class Contrast(NamedTuple):
             which chooses on the test set.
         high_reselected: upper end.
         p: the p-value of a paired test of no difference; NaN for an upper bound, for a metric without a
-            better direction, and where the difference is not finite.
+            better direction, where the difference is not finite, and of a setting against itself at another
+            temperature.
     """
 
     score: float
@@ -106,18 +108,26 @@ def _difference(metric: str, ours: Sequence[Pick], theirs: Sequence[Pick]) -> tu
             return mine - others
 
     difference = float(between(lambda pick: np.array(pick.score(metric))))
-    if len(ours[0].statistics(metric)[0]) < FEWEST:
+    if len(ours[0].scored[0].statistics(metric)) < FEWEST:
         return (difference,)
     as_chosen = interval(between(lambda pick: pick.resampled(metric)))
     if not all(pick.redrawn for pick in (*ours, *theirs)):
         return difference, *as_chosen
     reselected = interval(between(lambda pick: pick.reselected(metric)))
+    mine, others = (tuple(each for pick in side for each in pick.scored) for side in (ours, theirs))
     is_tested = math.isfinite(difference) and METRICS[metric].higher_is_better is not None
-    return difference, *as_chosen, *reselected, _p_value(metric, ours, theirs) if is_tested else NAN
+    is_tested = is_tested and not _differ_in_temperature_alone(mine, others)
+    return difference, *as_chosen, *reselected, _p_value(metric, mine, others) if is_tested else NAN
 
 
-def _p_value(metric: str, ours: Sequence[Pick], theirs: Sequence[Pick]) -> float:
-    mine, others = ([rows for pick in side for rows in pick.statistics(metric)] for side in (ours, theirs))
+def _differ_in_temperature_alone(ours: Sequence[Scored], theirs: Sequence[Scored]) -> bool:
+    outputs = [{(each.run, each.number) for each in side} for side in (ours, theirs)]
+    return outputs[0] == outputs[1] and set(ours) != set(theirs)
+
+
+@lru_cache(maxsize=4096)  # protocols often choose the same, and tables show it more than once
+def _p_value(metric: str, ours: tuple[Scored, ...], theirs: tuple[Scored, ...]) -> float:
+    mine, others = ([each.statistics(metric) for each in side] for side in (ours, theirs))
     return p_value(METRICS[metric], mine, others, f"{ours[0].domain}.test")
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,8 +18,6 @@ from nvreg.report.statistics import RESAMPLES, Array, standard_error
 from nvreg.report.unlabelled import unlabelled_scores
 from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, Trial
 
-T = TypeVar("T")
-
 Numbers = NDArray[np.intp]
 """The number of a trial on each resample, ``(RESAMPLES,)``."""
 
@@ -28,7 +26,28 @@ Score = Callable[[str, str], Array]
 the better."""
 
 
-@dataclass(frozen=True)
+class Scored(NamedTuple):
+    """One setting on one test set, its output at a temperature."""
+
+    run: Run
+    number: int
+    domain: str
+    temperature: float
+
+    def score(self, metric: str) -> float:
+        """Return the value of a metric."""
+        return self.run.score(self.number, self.domain, "test", metric, self.temperature)
+
+    def resampled(self, metric: str, which: NDArray[np.bool_] | None = None) -> Array:
+        """Return the value on each resample, or on those that ``which`` marks."""
+        return self.run.resampled(self.number, self.domain, "test", metric, which, self.temperature)
+
+    def statistics(self, metric: str) -> Array:
+        """Return the sufficient statistics of the metric."""
+        return self.run.statistics(self.number, self.domain, "test", METRICS[metric].group, self.temperature)
+
+
+@dataclass(frozen=True, eq=False)
 class Pick:
     """The settings that a protocol puts into one column of a table, which shows their mean.
 
@@ -50,35 +69,38 @@ class Pick:
     temperatures: tuple[float, ...] = ()
     redrawn_temperatures: tuple[Array, ...] = ()
 
+    @property
+    def scored(self) -> tuple[Scored, ...]:
+        """The settings on the test set."""
+        chosen = zip(self.trials, self.temperatures or (1.0,) * len(self.trials), strict=True)
+        return tuple(Scored(self.run, number, self.domain, temperature) for number, temperature in chosen)
+
     def score(self, metric: str) -> float:
         """Return the value of a metric on the test set."""
-        return float(np.mean(self._each(self.run.score, metric)))
+        return float(np.mean([each.score(metric) for each in self.scored]))
 
     def resampled(self, metric: str) -> Array:
         """Return the value on each resample of the test set, of the settings as they were chosen."""
-        return np.mean(self._each(self.run.resampled, metric), axis=0)
+        return np.mean([each.resampled(metric) for each in self.scored], axis=0)
 
     def reselected(self, metric: str) -> Array:
         """Return the value on each resample of the test set, of what is chosen on a resample."""
-        scores = np.zeros((len(self.redrawn), RESAMPLES))
-        at_one = (np.ones(RESAMPLES),) * len(self.redrawn)
-        chosen = zip(scores, self.redrawn, self.redrawn_temperatures or at_one, strict=True)
-        for row, numbers, temperatures in chosen:
-            for number, temperature in sorted({*zip(numbers.tolist(), temperatures.tolist(), strict=True)}):
-                drawn = (numbers == number) & (temperatures == temperature)
-                row[drawn] = self.run.resampled(
-                    number, self.domain, "test", metric, drawn, temperature=temperature
-                )
-        return scores.mean(axis=0)
+        if metric not in self._reselected:
+            at_one = (np.ones(RESAMPLES),) * len(self.redrawn)
+            chosen = zip(self.redrawn, self.redrawn_temperatures or at_one, strict=True)
+            self._reselected[metric] = np.mean([self._redrawn(metric, *each) for each in chosen], axis=0)
+        return self._reselected[metric]
 
-    def statistics(self, metric: str) -> list[Array]:
-        """Return the sufficient statistics of each of the settings on the test set."""
-        return self._each(self.run.statistics, METRICS[metric].group)
+    def _redrawn(self, metric: str, numbers: Numbers, temperatures: Array) -> Array:
+        scores = np.empty(RESAMPLES)
+        for number, temperature in sorted({*zip(numbers.tolist(), temperatures.tolist(), strict=True)}):
+            drawn = (numbers == number) & (temperatures == temperature)
+            scores[drawn] = Scored(self.run, number, self.domain, temperature).resampled(metric, drawn)
+        return scores
 
-    def _each(self, of: Callable[..., T], what: str) -> list[T]:
-        """Return what the run has of a metric or a group of statistics, for each of the settings."""
-        chosen = zip(self.trials, self.temperatures or (1.0,) * len(self.trials), strict=True)
-        return [of(number, self.domain, "test", what, temperature=each) for number, each in chosen]
+    @cached_property
+    def _reselected(self) -> dict[str, Array]:
+        return {}
 
 
 ProtocolChoice = Mapping[str, Pick]

@@ -33,12 +33,13 @@ def scores_table(analysis: Analysis) -> DataFrame:
         UserError: if an example file of a chosen trial cannot be read.
     """
     run = analysis.run
+    as_it_came = [pretrained(run)]
     rows = [
-        Row({"method": arm.method, "seed": arm.seed, "protocol": protocol}, [choice], [pretrained(run)])
+        Row({"method": arm.method, "seed": arm.seed, "protocol": protocol}, [choice], as_it_came)
         for arm, by_protocol in analysis.choices.items()
         for protocol, choice in by_protocol.items()
     ]
-    model = Row({**MODELS, "seed": None}, [pretrained(run)], [])
+    model = Row({**MODELS, "seed": None}, as_it_came, [])
     return contrasts_table(run.metrics, run.domains, [model, *rows]).astype({"seed": "Int64"})
 
 
