@@ -1,7 +1,7 @@
 """Numbers as text: a cell of a table shows as many digits as its interval tells."""
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -46,8 +46,17 @@ def with_decimals(rows: DataFrame, intervals: Sequence[str] = (AS_CHOSEN, RESELE
     return rows.assign(decimals=found.fillna(middle).fillna(usual).astype(int))
 
 
-def score_text(cell: Cell) -> str:
-    """Return a score, with its difference from what it is compared with, both intervals and the p-value."""
+CANNOT = "cannot change it"
+"""What is said of a method and a metric that no setting of it can change."""
+
+
+def score_text(cell: Cell, cannot_change: Collection[str] = ()) -> str:
+    """Return a score, with its difference from what it is compared with, both intervals and the p-value.
+
+    Args:
+        cell: a row of a table, with decimals.
+        cannot_change: the methods no setting of which can change the score.
+    """
     if math.isnan(cell["score"]):
         return "n/a"
     decimals = cell["decimals"]
@@ -59,6 +68,8 @@ def score_text(cell: Cell) -> str:
     score += _at(cell)
     if math.isnan(cell["difference"]):
         return score
+    if cell.get("method") in cannot_change:
+        return f"{score} ({CANNOT})"
     if _is_pretrained(cell):
         return f"{score} (pretrained)"
     return f"{score} ({_difference(cell, (AS_CHOSEN, RESELECTED))})"

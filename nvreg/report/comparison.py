@@ -82,7 +82,8 @@ def combine(analyses: Sequence[Analysis]) -> tuple[list[Block], dict[str, DataFr
         ours = f"nv on {home_of(groups)}"
         blocks += rivals_section(metric, rivals, names, in_domain, ours, rivals_after)
     for each, cells in frames["combined"].groupby("metric", sort=False):
-        blocks += metric_section(str(each), cells, labels, in_domain, after=after)
+        unchanged = _cannot_change(runs, str(each))
+        blocks += metric_section(str(each), cells, labels, in_domain, after=after, cannot_change=unchanged)
     return blocks, frames
 
 
@@ -160,6 +161,13 @@ def _common_metrics(runs: Sequence[Run]) -> list[str]:
     return [
         name for name in runs[0].metrics if all(each.get(name) == signatures[0][name] for each in signatures)
     ]
+
+
+def _cannot_change(runs: Sequence[Run], metric: str) -> set[str]:
+    """Return the names of the methods that cannot change a metric in any run that tried them."""
+    tried = {name for run in runs for name in run.methods}
+    changing = {name for run in runs for name in set(run.methods) - run.cannot_change(metric)}
+    return tried - changing
 
 
 def _by_name(analyses: Sequence[Analysis]) -> dict[str, list[Analysis]]:

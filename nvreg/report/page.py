@@ -54,7 +54,10 @@ def run_page(run: Run, frames: Mapping[str, DataFrame], settings: DataFrame) -> 
         against = {"method": "against"}
         blocks += rivals_section(run.selection_metric, rivals, against, run.in_domain, after=rivals_after)
     for metric, rows in scores.groupby("metric", sort=False):
-        blocks += metric_section(str(metric), rows, labels, run.in_domain, after=after)
+        unchanged = run.cannot_change(str(metric))
+        blocks += metric_section(
+            str(metric), rows, labels, run.in_domain, after=after, cannot_change=unchanged
+        )
     if keeps_everywhere(scores):
         settings = settings[settings["trial"].ne(PRETRAINED_NUMBER)]
     if len(settings):

@@ -16,10 +16,12 @@ from pyarrow.parquet import ParquetFile
 
 from nvreg.errors import UserError
 from nvreg.experiment import Experiment, load_experiment
+from nvreg.methods import METHODS
 from nvreg.metrics import METRICS, padded
 from nvreg.metrics.temperature import ALTERNATIVES, columns_needed, statistics_at, temperatures_of
 from nvreg.report.statistics import Array, resample_counts
 from nvreg.results import PRETRAINED_NUMBER, RunFiles, Trial, latest_trials, read_trials
+from nvreg.tasks import TASKS
 
 FACTS = frozenset({"context", "data", "metrics", "model", "nvreg"})
 """The keys that every manifest of a sweep has."""
@@ -89,6 +91,11 @@ class Run:
     def methods(self) -> list[str]:
         """Names of the methods tried."""
         return list(dict.fromkeys(arm.method for arm in self.sweeps))
+
+    def cannot_change(self, metric: str) -> set[str]:
+        """Return the names of the methods tried no setting of which can change a metric."""
+        task, evaluation = TASKS[self.experiment.task], self.experiment.evaluation
+        return {name for name in self.methods if metric in METHODS[name].unchanged(task, evaluation)}
 
     @property
     def planned(self) -> int:

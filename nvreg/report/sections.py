@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,15 @@ from nvreg.metrics import METRICS
 from nvreg.protocols import upper_bounds, without_last_bits
 from nvreg.report import statistics
 from nvreg.report.analysis import MATCHED, NO_MATCH
-from nvreg.report.cells import RESELECTED, gain_text, keeps_pretrained, score_text, time_text, with_decimals
+from nvreg.report.cells import (
+    CANNOT,
+    RESELECTED,
+    gain_text,
+    keeps_pretrained,
+    score_text,
+    time_text,
+    with_decimals,
+)
 from nvreg.results import PRETRAINED
 
 DIRECTIONS = {True: "higher is better", False: "lower is better", None: "neither direction is better"}
@@ -62,6 +70,7 @@ def metric_section(
     in_domain: str,
     other: str = PRETRAINED_MODEL,
     after: DataFrame | None = None,
+    cannot_change: Collection[str] = (),
 ) -> list[Block]:
     """Return what one metric says: findings, a table of the domains, how to read it; and after temperature.
 
@@ -72,12 +81,16 @@ def metric_section(
         in_domain: name of the domain to mark as such.
         other: words for what the scores are compared with.
         after: the table after temperature, of all metrics that it changes; None where there is none.
+        cannot_change: the methods no setting of which can change the metric.
     """
     direction, level = METRICS[metric].higher_is_better, f"{statistics.LEVEL:.0%}"
     tempered = (
         None if after is None or metric not in after["metric"].array else after[after["metric"] == metric]
     )
-    blocks = [f"## {metric} ({DIRECTIONS[direction]})", *_told(metric, rows, labels, in_domain, tempered)]
+    blocks = [
+        f"## {metric} ({DIRECTIONS[direction]})",
+        *_told(metric, rows, labels, in_domain, tempered, cannot_change),
+    ]
     if _shown(rows, labels)["difference"].notna().any():
         blocks.append(
             f"In [brackets] the {level} interval of the difference from the {other}, by paired bootstrap "
@@ -97,11 +110,12 @@ def _after_temperature(
     metric: str, rows: DataFrame, labels: Mapping[str, str], in_domain: str, other: str
 ) -> list[Block]:
     """Return what a metric says where all choices and what they are compared with are at temperatures."""
+    names = [label for label in labels if label != "protocol"]
     ends = [
-        f"{row['protocol']} {row['method']} on {row['domain']} ({row['temperature']})"
-        for row in rows[rows["end_of_list"].eq(True)].to_dict("records")
+        f"{' '.join(map(str, name))} on {', '.join(cells['domain'].unique())}"
+        for name, cells in rows[rows["end_of_list"].eq(True)].groupby(names, sort=False)
     ]
-    wider = f"The end of the list of temperatures is chosen by {', '.join(ends)}: try wider ones."
+    wider = f"Temperatures at the end of the list are chosen for {'; '.join(ends)}: try wider ones."
     return [
         f"## {metric} after temperature ({DIRECTIONS[METRICS[metric].higher_is_better]})",
         "Each selection also chooses what the logits are divided by, by nll on the sets that it chooses "
@@ -121,17 +135,18 @@ def _told(
     labels: Mapping[str, str],
     in_domain: str,
     after: DataFrame | None = None,
+    cannot_change: Collection[str] = (),
 ) -> list[Block]:
     """Return the findings of a metric's rows, and the table of them."""
     if keeps_everywhere(rows):
         said: list[Block] = [f"Every selection {KEPT}."]
-    elif found := findings(rows, labels, METRICS[metric].higher_is_better, after):
+    elif found := findings(rows, labels, METRICS[metric].higher_is_better, after, cannot_change):
         said = [f"Where the {statistics.LEVEL:.0%} interval in braces excludes zero:", _bullets(found)]
     elif rows["protocol"].eq(PRETRAINED).all():
         said = ["No setting is measured yet."]
     else:
         said = ["Nothing but an upper bound is reported, which is no selection."]
-    return [*said, _scores(_shown(rows, labels), labels, in_domain)]
+    return [*said, _scores(_shown(rows, labels), labels, in_domain, cannot_change)]
 
 
 def rivals_section(
@@ -188,6 +203,7 @@ def findings(
     labels: Iterable[str],
     higher_is_better: bool | None,
     after: DataFrame | None = None,
+    cannot_change: Collection[str] = (),
 ) -> list[str]:
     """Return one sentence for each group of rows of the table with the same outcome, upper bounds left out.
 
@@ -196,6 +212,7 @@ def findings(
         labels: the columns that name a row of the table.
         higher_is_better: the metric's direction.
         after: the rows of the metric after temperature, of which the sentences then tell too.
+        cannot_change: the methods no setting of which can change the metric.
     """
     shown = rows[~rows["protocol"].isin(upper_bounds())]
     others = [label for label in labels if label != "protocol"]
@@ -204,6 +221,8 @@ def findings(
         *names, protocol = map(str, label)
         if cells["score"].isna().all() or cells["difference"].notna().any():
             finding = _finding(cells, higher_is_better, None if after is None else _same_row(after, cells))
+            if "method" in cells and cells["method"].isin(cannot_change).all():
+                finding = CANNOT
             outcomes[finding][" ".join(names)].append(protocol)
     every = set(shown["protocol"]) - {PRETRAINED}
     nothing = _outcome({}, higher_is_better)
@@ -320,12 +339,14 @@ def _bullets(sentences: Iterable[str]) -> str:
     return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
-def _scores(rows: DataFrame, labels: Mapping[str, str], in_domain: str) -> Table:
+def _scores(
+    rows: DataFrame, labels: Mapping[str, str], in_domain: str, cannot_change: Collection[str]
+) -> Table:
     costs = {name: header for name, header in COSTS.items() if name in rows and rows[name].notna().any()}
     body = [
         [
             *map(protocol_label, label),
-            *map(score_text, cells.to_dict("records")),
+            *(score_text(cell, cannot_change) for cell in cells.to_dict("records")),
             *(_cost(name, cells[name].iloc[0]) for name in costs),
         ]
         for label, cells in with_decimals(rows).groupby(list(labels), sort=False)

@@ -1,5 +1,7 @@
 """What is left of a choice when it, and the pretrained model, may be softened or sharpened."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,11 +10,12 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from nvreg.report.analysis import Analysis, analyse
+from nvreg.report.comparison import combine
 from nvreg.report.reading import Arm
 from nvreg.report.statistics import resample_counts
 from nvreg.report.tables import methods_table
 from nvreg.report.temperature import tempered
-from nvreg.report.writing import write_report
+from nvreg.report.writing import write_combined, write_comparison, write_report
 from tests.report.test_page import table_under
 
 EXAMPLES, CLASSES = 600, 5
@@ -21,10 +24,10 @@ KEPT = (0.8, 1.0, 1.3, 1.7)
 NV = Arm("nv", 42)
 
 
-def drawn(generator: np.random.Generator) -> tuple[dict, dict]:
+def drawn(generator: np.random.Generator, examples: int = EXAMPLES) -> tuple[dict, dict]:
     """The logits of a perfect model, and labels that are drawn from what it says."""
     logits = {
-        domain: {split: generator.normal(scale=2, size=(EXAMPLES, CLASSES)) for split in splits}
+        domain: {split: generator.normal(scale=2, size=(examples, CLASSES)) for split in splits}
         for domain, splits in DOMAINS.items()
     }
 
@@ -144,8 +147,7 @@ def test_a_cell_has_its_temperature_and_the_table_the_end_of_the_list(sharp):
     assert tempered[:2] == ["oracle (upper bound)", "pretrained"]
     end = "4" if run.task == "classification" else "1.7"
     assert f" at {end} (" in chosen[2]
-    assert "The end of the list of temperatures is chosen by oracle nv on" in text
-    assert f"books ({end}): try wider ones." in text
+    assert re.search("Temperatures at the end of the list are chosen for nv on .*books: try wider ones", text)
 
 
 def test_a_choice_of_the_pretrained_model_is_named_at_its_temperature(sharp):
@@ -196,6 +198,85 @@ def test_in_domain_is_the_mean_over_the_temperatures_of_the_domains(sharp):
     rows = methods_table(analysis).set_index(["metric", "method", "protocol", "domain"])
     table = rows.loc["nll", "nv", "out-of-domain-validation", "news"]
     assert table["temperature"] == f"{of_talks[0]:.4g} to {of_books[0]:.4g}"
+
+
+def test_a_method_that_cannot_change_a_metric_is_said_to(synthetic, tmp_path):
+    perfect, labels = drawn(np.random.default_rng(0), examples=40)
+    methods = {"output-temperature": {"space": {"output_temperature": [0.5, 2]}}}
+    run = synthetic(
+        tmp_path / "run",
+        metric="nll",
+        metrics=("accuracy", "nll"),
+        domains=DOMAINS,
+        planned=1,
+        task="classification",
+        methods=methods,
+        protocols=("in-domain",),
+    )
+    for scale in (3.0, 1.0):
+        tried = {"output_temperature": 3 / scale} if scale == 1 else {}
+        of = {"method": "output-temperature", "settings": tried, "strength": 1.0} if tried else {}
+        run.add_logits(each(perfect, lambda rows, scale=scale: scale * rows), labels, **of)
+    text = write_report(analyse(run.write()), formats=())
+    *_, row = table_under(text, "accuracy")
+    assert all(cell.endswith("(cannot change it)") for cell in row[1:])
+    assert "- in-domain: cannot change it." in text
+    *_, row = table_under(text, "nll")
+    assert not any("cannot" in cell for cell in row)
+
+
+@pytest.fixture
+def two(synthetic, tmp_path):
+    """Two runs of a sharp model: what the first tried softens it, what the second tried knows more."""
+    runs, (perfect, labels) = [], drawn(np.random.default_rng(0), examples=200)
+    knowing = {
+        domain: {split: 1.3 * rows + 2 * np.eye(CLASSES)[labels[domain][split]] for split, rows in of.items()}
+        for domain, of in perfect.items()
+    }
+    for name, logits in {"soft": perfect, "knowing": knowing}.items():
+        run = synthetic(
+            tmp_path / name,
+            metric="nll",
+            metrics=("nll",),
+            domains=DOMAINS,
+            planned=1,
+            task="language-modelling",
+            temperatures=KEPT,
+            protocols=("in-domain", "oracle"),
+        )
+        run.add_logits(each(perfect, lambda rows: 1.3 * rows), labels)
+        run.add_logits(logits, labels, strength=0.1, settings={"tau_mu": 0.9})
+        runs.append(run)
+    return runs
+
+
+def test_several_runs_have_a_table_after_temperature(two, tmp_path):
+    text = write_combined([analyse(run.write()) for run in two], ["csv"], tmp_path / "all")
+    table = pd.read_csv(tmp_path / "all" / "combined-after-temperature.csv")
+    rows = table.set_index(["protocol", "run", "method", "domain"]).sort_index().loc["in-domain"]
+    assert rows.loc["soft", "nv", "talks"]["high_reselected"] > -0.01
+    assert rows.loc["knowing", "nv", "talks"]["high_reselected"] < -0.1
+    assert "- soft (every selection): improves talks; not after temperature; worsens no domain." in text
+    assert "- knowing (every selection): improves news, talks, books, also after temperature;" in text
+    assert "Temperatures at the end of the list are chosen for knowing nv on news, talks, books: try" in text
+    assert "## nll after temperature" in text
+
+
+def test_two_runs_are_compared_after_temperature(two, tmp_path):
+    text = write_comparison(*(analyse(run.write()) for run in two), ["csv"], tmp_path / "two")
+    table = pd.read_csv(tmp_path / "two" / "comparison-after-temperature.csv")
+    rows = table.set_index(["method", "protocol", "domain"]).sort_index()
+    assert rows.loc["pretrained", "in-domain", "talks"]["difference"] == pytest.approx(0, abs=1e-12)
+    cell = rows.loc["nv", "in-domain", "talks"]
+    assert cell["high_reselected"] < -0.1
+    assert (float(cell["other_temperature"]), float(cell["temperature"])) == (1.0, 0.8)
+    assert re.search(r"\d at 1 → \d\.\d+ at 0\.8 \(-", text)
+
+
+def test_runs_of_which_one_kept_no_temperatures_have_none(two):
+    two[1].temperatures = ()
+    analyses = [analyse(run.write()) for run in two]
+    assert "There is no table after temperature" in combine(analyses)[0][2]
 
 
 @pytest.mark.parametrize("temperatures", [None, (), (1.0,)])
