@@ -203,6 +203,13 @@ class Experiment(Section):
             names = ", ".join(sorted(self.sweep.calibrated))
             raise ValueError(f"expected data.in_domain.train, which {names} is calibrated on")
         metric, metrics = self.selection.metric, self.evaluation.metrics
+        generated = [name for name in metrics if METRICS[name].is_of_generated_text]
+        for name in self.sweep.methods:
+            if generated and not METHODS[name].generates:
+                raise ValueError(
+                    f"evaluation.metrics: expected none of generated text with {name}, which generates none, "
+                    f"got {', '.join(generated)}; leave them out, or sweep {name} in a file of its own"
+                )
         try:
             TASKS[self.task].check_columns(self.data)
             TASKS[self.task].check_metrics(metrics)

@@ -14,6 +14,7 @@ METHODS: Registry[type[Method]] = Registry(
         "nv-heads": "nvreg.methods.nv:NVHeads",
         "nv-heads-no-interpolation": "nvreg.methods.nv:NVHeadsNoInterpolation",
         "output-temperature": "nvreg.methods.output_temperature:OutputTemperature",
+        "mc-dropout": "nvreg.methods.mc_dropout:MCDropout",
         "temperature": "nvreg.methods.softmax:Temperature",
         "sink": "nvreg.methods.softmax:Sink",
         "weight-noise": "nvreg.methods.model_weights:WeightNoise",

@@ -38,6 +38,8 @@ class Method(ABC):
         calibrated: parameters that are solved for on a sample of in-domain training text.
         matched_to: the method whose chosen settings it is set beside at the same change of attention outputs.
         is_saved: whether a checkpoint can hold what it does.
+        generates: whether a model that it is attached to generates text.
+        shares_encoder: whether an encoder returns the same whenever it runs, so that it need not run again.
     """
 
     name: ClassVar[str]
@@ -47,6 +49,8 @@ class Method(ABC):
     calibrated: ClassVar[frozenset[str]] = frozenset()
     matched_to: ClassVar[str | None] = None
     is_saved: ClassVar[bool] = False
+    generates: ClassVar[bool] = True
+    shares_encoder: ClassVar[bool] = True
 
     @property
     def fingerprint(self) -> str:

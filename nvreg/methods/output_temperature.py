@@ -32,10 +32,6 @@ class OutputTemperatureSetting(Setting):
         )
     }
 
-    def of_role(self, role: str) -> dict[str, Any]:
-        """Return nothing: attention stays as pretrained, so all settings share what an encoder returns."""
-        return {}
-
 
 class OutputTemperature(Method):
     """Logits of the vocabulary, or of the classes, divided by a temperature.

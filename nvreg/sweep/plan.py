@@ -9,7 +9,7 @@ from itertools import chain, islice
 
 from nvreg.errors import UserError
 from nvreg.experiment import Sweep
-from nvreg.methods import Method
+from nvreg.methods import METHODS, Method
 from nvreg.methods.section import MethodSpace
 from nvreg.models.site import Space as AttentionSpace
 from nvreg.parameters import Setting
@@ -110,6 +110,6 @@ def _drawable(sweep: Sweep, written: MethodSpace, listed: Sequence[Setting]) -> 
 
 
 def encoder_key(method: str, setting: Setting) -> str:
-    """Return what decides, on one model, what the encoder computes."""
-    values = setting.of_role("encoder")
+    """Return what decides, on one model, what the encoder computes by itself."""
+    values = setting.of_role("encoder") if METHODS[method].space else {}
     return json.dumps([method, values], sort_keys=True) if values else PRETRAINED

@@ -135,7 +135,7 @@ class Worker:
     def _measured(self, job: Job, step: Callable[[], None]) -> dict[str, Any]:
         resolved = self._set(job)
         self._record, self._is_recorded = Record(self._workbench.model), self._workbench.task.scores_as_read
-        heads = {domain: self._score_parts(domain, "validation", slice(1)) for domain in job.incumbent}
+        heads = {domain: self._score_parts(job, domain, "validation", slice(1)) for domain in job.incumbent}
         if heads and self._has_lost(heads, job.incumbent):
             metrics = {domain: {"validation": self._selection(frame)} for domain, frame in heads.items()}
             return {"metrics": metrics, "resolved": resolved, "is_stopped": True}
@@ -180,7 +180,7 @@ class Worker:
 
     def _score(self, job: Job, domain: str, split: str, head: pd.DataFrame | None = None) -> pd.DataFrame:
         """Score a split; what ``head`` has scored of it is not scored again."""
-        frame = self._score_parts(domain, split, slice(0 if head is None else 1, None), head)
+        frame = self._score_parts(job, domain, split, slice(0 if head is None else 1, None), head)
         frame["id"] = range(len(frame))
         if "overlap" in self._workbench.experiment.evaluation.metrics:
             predictions = job.pretrained.get((domain, split), frame["prediction"])
@@ -188,7 +188,7 @@ class Worker:
         return frame
 
     def _score_parts(
-        self, domain: str, split: str, which: slice, head: pd.DataFrame | None = None
+        self, job: Job, domain: str, split: str, which: slice, head: pd.DataFrame | None = None
     ) -> pd.DataFrame:
         """Score some parts of a split, and append them to its head.
 
@@ -198,9 +198,10 @@ class Worker:
         scored = workbench.scored[domain][split]
         records = scored is workbench.in_domain_validation and workbench.task.scores_as_read
         halved = workbench.task.halved
+        states = self._states if job.method is None or self._methods[job.method].shares_encoder else None
         with recording(workbench.model, self._record) if records else nullcontext():
             frames = [
-                workbench.task.score(workbench.model, part, encoder_states=self._states)
+                workbench.task.score(workbench.model, part, encoder_states=states)
                 for part in scored.parts[which]
             ]
         if records and workbench.task.halved > halved:

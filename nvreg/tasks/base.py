@@ -226,7 +226,8 @@ class Task(ABC, Generic[E]):
         Args:
             model: in evaluation mode.
             encoded: what `encode` returned.
-            encoder_states: reused and added to by a task of encoder-decoder models.
+            encoder_states: reused and added to by a task of encoder-decoder models; None: encoders run anew
+                for all that is scored.
 
         Returns:
             A row an example, in their order: "id", its number from 0; a list of statistics for each group of

@@ -153,24 +153,26 @@ class SequenceToSequence(Task[EncodedPairs]):
         if self._generates:
             check_generation(model, self._tokenizer, self._generation)
         kept = EncoderStates(0) if encoder_states is None else encoder_states
+        runs_at_once = encoder_states is None and not self._generates
         nats = torch.zeros(len(self._temperatures), len(encoded.targets), dtype=torch.float64)
         predictions = [""] * len(encoded.targets)
 
         def run(indices: list[int]) -> None:
             inputs = {name: ids.to(model.device) for name, ids in self.batch(encoded, indices).items()}
             labels = inputs.pop("labels")
-            states = kept.of(model, inputs)
+            states = None if runs_at_once else kept.of(model, inputs)
             if "likelihood" in self._groups:
+                ids = inputs["input_ids"]
                 nats[:, indices] = negative_log_likelihood(
                     model,
                     labels,
                     self._temperatures,
-                    encoder_outputs=(states,),
+                    **({"input_ids": ids} if states is None else {"encoder_outputs": (states,)}),
                     attention_mask=inputs["attention_mask"],
                     decoder_input_ids=decoder_inputs(model, labels),
                     decoder_attention_mask=(labels != IGNORED).long(),
                 )
-            if self._generates:
+            if states is not None and self._generates:
                 for index, text in zip(indices, self._generate(model, inputs, states), strict=True):
                     predictions[index] = text
 
