@@ -46,8 +46,8 @@ def save_pretrained(model: PreTrainedModel, path: str | Path) -> None:
     path = Path(path)
     model.save_pretrained(path)
     conversion.prior.save(path / PRIOR_FILE)
-    settings = {"settings": current_settings(model).to_dict()}
-    write_text(path / SETTINGS_FILE, json.dumps(settings, indent=1) + "\n")
+    written = {"space": conversion.prior.space, "settings": current_settings(model).to_dict()}
+    write_text(path / SETTINGS_FILE, json.dumps(written, indent=1) + "\n")
 
 
 def from_pretrained(path: str | Path, **options: Any) -> PreTrainedModel:

@@ -63,8 +63,8 @@ class Commands(TyperGroup):
         except (typer.Exit, typer.Abort, typer.TyperException):
             raise
         except BrokenPipeError:
-            # Who closes the pipe that a command prints to has read what they wanted, as with `head`.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            # Who closes the pipe that a command prints to has what they wanted, as `head` has.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
             raise typer.Exit from None
         except Exception as error:
             if ctx.params["debug"]:

@@ -6,10 +6,18 @@ from typing import Annotated
 import typer
 
 from nvreg.cli.options import print_markdown
-from nvreg.cli.report import Formats, Output, Protocols, format_names
+from nvreg.cli.report import Protocols, format_names, formats_option
 
 First = Annotated[Path, typer.Argument(metavar="A", help="Directory that nvreg sweep wrote.")]
 Second = Annotated[Path, typer.Argument(metavar="B", help="Another, of a sweep on some of the same data.")]
+
+Formats = Annotated[str | None, formats_option("Formats of what --output writes")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", file_okay=False, help="Directory to write the comparison into.", show_default="none"
+    ),
+]
 
 
 def compare(

@@ -71,6 +71,12 @@ def convert(
         tau_mu=tau_mu,
     )
     _check_text(prior, prior_data, column, setting.is_calibrated)
+    if setting.is_identity:
+        typer.echo(
+            "nvreg: no setting is given, so attention stays as pretrained; --prior-weight, --tau-alpha, "
+            "--tau-sigma, --noise-share and --tau-mu say what to change",
+            err=True,
+        )
 
     from nvreg.attention.settings import Settings
     from nvreg.checkpoint import save_pretrained
@@ -104,8 +110,9 @@ def convert(
 
     with Progress() as progress:
         if known is None:
-            counted = progress.over("estimating the prior", text())
-            known = estimate_prior(loaded, counted, space=space or "inputs")
+            space = space or "inputs"
+            counted = progress.over(f"estimating the prior (space: {space})", text())
+            known = estimate_prior(loaded, counted, space=space)
         if setting.is_calibrated:
             progress.phase("solving for tau_alpha")
             settings = calibrate(loaded, known, text(CALIBRATION_TOKENS), **setting.to_dict())
@@ -117,7 +124,7 @@ def convert(
         raise UserError(str(error)) from error
     tokenizer.save_pretrained(out)
     resolved = current_settings(loaded) if "noise_share" in settings.to_dict() else settings
-    typer.echo(f"{model} with {resolved} written to {out}")
+    typer.echo(f"{model} with {resolved} (space: {known.space}) written to {out}")
     if known.space == "heads" and (others := left_alone(loaded, site_modules(loaded))):
         named = ", ".join(f"{name} ({kind})" for name, kind in others.items())
         typer.echo(f"left as they are, as they have no softmax attention to text: {named}")

@@ -32,8 +32,8 @@ def export(
     from nvreg.export import save_chosen
 
     save_chosen(choice, out)
-    _, arm, trial = choice
-    found = f"chooses trial {trial.number} of {arm.method}, {setting_text(trial)}"
+    trial = choice.trial
+    found = f"chooses trial {trial.number}, {setting_text(trial, with_method=True)}"
     typer.echo(
         f"{protocol} {found if trial.number else 'keeps the pretrained model, unchanged'}; written to {out}"
     )

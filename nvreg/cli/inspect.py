@@ -7,6 +7,7 @@ import typer
 
 from nvreg.cli.options import (
     NoiseShare,
+    PriorWeight,
     SourceLanguage,
     SourcePrefix,
     TargetLanguage,
@@ -15,17 +16,25 @@ from nvreg.cli.options import (
     TauSigma,
     make_reading,
     print_markdown,
-    read_settings,
+    read_nv_setting,
 )
+from nvreg.errors import UserError
 
 Model = Annotated[
-    str, typer.Argument(help="Directory of a checkpoint or of a converted model, or a name on the hub.")
+    str,
+    typer.Argument(
+        metavar="MODEL", help="Directory of a checkpoint or of a converted model, or a name on the hub."
+    ),
 ]
 PriorFile = Annotated[
     Path | None,
     typer.Option(
         "--prior", help="The prior of a checkpoint; a converted model has its own, and its setting."
     ),
+]
+PriorData = Annotated[
+    Path | None,
+    typer.Option("--prior-data", help="In-domain training text, on which --prior-weight is solved for."),
 ]
 Data = Annotated[
     list[Path],
@@ -54,6 +63,8 @@ def inspect(
     source_language: SourceLanguage = None,
     target_language: TargetLanguage = None,
     prior: PriorFile = None,
+    prior_data: PriorData = None,
+    prior_weight: PriorWeight = None,
     tau_alpha: TauAlpha = None,
     tau_sigma: TauSigma = None,
     noise_share: NoiseShare = None,
@@ -65,7 +76,17 @@ def inspect(
 
     Prior weight, discarded share, entropy, and divergence from the pretrained attention.
     """
-    settings = read_settings(tau_alpha=tau_alpha, tau_sigma=tau_sigma, noise_share=noise_share, tau_mu=tau_mu)
+    setting = read_nv_setting(
+        prior_weight=prior_weight,
+        tau_alpha=tau_alpha,
+        tau_sigma=tau_sigma,
+        noise_share=noise_share,
+        tau_mu=tau_mu,
+    )
+    if setting.is_calibrated != (prior_data is not None):
+        raise UserError(
+            "expected --prior-weight with --prior-data FILE, on which it is solved for, got one alone"
+        )
 
     from nvreg.inspection.measure import inspect_model
     from nvreg.progress import Progress
@@ -73,7 +94,7 @@ def inspect(
     reading = make_reading(source_prefix, source_language, target_language)
     with Progress() as progress:
         page = inspect_model(
-            model, prior, settings, data, column, target_column, reading, limit, output, progress
+            model, prior, setting, prior_data, data, column, target_column, reading, limit, output, progress
         )
     print_markdown(page)
     if output is not None:

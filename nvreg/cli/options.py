@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from nvreg.errors import UserError, expected_one_of
-from nvreg.parameters import Setting
 
 if TYPE_CHECKING:
-    from nvreg.attention.settings import Settings
     from nvreg.config import Reading
     from nvreg.methods.nv import NVSetting
-
-S = TypeVar("S", bound=Setting)
 
 BY_ROLE = "NUMBER|ROLE=NUMBER,..."
 """How a value of a setting is written."""
@@ -127,31 +122,17 @@ def make_reading(prefix: str | None, source: str | None, target: str | None) -> 
     return Reading(source_prefix=prefix, source_language=source, target_language=target)
 
 
-def read_settings(**written: str | None) -> Settings:
-    """Return the settings that the options write, by name; one that is not given is as pretrained.
+def read_nv_setting(**written: str | None) -> NVSetting:
+    """Return the setting that the options write, by name; one that is not given is as pretrained.
 
     Raises:
         UserError: if one is no number, no number by role, or out of its range, or two stand for each other.
     """
-    from nvreg.attention.settings import Settings
-
-    return _read(Settings, written)
-
-
-def read_nv_setting(**written: str | None) -> NVSetting:
-    """Return the same with a prior weight, which may stand for tau_alpha.
-
-    Raises:
-        UserError: as `read_settings`.
-    """
     from nvreg.methods.nv import NVSetting
 
-    return _read(NVSetting, written)
-
-
-def _read(kind: type[S], written: Mapping[str, str | None]) -> S:
+    values = {name: _by_role(name, text) for name, text in written.items() if text is not None}
     try:
-        return kind(**{name: _by_role(name, text) for name, text in written.items() if text is not None})
+        return NVSetting(**values)
     except ValueError as error:
         raise UserError(str(error)) from error
 

@@ -39,6 +39,7 @@ def prior(
     reading = make_reading(source_prefix, source_language, target_language)
     batches = batches_of_file(loaded, load_tokenizer(model), data, column, target_column, reading=reading)
     with Progress() as progress:
-        counted = progress.over("estimating the prior", batches)
-        estimate_prior(loaded, counted, space=space or "inputs").save(out)
-    typer.echo(f"prior of {model} over {data} written to {out}")
+        space = space or "inputs"
+        counted = progress.over(f"estimating the prior (space: {space})", batches)
+        estimate_prior(loaded, counted, space=space).save(out)
+    typer.echo(f"prior of {model} over {data} (space: {space}) written to {out}")

@@ -1,7 +1,7 @@
 """``nvreg report``."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,16 +14,18 @@ Results = Annotated[
 ]
 Protocols = Annotated[
     list[str] | None,
-    typer.Option(
-        "--protocol", help="Selection protocol, repeatable.", show_default="those of the experiment"
-    ),
+    typer.Option("--protocol", help="Selection protocol, repeatable.", show_default="the experiment's"),
 ]
-Formats = Annotated[
-    str | None,
-    typer.Option(
-        "--format", metavar="NAME,...", help=f"Some of {', '.join(FORMATS)}.", show_default="all of them"
-    ),
-]
+
+
+def formats_option(what: str) -> Any:
+    """Return the option that lists some formats of what is written."""
+    return typer.Option(
+        "--format", metavar="NAME,...", help=f"{what}: {', '.join(FORMATS)}.", show_default="all"
+    )
+
+
+Formats = Annotated[str | None, formats_option("Formats of the tables and pages")]
 Examples = Annotated[
     int,
     typer.Option(

@@ -15,13 +15,17 @@ from nvreg.config import Reading
 from nvreg.diagnostics.by_head import measure_heads
 from nvreg.document import png
 from nvreg.errors import UserError
+from nvreg.estimation.calibration import calibrate
 from nvreg.files import write_bytes, write_text
 from nvreg.inspection.presentation import heatmap, page
-from nvreg.models.convert import convert_, current_settings, is_converted
+from nvreg.methods.nv import NVSetting
+from nvreg.models.conversion import conversion_of
+from nvreg.models.convert import convert_, current_settings
 from nvreg.models.loading import load_model, load_tokenizer
+from nvreg.models.registry import layers_by_role
 from nvreg.prior.artefact import Prior
 from nvreg.progress import Progress
-from nvreg.tasks.sampling import batches_of_file
+from nvreg.tasks.sampling import CALIBRATION_TOKENS, batches_of_file
 
 NAMES: Sequence[Callable[[Path], str]] = (
     lambda path: path.name.split(".")[0],
@@ -34,7 +38,8 @@ NAMES: Sequence[Callable[[Path], str]] = (
 def inspect_model(
     path: str,
     prior: Path | None,
-    settings: Settings,
+    setting: NVSetting,
+    prior_data: Path | None,
     files: Sequence[Path],
     column: str,
     target_column: str | None,
@@ -48,7 +53,8 @@ def inspect_model(
     Args:
         path: the directory of a checkpoint or of a converted model, or a name on the hub.
         prior: the file of the checkpoint's prior; a converted model has its own, and its own settings.
-        settings: the settings that the checkpoint is converted with.
+        setting: the setting that the checkpoint is converted with.
+        prior_data: in-domain training text, on which a prior weight is solved for, with the same columns.
         files: the texts, named by `domain_names` and read as in `nvreg.tasks.sampling`.
         column: the column of sources, or of texts.
         target_column: the column of targets, for an encoder-decoder model alone.
@@ -65,12 +71,20 @@ def inspect_model(
         UserError: if the model, its prior or the text cannot be had, or do not fit each other.
     """
     names = domain_names(files)
-    model = _load(path, prior, settings)
     tokenizer = load_tokenizer(path)
-    domains = {
-        name: batches_of_file(model, tokenizer, file, column, target_column, limit, reading=reading)
-        for name, file in zip(names, files, strict=True)
-    }
+
+    def read(model: PreTrainedModel, file: Path, **most: int) -> list[dict[str, Tensor]]:
+        return batches_of_file(model, tokenizer, file, column, target_column, reading=reading, **most)
+
+    def settings_of(model: PreTrainedModel, prior: Prior) -> Settings:
+        if prior_data is None:
+            return Settings.from_dict(setting.to_dict())
+        progress.phase("solving for tau_alpha")
+        text = read(model, prior_data, tokens=CALIBRATION_TOKENS)
+        return calibrate(model, prior, text, **setting.to_dict())
+
+    model = _load(path, prior, setting, settings_of)
+    domains = {name: read(model, file, limit=limit) for name, file in zip(names, files, strict=True)}
     progress.phase("measuring attention", sum(map(_examples, domains.values())))
     measured = {name: measure_heads(model, _counted(batches, progress)) for name, batches in domains.items()}
     heads = pd.concat(measured, names=["domain"]).reset_index("domain").reset_index(drop=True)
@@ -78,7 +92,10 @@ def inspect_model(
         output.mkdir(parents=True, exist_ok=True)
         write_text(output / "inspect.csv", heads.to_csv(index=False))
         write_bytes(output / "inspect.png", png(heatmap(heads)))
-    converted = f"with {current_settings(model)}" if is_converted(model) else "as pretrained"
+    conversion = conversion_of(model)
+    converted = (
+        f"with {current_settings(model)} (space: {conversion.space})" if conversion else "as pretrained"
+    )
     counts = {name: _examples(batches) for name, batches in domains.items()}
     return page(f"{path} {converted}", heads, counts)
 
@@ -96,19 +113,26 @@ def domain_names(files: Sequence[Path]) -> list[str]:
     raise UserError(f"expected every data file once, got {', '.join(map(str, files))}; leave one out")
 
 
-def _load(path: str, prior: Path | None, settings: Settings) -> PreTrainedModel:
+def _load(
+    path: str,
+    prior: Path | None,
+    setting: NVSetting,
+    settings_of: Callable[[PreTrainedModel, Prior], Settings],
+) -> PreTrainedModel:
     if (Path(path) / SETTINGS_FILE).is_file():
-        if prior is not None or not settings.is_identity:
+        if prior is not None or not setting.is_identity:
             raise UserError(
                 f"expected neither --prior nor settings with {path}, which is converted and has its own"
             )
         return from_pretrained(path)
-    if prior is None and not settings.is_identity:
-        raise UserError(f"expected --prior FILE with {settings}, got none; nvreg prior estimates one")
+    if prior is None and not setting.is_identity:
+        raise UserError(f"expected --prior FILE with {setting}, got none; nvreg prior estimates one")
     model = load_model(path)
     if prior is not None:
+        known = Prior.load(prior)
         try:
-            convert_(model, Prior.load(prior), settings)
+            setting.check(layers_by_role(model, known.space))
+            convert_(model, known, settings_of(model, known))
         except ValueError as error:
             raise UserError(str(error)) from error
     return model

@@ -52,6 +52,14 @@ class Method(ABC):
     generates: ClassVar[bool] = True
     shares_encoder: ClassVar[bool] = True
 
+    @classmethod
+    def named(cls, setting: Setting) -> str:
+        """Return a setting with the method's name, which is said once where a parameter has it too."""
+        parameter, _, values = str(setting).partition(" ")
+        if parameter.startswith(cls.name):
+            return str(setting)
+        return f"{cls.name} {values if cls.name.endswith(parameter) else setting}"
+
     @property
     def fingerprint(self) -> str:
         """What decides, beside the setting and the data, what the method does: part of a trial's key."""

@@ -135,12 +135,14 @@ def _is_pretrained(cell: Cell) -> bool:
 def _decimals(cell: Cell, intervals: Sequence[str]) -> int | None:
     """Return the place of the second digit of the half-width of the narrowest interval that has a width.
 
-    Where none has, that of the difference. None where that is nothing either, or the cell shows neither.
+    Where none has, that of the difference. None where that is nothing either, or the cell has no interval.
     """
     if _is_pretrained(cell):
         return None
     largest = max(abs(cell["score"]), abs(cell["score"] - cell["difference"]))
     sizes = [abs(cell[f"high{which}"] - cell[f"low{which}"]) / 2 for which in intervals]
+    if all(map(math.isnan, sizes)):
+        return None
     for each in (sizes, [abs(cell["difference"])]):
         if known := [size for size in each if NOISE * largest < size < math.inf]:
             return _last_place(min(known), DIGITS)

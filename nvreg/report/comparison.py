@@ -35,6 +35,9 @@ from nvreg.report.tables import (
 from nvreg.report.temperature import tempered_metrics
 from nvreg.results import PRETRAINED
 
+AGAINST = " against "
+"""What stands between two methods that are compared."""
+
 
 def combine(analyses: Sequence[Analysis]) -> tuple[list[Block], dict[str, DataFrame]] | None:
     """Return a page and the tables it shows, or None where the runs share no test set or no metric.
@@ -119,9 +122,14 @@ def compare(first: Analysis, second: Analysis) -> tuple[list[Block], dict[str, D
     shown = [name for name in metrics if all(name in each.metrics for each in tempered)]
     if tempered and shown:
         frames[f"comparison{AFTER_TEMPERATURE}"] = pairs_table(shown, domains, list(_paired(*tempered)))
-    labels = PROTOCOL_AND_METHOD if table["method"].nunique() > 2 else PROTOCOL
+    methods = table["method"].unique()
+    is_said = len(methods) > 2 or any(AGAINST in method for method in methods)
+    labels = PROTOCOL_AND_METHOD if is_said else PROTOCOL
+    names = [run.experiment.name for run in runs]
+    if len(set(names)) == 1:
+        names = [str(run.directory) for run in runs]
     blocks: list[Block] = [
-        f"# {runs[1].experiment.name} against {runs[0].experiment.name}",
+        f"# {names[1]} against {names[0]}",
         f"Each cell is {runs[0].directory} → {runs[1].directory} and the difference, paired by example.",
     ]
     after = frames.get(f"comparison{AFTER_TEMPERATURE}")
@@ -138,7 +146,7 @@ def _paired(first: Analysis, second: Analysis) -> Iterator[Row]:
         at_temperatures = [pair for pair in methods if PRETRAINED in pair]
         methods = [*at_temperatures, (first.run.methods[0], second.run.methods[0])]
     for theirs, ours in methods:
-        name = ours if ours == theirs else f"{ours} against {theirs}"
+        name = ours if ours == theirs else f"{ours}{AGAINST}{theirs}"
         others = repeated([first], theirs)
         for protocol, choices in repeated([second], ours).items():
             if protocol in others:

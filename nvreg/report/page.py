@@ -101,7 +101,7 @@ def _settings(run: Run, settings: DataFrame) -> Table:
             *(str(row[label]) for label in labels),
             protocol_label(row["protocol"]),
             row["domain"],
-            *_trial_and_setting(run, row["trial"]),
+            *_trial_and_setting(run, row["trial"], beside_method=bool(labels)),
             *("" if math.isnan(row[name]) else f"{row[name]:.4f}" for name in numbers),
         ]
         for row in settings.to_dict("records")
@@ -110,8 +110,12 @@ def _settings(run: Run, settings: DataFrame) -> Table:
     return Table([*labels.values(), *columns], body)
 
 
-def _trial_and_setting(run: Run, number: Any) -> tuple[str, str]:
-    return ("n/a", NO_MATCH) if pd.isna(number) else (str(number), setting_text(run.trials[number]))
+def _trial_and_setting(run: Run, number: Any, beside_method: bool) -> tuple[str, str]:
+    """Return the cells of a trial's number and setting; the name of its method is not said again."""
+    if pd.isna(number):
+        return "n/a", NO_MATCH
+    trial = run.trials[number]
+    return str(number), setting_text(trial, with_method=beside_method).removeprefix(f"{trial.method} ")
 
 
 def _provenance(run: Run, has_matched: bool) -> str:

@@ -91,7 +91,7 @@ def metric_section(
         f"## {metric} ({DIRECTIONS[direction]})",
         *_told(metric, rows, labels, in_domain, tempered, cannot_change),
     ]
-    if _shown(rows, labels)["difference"].notna().any():
+    if _shown(rows, labels)["low"].notna().any():
         blocks.append(
             f"In [brackets] the {level} interval of the difference from the {other}, by paired bootstrap "
             "over examples: it takes the chosen setting as given, without the luck of choosing it. In "
@@ -100,7 +100,7 @@ def metric_section(
             "score, corrected for the number of domains in the row, not for the number of rows. The numbers "
             "of a cell end at the second digit of its narrower interval's half-width."
         )
-        blocks += _too_few(rows)
+    blocks += _too_few(rows)
     if tempered is not None:
         blocks += _after_temperature(metric, tempered, {**labels, **METHOD}, in_domain, other)
     return blocks
@@ -306,13 +306,16 @@ def _outcome(
     def domains(verb: str, verdicts: Mapping[str, str]) -> str:
         return ", ".join(domain for domain, verdict in verdicts.items() if verdict == verb)
 
+    unknown = domains(UNKNOWN, said)
+    if unknown and set(said.values()) <= {UNKNOWN, INAPPLICABLE}:
+        return f"no interval on {unknown}"
     parts = []
     for verb, _ in OUTCOMES[higher_is_better]:
         named = domains(verb, said)
         parts.append(f"{verb} {named or 'no domain'}")
         if after is not None:
             parts[-1] += _compared(named, domains(verb, after))
-    if unknown := domains(UNKNOWN, said):
+    if unknown:
         parts.append(f"no interval on {unknown}")
     return "; ".join(parts)
 
@@ -324,7 +327,7 @@ def _compared(named: str, after: str) -> str:
     return f"; after temperature {after}" if after else "; not after temperature"
 
 
-def _too_few(rows: DataFrame) -> list[str]:
+def _too_few(rows: DataFrame) -> list[Block]:
     """Return which domains have too few examples for intervals, if any."""
     untold = rows["difference"].notna() & rows["low"].isna() & np.isfinite(rows["score"])
     if not (domains := rows.loc[untold, "domain"].unique().tolist()):

@@ -303,8 +303,10 @@ def _describe(trial: Trial) -> str:
     return f"{trial.number} ({setting_text(trial)})"
 
 
-def setting_text(trial: Trial) -> str:
-    """Return a trial's setting as one short text."""
+def setting_text(trial: Trial, with_method: bool = False) -> str:
+    """Return a trial's setting as one short text, with its method's name or without."""
     if trial.number == PRETRAINED_NUMBER:
         return PRETRAINED
-    return str(METHODS[trial.method].setting_type.from_dict(trial.settings))
+    method = METHODS[trial.method]
+    setting = method.setting_type.from_dict(trial.settings)
+    return method.named(setting) if with_method else str(setting)

@@ -249,8 +249,9 @@ class _Run:
         if trial.method == PRETRAINED:
             name = PRETRAINED
         else:
-            setting = METHODS[trial.method].setting_type.from_dict(trial.settings)
-            name = str(setting) if len(self._experiment.sweep.methods) == 1 else f"{trial.method} {setting}"
+            method = METHODS[trial.method]
+            setting = method.setting_type.from_dict(trial.settings)
+            name = str(setting) if len(self._experiment.sweep.methods) == 1 else method.named(setting)
         if trial.status == "completed":
             metric = self._experiment.selection.metric
             return f"{metric} {self._ledger.validation_score(trial):.4g} ({name})"

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from nvreg.checkpoint import SETTINGS_FILE
 from nvreg.config import InDomain, OutOfDomain, Source
 from nvreg.data import Examples, load_examples
 from nvreg.digests import body_digest, fingerprint, options_of
@@ -85,9 +86,11 @@ class Workbench:
     @property
     def notes(self) -> list[str]:
         """Lines that say what was decided by itself, and the user may decide otherwise."""
-        label = self.task.label_column
+        label, path = self.task.label_column, self.experiment.model.path
+        converted = [f"{path} is regularised already; its pretrained weights are what is measured"]
         return [
             *self.task.notes,
+            *(converted if (Path(path) / SETTINGS_FILE).is_file() else ()),
             *(
                 f"{domain} {split} has no column {label!r}: metrics that need it are n/a there"
                 for domain, splits in self.scored.items()
@@ -209,7 +212,7 @@ def prior_of(workbench: Workbench, space: Space, kept: Path, progress: Progress)
         prior = Prior.load(kept)
         if prior.data == text and prior.model == body_digest(workbench.model):
             return prior
-    progress.phase("estimating the prior", len(examples))
+    progress.phase(f"estimating the prior (space: {space})", len(examples))
     encoded = encode(workbench.task, examples, f"{workbench.experiment.data.in_domain.name} train")
 
     def counted() -> Iterator[dict[str, Tensor]]:

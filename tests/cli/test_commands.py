@@ -1,4 +1,6 @@
+import json
 import math
+import re
 import subprocess
 import sys
 
@@ -8,6 +10,7 @@ import yaml
 import nvreg
 from nvreg.cli import COMMANDS
 from nvreg.experiment import load_experiment
+from nvreg.models.conversion import conversion_of
 from nvreg.models.convert import current_settings
 from nvreg.progress import Progress
 from nvreg.sweep.workbench import open_workbench, prior_of
@@ -39,6 +42,7 @@ def test_a_pipe_that_is_closed_ends_a_command_quietly(arguments):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
+    assert arguments == ["--help"] or process.returncode == 0  # help is Rich's, which says 1
 
 
 def test_the_list_of_architectures_goes_on_working_and_says_its_new_name():
@@ -78,6 +82,118 @@ def test_convert_saves_a_checkpoint_that_loads_converted(directory, prior, tmp_p
         assert site.tau_alpha == (-3 if role == "encoder" else math.inf)
         assert site.tau_sigma == 0.1
         assert site.tau_mu == (0.9 if role == "decoder" else 1)
+
+
+def test_convert_without_a_setting_says_that_nothing_changes(directory, prior, tmp_path):
+    result = run("convert", directory / "model", tmp_path / "converted", "--prior", prior)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.endswith(f"with identity (space: inputs) written to {tmp_path / 'converted'}\n")
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("nvreg: ")]
+    assert line.startswith("nvreg: no setting is given, so attention stays as pretrained; --prior-weight, ")
+
+
+TEXT = ("--column", "en", "--target-column", "de")
+
+
+def test_the_prior_of_a_space_converts_to_it_and_every_output_names_it(directory, tmp_path):
+    model, train, test = directory / "model", directory / "home/train.jsonl", directory / "home/test.jsonl"
+    prior, out = tmp_path / "heads.safetensors", tmp_path / "converted"
+    estimated = run("prior", model, prior, "--data", train, *TEXT, "--space", "heads")
+    assert estimated.exit_code == 0, estimated.output
+    assert "estimating the prior (space: heads)" in estimated.stderr
+    assert f"(space: heads) written to {prior}" in estimated.stdout
+    assert nvreg.Prior.load(prior).space == "heads"
+
+    converted = run("convert", model, out, "--prior", prior, "--tau-sigma", "0.1")
+    assert converted.exit_code == 0, converted.output
+    assert "tau_sigma 0.1 (space: heads) written" in converted.stdout
+    written = json.loads((out / "nvreg.json").read_text())
+    assert written["space"] == conversion_of(nvreg.from_pretrained(out)).space == "heads"
+    assert "# " + str(out) + " with tau_sigma " in (
+        shown := run("inspect", out, "--data", test, *TEXT).stdout
+    )
+    assert "(space: heads)" in shown
+
+    mixed = run("convert", model, tmp_path / "mixed", "--prior", prior, "--space", "inputs")
+    assert mixed.exit_code == 2
+    assert "expected a prior of 'inputs' space" in mixed.stderr
+
+
+def test_convert_estimates_the_prior_of_a_space_and_solves_in_it(directory, tmp_path):
+    out = tmp_path / "converted"
+    text = ("--prior-data", directory / "home/train.jsonl", *TEXT)
+    wanted = ("--space", "heads", "--prior-weight", "cross=0.1", "--noise-share", "0.2")
+    result = run("convert", directory / "model", out, *text, *wanted)
+    assert result.exit_code == 0, result.output
+    assert "estimating the prior (space: heads)" in result.stderr
+    model = nvreg.from_pretrained(out)
+    assert conversion_of(model).space == "heads"
+    saved = current_settings(model)
+    assert math.isfinite(saved.at("cross", 1).tau_alpha)
+    assert saved.at("encoder", 0).tau_sigma > 0
+
+
+def test_nv_in_both_spaces_is_swept_reported_and_exported(directory, tmp_path):
+    """A sweep, its report, its exports, what loads them, and a sweep of one, which says what it measures."""
+    output, space = tmp_path / "output", "{prior_weight: [0.1, 0.3], noise_share: [0.1, 0.3]}"
+    methods = ", ".join(f"{name}: {{space: {space}}}" for name in ("nv", "nv-heads"))
+    methods = f"{methods}, temperature: {{space: {{temperature: [0.9, 0.99]}}}}"
+    arguments = ("sweep", "--config", directory / "tiny.yaml", "--output", output)
+    swept = run(*arguments, "--set", f"sweep={{sampler: random, trials: 1, methods: {{{methods}}}}}")
+    assert swept.exit_code == 0, swept.output
+    assert {"estimating the prior (space: inputs)", "estimating the prior (space: heads)"} <= {
+        *swept.stderr.splitlines()
+    }
+    assert "(temperature 0.9" in swept.stderr  # the name of method and parameter is said once
+
+    reported = run("report", output, "--protocol", "in-domain-tolerance", "--protocol", "oracle")
+    assert reported.exit_code == 0, reported.output
+    for method in ("nv", "nv-heads"):
+        assert re.search(rf"\| in-domain-tolerance *\| {method} ", reported.stdout)
+
+    for method, chosen in {"nv": "inputs", "nv-heads": "heads"}.items():
+        out = tmp_path / method
+        line = re.sub(r"\s+", " ", exported_as(output, out, method))
+        assert f"chooses trial {1 + (method != 'nv')}, {method} prior_weight 0." in line
+        model = nvreg.from_pretrained(out)
+        assert conversion_of(model).space == chosen == json.loads((out / "nvreg.json").read_text())["space"]
+        assert not current_settings(model).is_identity
+
+    again = (*arguments[:3], "--set", f"model.path={tmp_path / 'nv-heads'}", "--output", tmp_path / "again")
+    assert "nv-heads is regularised already; its pretrained weights are what is measured" in (
+        run(*again, "--trials", 1).stderr
+    )
+
+
+def exported_as(run_directory, out, method) -> str:
+    """Export the strongest setting of a method, whatever it scores, and return what is said."""
+    lines = (run_directory / "trials.jsonl").read_text().splitlines()
+    pretrained = json.loads(lines[0])["metrics"]
+    with (run_directory / "trials.jsonl").open("w") as file:
+        for line in lines:
+            file.write(json.dumps(json.loads(line) | {"metrics": pretrained}) + "\n")
+    result = run("export", run_directory, out, "--protocol", "in-domain-tolerance", "--method", method)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_a_method_that_is_not_measured_yet_is_not_exported(tiny_experiment, tmp_path):
+    methods = "{nv: {space: {tau_mu: 0.9}}, nv-heads: {space: {tau_mu: 0.9}}}"
+    arguments = ("sweep", "--config", tiny_experiment, "--output", tmp_path / "output")
+    run(*arguments, "--set", f"sweep={{sampler: grid, methods: {methods}}}", "--method", "nv")
+    kept = yaml.safe_load((tmp_path / "output/experiment.yaml").read_text())
+    kept["sweep"]["methods"]["nv-heads"] = {"space": {"tau_mu": 0.9}}  # as in a sweep that goes on
+    (tmp_path / "output/experiment.yaml").write_text(yaml.safe_dump(kept))
+    assert "Not measured yet: nv-heads." in run("report", tmp_path / "output").stdout
+    choice = ("--protocol", "in-domain", "--method", "nv-heads")
+    for command in (
+        ("export", tmp_path / "output", tmp_path / "out", *choice),
+        ("convert", tmp_path / "out", "--from-results", tmp_path / "output", *choice),
+    ):
+        refused = run(*command)
+        assert refused.exit_code == 2
+        assert "nvreg: expected a method with settings that are measured, got nv-heads" in refused.stderr
+        assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("prior_given", [True, False])

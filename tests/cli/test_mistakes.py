@@ -254,14 +254,3 @@ def test_a_mistake_at_the_shell_prints_nothing_but_its_line(files, tmp_path):
     first, second = result.stderr.splitlines()
     assert first == "loading model and data"
     assert second.startswith("nvreg: sweep.space.tau_mu.cross: expected 2 values, one a layer, got 3")
-
-
-@pytest.mark.parametrize("command", [["architectures", "--format", "json"], ["schema"]])
-def test_a_reader_that_has_enough_is_no_mistake(command):
-    process = subprocess.Popen(
-        [sys.executable, "-c", "from nvreg.cli import main; main()", *command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    process.stdout.close()  # as `head` does
-    assert (process.stderr.read(), process.wait()) == (b"", 0)

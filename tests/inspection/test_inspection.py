@@ -154,3 +154,25 @@ def test_a_domain_has_the_shortest_name_that_is_its_own(files, names):
 def test_a_file_given_twice_is_a_mistake():
     with pytest.raises(nvreg.UserError, match="every data file once"):
         domain_names([Path("news.jsonl")] * 2)
+
+
+def test_a_prior_weight_is_solved_for_on_training_text(directory, inspect, tmp_path):
+    options = ("--prior-weight", "cross=0.2", "--noise-share", "0.1", "--output", tmp_path)
+    result = inspect("model", "--prior", "model.safetensors", *options, "--prior-data", "home/train.jsonl")
+    assert result.exit_code == 0, result.output
+    assert "(space: inputs)" in result.stdout
+    rows = pd.read_csv(tmp_path / "inspect.csv")
+    weights = rows[rows["quantity"] == "prior_weight"].groupby("role")["value"].mean()
+    assert weights["cross"] == pytest.approx(0.2, abs=0.05)
+    assert weights["encoder"] == 0
+    for missing in (options[:4], ("--prior-data", "home/train.jsonl")):
+        refused = inspect("model", "--prior", "model.safetensors", *missing)
+        assert refused.exit_code == 2
+        assert "expected --prior-weight with --prior-data FILE" in refused.stderr
+
+
+def test_the_help_names_the_argument_and_every_setting():
+    shown = CliRunner().invoke(app, ["inspect", "--help"]).stdout
+    assert "MODEL" in shown
+    assert "{model}" not in shown
+    assert {"--prior-weight", "--noise-share", "--tau-alpha", "--tau-sigma", "--tau-mu"} <= set(shown.split())

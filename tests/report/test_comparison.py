@@ -91,6 +91,14 @@ def test_methods_in_both_runs_are_compared_and_single_ones_with_each_other(pair,
     assert set(frame_of(pair).index.get_level_values("method")) == {"pretrained", "control"}
 
 
+def test_a_comparison_says_which_runs_and_which_methods(pair, control):
+    pair[1].methods = {control: pair[1].methods["nv"]}
+    pair[1].lines[1]["method"] = control
+    text = write_comparison(*(analyse(run.write()) for run in pair))
+    assert text.startswith(f"# {pair[1].directory} against {pair[0].directory}")  # one name for both
+    assert "| in-domain                | control against nv |" in text
+
+
 def test_seeds_of_both_runs_are_averaged(pair):
     for run, better in zip(pair, (1.7, 1.6), strict=True):
         run.seeds = (42, 43)

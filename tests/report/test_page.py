@@ -76,6 +76,14 @@ def test_where_every_selection_keeps_the_pretrained_model_that_is_said_once(run,
     assert ("In [brackets]" in text) == bool(bounds)
 
 
+def test_a_method_is_named_once_in_a_row_of_settings(small):
+    small.methods = {**small.methods, "temperature": {"space": {"temperature": [0.5, 2]}}}
+    settings = {"temperature": 1.46}
+    small.add_nll(news=1.8, talks=2.9, books=3.0, method="temperature", settings=settings)
+    rows = table_under(page_of(small), "Settings chosen")
+    assert ["temperature", "in-domain", "all", "5", "1.46"] in [[row[0], *row[2:6]] for row in rows]
+
+
 def test_how_it_was_measured(small):
     text = page_of(small)
     for fact in ("1000 resamples", "seed 12345", "news test 40", "marian-0123", "nvreg 0.1.0"):
@@ -204,7 +212,7 @@ def few(run, examples: int):
 def test_of_too_few_test_examples_there_is_no_interval_no_p_and_no_verdict(run):
     text = page_of(few(run, FEWEST - 1))
     assert "improves news, books; worsens no domain; no interval on talks." in text
-    assert table_under(text, "nll")[2][2] == "2.1 (-1.0)"
+    assert table_under(text, "nll")[2][2] == "2.103 (-1.000)"
     assert f"talks: fewer than {FEWEST} test examples, so a difference has no interval" in text
 
 
