@@ -58,12 +58,13 @@ class Analysis:
     def after_temperature(self) -> Self | None:
         """The same choices, and the pretrained model, at temperatures that the protocols choose.
 
-        None where the run kept nothing to try temperatures on, or has no metric that they change.
+        None where the run kept nothing to try temperatures on, has no metric that they change, or no setting
+        is measured yet.
 
         Raises:
             UserError: if an example file of a chosen trial cannot be read.
         """
-        if len(self.run.temperatures) < 2 or not tempered_metrics(self.run):
+        if len(self.run.temperatures) < 2 or not tempered_metrics(self.run) or not self.choices:
             return None
         return type(self)(self.run, tempered(self.run, self.choices))
 

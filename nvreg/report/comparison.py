@@ -32,7 +32,7 @@ from nvreg.report.tables import (
     rows_of,
     tempered_table,
 )
-from nvreg.report.temperature import tempered_metrics
+from nvreg.report.temperature import lacks_temperatures
 from nvreg.results import PRETRAINED
 
 AGAINST = " against "
@@ -73,7 +73,7 @@ def combine(analyses: Sequence[Analysis]) -> tuple[list[Block], dict[str, DataFr
     after = tempered_table(metrics, domains, tempered)
     if after is not None:
         frames[f"combined{AFTER_TEMPERATURE}"] = after
-    elif any(tempered_metrics(run) for run in runs):
+    if any(lacks_temperatures(run) for run in runs):
         blocks.append(NO_TEMPERATURES)
     rivals = rivals_table(metric, domains, groups) if metric in metrics else None
     if rivals is not None:

@@ -26,7 +26,7 @@ from nvreg.report.sections import (
     rivals_section,
 )
 from nvreg.report.selection import setting_text
-from nvreg.report.temperature import tempered_metrics
+from nvreg.report.temperature import lacks_temperatures
 from nvreg.results import PRETRAINED_NUMBER
 from nvreg.tasks import TASKS
 
@@ -45,7 +45,7 @@ def run_page(run: Run, frames: Mapping[str, DataFrame], settings: DataFrame) -> 
     blocks: list[Block] = [f"# {run.experiment.name}: {run.experiment.task}", _progress(run)]
     labels = PROTOCOL if len(run.sweeps) == 1 else PROTOCOL_AND_METHOD
     scores, after = frames.get("methods", frames["scores"]), frames.get("after-temperature")
-    if after is None and tempered_metrics(run):
+    if lacks_temperatures(run):
         blocks.append(NO_TEMPERATURES)
     if "layers" in frames:
         blocks += layers_section(run, frames["layers"])

@@ -51,6 +51,11 @@ def tempered_metrics(run: Run) -> list[str]:
     return [name for name in run.metrics if METRICS[name].group in GROUPS]
 
 
+def lacks_temperatures(run: Run) -> bool:
+    """Return whether a run kept no temperatures, though it has metrics that they change."""
+    return len(run.temperatures) < 2 and bool(tempered_metrics(run))
+
+
 def tempered(run: Run, choices: ChoicesByArm) -> ChoicesByArm:
     """Return choices at the temperature that each protocol chooses for them.
 

@@ -287,6 +287,13 @@ def test_without_temperatures_there_is_no_table_and_a_line_says_why(small, tempe
     assert not list(small.directory.glob("tables/*temperature*"))
 
 
+def test_before_a_setting_is_measured_there_is_neither_table_nor_line(sharp):
+    run, *_ = sharp
+    text = write_report(analyse(run.write()), formats=())
+    assert "No setting is measured yet." in text
+    assert "after temperature" not in text
+
+
 def test_metrics_that_no_temperature_changes_need_no_line(run):
     run.metric, run.metrics = "bleu", ("bleu",)
     rows = {
