@@ -249,7 +249,8 @@ def choose_trial(
         raise UserError(
             f"--domain: {expected_one_of(run.out_of_domain, domain)}; {protocol} chooses for each by itself"
         )
-    numbers = chosen_numbers(run, arm, protocol)[domain or run.in_domain]
+    domain = domain or run.in_domain
+    numbers = chosen_numbers(run, arm, protocol)[domain]
     if not numbers:
         raise UserError(
             f"expected a protocol that applies to {domain}, got {protocol}, "

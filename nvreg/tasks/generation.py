@@ -198,7 +198,7 @@ def set_languages(
         if source or target:
             raise UserError(
                 "data.source_language, data.target_language: expected none, as the model has one pair of "
-                f"languages, got {source} and {target}"
+                f"languages, got {' and '.join(filter(None, (source, target)))}"
             )
         return {}
     source, target = source or tokenizer.src_lang, target or tokenizer.tgt_lang
