@@ -8,8 +8,9 @@ from nvreg.models.architectures import WITH, trials
 from nvreg.models.heads import HeadState
 from nvreg.models.inputs import NVState
 from nvreg.models.registry import layouts
-from scripts.architectures import TABLE, Wrong, as_json, tried, types
+from scripts.architectures import TABLE, as_json, tried, types
 from scripts.tiny_models import tiny_model
+from scripts.trial import Wrong
 
 DRAWN = (
     "bart",
@@ -110,6 +111,6 @@ def test_a_trial_notices_a_site_that_text_does_not_run(monkeypatch):
 
 
 def test_a_trial_notices_tokens_that_meet_where_the_prior_is_alone(monkeypatch):
-    monkeypatch.setattr("scripts.architectures.OTHER_MIXING", ())
+    monkeypatch.setattr("scripts.trial.OTHER_MIXING", ())
     with pytest.raises(Wrong, match="the prior alone: input_ids moves others"):
         tried("mobilebert", "masked")
