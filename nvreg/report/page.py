@@ -1,7 +1,7 @@
 """The page of a run: what its tables say, the settings that were chosen, and how all was measured."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -65,7 +65,7 @@ def run_page(run: Run, frames: Mapping[str, DataFrame], settings: DataFrame) -> 
     return [
         *blocks,
         "## How it was measured",
-        _provenance(run, has_matched=MATCHED in settings["method"].array),
+        _provenance(run, scores["protocol"].unique(), has_matched=MATCHED in settings["method"].array),
     ]
 
 
@@ -118,7 +118,7 @@ def _trial_and_setting(run: Run, number: Any, beside_method: bool) -> tuple[str,
     return str(number), setting_text(trial, with_method=beside_method).removeprefix(f"{trial.method} ")
 
 
-def _provenance(run: Run, has_matched: bool) -> str:
+def _provenance(run: Run, protocols: Iterable[str], has_matched: bool) -> str:
     metrics = [f"- {name}: `{signature}`" for name, signature in run.manifest["metrics"].items()]
     examples = ", ".join(
         f"{domain} {split} {facts['examples']}"
@@ -136,7 +136,7 @@ def _provenance(run: Run, has_matched: bool) -> str:
         *(["- ±: standard deviation over the seeds of the search"] if several else []),
         "- in-domain column where a protocol chooses a setting for each domain: the mean over those settings",
         "- n/a: no validation set to choose on" + (", or no labels to score by" if unscored else ""),
-        *_texts_alone(run),
+        *_texts_alone(run, protocols),
         *([matched] if has_matched else []),
         f"- intervals: {statistics.RESAMPLES} resamples, seed {randomisation.SEED}, percentile; strength and "
         "tolerance are not resampled",
@@ -149,9 +149,9 @@ def _provenance(run: Run, has_matched: bool) -> str:
     return "\n".join([*metrics, *facts])
 
 
-def _texts_alone(run: Run) -> list[str]:
-    """Say how settings are chosen on texts without labels, where a protocol of the run does."""
-    by_texts = [name for name in run.experiment.selection.protocols if PROTOCOLS[name].reads_texts]
+def _texts_alone(run: Run, protocols: Iterable[str]) -> list[str]:
+    """Say how settings are chosen on texts without labels, where a protocol does."""
+    by_texts = [name for name in protocols if name in PROTOCOLS and PROTOCOLS[name].reads_texts]
     said = {
         "likelihood": "a text is its own label, so it is out-of-domain-validation",
         "confidence": "by the accuracy on the validation texts that confidences let expect, without their "
