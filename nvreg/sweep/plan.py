@@ -15,7 +15,7 @@ from nvreg.models.site import Space as AttentionSpace
 from nvreg.parameters import Setting
 from nvreg.results import PRETRAINED
 from nvreg.samplers import SAMPLERS, TPE, Layers, Sampler
-from nvreg.space import Range, check_space, product
+from nvreg.space import OneOf, Range, check_space, product
 from nvreg.sweep.search import Search
 
 
@@ -64,6 +64,7 @@ def make_plan(sweep: Sweep, layers: Layers, objectives: int) -> Plan:
     for name, written in sweep.methods.items():
         where = f"sweep.methods.{name}." if len(sweep.methods) > 1 else "sweep."
         check_space(written.dimensions, layers, f"{where}space")
+        _check_choices(written, layers, f"{where}space")
         for place, setting in enumerate(written.enqueued):
             try:
                 setting.check(layers)
@@ -76,6 +77,23 @@ def make_plan(sweep: Sweep, layers: Layers, objectives: int) -> Plan:
             draws = _drawable(sweep, written, settings) if isinstance(sampler, TPE) else 0
             searches.append(Search(name, kind, seed, settings, sampler, draws))
     return Plan(methods, searches)
+
+
+def _check_choices(written: MethodSpace, layers: Layers, where: str) -> None:
+    """Check that a model of these layers may have each value that a space names.
+
+    Raises:
+        UserError: if it may not; the message begins with the key of the space.
+    """
+    kind = written.method.setting_type
+    for (parameter, role), dimension in written.dimensions.items():
+        if not isinstance(dimension, OneOf) or not kind.parameters[parameter].by_role:
+            continue
+        for value in dimension.values:
+            try:
+                kind.from_dict({parameter: value if role is None else {role: value}}).check(layers)
+            except ValueError as error:
+                raise UserError(f"{where}.{error}") from error
 
 
 def _listed(sweep: Sweep, method: str, sampler: Sampler) -> list[Setting]:

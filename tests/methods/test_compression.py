@@ -13,6 +13,7 @@ from nvreg.methods.section import space_of
 from nvreg.models.weights import body_matrices
 from nvreg.samplers import SAMPLERS
 from nvreg.sweep.runner import run_sweep
+from nvreg.sweep.workbench import open_workbench
 from tests.models.architectures import ARCHITECTURES, IN_HEAD_SPACE, random_prior
 from tests.models.running import of
 
@@ -257,6 +258,27 @@ def test_adapters_and_quantised_weights_are_refused(architecture, name, torchao)
     for each in (model, quantised):
         with pytest.raises(nvreg.UserError, match="expected plain weights to change, got quantised"):
             METHODS[name]().check(each)
+
+
+@pytest.mark.parametrize("sampler", ["grid", "tpe"])
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        (
+            "{skipped: {values: [1, 5]}}",
+            "sweep.space.skipped: expected at most the 2 layers of encoder, got 5",
+        ),
+        (
+            "{skipped: {decoder: [1, 3]}}",
+            "sweep.space.skipped: expected at most the 2 layers of decoder, got 3",
+        ),
+        ("{skipped: {cross: 1}}", "sweep.space.skipped: expected encoder or decoder, got cross"),
+    ],
+)
+def test_layers_that_a_model_has_not_are_refused_before_it_measures(tiny_experiment, space, message, sampler):
+    sweep = f"sweep={{sampler: {sampler}, trials: 2, method: layer-skip, space: {space}}}"
+    with pytest.raises(nvreg.UserError, match=message):
+        open_workbench(load_experiment(tiny_experiment, [sweep]))
 
 
 def test_a_sweep_refuses_before_it_measures(tiny_experiment, tmp_path, monkeypatch):
