@@ -7,7 +7,7 @@
 #                                           with results/embedded and fail where a verdict flips. RIVALS=no leaves out the
 #                                           models that are fine-tuned
 #   make results [SUITE=NAME]               the same, then overwrite results/SUITE, and what README.md quotes of it
-#   make readme                             quote results/embedded in README.md
+#   make readme                             quote results/embedded and results/real in README.md and docs
 #   make architectures [TYPES="..."]        try every model type of the installed Transformers (or these), and write the table
 #                                           that nvreg architectures prints
 #   make demo                               train the models that come with nvreg anew, into nvreg/demo/checkpoints
@@ -70,11 +70,15 @@ ifeq ($(SUITE),embedded)
 endif
 
 results: $(RUNS:%=%/.stamp)
+ifeq ($(SUITE),real)
+	$(BIN)/python -m scripts.real results/runs/real results/real
+else
 	set -e; for run in $(RUNS:results/runs/%=%); do \
 		mkdir -p results/$$run; \
 		cp results/runs/$$run/tables/*.md results/runs/$$run/tables/*.csv results/runs/$$run/*/*.png results/$$run/; \
 	done
-ifeq ($(SUITE),embedded)
+endif
+ifneq ($(SUITE),paper)
 	$(BIN)/python -m scripts.readme
 endif
 

@@ -3,7 +3,7 @@
     python -m scripts.readme
 
 The function of `QUOTES` that a marker ``<!-- results: NAME -->`` names makes what stands between it and
-``<!-- end -->``, from the reports in results/embedded and the figures of the models that come with nvreg.
+``<!-- end -->``, from the reports in results and the figures of the models that come with nvreg.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from nvreg.demo.recipe import RECIPES
 from nvreg.errors import UserError
 from nvreg.files import write_text
 from nvreg.models.architectures import architectures
+from scripts import quoting, real
+from scripts.quoting import CHOICE, bullets, laid_out, progress, read, section, selection_metric, table
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "demo.md", ROOT / "docs" / "architectures.md")
-RESULTS = ROOT / "results" / "embedded"
-
-MARKED = re.compile(r"(?P<begin><!-- results: (?P<name>.+?) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
-
-CHOICE = "leave-one-domain-out"
-"""The selection whose rows of the rivals are quoted."""
+RESULTS = ROOT / "results"
+DOCUMENTS = (
+    ROOT / "README.md",
+    ROOT / "docs" / "demo.md",
+    ROOT / "docs" / "architectures.md",
+    RESULTS / "real" / "README.md",
+)
 
 
 def filled(text: str, results: Path = RESULTS) -> str:
@@ -36,29 +38,23 @@ def filled(text: str, results: Path = RESULTS) -> str:
     Raises:
         UserError: if a marker names no quote, or a report is missing or has not what is quoted.
     """
-
-    def quote(marked: re.Match[str]) -> str:
-        if (name := marked["name"]) not in QUOTES:
-            raise UserError(f"expected one of the quotes {', '.join(QUOTES)}, got {name!r}: mend the marker")
-        return f"{marked['begin']}{QUOTES[name](results)}\n{marked['end']}"
-
-    return MARKED.sub(quote, text)
+    return quoting.filled(text, QUOTES, results)
 
 
 def language_modelling(results: Path) -> str:
     """Quote how many settings were tried, and the table of perplexity."""
-    page = _read(results / "language-modelling" / "report.md")
-    return f"{_progress(page)}\n\n{_laid_out(_table(_section(page, 'perplexity')))}"
+    page = read(results / "embedded" / "language-modelling" / "report.md")
+    return f"{progress(page)}\n\n{laid_out(table(section(page, 'perplexity')))}"
 
 
 def findings(results: Path) -> str:
     """Quote what every task's report says of the metric that settings were chosen by."""
     lines = []
-    for path in sorted(results.glob("*/report.md")):
-        page, task = _read(path), path.parent.name
-        metric = _progress(page).partition("chosen on ")[2].partition(";")[0]
+    for path in sorted(results.glob("embedded/*/report.md")):
+        page, task = read(path), path.parent.name
+        metric = selection_metric(page)
         lines.append(f"- [{task}](results/embedded/{task}/report.md), {metric}:")
-        lines += [f"  {line}" for line in _bullets(_section(page, metric))]
+        lines += [f"  {line}" for line in bullets(section(page, metric))]
     return "\n".join(lines)
 
 
@@ -67,7 +63,7 @@ def rivals(results: Path) -> str:
 
     A cell is the score, its deviation over seeds, and the interval of the difference, the choice repeated.
     """
-    header, *rows = _table(_section(_read(results / "rivals" / "combined.md"), "accuracy"))
+    header, *rows = table(section(read(results / "embedded" / "rivals" / "combined.md"), "accuracy"))
     domains = slice(header.index("method") + 1, header.index("settings"))
     quoted: dict[str, list[list[str]]] = {}
     for row in rows:
@@ -77,13 +73,13 @@ def rivals(results: Path) -> str:
             name = f"+ {method}" if cell["selection"] == CHOICE else f"{run}, {cell['training']} of training"
             shown = [re.sub(r" \(.*?(\{.*?\}).*\)", r" \1", score) for score in row[domains]]
             quoted.setdefault(run, []).append([name, *shown])
-    return _laid_out([["fine-tuning", *header[domains]], *(row for run in quoted.values() for row in run)])
+    return laid_out([["fine-tuning", *header[domains]], *(row for run in quoted.values() for row in run)])
 
 
 def rivals_findings(results: Path) -> str:
     """Quote what the page of the rivals says of accuracy, against the models as they were and against NV."""
-    page = _read(results / "rivals" / "combined.md")
-    return "\n".join([*_bullets(_section(page, "accuracy")), *_bullets(_section(page, "Would something"))])
+    page = read(results / "embedded" / "rivals" / "combined.md")
+    return "\n".join([*bullets(section(page, "accuracy")), *bullets(section(page, "Would something"))])
 
 
 def models(results: Path) -> str:
@@ -93,7 +89,7 @@ def models(results: Path) -> str:
         figures = json.loads((BUILT_IN / task / FIGURES).read_text(encoding="utf-8"))
         without = (f"{score:.3g} ({name})" for name, score in figures["baselines"].items())
         rows.append([task, figures["measure"], f"{figures['score']:.3g}", ", ".join(without)])
-    return _laid_out(rows)
+    return laid_out(rows)
 
 
 def counts(_results: Path) -> str:
@@ -119,6 +115,7 @@ QUOTES = {
     "architectures": counts,
     "models": models,
     "all-architectures": all_architectures,
+    **real.QUOTES,
 }
 """Name in a marker to what is quoted."""
 
@@ -132,41 +129,6 @@ def main() -> int:
         print(f"readme: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"expected a report {path}, got {error.strerror}: make results writes it") from error
-
-
-def _progress(page: str) -> str:
-    """Return the line that says how many settings were tried."""
-    return page.split("\n\n")[1]
-
-
-def _section(page: str, name: str) -> list[str]:
-    """Return the lines under the heading that begins so, up to the next of any level."""
-    _, heading, after = f"\n{page}".partition(f"\n## {name}")
-    if not heading:
-        raise UserError(f"expected a report with a section {name!r}, got another: make results writes it")
-    return re.split(r"\n#+ ", after)[0].splitlines()[1:]
-
-
-def _bullets(lines: list[str]) -> list[str]:
-    return [line for line in lines if line.startswith("- ")]
-
-
-def _table(lines: list[str]) -> list[list[str]]:
-    """Return header and rows of the table of a section, as cells."""
-    header, _, *rows = ([cell.strip() for cell in line[1:-1].split("|")] for line in lines if line[:1] == "|")
-    return [header, *rows]
-
-
-def _laid_out(rows: list[list[str]]) -> str:
-    header, *body = rows
-    return "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *body))
 
 
 if __name__ == "__main__":

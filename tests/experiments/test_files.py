@@ -7,6 +7,7 @@ import pytest
 from nvreg.demo.corpora import DOMAINS
 from nvreg.demo.recipe import RECIPES
 from nvreg.experiment import load_experiment
+from nvreg.protocols import PROTOCOLS
 from nvreg.tasks import TASKS as EVERY_TASK
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +34,10 @@ def test_it_is_valid_and_named_after_its_file(path: Path) -> None:
     assert experiment.name == f"{path.parent.name}-{path.stem}"
     assert experiment.output == f"results/runs/{path.parent.name}/{path.stem}"
     assert set(experiment.evaluation.metrics) <= set(EVERY_TASK[experiment.task].metrics())
-    assert len(experiment.selection.protocols) == 5
+    protocols = set(PROTOCOLS) if path in REAL else set(PROTOCOLS) - {"unlabelled"}
+    if EVERY_TASK[experiment.task].generates:
+        protocols -= {"unlabelled"}
+    assert set(experiment.selection.protocols) == protocols
 
 
 def test_the_embedded_suite_has_every_task_of_the_demo() -> None:
@@ -124,6 +128,7 @@ def test_the_real_suite_tries_every_method_alike(path: Path) -> None:
     experiment = load_experiment(path)
     sweep = experiment.sweep
     controls = {"output-temperature", "temperature", "sink", "weight-noise", "low-rank"}
+    controls |= set() if EVERY_TASK[experiment.task].generates else {"mc-dropout"}
     assert set(sweep.methods) == {"nv", "nv-heads", *controls}
     assert (sweep.sampler, sweep.trials, len(sweep.seeds)) == ("random", 30, 1)
     assert sweep.methods["nv"].space == sweep.methods["nv-heads"].space

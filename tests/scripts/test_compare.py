@@ -88,7 +88,9 @@ def test_verdicts_are_those_of_the_report(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("path", sorted(RESULTS.glob("*/report.md")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "path", sorted(RESULTS.glob("embedded/*/report.md")), ids=lambda path: path.parent.name
+)
 def test_verdicts_are_those_of_the_committed_report(path: Path) -> None:
     found = verdicts_of(read_table(path.parent / "scores.csv"))
     metric, said = "", {}

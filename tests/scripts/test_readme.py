@@ -1,4 +1,4 @@
-"""README.md and docs/demo.md quote the committed reports as they are."""
+"""README.md and other documents quote the committed reports as they are."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,8 @@ import pytest
 
 from nvreg.errors import UserError
 from scripts import readme
-from scripts.readme import DOCUMENTS, MARKED, QUOTES, RESULTS, filled
+from scripts.quoting import MARKED
+from scripts.readme import DOCUMENTS, QUOTES, RESULTS, filled
 
 README = DOCUMENTS[0]
 
@@ -26,8 +27,9 @@ def test_every_quote_stands_somewhere_and_says_something() -> None:
 
 
 def test_a_changed_report_changes_the_quotes(tmp_path: Path) -> None:
-    results = Path(shutil.copytree(RESULTS, tmp_path / "results"))
-    report = results / "language-modelling" / "report.md"
+    results = tmp_path / "results"
+    shutil.copytree(RESULTS / "embedded", results / "embedded")
+    report = results / "embedded" / "language-modelling" / "report.md"
     (row,) = {line for line in report.read_text().splitlines() if line.startswith("| pretrained")} & {
         line for line in report.read_text().split("## bits-per-character")[0].splitlines()
     }
@@ -55,8 +57,8 @@ Text.
 
 ## nll (lower is better)
 """
-    (tmp_path / "rivals").mkdir()
-    (tmp_path / "rivals" / "combined.md").write_text(page)
+    (tmp_path / "embedded" / "rivals").mkdir(parents=True)
+    (tmp_path / "embedded" / "rivals" / "combined.md").write_text(page)
     assert QUOTES["rivals"](tmp_path).splitlines() == [
         "| fine-tuning | home (in-domain) |",
         "| --- | --- |",
@@ -86,9 +88,9 @@ def test_a_report_that_is_missing_or_another_is_one_line(
     monkeypatch.setattr(readme, "filled", lambda text: filled(text, tmp_path))
     assert readme.main() == 2
     assert capsys.readouterr().err.startswith(
-        f"readme: expected a report {tmp_path / 'rivals' / 'combined.md'}"
+        f"readme: expected a report {tmp_path / 'embedded' / 'rivals' / 'combined.md'}"
     )
-    (tmp_path / "rivals").mkdir()
-    (tmp_path / "rivals" / "combined.md").write_text("# 2 runs\n")
+    (tmp_path / "embedded" / "rivals").mkdir(parents=True)
+    (tmp_path / "embedded" / "rivals" / "combined.md").write_text("# 2 runs\n")
     assert readme.main() == 2
     assert "expected a report with a section 'accuracy'" in capsys.readouterr().err

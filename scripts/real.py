@@ -1,0 +1,239 @@
+"""Take tables and figures of runs on real text into results/real, and write on its page what they say.
+
+    python -m scripts.real RUNS results/real
+
+Every directory of RUNS that ``nvreg report`` has written tables in is taken, finished or not. No text of the
+data is copied: a report with example texts is refused.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from pandas import DataFrame
+
+from nvreg.errors import UserError
+from nvreg.files import write_text
+from nvreg.report.analysis import NV
+from nvreg.report.cells import RESELECTED, gain_text, keeps_pretrained, number_text, with_decimals
+from nvreg.report.sections import KEPT, UNKNOWN
+from nvreg.results import PRETRAINED, RunFiles
+from scripts.outcome import SOFTENING, Outcome, read_outcome, rows_of
+from scripts.quoting import CHOICE, Quote, bullets, filled, laid_out, progress, read, section
+
+HEADS = "nv-heads"
+"""The other form of NV."""
+
+UNMEASURED = "not measured yet"
+
+EXAMPLES = "## Examples"
+"""The heading under which a report shows texts."""
+
+
+def copy(runs: Path, committed: Path) -> list[str]:
+    """Copy tables and figures of all runs that have tables, and return the names of the runs.
+
+    What an earlier report left there is deleted.
+
+    Raises:
+        UserError: if a run has trials and no tables, or texts among them, before anything is copied.
+    """
+    taken = {}
+    for run in sorted(path for path in runs.iterdir() if path.is_dir()):
+        tables = sorted(RunFiles(run).tables.glob("*.md")) + sorted(RunFiles(run).tables.glob("*.csv"))
+        if not tables and RunFiles(run).trials.is_file():
+            raise UserError(f"{run}: expected tables of a run that has trials, got none: nvreg report {run}")
+        for path in tables:
+            if EXAMPLES in path.read_text(encoding="utf-8"):
+                raise UserError(
+                    f"{path}: expected no texts, got examples: nvreg report {run} writes it without"
+                )
+        if tables:
+            taken[run.name] = [*tables, *sorted(run.glob("*/*.png"))]
+    for name, paths in taken.items():
+        shutil.rmtree(committed / name, ignore_errors=True)
+        (committed / name).mkdir(parents=True)
+        for path in paths:
+            shutil.copyfile(path, committed / name / path.name)
+    return list(taken)
+
+
+def first_table(results: Path) -> str:
+    """Quote what is left of each method's gain after temperature, a row a test set.
+
+    Settings are those of `CHOICE`; where no temperature changes the metric, gains are as they are.
+    """
+    header = ["run: test set", "metric", "pretrained", "temperature alone", NV, HEADS, "best simple control"]
+    rows = [header]
+    for directory, outcome in _outcomes(results / "real"):
+        if outcome is None:
+            rows.append([directory.name, UNMEASURED, *[""] * (len(header) - 2)])
+            continue
+        control = outcome.best_control()
+        for domain in (outcome.in_domain, *outcome.others):
+            place = "in domain" if domain == outcome.in_domain else "out of domain"
+            alone = (outcome.plain, SOFTENING, CHOICE)
+            if outcome.after is not None:
+                alone = (outcome.after, PRETRAINED, CHOICE)
+            rows.append([
+                f"{directory.name}: {domain} ({place})",
+                f"{outcome.metric} {outcome.direction}",
+                _score(outcome, domain),
+                _gain(*alone, domain),
+                *(_gain(outcome.final, name, CHOICE, domain) for name in (NV, HEADS)),
+                f"{control}: {_gain(outcome.final, control, CHOICE, domain)}" if control else UNMEASURED,
+            ])  # fmt: skip
+    return laid_out(rows)
+
+
+def all_runs(results: Path) -> str:
+    """Quote, of every run, how far it has come and what its tables say."""
+    return "\n\n".join(
+        "\n\n".join([f"### {directory.name}", *_told(directory, outcome)])
+        for directory, outcome in _outcomes(results / "real")
+    )
+
+
+def _told(directory: Path, outcome: Outcome | None) -> Iterator[str]:
+    experiment = directory.parent / "experiments" / f"{directory.name}.yaml"
+    if experiment.is_file():
+        about = read(experiment).splitlines()[0].removeprefix("# ")
+        yield f"{about} ([file](experiments/{experiment.name}))"
+    if (combined := directory / "combined.md").is_file():
+        yield from _told_of_several(combined)
+    if outcome is None:
+        if not combined.is_file():
+            yield "Not measured yet."
+        return
+    page = read(directory / "report.md")
+    (sizes,) = (line for line in page.splitlines() if line.startswith("- examples: "))
+    yield (f"{progress(page)} E{sizes.removeprefix('- e')}. [All tables]({directory.name}/report.md).")
+    yield _sentence(outcome)
+    yield _verdicts(outcome)
+
+
+def _told_of_several(combined: Path) -> Iterator[str]:
+    """Yield what the page of several runs says by its first metric, and of NV against the others."""
+    page = read(combined)
+    yield f"Several runs on the same data: [all tables]({combined.parent.name}/{combined.name})."
+    first = page.partition("\n## ")[2].partition(" (")[0]
+    found = bullets(section(page, first))
+    if first != "Would something" and "\n## Would something" in page:
+        found += bullets(section(page, "Would something"))
+    yield "\n".join(found) or f"By {first} it shows no difference."
+
+
+def _sentence(outcome: Outcome) -> str:
+    """Return which methods change how many sets out of domain, each under its best selection."""
+    changed = {
+        method: outcome.changed(outcome.final, method, protocol)
+        for method in outcome.methods
+        if (protocol := outcome.best_protocol(method))
+    }
+    told = [
+        f"{name} {_changes(outcome, *changed[name])}" if name in changed else f"{name} is {UNMEASURED}"
+        for name in (NV, HEADS, SOFTENING)
+    ]
+    controls = {name: found for name, found in changed.items() if name in outcome.controls}
+    most = max((len(better) for better, _ in controls.values()), default=0)
+    best = [
+        f"{name} {_changes(outcome, *found)}" for name, found in controls.items() if len(found[0]) == most
+    ]
+    if most:
+        told += best
+    else:
+        told.append(
+            f"no other control {outcome.verbs[0]} any" if controls else "no other control is measured yet"
+        )
+    when = "" if outcome.after is None else " after temperature"
+    return (
+        f"By {outcome.metric}{when}, of the {len(outcome.others)} sets out of domain, each method under its "
+        f"best selection: {'; '.join(told)}."
+    )
+
+
+def _changes(outcome: Outcome, better: list[str], worse: list[str]) -> str:
+    lists = zip(outcome.verbs, (better, worse), strict=True)
+    found = [f"{verb} {len(names)} ({', '.join(names)})" for verb, names in lists if names]
+    return " and ".join(found) or f"{outcome.verbs[0]} none"
+
+
+def _verdicts(outcome: Outcome) -> str:
+    """Return a table of the best selection of each method, as it is and after temperature."""
+    header = ["method", "its best selection", "out of domain", "in domain"]
+    tables = [outcome.plain]
+    if outcome.after is not None:
+        header += ["out of domain, after temperature", "in domain, after temperature"]
+        tables.append(outcome.after)
+    rows = [header]
+    for method in outcome.methods:
+        if not (protocol := outcome.best_protocol(method)):
+            continue
+        row = [method, protocol]
+        for table in tables:
+            said = outcome.said(table, method, protocol)
+            row += [_phrase(said, outcome), _gain(table, method, protocol, outcome.in_domain)]
+        rows.append(row)
+    return laid_out(rows)
+
+
+def _phrase(said: dict[str, str], outcome: Outcome) -> str:
+    out = {name: verdict for name, verdict in said.items() if name in outcome.others}
+    if set(out.values()) == {KEPT}:
+        return KEPT
+    parts = [
+        f"{verb} {', '.join(names)}"
+        for verb in (*outcome.verbs, UNKNOWN)
+        if (names := [name for name, verdict in out.items() if verdict == verb])
+    ]
+    return "; ".join(parts) or "no difference"
+
+
+def _gain(table: DataFrame, method: str, protocol: str, domain: str) -> str:
+    """Return the difference that a choice makes on a domain, with the interval that repeats the choice."""
+    shown = with_decimals(table.assign(p_holm=float("nan")), [RESELECTED])
+    cells = rows_of(shown, method, protocol)
+    found = cells[cells["domain"].eq(domain)]
+    if found.empty:
+        return UNMEASURED
+    return KEPT if keeps_pretrained(found).all() else gain_text(found.to_dict("records")[0])
+
+
+def _score(outcome: Outcome, domain: str) -> str:
+    shown = with_decimals(outcome.plain, [RESELECTED])
+    (cell,) = shown[shown["method"].eq(PRETRAINED) & shown["domain"].eq(domain)].to_dict("records")
+    return number_text(cell["score"], cell["decimals"])
+
+
+def _outcomes(committed: Path) -> Iterator[tuple[Path, Outcome | None]]:
+    """Yield the directory of every experiment and every other run, and what it says if it is there."""
+    planned = {path.stem for path in (committed / "experiments").glob("*.yaml")}
+    taken = {path.parent.name for path in committed.glob("*/*.md")}
+    for name in sorted(planned | taken):
+        directory = committed / name
+        yield directory, read_outcome(directory) if (directory / "report.md").is_file() else None
+
+
+QUOTES: dict[str, Quote] = {"real": first_table, "real-runs": all_runs}
+"""Name in a marker to what is quoted."""
+
+
+def main(arguments: list[str]) -> int:
+    """Copy the tables and write the page; return 2 where a run is not as it should be."""
+    runs, committed = map(Path, arguments)
+    page = committed / "README.md"
+    try:
+        names = copy(runs, committed)
+        write_text(page, filled(read(page), QUOTES, committed.parent))
+    except UserError as error:
+        print(f"real: {error}", file=sys.stderr)
+        return 2
+    print(f"{page}: {', '.join(names) or 'no run'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
