@@ -241,9 +241,10 @@ class _Softmaxes(TorchDispatchMode):
         self.found: set[str] = set()
         self._within = 0
         name = "attend" if conversion.space == "heads" else "forward"
-        self._places = [(vars(module.nv), name) for module in conversion.sites.values()]
-        for module in conversion.sites.values():
-            setattr(module.nv, name, self._counted(getattr(module.nv, name)))
+        states = conversion.states.values()
+        self._places = [(vars(state), name) for state in states]
+        for state in states:
+            setattr(state, name, self._counted(getattr(state, name)))
 
     def _counted(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **kwargs: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import repeat
 from typing import Any
@@ -17,7 +17,7 @@ from nvreg.errors import UserError
 from nvreg.models.conversion import conversion_of
 from nvreg.models.module import NVForward
 from nvreg.models.registry import site_modules
-from nvreg.models.site import Site
+from nvreg.models.site import Runs, Site
 from nvreg.models.teacher_forcing import query_masks, real
 
 QUANTITIES = ("prior_weight", "discarded_share", "entropy", "divergence")
@@ -52,12 +52,16 @@ def measure_heads(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]
         UserError: if the architecture is not supported, or there is no token to measure.
     """
     modules = site_modules(model)
-    meters = {site: _Meter(site) for site in modules}
     conversion = conversion_of(model)
+    states = {} if conversion is None else conversion.states
+    meters = {
+        site: _Meter(site, is_changed=bool(states) and not states[site].is_identity) for site in modules
+    }
     with ExitStack() as attached, torch.inference_mode():
         attached.enter_context(_eager_attention(model))
-        for site, module in modules.items():
-            attached.enter_context(meters[site].attached(module))
+        runs = Runs(modules)
+        for module in dict.fromkeys(modules.values()):
+            attached.enter_context(_measured(module, lambda module: meters[runs.next_site(module)]))
         if conversion is not None:
             attached.enter_context(
                 conversion.observed(lambda site, _, share: meters[site].note_token_share(share))
@@ -74,24 +78,13 @@ def measure_heads(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]
 class _Meter:
     """Sums over the real queries that one site has seen, by head and quantity."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, *, is_changed: bool) -> None:
         self.site = site
+        self._is_changed = is_changed
         self.mask: Tensor | None
         self.queries = 0
         self.sums: Tensor | float = 0.0
         self._token_share = 1.0
-
-    @contextmanager
-    def attached(self, module: Any) -> Iterator[None]:
-        hooks = [
-            module.register_forward_pre_hook(_ask_for_weights, with_kwargs=True),
-            module.register_forward_hook(self._measure, with_kwargs=True),
-        ]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
     def rows(self) -> Iterator[dict[str, Any]]:
         if not isinstance(self.sums, Tensor) or not self.queries:
@@ -109,13 +102,13 @@ class _Meter:
     def note_token_share(self, token_share: float) -> None:
         self._token_share = token_share
 
-    def _measure(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: tuple[Any, ...]
+    def measure(
+        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: tuple[Any, ...]
     ) -> tuple[Any, ...]:
         """Add what one forward did; a hook that takes the weights, last in every layout, off its output."""
         *others, weights = output
         pretrained: Iterable[Tensor | None] = repeat(None)
-        if isinstance(module, NVForward) and not module.nv.is_identity:
+        if self._is_changed:
             pretrained = _pretrained_weights(module, args, kwargs).unbind(1)
         # Head by head: maps of all heads at once would spend most of the time on getting memory.
         by_head = [
@@ -125,6 +118,24 @@ class _Meter:
         self.sums = self.sums + measured.sum(-1, dtype=torch.float64)
         self.queries += measured.shape[-1]
         return *others, None
+
+
+@contextmanager
+def _measured(module: Any, meter_of: Callable[[Any], _Meter]) -> Iterator[None]:
+    """Have the meter of each run of a module measure it."""
+
+    def measure(module: Any, *call: Any) -> tuple[Any, ...]:
+        return meter_of(module).measure(module, *call)
+
+    hooks = [
+        module.register_forward_pre_hook(_ask_for_weights, with_kwargs=True),
+        module.register_forward_hook(measure, with_kwargs=True),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @contextmanager

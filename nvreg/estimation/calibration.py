@@ -20,7 +20,6 @@ from nvreg.attention.solving import solve_shift
 from nvreg.errors import UserError
 from nvreg.models.conversion import Conversion, conversion_of
 from nvreg.models.convert import convert_, current_settings, revert_, set_settings_
-from nvreg.models.registry import site_modules
 from nvreg.models.site import Site
 from nvreg.models.teacher_forcing import query_masks, real, run_body
 from nvreg.parameters import Setting
@@ -89,7 +88,7 @@ def calibrate(
                         f"{site.name}: expected a prior whose log pseudo-count varies, got s_alpha = 0, "
                         "for which every tau_alpha is the same; ask for prior_weight 0 there"
                     )
-            for site, shift in _Sample(model, batches, weights).solve().items():
+            for site, shift in _Sample(model, conversion, batches, weights).solve().items():
                 tau_alpha[site.role][site.layer] = shift / prior[site.name].log_alpha_std
     return Settings(tau_alpha, tau_sigma, tau_mu)
 
@@ -122,9 +121,14 @@ class _Sample:
     """Batches that wait for each other at every site; one runs at a time."""
 
     def __init__(
-        self, model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]], weights: Mapping[Site, float]
+        self,
+        model: PreTrainedModel,
+        conversion: Conversion,
+        batches: Iterable[Mapping[str, Tensor]],
+        weights: Mapping[Site, float],
     ) -> None:
         self._model = model
+        self._states = conversion.states
         self._batches = list(batches)
         if not self._batches:
             raise UserError("expected a calibration sample, got no batches")
@@ -139,8 +143,7 @@ class _Sample:
 
     def solve(self) -> dict[Site, float]:
         """Return ``t = tau_alpha s_alpha`` of every site that has a wanted weight."""
-        modules = site_modules(self._model)
-        states = [modules[site].nv for site in self._weights]
+        states = [self._states[site] for site in self._weights]
         for state in states:
             state.solver = self._meet
         try:
@@ -183,7 +186,7 @@ class _Sample:
     def _solve_site(self) -> None:
         if self._site in self._shifts:
             raise UserError(
-                f"expected a module that runs once in a forward pass, for prior_weight, got "
+                f"expected a site that runs once in a forward pass, for prior_weight, got "
                 f"{self._site.name!r}, which several layers share; set tau_alpha"
             )
         odds = torch.cat(self._odds)

@@ -21,9 +21,10 @@ from nvreg.errors import UserError
 from nvreg.estimation.running import RunningHeadMoments, RunningMoments
 from nvreg.memory import over_rows
 from nvreg.models.adapter import Adapter
+from nvreg.models.conversion import conversion_of
 from nvreg.models.convert import attach_, is_converted, revert_
 from nvreg.models.heads import DispatchedState
-from nvreg.models.registry import attention_modules, site_modules
+from nvreg.models.registry import attention_modules
 from nvreg.models.site import Site, Space
 from nvreg.models.teacher_forcing import key_masks, real, run_body
 from nvreg.prior.artefact import Prior
@@ -98,9 +99,10 @@ def _attach_inputs(model: PreTrainedModel, attached: ExitStack) -> Sequence[_Inp
 
 
 def _attach_heads(model: PreTrainedModel, attached: ExitStack) -> Sequence[_Inputs | _Heads]:
-    attach_(model, _Heads, "heads")
+    conversion = conversion_of(attach_(model, _Heads, "heads"))
+    assert conversion is not None
     attached.callback(revert_, model)
-    return [module.nv for module in site_modules(model).values()]
+    return list(conversion.states.values())
 
 
 class _Inputs:

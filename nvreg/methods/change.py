@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from nvreg.memory import over_rows
 from nvreg.methods import Method
 from nvreg.models.registry import site_modules
-from nvreg.models.site import Site
+from nvreg.models.site import Runs, Site
 from nvreg.models.teacher_forcing import query_masks, real, run_body
 from nvreg.parameters import Setting
 
@@ -61,15 +61,14 @@ def _calls(
     model: PreTrainedModel, modules: Mapping[Site, Any], batch: Mapping[str, Tensor]
 ) -> dict[Site, tuple[tuple[Any, ...], dict[str, Any], Tensor]]:
     """Run the model; return each site's arguments and output."""
-    calls = {}
+    calls, runs = {}, Runs(modules)
 
-    def note(site: Site) -> Any:
-        def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-            calls[site] = (args, kwargs, output[0])
+    def note(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        calls[runs.next_site(module)] = (args, kwargs, output[0])
 
-        return hook
-
-    hooks = [module.register_forward_hook(note(site), with_kwargs=True) for site, module in modules.items()]
+    hooks = [
+        module.register_forward_hook(note, with_kwargs=True) for module in dict.fromkeys(modules.values())
+    ]
     try:
         run_body(model, batch)
     finally:

@@ -10,6 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from nvreg.attention.moments import HeadMoments, Moments
+from nvreg.models.module import restart_
 from nvreg.models.site import Observer, Site, Space, layers_of
 
 _NAME = "nv_conversion"
@@ -41,7 +42,7 @@ class Conversion:
     own. Modules and sites do not know it, so a layer can be copied without the rest of the model.
 
     Attributes:
-        sites: the converted module of every site, with its `SiteState` as ``module.nv``, in forward order.
+        sites: the converted module of every site, in forward order.
         prior: where the sites' moments are from; None for a form that has none.
     """
 
@@ -49,6 +50,15 @@ class Conversion:
         """Keep what conversion found."""
         self.sites = sites
         self.prior = prior
+        self._hook: int | None = None
+
+    @property
+    def states(self) -> dict[Site, Any]:
+        """What is beside the module of every site: a `SiteState`."""
+        return {
+            site: next(state for state in module.nv_states if state.site == site)
+            for site, module in self.sites.items()
+        }
 
     @property
     def space(self) -> Space:
@@ -63,22 +73,26 @@ class Conversion:
     @contextmanager
     def observed(self, observer: Observer) -> Iterator[None]:
         """Have every site call ``observer`` inside the block."""
-        for module in self.sites.values():
-            module.nv.observer = observer
+        states = self.states.values()
+        for state in states:
+            state.observer = observer
         try:
             yield
         finally:
-            for module in self.sites.values():
-                module.nv.observer = None
+            for state in states:
+                state.observer = None
 
     def put_on_(self, model: PreTrainedModel) -> None:
         """Make it the model's conversion."""
         setattr(model.base_model, _NAME, self)
+        if any(len(module.nv_states) > 1 for module in self.sites.values()):
+            self._hook = model.base_model.register_forward_pre_hook(restart_).id
 
     def take_off_(self, model: nn.Module) -> None:
         """Undo `put_on_`."""
         for module in model.modules():
-            vars(module).pop(_NAME, None)
+            if vars(module).pop(_NAME, None) is not None and self._hook is not None:
+                module._forward_pre_hooks.pop(self._hook, None)
 
 
 def conversion_of(model: nn.Module) -> Conversion | None:

@@ -117,9 +117,11 @@ def _attach_(
     states: Mapping[Site, SiteState],
     prior: SitePrior | None,
 ) -> PreTrainedModel:
+    runs: dict[Any, list[SiteState]] = {}
     for site, (_, module) in modules.items():
-        state = states[site]
-        convert_module_(module, state, DispatchedForward if state.space == "heads" else NVForward)
+        runs.setdefault(module, []).append(states[site])
+    for module, at_runs in runs.items():
+        convert_module_(module, at_runs, DispatchedForward if at_runs[0].space == "heads" else NVForward)
     Conversion({site: module for site, (_, module) in modules.items()}, prior).put_on_(model)
     return model
 
@@ -138,12 +140,13 @@ def set_settings_(model: PreTrainedModel, settings: Settings) -> PreTrainedModel
     """
     conversion = _conversion(model)
     settings.check(conversion.layers)
+    states = conversion.states
 
     def at(site: Site) -> SiteSettings:
         written = settings.at(site.role, site.layer)
         if share := settings.value("noise_share", site.role, site.layer):
-            module = conversion.sites[site]
-            return written._replace(tau_sigma=module.nv.solve_tau_sigma(module, share))
+            tau_sigma = states[site].solve_tau_sigma(conversion.sites[site], share)
+            return written._replace(tau_sigma=tau_sigma)
         return written
 
     set_sites_(model, at)
@@ -152,12 +155,12 @@ def set_settings_(model: PreTrainedModel, settings: Settings) -> PreTrainedModel
 
 def set_sites_(model: PreTrainedModel, at: Callable[[Site], Any]) -> None:
     """Change the setting of every site of a converted model, in place, to what ``at`` says."""
-    sites = _conversion(model).sites
-    wanted = {site: at(site) for site in sites}
-    for site, module in sites.items():
-        module.nv.settings = wanted[site]
-        if not module.nv.is_identity:
-            module.nv.refresh(module, model.dtype)
+    conversion = _conversion(model)
+    wanted = {site: at(site) for site in conversion.sites}
+    for site, state in conversion.states.items():
+        state.settings = wanted[site]
+        if not state.is_identity:
+            state.refresh(conversion.sites[site], model.dtype)
 
 
 def current_settings(model: PreTrainedModel) -> Settings:
@@ -167,8 +170,8 @@ def current_settings(model: PreTrainedModel) -> Settings:
         ValueError: if the model is not converted.
     """
     found: dict[str, dict[str, Any]] = {name: {} for name in PARAMETERS}
-    for site, module in _conversion(model).sites.items():
-        for name, value in module.nv.settings._asdict().items():
+    for site, state in _conversion(model).states.items():
+        for name, value in state.settings._asdict().items():
             found[name].setdefault(site.role, []).append(value)
     for by_role in found.values():
         for role, values in by_role.items():
@@ -184,7 +187,7 @@ def revert_(model: PreTrainedModel) -> PreTrainedModel:
         The same model.
     """
     if conversion := conversion_of(model):
-        for module in conversion.sites.values():
+        for module in dict.fromkeys(conversion.sites.values()):
             revert_module_(module)
         conversion.take_off_(model)
     return model

@@ -8,14 +8,16 @@ import inspect
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import CodeType, FunctionType
 from typing import Any
 
+import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from nvreg.errors import UserError
+from nvreg.models.cache import without_cache
 from nvreg.models.site import Site
 
 _INTERFACE = "ALL_ATTENTION_FUNCTIONS"
@@ -28,6 +30,9 @@ _ROUTER = re.compile("Router|Gating|Gate|FFN$")
 
 _MERGED = re.compile("Merged")
 """What a class is called whose softmax is over the decoder's text and the encoder's."""
+
+_REPEATING = ("albert", "hrm_text")
+"""Model types whose forward pass runs the same layers several times."""
 
 _CROSS = re.compile("cross|enc_?dec|encoder_att", re.IGNORECASE)
 """What a module of cross-attention is called."""
@@ -70,6 +75,34 @@ def dispatching_modules(model: PreTrainedModel) -> dict[Site, Any]:
             f"expected the encoder with the decoder, got {type(model).__name__} with cross-attention alone; "
             "convert the encoder-decoder model that it is part of"
         )
+    return _by_run(model, found) if model.config.model_type in _REPEATING else found
+
+
+def _by_run(model: PreTrainedModel, modules: Mapping[Site, Any]) -> dict[Site, Any]:
+    """Return a site for every run of modules that run several times, in the order of a forward pass."""
+    order: list[Site] = []
+    hooks = [
+        module.register_forward_pre_hook(lambda *_, site=site: order.append(site))
+        for site, module in modules.items()
+    ]
+    was_training = model.training
+    body: Any = model.base_model
+    try:
+        model.eval()
+        with torch.no_grad():
+            body(input_ids=torch.zeros(1, 2, dtype=torch.int64, device=model.device), **without_cache(body))
+    finally:
+        model.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    runs, layers = Counter(order), Counter[str]()
+    seen: Counter[Site] = Counter()
+    found = {}
+    for site in order:
+        name = f"{site.name}#{seen[site]}" if runs[site] > 1 else site.name
+        found[site._replace(name=name, layer=layers[site.role])] = modules[site]
+        seen[site] += 1
+        layers[site.role] += 1
     return found
 
 
@@ -104,7 +137,7 @@ def left_alone(model: PreTrainedModel, sites: Iterable[Site]) -> dict[str, str]:
 
 def scale_of(module: Any, key_width: int) -> float | None:
     """Return the scale c that a module's code gives to the attention function; None if it cannot be told."""
-    kind: Any = type(module)
+    kind: Any = getattr(module, "plain_class", type(module))
     expression = _scale_expression(kind)
     if expression is None:
         return None
@@ -162,8 +195,13 @@ def _text_configs(model: PreTrainedModel) -> set[type]:
     parts = [model, body]
     if model.config.is_encoder_decoder:
         parts += [body.get_encoder(), body.get_decoder()]
-    configs = [part.config for part in parts if isinstance(part, PreTrainedModel)]
-    return {type(each) for config in configs for each in (config, config.get_text_config())}
+    configs = [getattr(part, "config", None) for part in parts]
+    return {
+        type(each)
+        for config in configs
+        if isinstance(config, PreTrainedConfig)  # which a model that peft wraps has too
+        for each in (config, config.get_text_config())
+    }
 
 
 def _role(model: PreTrainedModel, module: Any, name: str) -> str | None:

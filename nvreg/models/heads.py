@@ -171,7 +171,7 @@ def _warn_beyond(longest: int) -> None:
 class DispatchedForward(NVForward):
     """First base of the class of a module that is converted in head space."""
 
-    nv: DispatchedState
+    nv_states: list[Any]
 
     @property
     def config(self) -> Any:
@@ -181,7 +181,11 @@ class DispatchedForward(NVForward):
     @config.setter
     def config(self, config: PreTrainedConfig) -> None:
         self.__dict__["config"] = config
-        self.nv.seen_config = _seen(config)
+        self._see_config()
+
+    def _see_config(self) -> None:
+        for state in self.nv_states:
+            state.seen_config = _seen(self.__dict__["config"])
 
     def plain_forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the pretrained forward, whatever the setting."""
@@ -194,7 +198,7 @@ class DispatchedForward(NVForward):
 
     def __setstate__(self, state: Any) -> None:
         super().__setstate__(state)
-        self.nv.seen_config = _seen(self.__dict__["config"])
+        self._see_config()
 
 
 def _seen(config: PreTrainedConfig) -> PreTrainedConfig:

@@ -19,12 +19,19 @@ class NVForward(nn.Module):
     Attributes:
         form: the first base.
         plain_class: the class that the module had before.
-        nv: what is at the site.
+        nv_states: what is at its sites: one, or one for every time that a forward pass runs the module.
+        nv_run: which of them runs next, or is running.
     """
 
     form: type[NVForward]
     plain_class: type[nn.Module]
-    nv: SiteState
+    nv_states: list[SiteState]
+    nv_run: int
+
+    @property
+    def nv(self) -> Any:
+        """What is at the site that runs next, or is running."""
+        return self.nv_states[self.nv_run]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the pretrained forward at identity, the state's otherwise.
@@ -33,9 +40,16 @@ class NVForward(nn.Module):
             RuntimeError: in training mode, for which the method is not defined.
             UserError: under continuous batching, whose cache attends by itself.
         """
-        state = self.nv
+        if len(self.nv_states) == 1:
+            return self._forward_at(self.nv, *args, **kwargs)
+        run = self.nv_run
+        output = self._forward_at(self.nv, *args, **kwargs)
+        self.nv_run = (run + 1) % len(self.nv_states)
+        return output
+
+    def _forward_at(self, state: SiteState, *args: Any, **kwargs: Any) -> Any:
         if state.is_identity:
-            return super().forward(*args, **kwargs)
+            return self.own_forward(*args, **kwargs)
         if self.training:
             raise RuntimeError(
                 "NV attention is evaluated, not trained: call model.eval() or nvreg.revert_(model)"
@@ -58,14 +72,18 @@ class NVForward(nn.Module):
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         if isinstance(value, nn.Module):  # adapters come, merge into the weights, and go
-            self.nv.unsettle()
+            self._unsettle()
 
     def _apply(self, *args: Any, **kwargs: Any) -> NVForward:  # to another device or dtype
-        self.nv.unsettle()
+        self._unsettle()
         return super()._apply(*args, **kwargs)
 
+    def _unsettle(self) -> None:
+        for state in self.nv_states:
+            state.unsettle()
+
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self.nv.unsettle()
+        self._unsettle()
         super()._load_from_state_dict(*args, **kwargs)
 
     def __reduce_ex__(self, _protocol: Any) -> tuple[Any, ...]:  # the class has no name to be found by
@@ -73,7 +91,8 @@ class NVForward(nn.Module):
 
     def extra_repr(self) -> str:
         """Name the setting in ``print(model)``."""
-        return ", ".join(f"{name}={value:g}" for name, value in self.nv.settings._asdict().items())
+        settings = [state.settings._asdict().items() for state in self.nv_states]
+        return "; ".join(", ".join(f"{name}={value:g}" for name, value in each) for each in settings)
 
 
 def _unpickled(form: Any, plain: Any) -> nn.Module:
@@ -88,9 +107,9 @@ def _converted_class(form: Any, plain: Any) -> Any:
     return type(f"NV{plain.__name__}", (form, plain), namespace)
 
 
-def convert_module_(module: Any, state: SiteState, form: Any) -> None:
-    """Make an attention module a converted one of some form, in place."""
-    module.nv = state
+def convert_module_(module: Any, states: list[SiteState], form: Any) -> None:
+    """Make an attention module a converted one of some form, in place, with a state for each of its runs."""
+    module.nv_states, module.nv_run = states, 0
     plain: Any = type(module)
     _change_class_(module, _converted_class(form, plain))
 
@@ -98,7 +117,17 @@ def convert_module_(module: Any, state: SiteState, form: Any) -> None:
 def revert_module_(module: Any) -> None:
     """Give a converted module its own class back, in place."""
     _change_class_(module, module.plain_class)
-    del module.nv
+    del module.nv_states, module.nv_run
+
+
+def restart_(body: nn.Module, args: tuple[Any, ...]) -> None:
+    """Have modules that run several times begin with their first run; a hook before a body's forward.
+
+    The last forward pass may have ended with an error.
+    """
+    for module in body.modules():
+        if isinstance(module, NVForward):
+            module.nv_run = 0
 
 
 def check_forward(module: Any, site: Site) -> None:

@@ -154,7 +154,8 @@ def attention_modules(model: PreTrainedModel) -> dict[Site, tuple[Adapter, Any]]
             missing from a layer, or an encoder-decoder model lacks its encoder.
     """
     if conversion := conversion_of(model):
-        return {site: (module.nv.adapter, module) for site, module in conversion.sites.items()}
+        states = conversion.states
+        return {site: (states[site].adapter, module) for site, module in conversion.sites.items()}
     try:
         adapters = adapters_by_class(model.config)
     except UserError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -16,10 +16,11 @@ Space = Literal["inputs", "heads"]
 
 
 class Site(NamedTuple):
-    """One attention module of a model.
+    """One attention module of a model, or one of the runs of a module that a forward pass runs several times.
 
     Attributes:
-        name: module path relative to ``model.base_model``: the same under every head.
+        name: module path relative to ``model.base_model``: the same under every head. Behind it, of a module
+            that runs several times, is which run it is, from 0: ``encoder.layer#2``.
         role: ``encoder``, ``cross`` or ``decoder``.
         layer: index from 0 within the role.
         width: d, the number of coordinates that keys and values are projected from; 0 in head space, where a
@@ -30,6 +31,31 @@ class Site(NamedTuple):
     role: str
     layer: int
     width: int
+
+    @property
+    def path(self) -> str:
+        """Path of the module relative to ``model.base_model``."""
+        return self.name.partition("#")[0]
+
+
+class Runs:
+    """Tells, as a module runs again and again, at which of its sites it is.
+
+    Args:
+        sites: modules by site, in forward order.
+    """
+
+    def __init__(self, sites: Mapping[Site, Any]) -> None:
+        self._of_module: dict[Any, list[Site]] = {}
+        for site, module in sites.items():
+            self._of_module.setdefault(module, []).append(site)
+        self._count = dict.fromkeys(self._of_module, 0)
+
+    def next_site(self, module: Any) -> Site:
+        """Return the site at which a module runs next, and count the run."""
+        sites = self._of_module[module]
+        self._count[module] += 1
+        return sites[(self._count[module] - 1) % len(sites)]
 
 
 def layers_of(sites: Iterable[Site]) -> dict[str, int]:

@@ -19,7 +19,7 @@ from nvreg.models.inputs import SinkState, SiteSink, SiteTemperature, Temperatur
 from nvreg.models.registry import attention_modules
 from nvreg.models.teacher_forcing import query_masks, real
 from tests.estimation.test_estimate import batches
-from tests.models.architectures import ARCHITECTURES, random_prior
+from tests.models.architectures import ARCHITECTURES, IN_HEAD_SPACE, random_prior
 from tests.models.running import converted
 from tests.models.test_measuring import MAPS, teacher_forced
 
@@ -182,3 +182,15 @@ def test_each_half_of_an_encoder_decoder_keeps_its_attention():
 def test_no_tokens_are_a_mistake(model):
     with pytest.raises(nvreg.UserError, match="at least one token"):
         measure_heads(model, [])
+
+
+def test_every_run_of_a_layer_is_measured_by_itself():
+    albert = next(each for each in IN_HEAD_SPACE if each.name == "albert")
+    model = albert.build()
+    tau_alpha = {"encoder": [float("inf")] * 8}
+    tau_alpha["encoder"][5] = 0.5
+    nvreg.convert_(model, random_prior(model), nvreg.Settings(tau_alpha=tau_alpha))
+    means = measure_heads(model, [albert.inputs(model)]).groupby(["quantity", "layer"])["value"].mean()
+    for quantity in ("prior_weight", "divergence"):
+        assert [layer for layer, value in means[quantity].items() if value > 0] == [5]
+    assert means["entropy"].nunique() == 8

@@ -11,6 +11,7 @@ import nvreg
 from nvreg.attention.settings import Settings
 from nvreg.methods import METHODS
 from nvreg.models import convert, registry
+from nvreg.models.conversion import conversion_of
 from nvreg.models.convert import current_settings, is_converted
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.models.teacher_forcing import query_masks, real
@@ -61,15 +62,10 @@ def weights(model, batches):
         if prior_weight is not None:
             seen[site].append(real(prior_weight.transpose(1, 2), masks[site.role]))
 
-    modules = [model.base_model.get_submodule(site.name) for site in seen]
-    for module in modules:
-        module.nv.observer = observe
-    with torch.no_grad():
+    with torch.no_grad(), conversion_of(model).observed(observe):
         for batch in batches:
             masks.update(query_masks(model, batch))
             model(**batch)
-    for module in modules:
-        module.nv.observer = None
     return {site: torch.cat(each).double().mean().item() if each else 0.0 for site, each in seen.items()}
 
 
@@ -81,7 +77,7 @@ def assert_same(settings, others):
 # --- what is achieved -----------------------------------------------------------------------------
 
 
-@of(*KINDS, "whisper", "whisper heads")
+@of(*KINDS, "whisper", "whisper heads", "albert", "hrm_text")
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_the_sample_has_the_weights_that_were_asked_for(architecture, attention):
     model = architecture.build(attention=attention)

@@ -92,3 +92,12 @@ def test_it_is_a_ratio_of_norms(architecture):
     expected = (outputs[1] - outputs[0]).norm() / outputs[0].norm()
     change = attention_change(model, method, method.setting_type(sink_logit=1.0), [batch])
     assert change[nvreg.sites(model)[0]] == pytest.approx(expected.item())
+
+
+@of("albert")
+def test_every_run_of_a_layer_changes_by_itself(architecture):
+    model = architecture.build()
+    method = attached("nv-heads", model)
+    setting = method.setting_type(tau_alpha={"encoder": [*[float("inf")] * 5, 0.5, *[float("inf")] * 2]})
+    changes = attention_change(model, method, setting, sample(architecture))
+    assert [site.layer for site, change in changes.items() if change > 0] == [5]

@@ -489,6 +489,13 @@ _HEADS_ONLY = [  # what head space alone expresses
     Architecture("cohere2", "cohere2", "Cohere2ForCausalLM", {**_LLAMA, "sliding_window": 4, **_LAYERS}),
     Architecture("deepseek_v3", "deepseek_v3", "DeepseekV3ForCausalLM", _LATENT),
     Architecture("qwen3_next", "qwen3_next", "Qwen3NextForCausalLM", _QWEN3_NEXT),
+    Architecture(  # two groups of two layers, each of which runs twice
+        "albert",
+        "albert",
+        "AlbertForMaskedLM",
+        {**_BERT, "embedding_size": 8, "num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2},
+    ),
+    Architecture("hrm_text", "hrm_text", "HrmTextForCausalLM", {**_LLAMA, "num_hidden_layers": 1}),
 ]
 
 _IN_BOTH = (

@@ -3,6 +3,8 @@
 An attention function of the tests' own stands in for the model's, and reads what it is given by itself.
 """
 
+import itertools
+
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import eager_mask
@@ -20,11 +22,14 @@ def attends_with_(model, run):
         model: whose masks become those of eager attention.
         run: takes module, query, key, value, what is added to logits, scale, and what else there is.
     """
+    sites = {}
+    for site in nvreg.sites(model, space="heads"):
+        sites.setdefault(site.path, []).append(site)
     for module in model.modules():
         if hasattr(getattr(module, "config", None), "_attn_implementation_internal"):
             module.config._attn_implementation_internal = NAME
-    for site in nvreg.sites(model, space="heads"):
-        model.base_model.get_submodule(site.name).run = run, site
+    for path, runs in sites.items():
+        model.base_model.get_submodule(path).run = run, itertools.cycle(runs)
     return model
 
 
@@ -42,9 +47,9 @@ def _dispatch(module, query, key, value, attention_mask, scaling=None, position_
     if position_bias is not None:
         added = added + position_bias
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    run, site = module.run
+    run, sites = module.run
     known = {name: special.get(name) for name in ("softcap", "s_aux")}
-    output, weights = run(site, query, key, value, added, scale, **known)
+    output, weights = run(next(sites), query, key, value, added, scale, **known)
     return output.transpose(1, 2).to(query.dtype).contiguous(), weights
 
 

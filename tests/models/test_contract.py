@@ -12,7 +12,7 @@ from torch.testing import assert_close
 import nvreg
 from nvreg.attention.settings import Settings
 from nvreg.models.convert import current_settings, is_converted
-from nvreg.models.site import layers_of
+from nvreg.models.site import Runs, layers_of
 from tests.models.architectures import ARCHITECTURES, random_prior, random_settings, sites_of
 from tests.models.running import EXACT, converted, generate, padded, run_definition_
 
@@ -67,10 +67,12 @@ def test_changing_settings_leaves_no_trace(architecture, model):
 
 def recorded_outputs(model):
     """Return, by site, what attention puts out at the next forward."""
-    outputs = {}
-    for site in sites_of(model):
-        module = model.base_model.get_submodule(site.name)
-        module.register_forward_hook(lambda _, args, output, site=site: outputs.update({site: output[0]}))
+    modules = {site: model.base_model.get_submodule(site.path) for site in sites_of(model)}
+    outputs, runs = {}, Runs(modules)
+    for module in set(modules.values()):
+        module.register_forward_hook(
+            lambda module, args, output: outputs.update({runs.next_site(module): output[0]})
+        )
     return outputs
 
 

@@ -4,6 +4,7 @@ import copy
 import pickle
 
 import pytest
+import torch
 
 import nvreg
 from nvreg.attention.settings import Settings
@@ -11,7 +12,7 @@ from nvreg.models import registry
 from nvreg.models.conversion import conversion_of
 from nvreg.models.convert import current_settings
 from tests.models.architectures import random_ids, random_prior
-from tests.models.running import of
+from tests.models.running import converted, of
 
 pytestmark = [pytest.mark.usefixtures("no_gradients")]
 
@@ -74,3 +75,44 @@ def test_settings_of_a_model_that_is_not_converted(architecture, plain):
         with pytest.raises(ValueError, match="expected a converted model"):
             ask()
     assert nvreg.revert_(plain) is plain
+
+
+@of("albert")
+def test_a_layer_that_runs_several_times_has_a_site_for_every_run(architecture, plain):
+    paths = [site.path for site in nvreg.sites(plain, "heads")]
+    first, second = (
+        [f"encoder.albert_layer_groups.{group}.albert_layers.{n}.attention" for n in (0, 1)]
+        for group in (0, 1)
+    )
+    assert paths == first * 2 + second * 2
+    assert [site.layer for site in nvreg.sites(plain, "heads")] == list(range(8))
+    assert [site.name[-2:] for site in nvreg.sites(plain, "heads")] == ["#0", "#0", "#1", "#1"] * 2
+    inputs = architecture.inputs(plain)
+    pretrained = plain(**inputs).logits
+    model = converted(plain, Settings(tau_alpha={"encoder": [*[float("inf")] * 6, 0.5, float("inf")]}))
+    changed = model(**inputs).logits
+    assert not torch.allclose(changed, pretrained)
+    nvreg.set_settings_(
+        model, Settings(tau_alpha={"encoder": [*[float("inf")] * 4, 0.5, *[float("inf")] * 3]})
+    )
+    assert not torch.allclose(model(**inputs).logits, changed)
+
+
+@of("albert")
+def test_a_forward_pass_that_fails_leaves_the_next_one_as_it_is(architecture, plain):
+    inputs = architecture.inputs(plain)
+    model = converted(plain)
+    expected = model(**inputs).logits
+    layer = model.albert.encoder.albert_layer_groups[0].albert_layers[1]
+
+    def fail(*_):
+        raise RuntimeError("out of memory")
+
+    hook = layer.ffn.register_forward_pre_hook(fail)
+    for each in (model, copy.deepcopy(model)):
+        with pytest.raises(RuntimeError, match="out of memory"):
+            each(**inputs)
+    hook.remove()
+    assert torch.equal(model(**inputs).logits, expected)
+    nvreg.revert_(model)
+    assert not model.albert._forward_pre_hooks
