@@ -98,10 +98,9 @@ def all_runs(results: Path) -> str:
 
 
 def _told(directory: Path, outcome: Outcome | None) -> Iterator[str]:
-    experiment = directory.parent / "experiments" / f"{directory.name}.yaml"
-    if experiment.is_file():
-        about = read(experiment).splitlines()[0].removeprefix("# ")
-        yield f"{about} ([file](experiments/{experiment.name}))"
+    for folder in ("experiments", "../../experiments/real"):
+        if (file := directory.parent / folder / f"{directory.name}.yaml").is_file():
+            yield f"{read(file).splitlines()[0].removeprefix('# ')} ([file]({folder}/{file.name}))"
     if (combined := directory / "combined.md").is_file():
         yield from _told_of_several(combined)
     if outcome is None:

@@ -51,6 +51,15 @@ def test_the_paper_suite_has_nothing_to_be_compared_with() -> None:
     assert not [line for line in made if "scripts." in line or "demo" in line]
 
 
+def test_the_real_suite_ends_in_tables_that_the_page_quotes() -> None:
+    made = commands("reproduce", "SUITE=real")
+    assert sum("nvreg sweep" in line for line in made) == 4
+    assert not [line for line in made if "scripts." in line or "demo" in line]
+    *_, copy, last = commands("results", "SUITE=real")
+    assert copy.endswith("python -m scripts.real results/runs/real results/real")
+    assert last.endswith("python -m scripts.readme")
+
+
 def test_demo_trains_and_ships() -> None:
     *_, train, ship = commands("demo")
     assert train.endswith("nvreg demo results/trained --train")

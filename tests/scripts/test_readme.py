@@ -22,7 +22,7 @@ def test_documents_quote_the_committed_reports(document: Path) -> None:
 def test_every_quote_stands_somewhere_and_says_something() -> None:
     text = "".join(document.read_text() for document in DOCUMENTS)
     quoted = {match["name"]: match[0].splitlines()[1:-1] for match in MARKED.finditer(text)}
-    assert list(quoted) == list(QUOTES)
+    assert set(quoted) == set(QUOTES)
     assert all(len(lines) > 4 for lines in quoted.values())
 
 

@@ -170,6 +170,15 @@ def test_methods_that_are_not_measured_are_said_to_be(committed: Path, tmp_path:
     assert rows_of(text)["sentiment: books (out of domain)"][-1] == "not measured yet"
 
 
+def test_a_run_of_the_hub_s_suite_is_named_by_its_file(reported: Path, committed: Path) -> None:
+    suite = committed.parents[1] / "experiments" / "real"
+    suite.mkdir(parents=True)
+    (suite / "tagging.yaml").write_text("# About the hub.\n")
+    copy(reported, committed)
+    text = filled(PAGE, QUOTES, committed.parent)
+    assert "### tagging\n\nAbout the hub. ([file](../../experiments/real/tagging.yaml))\n\n5 of 9" in text
+
+
 def test_the_best_selection_is_no_upper_bound_and_counts_what_worsens(
     reported: Path, committed: Path
 ) -> None:
