@@ -138,7 +138,7 @@ def prepare_heads(
         log_mass = by_query_head(masses)
     return PreparedHeads(
         tokens,
-        QueryMap(*(by_query_head(torch.cat(part, dim=-1)) for part in zip(*maps, strict=True)))
+        QueryMap.laid_out(*(by_query_head(torch.cat(part, dim=-1)) for part in zip(*maps, strict=True)))
         if maps
         else None,
         widths=(width * adds, width * settings.has_prior, int(settings.has_prior)),
