@@ -142,8 +142,11 @@ def upper_bounds() -> set[str]:
 
 
 def without_last_bits(differences: Scores, scale: Scores | float) -> Scores:
-    """Return differences of means in units of ``scale``, to 12 digits, so that equal ones are equal."""
-    rounded: Scores = np.round(differences / np.maximum(scale, np.finfo(np.float64).tiny), 12)
+    """Return differences of means in units of ``scale``, 1 where it is 0, so that equal ones are equal.
+
+    They have 12 digits after the point.
+    """
+    rounded: Scores = np.round(differences / np.where(np.asarray(scale) > 0, scale, 1), 12)
     return rounded
 
 

@@ -62,6 +62,4 @@ def test_a_format_is_added_by_one_line(small, tmp_path):
 
 
 def test_formats_are_in_the_help():
-    assert "Some of markdown, latex, csv, html." in " ".join(
-        CliRunner().invoke(app, ["report", "--help"]).stdout.split()
-    )
+    assert "markdown, latex, csv, html." in CliRunner().invoke(app, ["report", "--help"]).stdout
