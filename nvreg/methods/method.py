@@ -33,8 +33,8 @@ class Method(ABC):
         name: as in experiment files.
         setting_type: the type of its settings.
         options: what an experiment file says of it beside its space; it is made with these as keywords.
-        space: where it finds a model's attention, and what the prior that it is given is of; None: it changes
-            no attention, and needs no prior.
+        space: where it finds a model's attention, and what the prior that it is given is of; None: it looks
+            for no attention, and needs no prior.
         calibrated: parameters that are solved for on a sample of in-domain training text.
         matched_to: the method whose chosen settings it is set beside at the same change of attention outputs.
         is_saved: whether a checkpoint can hold what it does.
