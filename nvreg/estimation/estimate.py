@@ -25,7 +25,7 @@ from nvreg.models.conversion import conversion_of
 from nvreg.models.convert import attach_, is_converted, revert_
 from nvreg.models.heads import DispatchedState
 from nvreg.models.registry import attention_modules
-from nvreg.models.site import Site, Space
+from nvreg.models.site import Runs, Site, Space
 from nvreg.models.teacher_forcing import key_masks, real, run_body
 from nvreg.prior.artefact import Prior
 
@@ -92,10 +92,17 @@ def estimate_prior(
 
 
 def _attach_inputs(model: PreTrainedModel, attached: ExitStack) -> Sequence[_Inputs | _Heads]:
-    collectors = [_Inputs(site, *where) for site, where in attention_modules(model).items()]
-    for collector in collectors:
-        attached.callback(collector.attach().remove)
-    return collectors
+    modules = attention_modules(model)
+    collectors = {site: _Inputs(site, adapter) for site, (adapter, _) in modules.items()}
+    runs = Runs({site: module for site, (_, module) in modules.items()})
+
+    def collect(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        collectors[runs.next_site(module)].collect(module, args, kwargs)
+
+    attached.callback(model.base_model.register_forward_pre_hook(lambda *_: runs.restart()).remove)
+    for module in dict.fromkeys(module for _, module in modules.values()):
+        attached.callback(module.register_forward_pre_hook(collect, with_kwargs=True).remove)
+    return list(collectors.values())
 
 
 def _attach_heads(model: PreTrainedModel, attached: ExitStack) -> Sequence[_Inputs | _Heads]:
@@ -108,8 +115,8 @@ def _attach_heads(model: PreTrainedModel, attached: ExitStack) -> Sequence[_Inpu
 class _Inputs:
     """Moments of what one site's keys are projected from, from the batches that run to their end."""
 
-    def __init__(self, site: Site, adapter: Adapter, module: Any) -> None:
-        self.site, self.adapter, self.module = site, adapter, module
+    def __init__(self, site: Site, adapter: Adapter) -> None:
+        self.site, self.adapter = site, adapter
         self.mask: Tensor | None
         self._kept = RunningMoments(site.width), RunningMoments(1)
         self._running: tuple[RunningMoments, RunningMoments]
@@ -117,9 +124,6 @@ class _Inputs:
     @property
     def count(self) -> int:
         return self._kept[0].count
-
-    def attach(self) -> Any:
-        return self.module.register_forward_pre_hook(self._collect, with_kwargs=True)
 
     def start(self, mask: Tensor | None) -> None:
         """Begin a batch, of which the keys that ``mask`` marks are not padding, all without one."""
@@ -130,7 +134,8 @@ class _Inputs:
         """Take in the batch."""
         self._kept = self._running
 
-    def _collect(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def collect(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Take in what the module is given at one forward."""
         bound = inspect.signature(module.forward).bind(*args, **kwargs)
         z = real(self.adapter.key_input(**bound.arguments), self.mask).double()
         vectors, log_alphas = self._running

@@ -8,7 +8,7 @@ import inspect
 import re
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -75,11 +75,13 @@ def dispatching_modules(model: PreTrainedModel) -> dict[Site, Any]:
             f"expected the encoder with the decoder, got {type(model).__name__} with cross-attention alone; "
             "convert the encoder-decoder model that it is part of"
         )
-    return _by_run(model, found) if model.config.model_type in _REPEATING else found
+    return by_run(model, found)
 
 
-def _by_run(model: PreTrainedModel, modules: Mapping[Site, Any]) -> dict[Site, Any]:
+def by_run(model: PreTrainedModel, modules: dict[Site, Any]) -> dict[Site, Any]:
     """Return a site for every run of modules that run several times, in the order of a forward pass."""
+    if model.config.model_type not in _REPEATING:
+        return modules
     order: list[Site] = []
     hooks = [
         module.register_forward_pre_hook(lambda *_, site=site: order.append(site))

@@ -13,9 +13,9 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 from nvreg.errors import UserError
 from nvreg.models.adapter import Adapter
 from nvreg.models.conversion import conversion_of
-from nvreg.models.dispatching import dispatching_modules
+from nvreg.models.dispatching import by_run, dispatching_modules
 from nvreg.models.layouts.bart import BartAdapter, OPTAdapter, XGLMAdapter
-from nvreg.models.layouts.bert import BertAdapter, MegatronBertAdapter, MPNetAdapter
+from nvreg.models.layouts.bert import AlbertAdapter, BertAdapter, MegatronBertAdapter, MPNetAdapter
 from nvreg.models.layouts.distilbert import DistilBertAdapter
 from nvreg.models.layouts.gpt2 import GPT2Adapter, GPTBigCodeAdapter
 from nvreg.models.layouts.gpt_neo import GPTNeoAdapter
@@ -39,6 +39,7 @@ ADAPTERS: tuple[Adapter, ...] = (
     UMT5Adapter(),
     BertAdapter(),
     MegatronBertAdapter(),
+    AlbertAdapter(),
     MPNetAdapter(),
     DistilBertAdapter(),
     GPT2Adapter(),
@@ -187,7 +188,9 @@ def attention_modules(model: PreTrainedModel) -> dict[Site, tuple[Adapter, Any]]
             f"expected the encoder with the decoder, got {type(model).__name__} with cross-attention alone; "
             "convert the encoder-decoder model that it is part of"
         )
-    return found
+    adapter_of = {module: adapter for adapter, module in found.values()}
+    modules = by_run(model, {site: module for site, (_, module) in found.items()})
+    return {site: (adapter_of[module], module) for site, module in modules.items()}
 
 
 def _path(name: str) -> list[str]:

@@ -49,6 +49,10 @@ class Runs:
         self._of_module: dict[Any, list[Site]] = {}
         for site, module in sites.items():
             self._of_module.setdefault(module, []).append(site)
+        self.restart()
+
+    def restart(self) -> None:
+        """Have every module begin with its first run."""
         self._count = dict.fromkeys(self._of_module, 0)
 
     def next_site(self, module: Any) -> Site:

@@ -31,13 +31,16 @@ class AttentionWeights(NamedTuple):
 
 
 def attention_weights(model: PreTrainedModel) -> dict[Site, AttentionWeights]:
-    """Return views of the weights of every site, in forward order.
+    """Return views of the weights of every site, in forward order; what several sites share is the first's.
 
     Raises:
         UserError: if the architecture is not supported, or the weights are quantised or have adapters.
     """
-    found = {}
+    found, seen = {}, set()
     for site, (adapter, module) in attention_modules(model).items():
+        if module in seen:
+            continue
+        seen.add(module)
         output: Any = model.base_model.get_submodule(_output_path(site, adapter))
         linears = [getattr(module, name) for name in adapter.key_value_modules]
         if not all(map(is_plain, [*linears, output])):
@@ -92,5 +95,5 @@ def _not_plain(name: str) -> UserError:
 
 def _output_path(site: Site, adapter: Adapter) -> str:
     path = adapter.output_projection
-    parent, _, _ = site.name.rpartition(".")
-    return f"{parent}.{path[2:]}" if path.startswith("..") else f"{site.name}.{path}"
+    parent, _, _ = site.path.rpartition(".")
+    return f"{parent}.{path[2:]}" if path.startswith("..") else f"{site.path}.{path}"

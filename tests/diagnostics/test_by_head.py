@@ -48,11 +48,11 @@ def by_hand(model, batch):
     """The quantities by site, head and name."""
     modules, expected = attention_modules(model), {}
     for site, weights in maps_of(model, batch).items():
-        adapter, module = modules[site]
-        setting = module.nv.settings
-        module.nv.settings = SiteSettings()  # the sites before it are as they were, and so are its inputs
+        (adapter, module), state = modules[site], conversion_of(model).states[site]
+        setting = state.settings
+        state.settings = SiteSettings()  # the sites before it are as they were, and so are its inputs
         pretrained = maps_of(model, batch)[site]
-        module.nv.settings = setting
+        state.settings = setting
         if setting.is_identity:
             weights = pad(weights, (1, 0))
         prior_weight = weights[..., 0]
@@ -185,7 +185,7 @@ def test_no_tokens_are_a_mistake(model):
 
 
 def test_every_run_of_a_layer_is_measured_by_itself():
-    albert = next(each for each in IN_HEAD_SPACE if each.name == "albert")
+    albert = next(each for each in IN_HEAD_SPACE if each.name == "albert heads")
     model = albert.build()
     tau_alpha = {"encoder": [float("inf")] * 8}
     tau_alpha["encoder"][5] = 0.5

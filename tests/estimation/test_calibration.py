@@ -77,7 +77,7 @@ def assert_same(settings, others):
 # --- what is achieved -----------------------------------------------------------------------------
 
 
-@of(*KINDS, "whisper", "whisper heads", "albert", "hrm_text")
+@of(*KINDS, "whisper", "whisper heads", "albert", "albert heads", "hrm_text")
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 def test_the_sample_has_the_weights_that_were_asked_for(architecture, attention):
     model = architecture.build(attention=attention)

@@ -10,7 +10,7 @@ from nvreg.models.weights import attention_weights
 from tests.models.architectures import ARCHITECTURES, random_prior
 from tests.models.running import of
 
-of_every_form = of("marian", "bert", "gpt2", "gpt_neox", "phi3 sliding", "gpt_bigcode")
+of_every_form = of("marian", "bert", "albert", "gpt2", "gpt_neox", "phi3 sliding", "gpt_bigcode")
 
 
 def attached(name, model, **options):

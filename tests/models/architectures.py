@@ -366,6 +366,12 @@ ARCHITECTURES = [
     Architecture("rembert", "rembert", "RemBertForMaskedLM", {**_BERT, "input_embedding_size": 8}),
     Architecture("mpnet", "mpnet", "MPNetForMaskedLM", _BERT),
     Architecture("tapas", "tapas", "TapasForMaskedLM", _BERT),
+    Architecture(  # two groups of two layers, each of which runs twice
+        "albert",
+        "albert",
+        "AlbertForMaskedLM",
+        {**_BERT, "embedding_size": 8, "num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2},
+    ),
     Architecture("megatron-bert", "megatron-bert", "MegatronBertForMaskedLM", _BERT),
     Architecture(
         "megatron-bert decoder", "megatron-bert", "MegatronBertForCausalLM", {**_BERT, "is_decoder": True}
@@ -489,12 +495,6 @@ _HEADS_ONLY = [  # what head space alone expresses
     Architecture("cohere2", "cohere2", "Cohere2ForCausalLM", {**_LLAMA, "sliding_window": 4, **_LAYERS}),
     Architecture("deepseek_v3", "deepseek_v3", "DeepseekV3ForCausalLM", _LATENT),
     Architecture("qwen3_next", "qwen3_next", "Qwen3NextForCausalLM", _QWEN3_NEXT),
-    Architecture(  # two groups of two layers, each of which runs twice
-        "albert",
-        "albert",
-        "AlbertForMaskedLM",
-        {**_BERT, "embedding_size": 8, "num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2},
-    ),
     Architecture("hrm_text", "hrm_text", "HrmTextForCausalLM", {**_LLAMA, "num_hidden_layers": 1}),
 ]
 
@@ -514,6 +514,7 @@ _IN_BOTH = (
     "bart",
     "whisper",
     "modernbert",
+    "albert",
 )
 IN_HEAD_SPACE = [
     replace(each, name=each.name if each in _HEADS_ONLY else f"{each.name} heads", space="heads")

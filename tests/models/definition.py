@@ -4,7 +4,9 @@ The modules' own projections, masks and positions are used; attention itself is
 `nvreg.attention.reference`. No cache: callers pass whole sequences.
 """
 
+import itertools
 import sys
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -19,13 +21,23 @@ from nvreg.models.registry import layouts
 
 def run_definition_(model: nn.Module, prior: nvreg.Prior, settings: Settings) -> nn.Module:
     """Replace, in place, the attention of an unconverted model by the definition."""
+    runs: dict[nn.Module, list] = {}
     for site in nvreg.sites(model):
-        module = model.base_model.get_submodule(site.name)
+        module = model.base_model.get_submodule(site.path)
         at = settings.at(site.role, site.layer)
         module.attention_factor = attention_factor(getattr(model.base_model, "rotary_emb", None), module)
         config = getattr(module, "config", model.config)
-        module.forward = partial(DEFINITIONS[config.model_type], module, prior[site.name], at)
+        run = partial(DEFINITIONS[config.model_type], module, prior[site.name], at)
+        runs.setdefault(module, []).append(run)
+    for module, each in runs.items():
+        module.forward = each[0] if len(each) == 1 else _in_turn(each)
     return model
+
+
+def _in_turn(runs: list) -> Callable:
+    """Return what calls a module's runs, one after the other, again and again."""
+    turns = itertools.cycle(runs)
+    return lambda *args, **kwargs: next(turns)(*args, **kwargs)
 
 
 def attention_factor(rotary, module) -> float:
@@ -312,6 +324,11 @@ def mpnet(module, moments, settings, hidden_states, attention_mask=None, positio
     return module.o(output.transpose(1, 2).flatten(2)), weights
 
 
+def albert(module, moments, settings, hidden_states, attention_mask=None, **_):
+    output, weights = bert(module, moments, settings, hidden_states, attention_mask=attention_mask)
+    return module.LayerNorm(hidden_states + module.dense(output)), weights
+
+
 def distilbert(module, moments, settings, hidden_states, attention_mask=None, **_):
     heads = module.n_heads
     query = module.q_lin(hidden_states).unflatten(-1, (heads, -1)).transpose(1, 2)
@@ -334,7 +351,7 @@ DEFINITIONS = {
     model_type: _BY_LAYOUT[layout] for layout, model_types in layouts().items() for model_type in model_types
 }
 DEFINITIONS |= {"umt5": umt5, "mpnet": mpnet, "gpt_bigcode": gpt_bigcode, "phi3": phi3}
-DEFINITIONS |= {"modernbert": modernbert, "falcon": falcon}
+DEFINITIONS |= {"albert": albert, "modernbert": modernbert, "falcon": falcon}
 
 
 def by_head(linear: nn.Linear, heads: int, groups: int = 1) -> tuple[Tensor, Tensor]:

@@ -76,7 +76,7 @@ ONE_A_LAYOUT = [
 OTHERS_IN_HEAD_SPACE = [
     "gpt_oss",
     "deepseek_v3",
-    "albert",
+    "albert heads",
     "gemma2",
     "gemma3",
     "olmo2",

@@ -39,7 +39,7 @@ def key_value_modules(model):
     try:
         return list(adapter_for(model.config).key_value_modules)
     except nvreg.UserError:
-        own = {"deepseek_v3": ["kv_b_proj"], "modernbert": ["Wqkv"], "albert": ["key", "value"]}
+        own = {"deepseek_v3": ["kv_b_proj"]}
         return own.get(model.config.model_type, ["k_proj", "v_proj"])
 
 

@@ -7,6 +7,7 @@ import nvreg
 from nvreg.diagnostics import recording
 from nvreg.models import IGNORED
 from nvreg.models.registry import attention_modules
+from nvreg.models.site import Runs
 from nvreg.models.teacher_forcing import key_masks, query_masks, real
 from tests.models.architectures import random_ids
 from tests.models.running import converted, padded
@@ -40,10 +41,12 @@ def key_projection(module):
 def test_the_prior_is_that_of_what_keys_are_projected_from(architecture, plain):
     batch, read, hooks = teacher_forced(architecture), {}, []
     modules = attention_modules(plain)
-    for site, (_, module) in modules.items():
+    projections = {site: key_projection(module) for site, (_, module) in modules.items()}
+    runs = Runs(projections)
+    for projection in set(projections.values()):
         hooks.append(
-            key_projection(module).register_forward_pre_hook(
-                lambda _, args, site=site: read.setdefault(site, args[0])
+            projection.register_forward_pre_hook(
+                lambda module, args: read.update({runs.next_site(module): args[0]})
             )
         )
     plain(**batch)

@@ -29,8 +29,8 @@ def test_what_the_method_does_not_express_is_refused_with_the_reason(model_type)
 
 
 def test_what_is_not_known_is_refused_with_what_is():
-    with pytest.raises(nvreg.UserError, match=r"converts \(.*bert, .*t5, .*\), got 'albert'"):
-        adapter_for(AutoConfig.for_model("albert"))
+    with pytest.raises(nvreg.UserError, match=r"converts \(.*bert, .*t5, .*\), got 'xlnet'"):
+        adapter_for(AutoConfig.for_model("xlnet"))
 
 
 def test_a_model_that_its_file_calls_otherwise_is_what_its_config_is(tmp_path):

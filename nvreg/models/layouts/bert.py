@@ -51,6 +51,25 @@ class MegatronBertAdapter(BertAdapter):
     is_eager_only: ClassVar = True
 
 
+class AlbertAdapter(Adapter):
+    """ALBERT: an encoder whose layers run several times; residual and norm are within the module."""
+
+    attention_classes: ClassVar = {"albert": "AlbertAttention"}
+    query_module: ClassVar = "query"
+    key_value_modules: ClassVar = ("key", "value")
+    output_projection: ClassVar = "dense"
+    head_dim: ClassVar = "attention_head_size"
+
+    def role(self, module: Any, name: str) -> str:
+        return "encoder"
+
+    def forward(
+        self, module: Any, hidden_states: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> tuple[Any, ...]:
+        output, weights = super().forward(module, hidden_states, attention_mask=attention_mask, **kwargs)
+        return module.LayerNorm(hidden_states + output), weights
+
+
 class MPNetAdapter(Adapter):
     """MPNet: an encoder with biases on relative positions, as T5 has them; eager attention only."""
 
