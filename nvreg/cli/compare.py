@@ -11,7 +11,7 @@ from nvreg.cli.report import Protocols, format_names, formats_option
 First = Annotated[Path, typer.Argument(metavar="A", help="Directory that nvreg sweep wrote.")]
 Second = Annotated[Path, typer.Argument(metavar="B", help="Another, of a sweep on some of the same data.")]
 
-Formats = Annotated[str | None, formats_option("Formats of what --output writes")]
+Formats = Annotated[str | None, formats_option("Formats of --output")]
 Output = Annotated[
     Path | None,
     typer.Option(

@@ -25,7 +25,7 @@ def formats_option(what: str) -> Any:
     )
 
 
-Formats = Annotated[str | None, formats_option("Formats of the tables and pages")]
+Formats = Annotated[str | None, formats_option("Formats")]
 Examples = Annotated[
     int,
     typer.Option(
