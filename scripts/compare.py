@@ -24,7 +24,7 @@ from pandas import DataFrame
 from nvreg.errors import UserError
 from nvreg.metrics import METRICS
 from nvreg.protocols import upper_bounds
-from nvreg.report.sections import verdicts
+from nvreg.report.findings import verdicts
 
 LABELS = ("metric", "run", "method", "protocol", "seed", "domain")
 """The columns that name a row of a table, as far as it has them."""
@@ -108,7 +108,7 @@ def read_table(path: Path) -> DataFrame:
 def verdicts_of(table: DataFrame) -> dict[Key, str]:
     """Return what a table of `read_table` says of every domain for every choice but an upper bound.
 
-    As its report does (`nvreg.report.sections.verdicts`).
+    As its report does (`nvreg.report.findings.verdicts`).
     """
     choices = table[table["difference"].notna() | table["score"].isna()]
     choices = choices[~choices.index.get_level_values("protocol").isin(upper_bounds())]

@@ -12,7 +12,8 @@ from nvreg.errors import UserError
 from nvreg.metrics import METRICS
 from nvreg.protocols import upper_bounds
 from nvreg.report.analysis import MATCHED, NV
-from nvreg.report.sections import AFTER_TEMPERATURE, OUTCOMES, verdicts
+from nvreg.report.findings import OUTCOMES, verdicts
+from nvreg.report.sections import AFTER_TEMPERATURE
 from nvreg.results import PRETRAINED
 from scripts.quoting import CHOICE, read, selection_metric
 

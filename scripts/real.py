@@ -19,7 +19,7 @@ from nvreg.errors import UserError
 from nvreg.files import write_text
 from nvreg.report.analysis import NV
 from nvreg.report.cells import RESELECTED, gain_text, keeps_pretrained, number_text, with_decimals
-from nvreg.report.sections import KEPT, UNKNOWN
+from nvreg.report.findings import KEPT, UNKNOWN
 from nvreg.results import PRETRAINED, RunFiles
 from scripts.outcome import SOFTENING, Outcome, read_outcome, rows_of
 from scripts.quoting import CHOICE, Quote, bullets, filled, laid_out, progress, read, section

@@ -13,6 +13,7 @@ from nvreg.protocols import PROTOCOLS
 from nvreg.report import statistics
 from nvreg.report.analysis import MATCHED, NO_MATCH
 from nvreg.report.cells import time_text
+from nvreg.report.findings import keeps_everywhere
 from nvreg.report.layers import layers_section
 from nvreg.report.reading import Run
 from nvreg.report.sections import (
@@ -20,7 +21,6 @@ from nvreg.report.sections import (
     NO_TEMPERATURES,
     PROTOCOL,
     PROTOCOL_AND_METHOD,
-    keeps_everywhere,
     metric_section,
     protocol_label,
     rivals_section,

@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from nvreg.report.analysis import analyse
-from nvreg.report.sections import findings as findings_of
+from nvreg.report.findings import findings as findings_of
 from nvreg.report.statistics import FEWEST, LEVEL
 from nvreg.report.writing import write_report
 

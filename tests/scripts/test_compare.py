@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from pandas import DataFrame
 
-from nvreg.report.sections import KEPT
+from nvreg.report.findings import KEPT
 from scripts.compare import ROUNDING, compare, main, read_table, verdicts_of
 from scripts.readme import RESULTS
 
