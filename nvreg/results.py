@@ -89,6 +89,8 @@ class Trial:
         error: one line.
         change: relative change of attention outputs, the mean over sites, on a sample of the same, where the
             sweep matches weight noise to NV by it; 0 for the pretrained model.
+        fingerprint: what decides, beside context and settings, what the method does: its options, its prior,
+            and the text that prior weights are solved on. None for the pretrained model.
     """
 
     key: str
@@ -105,6 +107,7 @@ class Trial:
     seconds: float
     error: str | None = None
     change: float | None = None
+    fingerprint: str | None = None
 
 
 def digest(value: Any) -> str:
@@ -140,9 +143,22 @@ def read_trials(path: Path) -> Iterator[Trial]:
             ) from error
 
 
-def latest_trials(trials: Iterable[Trial], context: str) -> list[Trial]:
-    """Return the latest line of each key and seed in a context, in the order of their first lines."""
-    return list({(trial.key, trial.seed): trial for trial in trials if trial.context == context}.values())
+def latest_trials(
+    trials: Iterable[Trial], context: str, methods: Mapping[str, str] | None = None
+) -> list[Trial]:
+    """Return the latest line of each key and seed in a context, in the order of their first lines.
+
+    Args:
+        trials: in the order of writing.
+        context: digest of everything but method and settings.
+        methods: fingerprints by name: trials that a method of another one made are left out. None: all stay.
+    """
+
+    def is_current(trial: Trial) -> bool:
+        known = (methods or {}).get(trial.method)
+        return trial.context == context and (None in (known, trial.fingerprint) or known == trial.fingerprint)
+
+    return list({(trial.key, trial.seed): trial for trial in trials if is_current(trial)}.values())
 
 
 class TrialStore:
@@ -167,9 +183,9 @@ class TrialStore:
         """Return the number of lines, of all contexts."""
         return len(self._trials)
 
-    def trials(self, context: str) -> list[Trial]:
-        """Return the latest trial of each key and seed in a context."""
-        return latest_trials(self._trials, context)
+    def trials(self, context: str, methods: Mapping[str, str] | None = None) -> list[Trial]:
+        """Return the latest trial of each key and seed in a context (see `latest_trials`)."""
+        return latest_trials(self._trials, context, methods)
 
     def append(self, trial: Trial) -> None:
         """Add a trial; it is on disk when this returns."""

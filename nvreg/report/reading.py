@@ -285,7 +285,7 @@ def read_run(directory: Path) -> Run:
                 "run the sweep first"
             )
     experiment, manifest = load_experiment(files.experiment), _manifest(files.manifest)
-    latest = latest_trials(read_trials(files.trials), manifest["context"])
+    latest = latest_trials(read_trials(files.trials), manifest["context"], manifest.get("methods"))
     completed = {trial.number: trial for trial in latest if trial.status == "completed"}
     if PRETRAINED_NUMBER not in completed:
         raise UserError(

@@ -37,7 +37,7 @@ class Ledger:
         self.store, self.context = store, context
         self._experiment, self._methods, self._retry_failed = experiment, methods, retry_failed
         self._metric = METRICS[experiment.selection.metric]
-        self._numbers = {trial.key: trial.number for trial in store.trials(context)}
+        self._numbers = {trial.key: trial.number for trial in store.trials(context)}  # stale ones keep theirs
         self._numbers.setdefault(self.pretrained_key, PRETRAINED_NUMBER)
         self._validation_statistics = cache(self._read_validation)
         self._pretrained_predictions = cache(self._read_predictions)
@@ -50,6 +50,10 @@ class Ledger:
     def key(self, search: Search, setting: Setting) -> str:
         """Return the key of a setting's trial."""
         return trial_key(self.context, self._methods[search.method], setting.to_dict())
+
+    def fingerprint(self, method: str | None) -> str | None:
+        """Return what decides what a method does; None for the pretrained model."""
+        return self._methods[method] if method else None
 
     def number(self, key: str) -> int:
         """Return the number of a trial: the one it had, or the next."""
@@ -86,7 +90,7 @@ class Ledger:
         """Return the settings of a search that failed and are to be measured again."""
         return [
             search.setting_type.from_dict(trial.settings)
-            for trial in self.store.trials(self.context)
+            for trial in self.store.trials(self.context, self._methods)
             if self._retry_failed
             and trial.status == "failed"
             and (trial.method, trial.seed) == (search.method, search.seed)
@@ -151,7 +155,7 @@ class Ledger:
 
     def _final(self) -> Iterator[Trial]:
         """Yield the trials that are not to be measured again."""
-        for trial in self.store.trials(self.context):
+        for trial in self.store.trials(self.context, self._methods):
             lost = trial.status == "stopped" and self._experiment.sweep.racing is None
             failed = trial.status == "failed" and (self._retry_failed or trial.method == PRETRAINED)
             if not lost and not failed:

@@ -17,19 +17,18 @@ from nvreg.tasks import SCORING_VERSION
 from nvreg.tasks.sampling import CALIBRATION_EXAMPLES, CALIBRATION_TOKENS
 
 if TYPE_CHECKING:
-    from nvreg.methods import Method
     from nvreg.sweep.workbench import Priors, Scored, Workbench
 
 
-def conditions_of(workbench: Workbench, priors: Priors, device: str) -> dict[str, Any]:
+def conditions_of(workbench: Workbench, device: str) -> dict[str, Any]:
     """Return everything but method and settings that can change a trial's numbers, large things as digests.
 
     The size of batches is left out in float32: no number depends on it, so a sweep that ran out of memory
-    continues with smaller ones. A prior of head space is part of the methods that have it.
+    continues with smaller ones. What only some methods read, the prior and the text that prior weights are
+    solved on, is a condition of theirs alone (see `manifest_of`).
 
     Args:
         workbench: what is measured, and on what.
-        priors: the experiment's, by space.
         device: the kind of device that it is measured on.
     """
     experiment = workbench.experiment
@@ -43,30 +42,27 @@ def conditions_of(workbench: Workbench, priors: Priors, device: str) -> dict[str
         "config": digest(options_of(workbench.model.config)),
         "reading": experiment.data.options,
         "tokens": _by_split(workbench, lambda scored: digest(asdict(cast(Any, scored.encoded)))),
-        **({"prior": priors["inputs"].fingerprint} if "inputs" in priors else {}),
         "evaluation": evaluation | {"metrics": sorted(evaluation["metrics"])},
         "generation": {key: value for key, value in defaults.items() if key != "transformers_version"},
         "signatures": dict(workbench.task.signatures),
         "scoring": SCORING_VERSION,
         "device": device,
         "versions": {name: version(name).split(".")[:2] for name in ("torch", "transformers")},
-        **_calibration(workbench),
     }
 
 
-def _calibration(workbench: Workbench) -> dict[str, Any]:
-    """Return what prior weights are solved on, where some setting names them."""
-    if not workbench.experiment.sweep.calibrated:
-        return {}
-    return {"calibration": [workbench.training.fingerprint, CALIBRATION_TOKENS, CALIBRATION_EXAMPLES]}
-
-
 def manifest_of(workbench: Workbench, priors: Priors, device: str) -> dict[str, Any]:
-    """Return what goes into ``manifest.json``; the arguments are those of `conditions_of`.
+    """Return what goes into ``manifest.json``.
 
-    The digest of the conditions, ``context``, decides which trials compare.
+    The digest of the conditions, ``context``, decides which trials compare; ``methods`` has what decides,
+    beside it and a setting, what a method does.
+
+    Args:
+        workbench: what is measured, and on what.
+        priors: the experiment's, by space.
+        device: the kind of device that it is measured on.
     """
-    experiment, conditions = workbench.experiment, conditions_of(workbench, priors, device)
+    experiment, conditions = workbench.experiment, conditions_of(workbench, device)
     return {
         "name": experiment.name,
         "task": experiment.task,
@@ -80,26 +76,58 @@ def manifest_of(workbench: Workbench, priors: Priors, device: str) -> dict[str, 
         "context": digest(conditions),
         "conditions": conditions,
         "metrics": dict(workbench.task.signatures),
-        "methods": {name: _fingerprint(method, priors) for name, method in workbench.plan.methods.items()},
+        "methods": {name: _fingerprint(workbench, name, priors) for name in workbench.plan.methods},
         "seeds": experiment.sweep.seeds,
         "planned": workbench.plan.planned,
         **environment(device),
     }
 
 
-def _fingerprint(method: Method, priors: Priors) -> str:
-    """Return what decides what a method does; a prior of head space is its own, and no other's condition."""
-    own = [priors["heads"].fingerprint] if method.space == "heads" else []
-    return " ".join([method.fingerprint, *own])
+def _fingerprint(workbench: Workbench, name: str, priors: Priors) -> str:
+    """Return what decides what a method does: its options, its prior, and what its settings are solved on."""
+    method = workbench.plan.methods[name]
+    parts = [method.fingerprint]
+    if method.space is not None:
+        parts.append(priors[method.space].fingerprint)
+    if workbench.experiment.sweep.methods[name].calibrated:
+        parts.append(digest([workbench.training.fingerprint, CALIBRATION_TOKENS, CALIBRATION_EXAMPLES]))
+    return " ".join(parts)
+
+
+def with_earlier_methods(manifest: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Add what an earlier manifest of the same conditions says of methods, and priors, that this one has not.
+
+    Trials of methods that a sweep does not try now are as good as they were.
+    """
+    earlier = _earlier(path)
+    if earlier.get("context") != manifest["context"]:
+        return dict(manifest)
+    names = map(RunFiles.name_of_prior, ("inputs", "heads"))
+    priors = {name: earlier[name] for name in names if name in earlier and name not in manifest}
+    return {**manifest, **priors, "methods": earlier.get("methods", {}) | manifest["methods"]}
+
+
+def changed_methods(path: Path, manifest: Mapping[str, Any]) -> list[str]:
+    """Return the methods that do something else than by an earlier manifest of the same conditions."""
+    earlier = _earlier(path)
+    if earlier.get("context") != manifest["context"]:
+        return []
+    known = earlier.get("methods", {})
+    return [name for name, now in manifest["methods"].items() if known.get(name, now) != now]
+
+
+def _earlier(path: Path) -> Mapping[str, Any]:
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return cast(Mapping[str, Any], manifest)
 
 
 def changed_conditions(path: Path, manifest: Mapping[str, Any]) -> str | None:
     """Say in which conditions an earlier manifest differs; None where there is none of other conditions."""
-    try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    if earlier.get("context") == manifest["context"]:
+    earlier = _earlier(path)
+    if not earlier or earlier.get("context") == manifest["context"]:
         return None
     if "conditions" not in earlier:
         return "an earlier version of nvreg"

@@ -19,7 +19,13 @@ from nvreg.progress import Progress
 from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, RunFiles, Trial, TrialStore
 from nvreg.sweep.executors import Executor, Local, RayExecutor, Resources
 from nvreg.sweep.ledger import Ledger
-from nvreg.sweep.manifest import changed_conditions, check_directory, manifest_of
+from nvreg.sweep.manifest import (
+    changed_conditions,
+    changed_methods,
+    check_directory,
+    manifest_of,
+    with_earlier_methods,
+)
 from nvreg.sweep.plan import Plan
 from nvreg.sweep.search import Search
 from nvreg.sweep.workbench import Priors, Workbench, calibration_sample, open_workbench, priors_of
@@ -78,12 +84,19 @@ def run_sweep(
         ):
             manifest = manifest_of(workbench, priors, executor.device)
             changed = changed_conditions(files.manifest, manifest)
+            anew = changed_methods(files.manifest, manifest)
+            manifest = with_earlier_methods(manifest, files.manifest)
             _write(files, manifest, experiment, priors)
             store = TrialStore(output)
             if changed and len(store) and not store.trials(manifest["context"]):
                 progress.say(
                     f"the trials in {output} were measured under other conditions ({changed}); "
                     "they are kept, and everything is measured again"
+                )
+            if anew:
+                progress.say(
+                    f"the trials of {', '.join(anew)} in {output} had another prior, calibration text or "
+                    "options; they are kept, and measured again"
                 )
             ledger = Ledger(experiment, store, manifest["context"], manifest["methods"], retry_failed)
             for search in workbench.plan.searches:
@@ -227,6 +240,7 @@ class _Run:
         trial = Trial(
             key=job.key,
             context=self._ledger.context,
+            fingerprint=self._ledger.fingerprint(job.method),
             number=job.number,
             method=job.method or PRETRAINED,
             seed=job.seed,

@@ -13,6 +13,7 @@ from nvreg.files import exclusive
 from nvreg.methods.nv import NVSetting
 from nvreg.metrics import score
 from nvreg.report.analysis import analyse
+from nvreg.report.reading import read_run
 from nvreg.report.writing import write_report
 from nvreg.results import digest
 from nvreg.sweep import runner, worker
@@ -93,7 +94,7 @@ def test_batches_are_a_condition_in_half_precision_alone(experiment, dtype, kind
     for batch_tokens in (64, 2048):
         changed = experiment(f"model.dtype={dtype}", f"evaluation.batch_tokens={batch_tokens}")
         workbench = open_workbench(changed)
-        conditions.append(conditions_of(workbench, Prior.gaussian(workbench.model), "cpu"))
+        conditions.append(conditions_of(workbench, "cpu"))
     assert len({digest(each) for each in conditions}) == kinds
 
 
@@ -103,8 +104,6 @@ def test_batches_are_a_condition_in_half_precision_alone(experiment, dtype, kind
         "evaluation.generation.num_beams=2",
         "evaluation.metrics=[perplexity]",
         "data.max_length=5",
-        "prior={kind: gaussian}",
-        "data.in_domain.train.limit=5",
     ],
 )
 def test_what_can_change_a_number_is_measured_anew_and_the_old_is_kept(output, experiment, override):
@@ -115,6 +114,41 @@ def test_what_can_change_a_number_is_measured_anew_and_the_old_is_kept(output, e
     assert [trial.number for trial in trials[4:]] == [0, 1]
     assert not {trial.key for trial in old} & {trial.key for trial in trials[4:]}
     assert json.loads((output / "manifest.json").read_text())["context"] == trials[4].context
+
+
+@pytest.mark.parametrize("override", ["prior={kind: gaussian}", "data.in_domain.train.limit=5"])
+def test_a_method_with_another_prior_is_measured_anew_and_the_pretrained_model_is_not(
+    output, experiment, measured, capsys, override
+):
+    old = trials_in(output)
+    assert run_sweep(experiment(override, "sweep.trials=1")) == (2, 0, 0)
+    assert len(measured) == 1
+    assert f"the trials of nv in {output} had another prior" in capsys.readouterr().err
+    *kept, new = trials_in(output)
+    assert kept == old
+    assert new.context == old[0].context
+    assert new.number == 4
+    run = read_run(output)
+    assert [trial.number for trials in run.sweeps.values() for trial in trials] == [4]
+    assert set(run.trials) == {0, 4}
+    assert run_sweep(experiment(), quiet=True) == (4, 0, 0)  # the old ones hold again
+    assert len(measured) == 1
+
+
+def test_a_method_tried_alone_keeps_the_trials_and_the_prior_of_the_others(output, experiment, measured):
+    manifest = json.loads((output / "manifest.json").read_text())
+    alone = "sweep={sampler: random, trials: 1, methods: {temperature: {space: {temperature: [0.7, 1.4]}}}}"
+    assert run_sweep(experiment(alone), quiet=True) == (2, 0, 0)
+    heads = alone.replace(
+        "temperature: {space: {temperature: [0.7, 1.4]}}", "nv-heads: {space: {prior_weight: 0.1}}"
+    )
+    assert run_sweep(experiment(heads), quiet=True) == (2, 0, 0)
+    assert len(measured) == 2
+    now = json.loads((output / "manifest.json").read_text())
+    assert now["context"] == manifest["context"]
+    assert set(now["methods"]) == {"nv", "temperature", "nv-heads"}
+    assert now["prior"] == manifest["prior"]
+    assert len({trial.context for trial in trials_in(output)}) == 1
 
 
 @pytest.mark.parametrize(
