@@ -1,6 +1,7 @@
 """What every test may use; no test reaches the network."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -37,6 +38,22 @@ evaluation: {metrics: [perplexity, bleu], generation: {num_beams: 1, max_new_tok
 selection: {metric: perplexity, protocols: [in-domain, in-domain-tolerance, oracle]}
 output: results/tiny
 """
+
+
+@pytest.fixture(autouse=True)
+def default_dtype(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have XGLM run in float64: it makes the least number of its dtype a tensor of the default dtype."""
+    callspec = getattr(request.node, "callspec", None)
+    if callspec is None or getattr(callspec.params.get("architecture"), "model_type", None) != "xglm":
+        yield
+        return
+    import torch
+
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(scope="session")

@@ -33,20 +33,6 @@ def no_gradients():
         yield
 
 
-@pytest.fixture(autouse=True)
-def default_dtype(request):
-    """Have XGLM run in float64: it makes the least number of its dtype a tensor of the default dtype."""
-    callspec = getattr(request.node, "callspec", None)
-    if callspec is None or getattr(callspec.params.get("architecture"), "model_type", None) != "xglm":
-        yield
-        return
-    torch.set_default_dtype(torch.float64)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(torch.float32)
-
-
 @pytest.fixture
 def generating(architecture):
     if not architecture.can_generate:
