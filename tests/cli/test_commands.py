@@ -146,6 +146,11 @@ def test_nv_in_both_spaces_is_swept_reported_and_exported(directory, tmp_path):
     }
     assert "(temperature 0.9" in swept.stderr  # the name of method and parameter is said once
 
+    for line in (output / "trials.jsonl").read_text().splitlines():
+        trial = json.loads(line)
+        if "noise_share" in trial["settings"]:
+            assert min(trial["resolved"]["tau_sigma"]["encoder"]) > 0
+
     reported = run("report", output, "--protocol", "in-domain-tolerance", "--protocol", "oracle")
     assert reported.exit_code == 0, reported.output
     for method in ("nv", "nv-heads"):

@@ -15,8 +15,9 @@ from nvreg.attention.settings import SiteSettings
 from nvreg.diagnostics import QUANTITIES, measure_heads, recording
 from nvreg.models.conversion import conversion_of
 from nvreg.models.convert import attach_, set_sites_
+from nvreg.models.dispatching import scale_of
 from nvreg.models.inputs import SinkState, SiteSink, SiteTemperature, TemperatureState
-from nvreg.models.registry import attention_modules
+from nvreg.models.registry import site_modules
 from nvreg.models.teacher_forcing import query_masks, real
 from tests.estimation.test_estimate import batches
 from tests.models.architectures import ARCHITECTURES, IN_HEAD_SPACE, random_prior
@@ -26,6 +27,7 @@ from tests.models.test_measuring import MAPS, teacher_forced
 pytestmark = pytest.mark.filterwarnings(
     "ignore:Version v4.12.0 introduces"
 )  # EncoderDecoderModel, given labels
+MEASURED_IN_HEAD_SPACE = ("qwen3", "gemma2", "deepseek_v3", "modernbert heads", "t5 heads", "bart heads")
 MARIAN = next(each for each in ARCHITECTURES if each.name == "marian")
 
 
@@ -46,9 +48,10 @@ def maps_of(model, batch):
 
 def by_hand(model, batch):
     """The quantities by site, head and name."""
-    modules, expected = attention_modules(model), {}
+    modules, expected = site_modules(model), {}
     for site, weights in maps_of(model, batch).items():
-        (adapter, module), state = modules[site], conversion_of(model).states[site]
+        conversion, module = conversion_of(model), modules[site]
+        state, moments = conversion.states[site], conversion.prior[site.name]
         setting = state.settings
         state.settings = SiteSettings()  # the sites before it are as they were, and so are its inputs
         pretrained = maps_of(model, batch)[site]
@@ -56,10 +59,11 @@ def by_hand(model, batch):
         if setting.is_identity:
             weights = pad(weights, (1, 0))
         prior_weight = weights[..., 0]
-        query_variance = 1 / adapter.scale(module)
-        kept = query_variance / (
-            setting.tau_sigma**2 * conversion_of(model).prior[site.name].variance + query_variance
-        )
+        if isinstance(moments, nvreg.HeadMoments):
+            variance, scale = moments.key_variance, scale_of(module, moments.key_mean.shape[1])
+        else:
+            variance, scale = moments.variance, state.adapter.scale(module)
+        kept = 1 / scale / (setting.tau_sigma**2 * variance + 1 / scale)
         values = {
             "prior_weight": prior_weight,
             "discarded_share": 1 - setting.tau_mu * (1 - prior_weight) * kept.mean(),
@@ -77,7 +81,11 @@ def as_dict(measured):
     return {tuple(row[key] for key in keys): row["value"] for row in measured.to_dict("records")}
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=str)
+@pytest.mark.parametrize(
+    "architecture",
+    [*ARCHITECTURES, *(each for each in IN_HEAD_SPACE if each.name in MEASURED_IN_HEAD_SPACE)],
+    ids=str,
+)
 def test_every_head_is_measured_in_every_architecture(architecture):
     model = converted(architecture.build(dtype=torch.float32))
     batch = {
@@ -156,7 +164,7 @@ def test_the_maps_of_one_site_are_gone_before_the_next_one_runs(name):
         assert [map() for map in seen] == [None] * len(seen)
         seen.append(weakref.ref(output[-1]))
 
-    for _, module in attention_modules(model).values():
+    for module in site_modules(model).values():
         module.register_forward_hook(watch)
     measure_heads(model, [teacher_forced(architecture)])
     assert len(seen) == len(nvreg.sites(model))

@@ -89,6 +89,18 @@ def test_the_sample_has_the_weights_that_were_asked_for(architecture, attention)
     assert weights(model, batches) == pytest.approx(dict.fromkeys(nvreg.sites(model), 0.05), **EXACT)
 
 
+@of("marian", "qwen3", "gemma2", "gpt_oss", "t5 heads")
+def test_with_a_noise_share_the_tau_sigma_that_it_stands_for_is_returned(architecture):
+    model, shares = architecture.build(), {"prior_weight": 0.05, "noise_share": {"decoder": 0.02}}
+    prior, batches = random_prior(model), sample(architecture)
+    settings = nvreg.calibrate(model, prior, batches, **shares)
+    assert "noise_share" not in settings.to_dict()
+    nvreg.convert_(model, prior, Settings(noise_share=shares["noise_share"]))
+    assert settings.to_dict()["tau_sigma"] == current_settings(model).to_dict()["tau_sigma"]
+    nvreg.set_settings_(model, settings)
+    assert weights(model, batches) == pytest.approx(dict.fromkeys(nvreg.sites(model), 0.05), **EXACT)
+
+
 @of("marian")
 @pytest.mark.parametrize("weight", [1e-9, 1e-3, 0.5, 0.999999])
 def test_extreme_weights_are_reached(architecture, weight):

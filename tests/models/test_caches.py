@@ -11,7 +11,7 @@ from transformers.cache_utils import DynamicCache, QuantizedLayer
 
 import nvreg
 from nvreg.attention.settings import Settings
-from tests.models.architectures import EOS, VOCABULARY, random_ids
+from tests.models.architectures import EOS, VOCABULARY, random_ids, sites_of
 from tests.models.running import EXACT, generate, of, padded
 
 IN_BOTH_SPACES = True
@@ -110,7 +110,7 @@ def test_a_bias_is_not_quantised_but_keys_without_are_in_input_space(architectur
 
 
 @of("qwen3", slow=["gemma2", "deepseek_v3", "t5 heads", "bart heads", "gpt2 heads"])
-def test_every_key_may_be_quantised_in_head_space_and_settings_change_under_a_cache(architecture, model):
+def test_every_key_may_be_quantised_in_head_space_and_is_the_pretrained_one(architecture, model):
     name, ids, rest = growing(architecture, architecture.inputs(model))
     rounding = DynamicCache()
     rounding.layers = [Rounded() for _ in range(4)]
@@ -124,6 +124,21 @@ def test_every_key_may_be_quantised_in_head_space_and_settings_change_under_a_ca
     first = getattr(cache, "self_attention_cache", cache).layers[0].keys
     untouched = plain(**rest, **{name: ids[:, :-1]}, use_cache=True).past_key_values
     assert torch.equal(first, getattr(untouched, "self_attention_cache", untouched).layers[0].keys)
+
+
+@of("qwen3", slow=["gpt_oss", "gemma2", "deepseek_v3", "t5 heads", "bart heads", "gpt2 heads"])
+def test_the_setting_of_the_last_layer_changes_under_a_cache_in_head_space(architecture, model):
+    name, ids, rest = growing(architecture, architecture.inputs(model))
+    earlier = [float("inf")] * max(site.layer for site in sites_of(model) if site.role == "decoder")
+    cache = nvreg.set_settings_(model, Settings())(**rest, **{name: ids[:, :-1]}, use_cache=True)
+    last = Settings(
+        tau_alpha={"decoder": [*earlier, 0.5]},
+        tau_sigma={"decoder": [*(0.0 for _ in earlier), 0.4]},
+        tau_mu={"decoder": [*(1.0 for _ in earlier), 0.8]},
+    )
+    expected = nvreg.set_settings_(model, last)(**rest, **{name: ids}).logits[:, -1:]
+    more = {name: ids[:, -1:], "past_key_values": cache.past_key_values}
+    assert_close(model(**rest, **more, use_cache=True).logits, expected, **exactness(architecture))
 
 
 NO_BIAS = Settings(tau_alpha=0.5)

@@ -12,6 +12,8 @@ from nvreg.models.teacher_forcing import key_masks, query_masks, real
 from tests.models.architectures import random_ids
 from tests.models.running import converted, padded
 
+IN_BOTH_SPACES = True
+
 pytestmark = [
     pytest.mark.usefixtures("no_gradients"),
     pytest.mark.filterwarnings("ignore:Version v4.12.0 introduces"),  # EncoderDecoderModel, given labels
@@ -38,7 +40,7 @@ def key_projection(module):
     return next(getattr(inner, name) for name in KEY_PROJECTIONS if hasattr(inner, name))
 
 
-def test_the_prior_is_that_of_what_keys_are_projected_from(architecture, plain):
+def test_the_prior_is_that_of_what_keys_are_projected_from_in_input_space(architecture, plain):
     batch, read, hooks = teacher_forced(architecture), {}, []
     modules = attention_modules(plain)
     projections = {site: key_projection(module) for site, (_, module) in modules.items()}
