@@ -37,7 +37,8 @@ def test_a_new_control_is_a_file_and_a_line(tiny_experiment, tmp_path):
     assert [trial.strength for trial in trials if trial.method == "shrink"] == pytest.approx([0.5, 0.1])
     assert all(trial.change is not None for trial in trials)
     manifest = json.loads((output / "manifest.json").read_text())
-    assert manifest["methods"]["shrink"] == "shrink biases=True"
+    prior = manifest["prior"]["fingerprint"]
+    assert manifest["methods"]["shrink"] == f"shrink biases=True {prior}"
 
     reported = run("report", output)
     assert reported.exit_code == 0, reported.output
