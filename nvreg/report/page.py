@@ -155,7 +155,7 @@ def _texts_alone(run: Run, protocols: Iterable[str]) -> list[str]:
     said = {
         "likelihood": "a text is its own label, so it is out-of-domain-validation",
         "confidence": "by the accuracy on the validation texts that confidences let expect, without their "
-        "labels (average thresholded confidence, its threshold fitted on in-domain validation)",
+        "labels (mean confidence after a temperature that is fitted on in-domain validation)",
         None: f"n/a, as nothing tells without references how good {run.experiment.task} is",
     }
     return [f"- {name}: {said[TASKS[run.experiment.task].unlabelled]}" for name in by_texts]
