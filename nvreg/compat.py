@@ -86,6 +86,11 @@ def has_hooks(module: nn.Module) -> bool:
     return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
+def remove_pre_hook_(module: nn.Module, number: int) -> None:
+    """Remove the hook with a handle's number from a module, or from a copy, which no handle knows."""
+    module._forward_pre_hooks.pop(number, None)
+
+
 # --- transformers 5.23 ----------------------------------------------------------------------------
 
 

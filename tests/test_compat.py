@@ -2,6 +2,7 @@
 
 import ast
 import re
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,15 @@ def test_hooks_of_a_module():
         hook = register(lambda *_: None)
         assert compat.has_hooks(module)
         hook.remove()
+
+
+def test_a_hook_is_removed_from_a_copy():
+    module = nn.Linear(2, 2)
+    hook = module.register_forward_pre_hook(lambda *_: None)
+    other = deepcopy(module)
+    compat.remove_pre_hook_(other, hook.id)
+    assert not compat.has_hooks(other)
+    assert compat.has_hooks(module)
 
 
 # --- transformers ---------------------------------------------------------------------------------

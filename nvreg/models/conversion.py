@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from torch import nn
 from transformers import PreTrainedModel
 
+from nvreg import compat
 from nvreg.attention.moments import HeadMoments, Moments
 from nvreg.models.module import restart_
 from nvreg.models.site import Observer, Site, Space, layers_of
@@ -92,7 +93,7 @@ class Conversion:
         """Undo `put_on_`."""
         for module in model.modules():
             if vars(module).pop(_NAME, None) is not None and self._hook is not None:
-                module._forward_pre_hooks.pop(self._hook, None)
+                compat.remove_pre_hook_(module, self._hook)
 
 
 def conversion_of(model: nn.Module) -> Conversion | None:
