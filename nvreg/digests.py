@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from nvreg.errors import UserError
+
 HEADS = ("pooler.", "lm_head.")
 """Parameters that some of a body's heads have and others have not."""
 
@@ -55,8 +57,9 @@ def body_digest(model: PreTrainedModel) -> BodyDigest:
     }
     digests = {name: hashlib.sha256() for name in dtypes}
     for parameter, tensor in body_parameters(model).items():
+        numbers = _numbers(tensor, model.base_model, parameter)
         for name, dtype in dtypes.items():
-            rounded = _numbers(tensor).to("cpu", dtype).contiguous()
+            rounded = numbers.to("cpu", dtype).contiguous()
             digests[name].update(f"{parameter} {tuple(tensor.shape)}".encode())
             digests[name].update(rounded.view(torch.int16).numpy().data)
     kind = type(model.config).model_type  # a config may keep another name that its file has
@@ -68,7 +71,8 @@ def fingerprint(model: PreTrainedModel) -> str:
     digest = hashlib.sha256(type(model).__name__.encode())
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(_numbers(tensor).cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        numbers = _numbers(tensor, model, name).cpu().contiguous()
+        digest.update(numbers.flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
 
 
@@ -85,7 +89,18 @@ def _of_outputs(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _numbers(tensor: Tensor) -> Tensor:
-    """Return a weight, or what a quantised one stands for."""
+def _numbers(tensor: Tensor, root: torch.nn.Module, name: str) -> Tensor:
+    """Return a weight of this name, what a quantised one stands for, or one that accelerate has offloaded."""
     tensor = tensor.detach()
-    return tensor if type(tensor) is Tensor else tensor.dequantize()
+    if not tensor.is_meta:
+        return tensor if type(tensor) is Tensor else tensor.dequantize()
+    from accelerate.utils import align_module_device  # who offloads has it
+
+    path, _, own_name = name.rpartition(".")
+    module = root.get_submodule(path)
+    with align_module_device(module, "cpu"):
+        if (weight := getattr(module, own_name)).is_meta:
+            raise UserError(
+                f"expected weights in memory, got {name} on the meta device; load the model's weights"
+            )
+        return weight.detach().clone()

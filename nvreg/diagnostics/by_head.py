@@ -18,7 +18,7 @@ from nvreg.models.conversion import conversion_of
 from nvreg.models.module import NVForward
 from nvreg.models.registry import site_modules
 from nvreg.models.site import Runs, Site
-from nvreg.models.teacher_forcing import query_masks, real
+from nvreg.models.teacher_forcing import on_device, query_masks, real
 
 QUANTITIES = ("prior_weight", "discarded_share", "entropy", "divergence")
 """What `measure_heads` measures, in the order of its rows."""
@@ -67,7 +67,7 @@ def measure_heads(model: PreTrainedModel, batches: Iterable[Mapping[str, Tensor]
                 conversion.observed(lambda site, _, share: meters[site].note_token_share(share))
             )
         for batch in batches:
-            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            batch = on_device(model, batch)
             masks = query_masks(model, batch)
             for meter in meters.values():
                 meter.mask = masks[meter.site.role]

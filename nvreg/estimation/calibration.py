@@ -21,7 +21,7 @@ from nvreg.errors import UserError
 from nvreg.models.conversion import Conversion, conversion_of
 from nvreg.models.convert import convert_, current_settings, revert_, set_settings_
 from nvreg.models.site import Site
-from nvreg.models.teacher_forcing import query_masks, real, run_body
+from nvreg.models.teacher_forcing import device_of, on_device, query_masks, real, run_body
 from nvreg.parameters import Setting
 from nvreg.prior.artefact import Prior
 
@@ -134,7 +134,7 @@ class _Sample:
             raise UserError("expected a calibration sample, got no batches")
         self._weights = weights
         self._shifts: dict[Site, float] = {}
-        self._state = _thread_state(model.device)
+        self._state = _thread_state(device_of(model))
         self._turn = threading.Lock()
         self._arrived = threading.Barrier(len(self._batches), self._solve_site)
         self._here = threading.local()  # a thread's batch: its index and masks
@@ -164,7 +164,7 @@ class _Sample:
         model = self._model
         try:
             with self._turn, self._state(), torch.inference_mode():
-                batch = {name: tensor.to(model.device) for name, tensor in self._batches[index].items()}
+                batch = on_device(model, self._batches[index])
                 self._here.index, self._here.masks = index, query_masks(model, batch)
                 run_body(model, batch)
         except BaseException:

@@ -26,7 +26,7 @@ from nvreg.models.convert import attach_, is_converted, revert_
 from nvreg.models.heads import DispatchedState
 from nvreg.models.registry import attention_modules
 from nvreg.models.site import Runs, Site, Space
-from nvreg.models.teacher_forcing import key_masks, real, run_body
+from nvreg.models.teacher_forcing import key_masks, on_device, real, run_body
 from nvreg.prior.artefact import Prior
 
 
@@ -63,7 +63,7 @@ def estimate_prior(
         collectors = _attach_heads(model, attached) if space == "heads" else _attach_inputs(model, attached)
 
         def run(batch: Mapping[str, Tensor]) -> None:
-            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            batch = on_device(model, batch)
             masks = key_masks(model, batch)
             for collector in collectors:
                 collector.start(masks[collector.site.role])

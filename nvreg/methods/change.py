@@ -13,7 +13,7 @@ from nvreg.memory import over_rows
 from nvreg.methods import Method
 from nvreg.models.registry import site_modules
 from nvreg.models.site import Runs, Site
-from nvreg.models.teacher_forcing import query_masks, real, run_body
+from nvreg.models.teacher_forcing import on_device, query_masks, real, run_body
 from nvreg.parameters import Setting
 
 
@@ -36,7 +36,7 @@ def attention_change(
     differences, norms = dict.fromkeys(modules, 0.0), dict.fromkeys(modules, 0.0)
 
     def run(batch: Mapping[str, Tensor]) -> None:
-        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        batch = on_device(model, batch)
         masks = query_masks(model, batch)
         method.set_(model, setting.identity())
         calls = _calls(model, modules, batch)

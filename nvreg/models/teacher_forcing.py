@@ -113,6 +113,21 @@ def real(tensor: Tensor, mask: Tensor | None, dim: int = 0) -> Tensor:
     return tensor[(slice(None),) * dim + (mask,)]
 
 
+def device_of(model: PreTrainedModel) -> torch.device:
+    """Return the device that a model reads its inputs on, whose weights accelerate may have offloaded."""
+    if model.device.type != "meta":
+        return model.device
+    hooks = (getattr(module, "_hf_hook", None) for module in model.modules())
+    devices = (getattr(hook, "execution_device", None) for hook in hooks)
+    return torch.device(next((device for device in devices if device is not None), model.device))
+
+
+def on_device(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a batch on the device that a model reads its inputs on."""
+    device = device_of(model)
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
 # --- a run ----------------------------------------------------------------------------------------
 
 

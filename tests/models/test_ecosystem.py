@@ -333,3 +333,26 @@ def test_offloaded_weights_are_refused(architecture, plain):
         nvreg.UserError, match="in memory, got some on the meta device, as accelerate offloads"
     ):
         nvreg.convert_(offloaded, prior, Settings(tau_alpha=0.5))
+
+
+@pytest.mark.parametrize("where", ["memory", "disk"])
+@of("qwen3", "gpt2 heads")
+def test_an_offloaded_model_is_converted_in_head_space(architecture, tmp_path, where):
+    accelerate = pytest.importorskip("accelerate", reason="needs accelerate")
+    plain, offloaded = (architecture.build(dtype=torch.float32) for _ in range(2))
+    inputs, cpu = architecture.inputs(plain), torch.device("cpu")
+    if where == "memory":
+        accelerate.cpu_offload(offloaded, execution_device=cpu)
+    else:
+        accelerate.disk_offload(offloaded, str(tmp_path), execution_device=cpu)
+    assert offloaded.device.type == "meta"
+    results = []
+    for model in (plain, offloaded):
+        prior = nvreg.estimate_prior(model, [inputs], space="heads")
+        settings = nvreg.calibrate(model, prior, [inputs], prior_weight=0.1, tau_sigma=0.3)
+        nvreg.convert_(model, prior, settings)
+        results.append((prior.fingerprint, prior.model, settings, model(**inputs).logits))
+        nvreg.revert_(model)
+    assert results[0][:3] == results[1][:3]
+    assert torch.equal(results[0][3], results[1][3])
+    assert torch.equal(plain(**inputs).logits, offloaded(**inputs).logits)
