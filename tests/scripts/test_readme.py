@@ -30,9 +30,8 @@ def test_a_changed_report_changes_the_quotes(tmp_path: Path) -> None:
     results = tmp_path / "results"
     shutil.copytree(RESULTS / "embedded", results / "embedded")
     report = results / "embedded" / "language-modelling" / "report.md"
-    (row,) = {line for line in report.read_text().splitlines() if line.startswith("| pretrained")} & {
-        line for line in report.read_text().split("## bits-per-character")[0].splitlines()
-    }
+    plain = report.read_text().split("\n## ")[1]
+    (row,) = [line for line in plain.splitlines() if line.startswith("| pretrained")]
     score = row.split("|")[2].strip()
     report.write_text(report.read_text().replace(row, row.replace(score, "1234.5")))
     text = README.read_text()
