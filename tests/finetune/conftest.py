@@ -167,3 +167,8 @@ def tuned(workshop):
         return directory
 
     return tuned
+
+
+@pytest.fixture(autouse=True)
+def default_dtype() -> None:
+    """Leave the default dtype: all that is fine-tuned here is in float32, XGLM too."""

@@ -137,7 +137,8 @@ def test_a_converted_directory_with_other_weights_is_refused(saved, tmp_path):
     )
     nvreg.save_pretrained(nvreg.convert_(model, prior, nvreg.Settings(tau_alpha=1)), tmp_path / "nv")
     assert json.loads((tmp_path / "nv" / "nvreg.json").read_text()) == {
-        "settings": {"tau_alpha": {"encoder": 1.0, "cross": 1.0, "decoder": 1.0}}
+        "space": "inputs",
+        "settings": {"tau_alpha": {"encoder": 1.0, "cross": 1.0, "decoder": 1.0}},
     }
     nvreg.from_pretrained(tmp_path / "nv")
     tiny_marian(seed=1)[0].save_pretrained(tmp_path / "nv")
