@@ -22,7 +22,7 @@ WITHOUT_DROPOUT |= {"glm4_moe", "granitemoe", "mixtral", "phimoe", "qwen2_moe"}
 WITHOUT_DROPOUT |= {"ernie4_5", "ernie4_5_moe", "eurobert", "falcon", "ministral3"}
 """Model types that drop nothing of what their feed-forward network returns."""
 
-UNKNOWN = {"albert", "nllb-moe"}
+UNKNOWN = ("albert", "nllb-moe")
 """Model types whose feed-forward output nvreg does not find."""
 
 of_three = of("bert", "gpt2", "bart")
