@@ -90,17 +90,17 @@ def layers_figure(run: Run, rows: pd.DataFrame) -> "Figure":
     size = (1.6 + 2.6 * len(roles), 1.3 + 1.9 * len(changes))
     figure = Figure(figsize=size, layout="constrained", dpi=150)
     panels = figure.subplots(len(changes), len(roles), squeeze=False, sharey="row", sharex="col")
-    styles = dict(zip(run.domains, (MARKS[0], *islice(cycle(STYLES), len(run.domains) - 1)), strict=True))
+    domains = rows["domain"].unique()
+    styles = dict(zip(domains, (MARKS[0], *islice(cycle(STYLES), len(domains) - 1)), strict=True))
     for line, ((parameter, value), of_value) in zip(panels, changes, strict=True):
         finite = of_value[np.isfinite(of_value["difference"])]
         for axes, role in zip(line, roles, strict=True):
             for place, (domain, (colour, marker)) in enumerate(styles.items()):
                 cells = finite[(finite["role"] == role) & (finite["domain"] == domain)]
-                split = " (test)" if cells["split"].eq("test").any() else ""
                 bars = np.abs(cells[["low", "high"]].sub(cells["difference"], axis=0)).fillna(0).to_numpy().T
                 axes.errorbar(
                     cells["layer"] + 0.12 * (place - (len(styles) - 1) / 2), cells["difference"], yerr=bars,
-                    fmt=f"{marker}-", color=colour, ms=4, lw=0.8, elinewidth=0.6, label=f"{domain}{split}",
+                    fmt=f"{marker}-", color=colour, ms=4, lw=0.8, elinewidth=0.6, label=domain,
                 )  # fmt: skip
             axes.axhline(0, color="0.4", lw=0.8, zorder=1)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,7 +1,7 @@
 """Where a method acts: what each role and layer by itself changes, in a run of the sampler one-at-a-time.
 
 It tells which roles and layers are worth a search, so its scores are those of validation sets: who reads it
-from test sets has chosen by them. The test set of a domain without a validation set is shown, and marked.
+from test sets has chosen by them. A domain without a validation set is left out.
 """
 
 from collections.abc import Iterator
@@ -31,8 +31,8 @@ def layers_table(run: Run) -> DataFrame | None:
     """Return one row for each setting of one layer alone and domain; None for runs of other samplers.
 
     Columns: metric, the run's selection metric; method; parameter, value, role and layer, what is not at
-    identity; trial; domain and split; score; difference from the pretrained model; low and high, the ends of
-    its interval by paired bootstrap, NaN for fewer than `FEWEST` examples.
+    identity; trial; domain; score on its validation set; difference from the pretrained model; low and high,
+    the ends of its interval by paired bootstrap, NaN for fewer than `FEWEST` examples.
 
     Raises:
         UserError: if an example file cannot be read.
@@ -54,8 +54,8 @@ def layers_section(run: Run, table: DataFrame) -> list[Block]:
     blocks: list[Block] = [
         f"## Where it acts: {metric} ({DIRECTIONS[direction]})",
         "One layer of one role is changed at a time, all else is as pretrained; layers count from 0. Scores "
-        "are of validation sets, so that a search may be narrowed by them; (test) is a test set, by which it "
-        "may not. layers.csv has every score, and intervals.",
+        "are of validation sets, so that a search may be narrowed by them; a domain without one is left out. "
+        "layers.csv has every score, and intervals.",
     ]
     for (method, parameter), rows in table.groupby(["method", "parameter"], sort=False):
         values = " / ".join(f"{value:g}" for value in sorted(rows["value"].unique()))
@@ -66,8 +66,7 @@ def layers_section(run: Run, table: DataFrame) -> list[Block]:
             for site, by_site in with_decimals(rows, [AS_CHOSEN]).groupby(SITE, sort=False)
         ]
         headers = [
-            f"{domain}{' (in-domain)' if domain == in_domain else ''}{' (test)' if split == 'test' else ''}"
-            for domain, split in rows[["domain", "split"]].drop_duplicates().itertuples(index=False)
+            f"{domain}{' (in-domain)' if domain == in_domain else ''}" for domain in rows["domain"].unique()
         ]
         blocks += [f"Change at {name} {values}:", Table([*SITE, *headers], body)]
     return blocks
@@ -81,14 +80,15 @@ def _cells(run: Run, number: int) -> Iterator[dict[str, Any]]:
     site = alone(METHODS[trial.method].setting_type.from_dict(trial.settings))
     if site is None:
         return
-    splits = dict.fromkeys(run.domains_with("test"), "test")
-    for domain, split in (splits | dict.fromkeys(run.domains_with("validation"), "validation")).items():
-        score, pretrained = (run.score(each, domain, split, metric) for each in (number, PRETRAINED_NUMBER))
+    for domain in run.domains_with("validation"):
+        score, pretrained = (
+            run.score(each, domain, "validation", metric) for each in (number, PRETRAINED_NUMBER)
+        )
         cell = {"metric": metric, "method": trial.method, **site._asdict(), "trial": number}
-        cell |= {"domain": domain, "split": split, "score": score, "difference": score - pretrained}
+        cell |= {"domain": domain, "score": score, "difference": score - pretrained}
         cell |= {"low": float("nan"), "high": float("nan")}
-        if len(run.statistics(number, domain, split, METRICS[metric].group)) >= FEWEST:
-            both = (run.resampled(each, domain, split, metric) for each in (number, PRETRAINED_NUMBER))
+        if len(run.statistics(number, domain, "validation", METRICS[metric].group)) >= FEWEST:
+            both = (run.resampled(each, domain, "validation", metric) for each in (number, PRETRAINED_NUMBER))
             cell |= interval(np.subtract(*both))._asdict()
         yield cell
 
@@ -103,7 +103,7 @@ def _changes(cells: DataFrame) -> str:
 
 def _best(rows: DataFrame, in_domain: str, sign: int) -> str:
     """Say which layers gain most on the mean of the out-of-domain validation sets, each at its best value."""
-    elsewhere = rows[(rows["domain"] != in_domain) & (rows["split"] == "validation")]
+    elsewhere = rows[rows["domain"] != in_domain]
     if elsewhere.empty:
         return "there is no validation set out of domain, which would say where to search."
     relative = sign * elsewhere["difference"] / (elsewhere["score"] - elsewhere["difference"]).abs()

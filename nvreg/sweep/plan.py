@@ -43,9 +43,15 @@ class Plan:
         return sorted((space for space in spaces if space is not None), reverse=True)
 
     @property
-    def measures_change(self) -> bool:
-        """Whether a method is matched to another one by how much both change attention outputs."""
-        return any(method.matched_to in self.methods for method in self.methods.values())
+    def matched(self) -> frozenset[str]:
+        """The methods of which one is matched to another by how much both change attention outputs."""
+        pairs = ((name, method.matched_to) for name, method in self.methods.items())
+        return frozenset(
+            each
+            for name, other in pairs
+            if other is not None and other in self.methods
+            for each in (name, other)
+        )
 
 
 def make_plan(sweep: Sweep, layers: Layers, objectives: int) -> Plan:

@@ -248,10 +248,11 @@ class Worker:
 
     def _change(self, job: Job, resolved: Mapping[str, Any] | None) -> float | None:
         """Return how much attention outputs change, the mean over sites; the model is left at identity."""
-        if not self._workbench.plan.measures_change:
-            return None
+        matched = self._workbench.plan.matched
         if job.method is None or job.setting is None:
-            return 0.0
+            return 0.0 if matched else None
+        if job.method not in matched:
+            return None
         method = self._methods[job.method]
         setting = method.setting_type.from_dict(resolved or job.setting.to_dict())
         return fmean(attention_change(self._workbench.model, method, setting, self._probe).values())

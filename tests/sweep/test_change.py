@@ -49,7 +49,8 @@ def test_every_trial_has_the_mean_change_over_sites_on_in_domain_validation(expe
     assert pretrained.change == 0
     workbench = open_workbench(asked)
     batches = random_batches(workbench.task, workbench.in_domain_validation.examples)
-    for trial in trials:
+    assert {trial.method for trial in trials if trial.change is None} == {"sink"}  # nothing is matched to it
+    for trial in (each for each in trials if each.method != "sink"):
         method = METHODS[trial.method]()
         method.attach_(workbench.model, Prior.load(tmp_path / "output" / "prior.safetensors"), [])
         setting = method.setting_type.from_dict(trial.resolved or trial.settings)
@@ -101,14 +102,15 @@ def test_a_trial_whose_change_cannot_be_measured_fails_alone(experiment, sweep, 
     monkeypatch.setattr(worker, "attention_change", broken)
     trials = sweep(experiment())
     assert [trial.status for trial in trials] == ["completed"] * 3 + ["failed"] * 2 + ["completed"] * 2
-    assert [trial.change is None for trial in trials] == [trial.status == "failed" for trial in trials]
+    nothing = [trial.status == "failed" or trial.method == "sink" for trial in trials]
+    assert [trial.change is None for trial in trials] == nothing
 
 
 def test_trials_written_before_it_was_measured_are_read(experiment, sweep, tmp_path):
     sweep(experiment())
     path = tmp_path / "output" / "trials.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert all(line.pop("change") is not None for line in lines)
+    assert any([line.pop("change") is not None for line in lines])
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert {trial.change for trial in read_trials(path)} == {None}
     before = path.read_bytes()

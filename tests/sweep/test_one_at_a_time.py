@@ -117,7 +117,6 @@ def test_a_layer_that_cannot_matter_changes_nothing_and_all_others_do(measured):
     assert len(table) == (2 + 6 * 2) * 2
     assert (table.loc[dead, "difference"] == 0).all()
     assert (table.loc[~dead, "difference"] != 0).all()
-    assert set(table["split"]) == {"validation"}
 
 
 def test_the_table_is_that_of_the_trials(measured):
@@ -125,7 +124,7 @@ def test_the_table_is_that_of_the_trials(measured):
     for row in layers_table(run).to_dict("records"):
         trial = run.trials[row["trial"]]
         score, pretrained = (
-            each.metrics[row["domain"]][row["split"]]["perplexity"] for each in (trial, run.trials[0])
+            each.metrics[row["domain"]]["validation"]["perplexity"] for each in (trial, run.trials[0])
         )
         assert (row["score"], row["difference"]) == (score, score - pretrained)
         assert alone(METHODS[trial.method].setting_type.from_dict(trial.settings)) == Alone(
@@ -160,3 +159,19 @@ def test_other_samplers_have_no_such_table(tiny_experiment, tmp_path):
     changes = [f"output={tmp_path / 'output'}", "sweep.sampler=grid", "sweep.space={tau_sigma: 0.1}"]
     run_sweep(load_experiment(tiny_experiment, changes), quiet=True)
     assert layers_table(analyse(tmp_path / "output").run) is None
+
+
+def test_a_domain_without_a_validation_set_is_left_out(tiny_experiment, tmp_path):
+    changes = [
+        f"output={tmp_path / 'output'}",
+        "data.out_of_domain.0.validation=null",
+        "sweep={sampler: one-at-a-time, method: nv, space: {tau_sigma: {encoder: {values: [0.2]}}}}",
+    ]
+    experiment = load_experiment(tiny_experiment, changes)
+    run_sweep(experiment, quiet=True)
+    table = layers_table(analyse(tmp_path / "output").run)
+    assert set(table["domain"]) == {experiment.data.in_domain.name}
+    text = write_report(analyse(tmp_path / "output"))
+    assert "there is no validation set out of domain, which would say where to search" in text
+    layers = text.partition("## Where it acts")[2].partition("\n## ")[0]
+    assert experiment.data.out_of_domain[0].name not in layers
