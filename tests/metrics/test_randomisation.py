@@ -74,7 +74,7 @@ def by_scipy(metric, ours: np.ndarray, theirs: np.ndarray, swaps: float, tail: s
         permutation_type="samples",
         n_resamples=swaps,
         alternative=tail,
-        rng=1,
+        random_state=1,
     ).pvalue
 
 
@@ -101,7 +101,7 @@ def test_few_examples_are_tested_exactly_as_by_scipy(name, examples, seed):
         ("perplexity", drawn("likelihood", 60, 4) * [1.2, 1, 1], drawn("likelihood", 60, 1)),
         ("accuracy", predictions(0.8, 1), predictions(0.65, 2)),
         ("macro-f1", predictions(0.8, 1), predictions(0.65, 2)),
-        ("bleu", bleu_rows(0.25, 2), bleu_rows(0.35, 1)),
+        ("bleu", bleu_rows(0.28, 2), bleu_rows(0.35, 1)),
     ],
 )
 def test_many_examples_are_tested_as_by_scipy(name, ours, theirs):
@@ -116,7 +116,7 @@ def test_bleu_is_tested_as_by_sacrebleu():
     _, results = PairedTest(named, {"BLEU": SacreBLEU(references=[REFERENCES])}, None, "ar", 10000)()
     expected = results["BLEU"][1].p_value
     assert 0.02 < expected < 0.8
-    assert p_value(BLEU, [bleu_rows(0.25, 2)], [bleu_rows(0.3, 1)], "talks.test") == pytest.approx(
+    assert p_value(BLEU, [bleu_rows(0.28, 2)], [bleu_rows(0.3, 1)], "talks.test") == pytest.approx(
         expected, abs=0.05
     )
 

@@ -495,7 +495,12 @@ _HEADS_ONLY = [  # what head space alone expresses
     Architecture("cohere2", "cohere2", "Cohere2ForCausalLM", {**_LLAMA, "sliding_window": 4, **_LAYERS}),
     Architecture("deepseek_v3", "deepseek_v3", "DeepseekV3ForCausalLM", _LATENT),
     Architecture("qwen3_next", "qwen3_next", "Qwen3NextForCausalLM", _QWEN3_NEXT),
-    Architecture("hrm_text", "hrm_text", "HrmTextForCausalLM", {**_LLAMA, "num_hidden_layers": 1}),
+    Architecture(
+        "hrm_text",
+        "hrm_text",
+        "HrmTextForCausalLM",
+        {**_LLAMA, "num_layers_per_stack": 1, "num_hidden_layers": 8},
+    ),
 ]
 
 _IN_BOTH = (

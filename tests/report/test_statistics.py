@@ -63,7 +63,7 @@ def test_interval_and_standard_error_agree_with_scipy():
         paired=True,
         method="percentile",
         n_resamples=5000,
-        rng=1,
+        random_state=1,
     )
     assert interval(differences) == pytest.approx(tuple(expected.confidence_interval), abs=0.025)
     assert standard_error(differences) == pytest.approx(expected.standard_error, rel=0.08)
