@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from nvreg.errors import UserError
 from nvreg.finetune.dropout import _places, dropout_sites, get_rate, set_rates_
 from tests.models.architectures import ARCHITECTURES, Architecture, random_ids
-from tests.models.running import of
+from tests.models.running import each_of, of
 
 BERT_BASE = {"hidden_size": 8, "num_hidden_layers": 12, "num_attention_heads": 2, "intermediate_size": 8}
 
@@ -156,8 +156,9 @@ READ_BY_NONE = {
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize(
     "architecture",
-    [each for each in ARCHITECTURES if each.model_type != "falcon"],  # reads its config at every forward
-    ids=str,
+    each_of(
+        each for each in ARCHITECTURES if each.model_type != "falcon"
+    ),  # reads its config at every forward
 )
 def test_the_running_model_drops_at_every_site_with_its_rate_and_nowhere_else(architecture, attention):
     model = architecture.build(attention=attention, dtype=torch.float32)

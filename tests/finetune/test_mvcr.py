@@ -10,7 +10,7 @@ from nvreg.finetune import autoencoders
 from nvreg.finetune.dropout import dropout_sites, set_rates_
 from nvreg.finetune.regularisers.mvcr import MVCR, NAME, MVCROptions
 from tests.models.architectures import ARCHITECTURES, Architecture, random_ids
-from tests.models.running import of
+from tests.models.running import each_of, of
 
 WIDTHS = [4, 8, 12]
 
@@ -28,8 +28,9 @@ UNKNOWN = ("albert", "nllb-moe")
 of_three = of("bert", "gpt2", "bart")
 of_text = pytest.mark.parametrize(
     "architecture",
-    [each for each in ARCHITECTURES if each.model_type not in {*UNKNOWN, "whisper"}],  # which reads sound
-    ids=str,
+    each_of(
+        each for each in ARCHITECTURES if each.model_type not in {*UNKNOWN, "whisper"}
+    ),  # which reads sound
 )
 
 

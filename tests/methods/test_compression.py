@@ -15,7 +15,7 @@ from nvreg.samplers import SAMPLERS
 from nvreg.sweep.runner import run_sweep
 from nvreg.sweep.workbench import open_workbench
 from tests.models.architectures import ARCHITECTURES, IN_HEAD_SPACE, random_prior
-from tests.models.running import of
+from tests.models.running import each_of, of
 
 of_every_form = of("marian", "bert", "gpt2", "t5 v1.1", "mixtral")
 needs_torchao = pytest.mark.usefixtures("torchao")
@@ -46,7 +46,7 @@ def untouched(model):
     return {name: each for name, each in named if each.untyped_storage().data_ptr() not in ours}
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=str)
+@pytest.mark.parametrize("architecture", each_of(ARCHITECTURES))
 def test_the_matrices_of_a_body_are_all_but_embeddings_heads_and_routers(architecture):
     model = architecture.build()
     known = ("embed", "wte", "wpe", "shared.", "relative_attention_bias", "lm_head", "classifier", "pooler")

@@ -8,7 +8,7 @@ import nvreg
 from nvreg.methods import METHODS
 from nvreg.models.weights import attention_weights
 from tests.models.architectures import ARCHITECTURES, random_prior
-from tests.models.running import of
+from tests.models.running import each_of, of
 
 of_every_form = of("marian", "bert", "albert", "gpt2", "gpt_neox", "phi3 sliding", "gpt_bigcode")
 
@@ -35,7 +35,7 @@ def others(model):
     return [weight for weight in model.parameters() if weight.untyped_storage().data_ptr() not in ours]
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=str)
+@pytest.mark.parametrize("architecture", each_of(ARCHITECTURES))
 def test_the_views_are_the_weights_of_keys_and_values(architecture):
     from nvreg.models.registry import attention_modules
 

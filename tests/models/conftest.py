@@ -4,12 +4,10 @@ import pytest
 import torch
 
 from tests.models.architectures import ARCHITECTURES, IN_HEAD_SPACE
-from tests.models.running import converted
-
-QUICK_IN_HEAD_SPACE = {"qwen3", "gemma2", "t5 heads"}
-"""Run in the default suite; the others in head space in the slow one, but for the following."""
+from tests.models.running import converted, each_of
 
 IN_EVERY_FORM = {"test_it_is_the_definition", "test_identity_is_bit_identical"}
+"""Run on every architecture in the default suite."""
 
 
 def pytest_generate_tests(metafunc):
@@ -17,14 +15,11 @@ def pytest_generate_tests(metafunc):
         "architecture" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")
     ):
         return
-    is_quick = metafunc.function.__name__ in IN_EVERY_FORM
-    late = [
-        pytest.param(each, marks=[] if is_quick or each.name in QUICK_IN_HEAD_SPACE else pytest.mark.slow)
-        for each in IN_HEAD_SPACE
-    ]
-    is_of_inputs = metafunc.function.__name__.endswith("_in_input_space")
-    both = getattr(metafunc.module, "IN_BOTH_SPACES", False) and not is_of_inputs
-    metafunc.parametrize("architecture", [*ARCHITECTURES, *(late if both else [])], ids=str)
+    name = metafunc.function.__name__
+    both = getattr(metafunc.module, "IN_BOTH_SPACES", False) and not name.endswith("_in_input_space")
+    architectures = [*ARCHITECTURES, *(IN_HEAD_SPACE if both else [])]
+    parameters = architectures if name in IN_EVERY_FORM else each_of(architectures)
+    metafunc.parametrize("architecture", parameters, ids=str if name in IN_EVERY_FORM else None)
 
 
 @pytest.fixture

@@ -61,6 +61,33 @@ def padded(architecture, side):
     return batch, alone
 
 
+QUICK = {
+    *("bart", "marian", "nllb-moe", "whisper", "t5", "umt5", "bert to bert", "bert to gpt2"),
+    *("bert", "mpnet", "tapas", "albert", "modernbert", "distilbert"),
+    *(
+        "gpt2",
+        "gpt2 layerwise",
+        "gpt_bigcode",
+        "gpt_neo",
+        "gpt_neox",
+        "gptj",
+        "falcon grouped",
+        "falcon alibi",
+    ),
+    *("llama", "llama yarn", "mistral sliding", "phi3 longrope", "mixtral", "ernie4_5_moe", "cohere", "glm"),
+    *("opt", "xglm", "qwen3", "gemma2", "t5 heads"),
+}
+"""One of each form, which the default suite runs in whole; the slow suite runs the others."""
+
+
+def each_of(architectures):
+    """Make parameters of architectures, of which those that repeat a form are slow."""
+    return [
+        pytest.param(each, id=each.name, marks=[] if each.name in QUICK else pytest.mark.slow)
+        for each in architectures
+    ]
+
+
 def of(*names, slow=()):
     """Run a test on architectures by name."""
     named = {architecture.name: architecture for architecture in (*ARCHITECTURES, *IN_HEAD_SPACE)}

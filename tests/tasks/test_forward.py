@@ -12,6 +12,7 @@ from nvreg.models.teacher_forcing import decoder_inputs
 from nvreg.tasks import make_task
 from nvreg.tasks.forward import EncoderStates, negative_log_likelihood
 from tests.models.architectures import ARCHITECTURES, random_ids, random_prior
+from tests.models.running import each_of
 from tests.tiny import LEXICON, word_tokenizer
 
 CASES = [
@@ -190,7 +191,7 @@ def test_low_precision_logits_are_normalised_in_float32(dtype):
     torch.testing.assert_close(got, expected, rtol=1e-6, atol=0)
 
 
-@pytest.mark.parametrize("architecture", LANGUAGE_MODELS, ids=str)
+@pytest.mark.parametrize("architecture", each_of(LANGUAGE_MODELS))
 def test_every_language_model_scores_what_it_predicts_at_scored_positions_alone(architecture):
     model, labels = architecture.build(), random_ids(3, 5, seed=1)
     labels[0, 3:] = -100
