@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
@@ -13,6 +15,49 @@ class UserError(Exception):
     The message is one line that says what was expected, what was got and how to mend it. The
     command line prints it without a traceback and exits with code 2.
     """
+
+
+_FREE = "free some space and run the command again: what is finished is kept, and not done again"
+_ALLOW = "choose another place, or let the user that runs nvreg write there"
+
+PLACES = {
+    errno.ENOSPC: _FREE,
+    errno.EDQUOT: _FREE,
+    errno.EACCES: _ALLOW,
+    errno.EPERM: _ALLOW,
+    errno.EROFS: _ALLOW,
+    errno.ENOENT: "make the directory, or mend the link, or choose another place",
+    errno.ENOTDIR: "a file stands where a directory has to: choose another place",
+    errno.EEXIST: "something else stands there: choose another place",
+    errno.EISDIR: "a directory stands where a file has to: choose another name",
+    errno.ENOTEMPTY: "something else stands there: choose another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "links lead to each other: choose another place",
+    errno.EIO: "the disk cannot be read or written: see what the system says of it",
+}
+"""How to mend what the system says of a place, by the number of its error."""
+
+MEMORY = ("can't allocate memory", "out of memory")
+"""What errors of PyTorch say where memory is too little."""
+
+
+def explained(error: BaseException) -> str | None:
+    """Return the message for an error that is the system's, about a place or about memory, or else None.
+
+    Libraries that write by themselves may hand on no more than the system's words.
+    """
+    if isinstance(error, MemoryError) or any(words in str(error) for words in MEMORY):
+        return (
+            "expected memory for the model and a batch, got too little; lower evaluation.batch_tokens or "
+            "training.batch_size, choose model.dtype: bfloat16, or close what else is running"
+        )
+    for code, mend in PLACES.items():
+        if isinstance(error, OSError) and error.errno == code:
+            place = error.filename or "what was to be written"
+            return f"expected a place that can be read and written, got {place} ({error.strerror}); {mend}"
+        if mend is _FREE and os.strerror(code) in str(error):
+            return f"expected space on the disk, got none ({os.strerror(code)}); {mend}"
+    return None
 
 
 def expected_one_of(known: Iterable[Any], given: Any, what: str = "one of") -> str:

@@ -14,6 +14,8 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
+from nvreg.text import on_one_line, visible
+
 T = TypeVar("T")
 
 SPEED_PERIOD = 3600.0
@@ -28,7 +30,7 @@ class Progress:
         self._console = Console(stderr=True, quiet=quiet)
         self.is_live = self._console.is_terminal and not quiet
         self._bar = Bar(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TimeRemainingColumn(),
             console=self._console,
@@ -51,11 +53,17 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Print a line that stays."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
+
+    def warn(self, lines: Iterable[str]) -> None:
+        """Print lines that stay, and that are said when quiet too."""
+        console = Console(stderr=True) if self._console.quiet else self._console
+        for line in lines:
+            console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
     def phase(self, name: str, steps: int | None = None) -> None:
         """Show what is done before the first trial, in how many steps if that is known."""
-        self._bar.reset(self._task, total=steps, description=name)
+        self._bar.reset(self._task, total=steps, description=on_one_line(name))
         if not self.is_live:
             self.say(name)
 
@@ -98,5 +106,7 @@ class Progress:
     def _display(self) -> Group:
         table = Table.grid(padding=(0, 2))
         for name, setting in (*(("running", line) for line in self._running), *self._leaders):
-            table.add_row(Text(name), Text(setting, overflow="ellipsis", no_wrap=True))
+            table.add_row(
+                Text(on_one_line(name)), Text(on_one_line(setting), overflow="ellipsis", no_wrap=True)
+            )
         return Group(self._bar, table)

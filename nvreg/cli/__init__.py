@@ -13,9 +13,11 @@ import typer
 from typer.core import TyperGroup
 
 import nvreg
+from nvreg.cli.options import say
 from nvreg.cli.renamed import today_s
-from nvreg.errors import UserError
+from nvreg.errors import UserError, explained
 from nvreg.registry import Registry
+from nvreg.text import on_one_line, without_secrets
 
 COMMANDS: Registry[Callable[..., None]] = Registry(
     "command",
@@ -69,10 +71,10 @@ class Commands(TyperGroup):
         except Exception as error:
             if ctx.params["debug"]:
                 raise
-            mistake = isinstance(error, UserError)
-            line = str(error) if mistake else f"{type(error).__name__}: {error} (nvreg --debug shows where)"
-            typer.echo(f"nvreg: {' '.join(line.split())}", err=True)
-            raise typer.Exit(2 if mistake else 1) from error
+            line = str(error) if isinstance(error, UserError) else explained(error)
+            bug = f"{type(error).__name__}: {error} (nvreg --debug shows where)"
+            say(f"nvreg: {on_one_line(without_secrets(line or bug))}", err=True)
+            raise typer.Exit(2 if line else 1) from error
 
 
 def make_app() -> typer.Typer:
@@ -88,7 +90,7 @@ def make_app() -> typer.Typer:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"nvreg {nvreg.__version__}")
+        say(f"nvreg {nvreg.__version__}")
         raise typer.Exit
 
 

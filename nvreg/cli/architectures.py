@@ -7,9 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
-from nvreg.cli.options import one_of
+from nvreg.cli.options import one_of, say
 
 if TYPE_CHECKING:
     from nvreg.models.architectures import Architectures
@@ -26,7 +24,7 @@ def architectures(format: OutputFormat = "text") -> None:
     from nvreg.models.architectures import architectures as known
 
     write = {"text": _text, "markdown": markdown, "json": _json}[format]
-    typer.echo(write(known()))
+    say(write(known()))
 
 
 def _text(known: Architectures) -> str:

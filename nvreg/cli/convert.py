@@ -21,6 +21,7 @@ from nvreg.cli.options import (
     check_new_directory,
     make_reading,
     read_nv_setting,
+    say,
 )
 from nvreg.errors import UserError
 
@@ -72,7 +73,7 @@ def convert(
     )
     _check_text(prior, prior_data, column, setting.is_calibrated)
     if setting.is_identity:
-        typer.echo(
+        say(
             "nvreg: no setting is given, so attention stays as pretrained; --prior-weight, --tau-alpha, "
             "--tau-sigma, --noise-share and --tau-mu say what to change",
             err=True,
@@ -124,10 +125,10 @@ def convert(
         raise UserError(str(error)) from error
     tokenizer.save_pretrained(out)
     resolved = current_settings(loaded) if "noise_share" in settings.to_dict() else settings
-    typer.echo(f"{model} with {resolved} (space: {known.space}) written to {out}")
+    say(f"{model} with {resolved} (space: {known.space}) written to {out}")
     if known.space == "heads" and (others := left_alone(loaded, site_modules(loaded))):
         named = ", ".join(f"{name} ({kind})" for name, kind in others.items())
-        typer.echo(f"left as they are, as they have no softmax attention to text: {named}")
+        say(f"left as they are, as they have no softmax attention to text: {named}")
 
 
 def _check_text(prior: Path | None, data: Path | None, column: str | None, is_calibrated: bool) -> None:

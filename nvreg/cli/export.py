@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nvreg.cli.options import check_new_directory
+from nvreg.cli.options import check_new_directory, say
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory that nvreg sweep wrote.")]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="A new directory.")]
@@ -31,9 +31,10 @@ def export(
 
     from nvreg.export import save_chosen
 
+    for line in choice.run.experiment.model.warnings:
+        say(line, err=True)
+
     save_chosen(choice, out)
     trial = choice.trial
     found = f"chooses trial {trial.number}, {setting_text(trial, with_method=True)}"
-    typer.echo(
-        f"{protocol} {found if trial.number else 'keeps the pretrained model, unchanged'}; written to {out}"
-    )
+    say(f"{protocol} {found if trial.number else 'keeps the pretrained model, unchanged'}; written to {out}")

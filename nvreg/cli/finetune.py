@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nvreg.cli.options import Overrides, Quiet
+from nvreg.cli.options import Overrides, Quiet, say
 
 Config = Annotated[Path, typer.Option("--config", help="The fine-tuning file.", show_default=False)]
 Output = Annotated[
@@ -30,4 +30,4 @@ def finetune(
     from nvreg.finetune.training import run_finetuning
 
     for directory in run_finetuning(finetuning, quiet=quiet):
-        typer.echo(directory)
+        say(directory)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nvreg.cli.options import Model, Quiet, SourceLanguage, SourcePrefix, TargetLanguage, make_reading
+from nvreg.cli.options import Model, Quiet, SourceLanguage, SourcePrefix, TargetLanguage, make_reading, say
 from nvreg.errors import UserError
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The file of scores (JSON).")]
@@ -63,4 +63,4 @@ def fisher(
     reading = make_reading(source_prefix, source_language, target_language)
     with Progress(quiet) as progress:
         scores = fisher_of_file(model, out, data, columns, limit, progress, reading)
-    typer.echo(f"{scores.loss} scores of {len(scores.sites)} dropout sites of {model} written to {out}")
+    say(f"{scores.loss} scores of {len(scores.sites)} dropout sites of {model} written to {out}")

@@ -17,6 +17,7 @@ from nvreg.cli.options import (
     make_reading,
     print_markdown,
     read_nv_setting,
+    say,
 )
 from nvreg.errors import UserError
 
@@ -98,4 +99,4 @@ def inspect(
         )
     print_markdown(page)
     if output is not None:
-        typer.echo(f"written to {output / 'inspect.csv'} and {output / 'inspect.png'}", err=True)
+        say(f"written to {output / 'inspect.csv'} and {output / 'inspect.png'}", err=True)

@@ -1,4 +1,4 @@
-"""What commands share: options that name a setting or say how text is read, and how a page is printed."""
+"""What commands share: options that name a setting or say how text is read, and how anything is printed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from nvreg.errors import UserError, expected_one_of
+from nvreg.text import visible
 
 if TYPE_CHECKING:
     from nvreg.config import Reading
@@ -93,6 +94,11 @@ Space = Annotated[
 ]
 
 
+def say(text: object, *, err: bool = False) -> None:
+    """Print text to standard output or, with ``err``, to standard error; controls in it are shown."""
+    typer.echo(visible(str(text)), err=err)  # noqa: TID251
+
+
 def check_new_directory(out: Path) -> None:
     """Check that a directory is new or empty.
 
@@ -110,9 +116,9 @@ def print_markdown(page: str) -> None:
 
     console = Console()
     if console.is_terminal:
-        console.print(Markdown(page))
+        console.print(Markdown(page, hyperlinks=False))
     else:
-        typer.echo(page)
+        say(page)
 
 
 def make_reading(prefix: str | None, source: str | None, target: str | None) -> Reading:

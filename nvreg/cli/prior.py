@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nvreg.cli.options import Model, SourceLanguage, SourcePrefix, Space, TargetLanguage, make_reading
+from nvreg.cli.options import Model, SourceLanguage, SourcePrefix, Space, TargetLanguage, make_reading, say
 from nvreg.errors import UserError
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The prior's file (safetensors).")]
@@ -42,4 +42,4 @@ def prior(
         space = space or "inputs"
         counted = progress.over(f"estimating the prior (space: {space})", batches)
         estimate_prior(loaded, counted, space=space).save(out)
-    typer.echo(f"prior of {model} over {data} (space: {space}) written to {out}")
+    say(f"prior of {model} over {data} (space: {space}) written to {out}")

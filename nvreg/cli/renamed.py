@@ -1,6 +1,6 @@
 """What was called otherwise in an earlier version: it goes on working, and says its new name."""
 
-import typer
+from nvreg.cli.options import say
 
 
 def today_s(arguments: list[str]) -> list[str]:
@@ -25,5 +25,5 @@ def today_s(arguments: list[str]) -> list[str]:
 
 
 def _called(before: str, now: str, arguments: list[str]) -> list[str]:
-    typer.echo(f"nvreg: {before} is now {now}", err=True)
+    say(f"nvreg: {before} is now {now}", err=True)
     return arguments

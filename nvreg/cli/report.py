@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nvreg.cli.options import print_markdown
+from nvreg.cli.options import print_markdown, say
 from nvreg.errors import UserError
 from nvreg.report import FORMATS
 
@@ -79,12 +79,12 @@ def report(
             progress.phase(f"reading {directory}")
             analyses.append(analyse(directory, protocol or ()))
             pages.append(write_report(analyses[-1], chosen, examples, method=method, seed=seed))
-        typer.echo(f"written to {directory / 'tables'} and {directory / 'figures'}", err=True)
+        say(f"written to {directory / 'tables'} and {directory / 'figures'}", err=True)
     if len(analyses) > 1:
         if table := write_combined(analyses, chosen, output):
             pages = [table]
         else:
-            typer.echo("no table of all runs: they have no test set and metric in common", err=True)
+            say("no table of all runs: they have no test set and metric in common", err=True)
     for page in pages:
         print_markdown(page)
 

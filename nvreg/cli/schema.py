@@ -3,9 +3,7 @@
 import json
 from typing import Annotated, Literal
 
-import typer
-
-from nvreg.cli.options import one_of
+from nvreg.cli.options import one_of, say
 
 Kind = Annotated[
     Literal["experiment", "finetune"],
@@ -24,4 +22,4 @@ def schema(kind: Kind = "experiment") -> None:
 
     kinds: dict[str, type[Section]] = {"experiment": Experiment, "finetune": FineTuning}
     described = {"$schema": "https://json-schema.org/draft/2020-12/schema", **kinds[kind].model_json_schema()}
-    typer.echo(json.dumps(described, indent=1))
+    say(json.dumps(described, indent=1))

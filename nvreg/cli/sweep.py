@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from nvreg.cli.options import Overrides, Quiet, one_of
+from nvreg.cli.options import Overrides, Quiet, one_of, say
 from nvreg.errors import UserError, expected_one_of
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def sweep(
     from nvreg.sweep.runner import run_sweep
 
     if dry_run:
-        typer.echo(describe_plan(experiment, quiet=quiet))
+        say(describe_plan(experiment, quiet=quiet))
         return
     outcome = run_sweep(
         experiment,

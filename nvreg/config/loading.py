@@ -97,12 +97,23 @@ def load_checked(schema: type[S], path: Path | str, overrides: Sequence[str] = (
     """
     path = Path(path)
     document = _read(path)
+    is_trusting = _trusts_code(document)
     for override in overrides:
         _set(document, override)
+    if _trusts_code(document) and not is_trusting:
+        raise UserError(
+            "--set: expected model.trust_remote_code in the file alone, as it runs code that others wrote, "
+            f"got it on the command line; write it into {path}"
+        )
     try:
         return schema.model_validate(document, context={"directory": path.resolve().parent})
     except ValidationError as error:
         raise UserError(f"{path}: {_one_line(error, document)}") from None
+
+
+def _trusts_code(document: dict[str, Any]) -> bool:
+    model = document.get("model")
+    return isinstance(model, dict) and bool(model.get("trust_remote_code"))
 
 
 def _read(path: Path) -> dict[str, Any]:

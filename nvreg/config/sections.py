@@ -121,6 +121,17 @@ class ModelSource(Section):
     trust_remote_code: bool = False
     """Run code that comes with the checkpoint."""
 
+    @property
+    def warnings(self) -> list[str]:
+        """Lines that say, before anything is loaded, what is done for this model and for no other."""
+        line = f"running the code that comes with {self.path}, as model.trust_remote_code: true says"
+        return [line] if self.trust_remote_code else []
+
+    @property
+    def trusted(self) -> dict[str, bool]:
+        """What a manifest says of it: nothing where no code of the checkpoint's is run."""
+        return {"trust_remote_code": True} if self.trust_remote_code else {}
+
 
 class Source(Section):
     """Where records come from: ``files``, ``source_file`` with ``target_file``, ``conll``, or ``hub``."""

@@ -13,7 +13,7 @@ from nvreg.attention.settings import Settings
 from nvreg.checkpoint import SETTINGS_FILE, from_pretrained
 from nvreg.config import Reading
 from nvreg.diagnostics.by_head import measure_heads
-from nvreg.document import png
+from nvreg.document import csv, png
 from nvreg.errors import UserError
 from nvreg.estimation.calibration import calibrate
 from nvreg.files import write_bytes, write_text
@@ -90,7 +90,7 @@ def inspect_model(
     heads = pd.concat(measured, names=["domain"]).reset_index("domain").reset_index(drop=True)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        write_text(output / "inspect.csv", heads.to_csv(index=False))
+        write_text(output / "inspect.csv", csv(heads))
         write_bytes(output / "inspect.png", png(heatmap(heads)))
     conversion = conversion_of(model)
     converted = (

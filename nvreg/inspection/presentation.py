@@ -10,6 +10,7 @@ import pandas as pd
 from nvreg.diagnostics.by_head import QUANTITIES
 from nvreg.document import Block, Table, markdown
 from nvreg.parameters import ROLES
+from nvreg.text import in_figure, in_markdown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +33,7 @@ def page(title: str, heads: pd.DataFrame, examples: Mapping[str, int]) -> str:
         examples: how many each domain has.
     """
     blocks: list[Block] = [
-        f"# {title}",
+        f"# {in_markdown(title)}",
         "Means over heads and real tokens; entropy and divergence in nats.",
     ]
     header = ["role", "layer", *(quantity.replace("_", " ") for quantity in QUANTITIES)]
@@ -42,7 +43,7 @@ def page(title: str, heads: pd.DataFrame, examples: Mapping[str, int]) -> str:
             [row["role"], str(row["layer"]), *(f"{row[quantity]:.4f}" for quantity in QUANTITIES)]
             for row in layers.to_dict("records")
         ]
-        blocks += [f"## {domain} ({count} examples)", Table(header, body)]
+        blocks += [f"## {in_markdown(domain)} ({count} examples)", Table(header, body)]
     return markdown(blocks)
 
 
@@ -77,7 +78,7 @@ def heatmap(heads: pd.DataFrame) -> Figure:
         axes.set_xlabel("head")
         figure.colorbar(image, cax=scale, orientation="horizontal", label=label)
     for domain, axes in zip(domains, grid[:, 0], strict=False):
-        axes.set_ylabel(domain, weight="bold")
+        axes.set_ylabel(in_figure(domain), weight="bold")
         axes.set_yticks(range(len(layers)), [f"{role} {layer}" for role, layer in layers])
     return figure
 

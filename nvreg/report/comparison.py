@@ -34,6 +34,7 @@ from nvreg.report.tables import (
 )
 from nvreg.report.temperature import lacks_temperatures
 from nvreg.results import PRETRAINED
+from nvreg.text import in_markdown
 
 AGAINST = " against "
 """What stands between two methods that are compared."""
@@ -128,9 +129,10 @@ def compare(first: Analysis, second: Analysis) -> tuple[list[Block], dict[str, D
     names = [run.experiment.name for run in runs]
     if len(set(names)) == 1:
         names = [str(run.directory) for run in runs]
+    directories = " → ".join(in_markdown(str(run.directory)) for run in runs)
     blocks: list[Block] = [
-        f"# {names[1]} against {names[0]}",
-        f"Each cell is {runs[0].directory} → {runs[1].directory} and the difference, paired by example.",
+        f"# {in_markdown(names[1])} against {in_markdown(names[0])}",
+        f"Each cell is {directories} and the difference, paired by example.",
     ]
     after = frames.get(f"comparison{AFTER_TEMPERATURE}")
     for metric, rows in table.groupby("metric", sort=False):

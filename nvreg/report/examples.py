@@ -95,7 +95,7 @@ def _table(run: Run, domain: str, changed: DataFrame) -> Table:
         ]
         for identity, example in zip(changed.index, changed.to_dict("records"), strict=True)
     ]
-    return Table(header, body, foreign=True)
+    return Table(header, body)
 
 
 def _records(run: Run, domain: str) -> Sequence[Mapping[str, str]]:

@@ -15,6 +15,7 @@ from nvreg.report.reading import Run
 from nvreg.report.sections import DIRECTIONS
 from nvreg.report.selection import ProtocolChoice
 from nvreg.results import PRETRAINED, PRETRAINED_NUMBER
+from nvreg.text import in_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +68,7 @@ def changes_figure(analysis: Analysis, method: str) -> "Figure":
     drawn, tried = points["trial"].nunique(), len(numbers)
     left_out = f" ({tried - drawn} more are not finite)" if drawn < tried else ""
     of = f" of {method}" if len(run.methods) > 1 else ""
-    axes.set_title(f"{run.experiment.name}: test sets, {drawn} settings{of}{left_out}", loc="left")
+    axes.set_title(f"{in_figure(run.experiment.name)}: test sets, {drawn} settings{of}{left_out}", loc="left")
     figure.legend(loc="outside right upper", frameon=False)
     return figure
 
@@ -111,7 +112,7 @@ def layers_figure(run: Run, rows: pd.DataFrame) -> "Figure":
         axes.set_title(role, size=9)
     better = DIRECTIONS[METRICS[run.selection_metric].higher_is_better]
     figure.supylabel(f"change in {run.selection_metric} ({better})", size=9)
-    figure.supxlabel(f"{run.experiment.name}: the one layer that is changed, from 0", size=9)
+    figure.supxlabel(f"{in_figure(run.experiment.name)}: the one layer that is changed, from 0", size=9)
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
     return figure
@@ -154,7 +155,7 @@ def overview_figure(table: pd.DataFrame, metric: str, in_domain: str) -> "Figure
         axes.axvline(cells.loc[cells["line"] == lines[0], "score"].iloc[0], color="0.6", lw=0.8, zorder=0)
         axes.set_title(f"{domain} (in domain)" if domain == in_domain else domain, size=9)
         axes.tick_params(labelsize=8)
-    panels[0].set_yticks(range(len(lines)), lines)
+    panels[0].set_yticks(range(len(lines)), map(in_figure, lines))
     panels[0].invert_yaxis()
     direction = DIRECTIONS[METRICS[metric].higher_is_better]
     figure.supxlabel(f"{metric} on test sets ({direction}); mean ± standard deviation of repetitions", size=9)

@@ -29,6 +29,7 @@ from nvreg.report.selection import setting_text
 from nvreg.report.temperature import lacks_temperatures
 from nvreg.results import PRETRAINED_NUMBER
 from nvreg.tasks import TASKS
+from nvreg.text import code_in_markdown, in_markdown
 
 CHANGES = {"change": "change", "nv_change": "NV's change"}
 """Headers of the columns of how much a setting changes attention outputs."""
@@ -42,7 +43,7 @@ def run_page(run: Run, frames: Mapping[str, DataFrame], settings: DataFrame) -> 
         frames: its tables (see `nvreg.report.writing.run_tables`).
         settings: the table of `nvreg.report.tables.settings_table`.
     """
-    blocks: list[Block] = [f"# {run.experiment.name}: {run.experiment.task}", _progress(run)]
+    blocks: list[Block] = [f"# {in_markdown(run.experiment.name)}: {run.experiment.task}", _progress(run)]
     labels = PROTOCOL if len(run.sweeps) == 1 else PROTOCOL_AND_METHOD
     scores, after = frames.get("methods", frames["scores"]), frames.get("after-temperature")
     if lacks_temperatures(run):
@@ -119,7 +120,10 @@ def _trial_and_setting(run: Run, number: Any, beside_method: bool) -> tuple[str,
 
 
 def _provenance(run: Run, protocols: Iterable[str], has_matched: bool) -> str:
-    metrics = [f"- {name}: `{signature}`" for name, signature in run.manifest["metrics"].items()]
+    metrics = [
+        f"- {in_markdown(name)}: {code_in_markdown(signature)}"
+        for name, signature in run.manifest["metrics"].items()
+    ]
     examples = ", ".join(
         f"{domain} {split} {facts['examples']}"
         + (f" ({facts['truncated']} cut to fit)" if facts["truncated"] else "")
@@ -143,8 +147,8 @@ def _provenance(run: Run, protocols: Iterable[str], has_matched: bool) -> str:
         f"- tests: approximate randomisation, two-sided, at most {randomisation.SWAPS} swaps, seed "
         f"{randomisation.SEED}, so p is {1 / (randomisation.SWAPS + 1):g} at least; corrected by Holm's "
         "method",
-        f"- examples: {examples}",
-        f"- nvreg {run.manifest['nvreg']}, model `{run.manifest['model']}`",
+        f"- examples: {in_markdown(examples)}",
+        f"- nvreg {in_markdown(run.manifest['nvreg'])}, model {code_in_markdown(run.manifest['model'])}",
     ]
     return "\n".join([*metrics, *facts])
 

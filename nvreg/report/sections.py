@@ -21,6 +21,7 @@ from nvreg.report.cells import (
 )
 from nvreg.report.findings import KEPT, findings, keeps_everywhere
 from nvreg.results import PRETRAINED
+from nvreg.text import in_markdown
 
 DIRECTIONS = {True: "higher is better", False: "lower is better", None: "neither direction is better"}
 
@@ -99,7 +100,9 @@ def _after_temperature(
         f"{' '.join(map(str, name))} on {', '.join(cells['domain'].unique())}"
         for name, cells in rows[rows["end_of_list"].eq(True)].groupby(names, sort=False)
     ]
-    wider = f"Temperatures at the end of the list are chosen for {'; '.join(ends)}: try wider ones."
+    wider = (
+        f"Temperatures at the end of the list are chosen for {in_markdown('; '.join(ends))}: try wider ones."
+    )
     return [
         f"## {metric} after temperature ({DIRECTIONS[METRICS[metric].higher_is_better]})",
         "Each selection also chooses what the logits are divided by, by nll on the sets that it chooses "
@@ -151,15 +154,15 @@ def rivals_section(
         ours: which NV it is.
         after: the same table after temperature; None where there is none.
     """
-    direction = METRICS[metric].higher_is_better
+    direction, named = METRICS[metric].higher_is_better, in_markdown(ours)
     blocks: list[Block] = [
-        f"## Would something else have done as well? {ours} against it: {metric} ({DIRECTIONS[direction]})",
+        f"## Would something else have done as well? {named} against it: {metric} ({DIRECTIONS[direction]})",
         f"Where the {statistics.LEVEL:.0%} interval in braces excludes zero:",
         _bullets(
             f"{ours} against {finding}"
             for finding in findings(rivals, [*labels, "protocol"], direction, after)
         ),
-        f"Below, the score of {ours} minus that of each rival, both chosen by the same rule: the mean over "
+        f"Below, the score of {named} minus that of each rival, both chosen by the same rule: the mean over "
         "repetitions, paired by example. In {braces} its interval, by paired bootstrap over examples with "
         "both choices repeated on every resample; p is of a paired test of no difference, corrected for "
         "the number of domains in the row. rivals.csv has the scores, and the intervals that take both "
@@ -173,7 +176,7 @@ def rivals_section(
             for label, cells in rows.groupby(list(labels), sort=False)
         ]
         header = [*labels.values(), *_domain_headers(rows, in_domain)]
-        blocks += [f"### Chosen by {protocol}: {ours} minus each", Table(header, body)]
+        blocks += [f"### Chosen by {protocol}: {named} minus each", Table(header, body)]
     return blocks
 
 
@@ -207,7 +210,7 @@ def _too_few(rows: DataFrame) -> list[Block]:
 
 
 def _bullets(sentences: Iterable[str]) -> str:
-    return "\n".join(f"- {sentence}" for sentence in sentences)
+    return "\n".join(f"- {in_markdown(sentence)}" for sentence in sentences)
 
 
 def _scores(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pandas import DataFrame
 
-from nvreg.document import Blocks, latex, markdown, png, svg
+from nvreg.document import Blocks, csv, latex, markdown, png, svg
 from nvreg.files import write_bytes, write_text
 from nvreg.report import FORMATS
 from nvreg.report.analysis import Analysis
@@ -30,6 +30,7 @@ from nvreg.report.tables import (
     tempered_table,
 )
 from nvreg.results import RunFiles
+from nvreg.text import on_one_line, visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,21 +73,29 @@ class Format:
     of_tables: bool = True
 
 
+LIVE = ["autolink", "image", "link"]
+"""What no report has: whatever looks like it is text from data."""
+
+
 def as_html(page: Page) -> str:
     """Return a page as one file that needs no other, with its figures as drawings."""
     from jinja2 import Environment
     from markdown_it import MarkdownIt
 
     template = resources.files("nvreg.report").joinpath("report.html").read_text(encoding="utf-8")
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown(page.blocks))
+    body = (
+        MarkdownIt("commonmark", {"html": False}).enable("table").disable(LIVE).render(markdown(page.blocks))
+    )
     drawings = [drawing[drawing.index("<svg") :] for drawing in page.drawings.values()]
     environment = Environment(autoescape=True)
-    return environment.from_string(template).render(title=page.title, body=body, figures=drawings)
+    return environment.from_string(template).render(
+        title=on_one_line(page.title), body=body, figures=drawings
+    )
 
 
 MARKDOWN = Format(lambda page: {f"{page.name}.md": markdown(page.blocks)})
 LATEX = Format(lambda page: {f"{page.name}.tex": latex(page.blocks)})
-CSV = Format(lambda page: {f"{name}.csv": frame.to_csv(index=False) for name, frame in page.frames.items()})
+CSV = Format(lambda page: {f"{name}.csv": csv(frame) for name, frame in page.frames.items()})
 HTML = Format(lambda page: {f"{page.name}.html": as_html(page)}, of_tables=False)
 
 
@@ -221,7 +230,7 @@ def _write_apart(page: Page, formats: Sequence[Format], folder: Path) -> None:
 def _write(page: Page, form: Format, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in form.files(page).items():
-        write_text(folder / name, content)
+        write_text(folder / name, visible(content))
 
 
 def _draw(page: Page, folder: Path) -> None:

@@ -1,7 +1,6 @@
 """A command that nvreg has not."""
 
-import typer
-
+from nvreg.cli.options import say
 from nvreg.errors import UserError
 
 
@@ -9,4 +8,4 @@ def greet(name: str) -> None:
     """Say hello."""
     if name == "nobody":
         raise UserError("expected somebody, got nobody")
-    typer.echo(f"Hello, {name}.")
+    say(f"Hello, {name}.")

@@ -13,7 +13,7 @@ from nvreg.report.writing import Format, Page, as_html, write_combined, write_re
 
 @pytest.fixture
 def page() -> Page:
-    foreign = Table(["example"], [["a | b * c_d <i> `e` [f] \\ $g$ 10% & #"]], foreign=True)
+    foreign = Table(["example"], [["a | b * c_d <i> `e` [f] \\ $g$ 10% & #"]])
     blocks = ["# A & B", "It has `code`.", Table(["selection"], [["in-domain"]]), foreign]
     return Page("page", "a <title>", blocks, {}, {"one": Figure((1, 1)), "two": Figure((1, 1))})
 
