@@ -36,6 +36,13 @@ def test_another_implementation_after_conversion_is_refused_when_it_runs(archite
         model(**inputs)
 
 
+@of("llama", "qwen3")
+def test_the_paged_cache_of_continuous_batching_is_refused(architecture, plain):
+    model = converted(plain, nvreg.Settings(tau_alpha=0.5))
+    with pytest.raises(nvreg.UserError, match="paged one of continuous batching"):
+        model(**architecture.inputs(model), cache=object())
+
+
 def like_the_pretrained(architecture, model, inputs, **options):
     """Whether without the prior's weight the logits of real tokens are those of the pretrained model."""
     expected = model(**inputs, **options).logits
