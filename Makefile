@@ -142,7 +142,7 @@ $(TUNINGS:%=$(RIVAL_RUNS)/%/.stamp): $(RIVAL_RUNS)/%/.stamp: experiments/embedde
 	touch $@
 
 $(RIVAL_RUNS)/.stamp: $(TUNINGS:%=$(RIVAL_RUNS)/%/.stamp)
-	$(BIN)/nvreg report $(foreach tuning,$(TUNINGS),$(RIVAL_RUNS)/$(tuning)/seed-*) --output $(RIVAL_RUNS)/tables
+	$(BIN)/nvreg report $(foreach tuning,$(TUNINGS),$(RIVAL_RUNS)/$(tuning)/seed-*) --output $(RIVAL_RUNS)/tables --force
 	touch $@
 
 # The sweep itself decides which trials are still valid.

@@ -12,7 +12,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from nvreg.attention.settings import Settings
 from nvreg.errors import UserError
-from nvreg.files import write_text
+from nvreg.files import WEIGHTS, check_digests, write_digests, write_text
 from nvreg.models.conversion import conversion_of
 from nvreg.models.convert import convert_, current_settings
 from nvreg.prior.artefact import Prior
@@ -48,6 +48,7 @@ def save_pretrained(model: PreTrainedModel, path: str | Path) -> None:
     conversion.prior.save(path / PRIOR_FILE)
     written = {"space": conversion.prior.space, "settings": current_settings(model).to_dict()}
     write_text(path / SETTINGS_FILE, json.dumps(written, indent=1) + "\n")
+    write_digests(path, WEIGHTS)
 
 
 def from_pretrained(path: str | Path, **options: Any) -> PreTrainedModel:
@@ -61,6 +62,7 @@ def from_pretrained(path: str | Path, **options: Any) -> PreTrainedModel:
         UserError: if the directory lacks a part or its weights are not the ones that were saved.
     """
     path = Path(path)
+    check_digests(path)
     for name in (SETTINGS_FILE, PRIOR_FILE, "config.json"):
         if not (path / name).is_file():
             raise UserError(

@@ -60,6 +60,28 @@ def explained(error: BaseException) -> str | None:
     return None
 
 
+class DamagedError(UserError):
+    """A file that nvreg wrote is gone, or is no longer what it was."""
+
+
+class NotFiniteError(UserError):
+    """A model's score of an example is no finite number.
+
+    Attributes:
+        example: the example's number, from 0.
+    """
+
+    def __init__(self, example: int) -> None:
+        super().__init__(example)
+        self.example = example
+
+    def __str__(self) -> str:
+        return (
+            f"example {self.example + 1}: expected finite scores, got NaN or infinity; the model's weights, "
+            "or what it computes from them, are not finite"
+        )
+
+
 def expected_one_of(known: Iterable[Any], given: Any, what: str = "one of") -> str:
     """Return the message that a name is none of those known: it lists them and says which is nearest.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nvreg.digests import fingerprint
 from nvreg.errors import UserError
+from nvreg.files import WEIGHTS, write_digests
 from nvreg.methods import METHODS
 from nvreg.prior.artefact import Prior
 from nvreg.report.selection import ChosenTrial
@@ -22,7 +23,7 @@ def save_chosen(choice: ChosenTrial, out: Path) -> None:
             another is plain.
 
     Raises:
-        UserError: if the method has no form as a checkpoint, or the model is no longer the one of the run.
+        UserError: if the method has no form as a checkpoint, or model or prior are no longer the run's.
     """
     run, arm, trial = choice
     is_saved = METHODS[arm.method].is_saved
@@ -41,10 +42,13 @@ def save_chosen(choice: ChosenTrial, out: Path) -> None:
     if is_saved:
         method = run.experiment.sweep.methods[arm.method].make()
         space = method.space
-        prior = None if space is None else Prior.load(RunFiles(run.directory).prior_of(space))
+        files, prior = RunFiles(run.directory), None
+        if space is not None:
+            prior = Prior.load(files.prior_of(space), files.fingerprint_of_prior(space))
         method.attach_(model, prior, ())
         method.set_(model, method.setting_type.from_dict(trial.resolved or trial.settings))
         method.save(model, out)
     else:
         model.save_pretrained(out)
     tokenizer.save_pretrained(out)
+    write_digests(out, WEIGHTS)

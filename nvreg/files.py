@@ -2,23 +2,49 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from nvreg.errors import UserError
+from nvreg.errors import DamagedError, UserError
 
 MANIFEST = "manifest.json"
 """The file that says whose an output directory is."""
 
 
+WRITTEN = ".nvreg.json"
+"""The file that says which files of a directory nvreg wrote, where no manifest says so."""
+
+PRIOR_FORMAT = "nvreg-prior-1"
+"""What a prior's file calls its format, at its beginning."""
+
+FISHER_FORMAT = "nvreg-fisher-1"
+"""What a file of Fisher scores calls its format, at its beginning."""
+
+DIGESTS = "digests.json"
+"""The file that has the digests of others of its directory, by which damage is noticed."""
+
+WEIGHTS = "*.safetensors"
+"""The files of a checkpoint that have its weights; what else it holds, its user may change."""
+
+MARK_BYTES = 4096
+"""The beginning of a file, in which `check_file` looks for the mark of its kind."""
+
+
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write ``content`` beside ``path``, flush it to disk, and rename it into place."""
+    """Write ``content`` beside ``path``, flush it to disk, and rename it into place.
+
+    Raises:
+        UserError: if something other than a file has the name.
+    """
+    check_regular(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with aside.open("wb") as file:
@@ -35,8 +61,154 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode())
 
 
+def write_digests(directory: Path, pattern: str = "*") -> None:
+    """Write the digests of the files of a directory that match a pattern, once they are complete."""
+    files = sorted(path for path in directory.glob(pattern) if path.is_file() and path.name != DIGESTS)
+    digests = {path.name: _digest_of(path) for path in files}
+    write_text(directory / DIGESTS, json.dumps(digests, indent=1) + "\n")
+
+
+def changed_files(directory: Path) -> list[str]:
+    """Return the names of the files that are gone, or not as `write_digests` found them.
+
+    There are none where a directory has no digests: something else, or an earlier version, wrote it.
+    """
+    try:
+        digests = json.loads((directory / DIGESTS).read_text(encoding="utf-8"))
+        return [
+            name
+            for name, digest in digests.items()
+            if not (directory / name).is_file() or _digest_of(directory / name) != digest
+        ]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except (ValueError, AttributeError):  # is no JSON, or no mapping
+        return [DIGESTS]
+
+
+def check_digests(directory: Path) -> None:
+    """Check that the files of a directory are those that `write_digests` found.
+
+    Raises:
+        DamagedError: if one is gone or another.
+    """
+    if changed := changed_files(directory):
+        raise DamagedError(
+            f"expected {directory / changed[0]} as nvreg wrote it, got another or none; make it again, or "
+            f"remove {DIGESTS} beside it if the change is meant"
+        )
+
+
+def _digest_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_regular(path: Path) -> None:
+    """Check that nothing has a name, or a file that is neither a link nor a device.
+
+    A file that is renamed into place would take a link's place, and that of what it leads to.
+
+    Raises:
+        UserError: if something else has it.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):  # what writes says what is wrong with the place
+        return
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a directory"}
+        kind = kinds.get(stat.S_IFMT(mode), "a device or pipe")
+        raise UserError(f"expected nothing or a file to replace at {path}, got {kind}; choose another name")
+
+
+def check_file(path: Path, mark: str, *, force: bool = False) -> None:
+    """Check, before the work, that a command may write a file: there is none, or one that nvreg wrote.
+
+    Args:
+        path: the file.
+        mark: what every file of its kind has among its first `MARK_BYTES` bytes.
+        force: a file that nvreg did not write may be replaced, too.
+
+    Raises:
+        UserError: if there is another file, or something that is no file, or no directory to write to.
+    """
+    if not path.parent.is_dir():
+        raise UserError(f"expected a file to write in a directory that exists, got {path}")
+    check_regular(path)
+    if force or not path.exists():
+        return
+    with path.open("rb") as file:
+        if mark.encode() not in file.read(MARK_BYTES):
+            raise UserError(_foreign(path))
+
+
+def check_files(directory: Path, names: Iterable[str], *, force: bool = False) -> list[str]:
+    """Check, before the work, that a command may write files to a directory of its own.
+
+    Args:
+        directory: is absent or empty, or nvreg has written to it before.
+        names: of the files.
+        force: the directory may hold anything, and files that nvreg did not write may be replaced.
+
+    Returns:
+        The names of the files there that nvreg has written.
+
+    Raises:
+        UserError: if it is not a directory, or holds what nvreg did not write.
+    """
+    if not directory.is_dir():
+        check_regular(directory)
+        if directory.exists():
+            raise UserError(f"expected a directory to write to, got a file: {directory}; choose another name")
+        return []
+    try:
+        written: list[str] = json.loads((directory / WRITTEN).read_text(encoding="utf-8"))["files"]
+    except FileNotFoundError:
+        written = []
+        if not force and _visible(directory):
+            raise UserError(
+                f"expected a new or empty directory, or one that nvreg wrote, got {directory} with other "
+                "files; choose another name, or add --force"
+            ) from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            f"expected {directory / WRITTEN} as nvreg wrote it, got another; remove it, and add --force"
+        ) from None
+    for path in (directory / name for name in names):
+        check_regular(path)
+        if not force and path.name not in written and path.exists():
+            raise UserError(_foreign(path))
+    return written
+
+
+def claim(directory: Path, names: Iterable[str], *, force: bool = False) -> None:
+    """Make a directory for files that are written to it next, and note there that they are nvreg's.
+
+    Arguments and errors are those of `check_files`.
+    """
+    written = check_files(directory, names := list(names), force=force)
+    directory.mkdir(parents=True, exist_ok=True)
+    noted = {"files": sorted({*written, *names})}
+    write_text(directory / WRITTEN, json.dumps(noted, indent=1) + "\n")
+
+
+def _visible(directory: Path) -> bool:
+    return any(not path.name.startswith(".") for path in directory.iterdir())
+
+
+def _foreign(path: Path) -> str:
+    return (
+        f"expected nothing or a file that nvreg wrote at {path}, got another file; choose another name, "
+        "or add --force to replace it"
+    )
+
+
 def check_output(
-    output: Path, ours: Mapping[str, Any], theirs_of: Callable[[dict[str, Any]], Mapping[str, Any]]
+    output: Path,
+    ours: Mapping[str, Any],
+    theirs_of: Callable[[dict[str, Any]], Mapping[str, Any]],
+    is_ours: Callable[[], bool] = lambda: False,
 ) -> None:
     """Check that an output directory is new, or already this run's.
 
@@ -44,6 +216,7 @@ def check_output(
         output: the directory; its `MANIFEST` says whose it is.
         ours: what makes the run another one.
         theirs_of: the same of a manifest.
+        is_ours: whether a directory that has lost its manifest is this run's by what else it holds.
 
     Raises:
         UserError: if it holds a run that differs in that, or something else.
@@ -52,7 +225,7 @@ def check_output(
     try:
         theirs = theirs_of(json.loads((output / MANIFEST).read_text(encoding="utf-8")))
     except FileNotFoundError:
-        if output.is_dir() and any(not path.name.startswith(".") for path in output.iterdir()):
+        if output.is_dir() and _visible(output) and not is_ours():
             raise UserError(f"expected a new or empty output directory, got {output}; {elsewhere}") from None
         return
     except OSError as error:
@@ -78,8 +251,9 @@ def exclusive(output: Path) -> Iterator[None]:
     Raises:
         UserError: if another process holds it.
     """
+    check_regular(lock := output / ".lock")
     try:
-        held = FileLock(output / ".lock").acquire(timeout=0)
+        held = FileLock(lock).acquire(timeout=0)
     except Timeout as error:
         raise UserError(
             f"expected a directory that no other run is writing, got {output}; "

@@ -7,15 +7,15 @@ import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
-from nvreg.errors import UserError
-from nvreg.files import MANIFEST, write_bytes
+from nvreg.errors import DamagedError, UserError
+from nvreg.files import MANIFEST, check_regular, write_bytes
 
 PRETRAINED = "pretrained"
 """The method of the trial of the pretrained model."""
@@ -60,6 +60,14 @@ class RunFiles:
         """Return the file of the prior of a space."""
         return self.directory / f"{self.name_of_prior(space)}.safetensors"
 
+    def fingerprint_of_prior(self, space: str) -> str | None:
+        """Return the fingerprint of a space's prior in the manifest; None where there is none."""
+        try:
+            manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
+            return str(manifest[self.name_of_prior(space)]["fingerprint"])
+        except (OSError, ValueError, LookupError, TypeError):
+            return None
+
     def examples(self, key: str, domain: str, split: str) -> Path:
         """Return the file of what a trial kept of each example of a split."""
         return self.directory / "examples" / key / f"{domain}.{split}.parquet"
@@ -91,6 +99,8 @@ class Trial:
             sweep matches weight noise to NV by it; 0 for the pretrained model.
         fingerprint: what decides, beside context and settings, what the method does: its options, its prior,
             and the text that prior weights are solved on. None for the pretrained model.
+        examples: digest of each file of examples by domain and split; None where an earlier version wrote
+            them.
     """
 
     key: str
@@ -108,6 +118,7 @@ class Trial:
     error: str | None = None
     change: float | None = None
     fingerprint: str | None = None
+    examples: Mapping[str, Mapping[str, str]] | None = None
 
 
 def digest(value: Any) -> str:
@@ -130,23 +141,34 @@ def read_trials(path: Path) -> Iterator[Trial]:
     """Yield the trials of a file in the order of writing, without a last line that is not whole.
 
     Raises:
-        UserError: if another line is not a trial's.
+        UserError: if another line is not a trial's, or not as it was written.
     """
     *lines, _ = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines, start=1):
+        mended = "remove the line and the trial is measured again"
         try:
-            yield Trial(**json.loads(line))
-        except (ValueError, TypeError) as error:
+            written = json.loads(line)
+            expected = written.pop("digest", None)  # earlier versions wrote none
+            trial = Trial(**written)
+        except (ValueError, TypeError, AttributeError) as error:
             raise UserError(
-                f"{path}, line {number}: expected a trial, got {line[:60]!r}; "
-                "remove the line and the trial is measured again"
+                f"{path}, line {number}: expected a trial, got {line[:60]!r}; {mended}"
             ) from error
+        if expected not in (None, digest(written)):
+            raise DamagedError(
+                f"{path}, line {number}: expected a trial as it was written, got one that has changed; "
+                f"{mended}"
+            )
+        yield trial
 
 
 def latest_trials(
     trials: Iterable[Trial], context: str, methods: Mapping[str, str] | None = None
 ) -> list[Trial]:
     """Return the latest line of each key and seed in a context, in the order of their first lines.
+
+    Earlier versions took NaN for a score. Their trials that have it where there are numbers to be had count
+    as failed: in domain, and elsewhere where the pretrained model has a number.
 
     Args:
         trials: in the order of writing.
@@ -158,7 +180,56 @@ def latest_trials(
         known = (methods or {}).get(trial.method)
         return trial.context == context and (None in (known, trial.fingerprint) or known == trial.fingerprint)
 
-    return list({(trial.key, trial.seed): trial for trial in trials if is_current(trial)}.values())
+    latest = {(trial.key, trial.seed): trial for trial in trials if is_current(trial)}.values()
+    scored = (trial.metrics for trial in latest if trial.method == PRETRAINED and trial.metrics)
+    of_pretrained = next(scored, {})
+    return [_with_numbers(trial, of_pretrained) for trial in latest]
+
+
+def _with_numbers(trial: Trial, of_pretrained: Metrics) -> Trial:
+    in_domain = next(iter(of_pretrained), None)
+    for domain, splits in trial.metrics.items() if trial.status == "completed" else ():
+        for split, metrics in splits.items():
+            known = of_pretrained.get(domain, {}).get(split, {})
+            for name, value in metrics.items():
+                is_known = domain == in_domain or not math.isnan(float(known.get(name, math.nan)))
+                if is_known and math.isnan(float(value)):
+                    error = f"{domain} {split}: expected a number for {name}, got NaN"
+                    return replace(trial, status="failed", metrics={}, error=error)
+    return trial
+
+
+def check_examples(files: RunFiles, trial: Trial, domain: str, split: str) -> Path:
+    """Return the file of what a trial kept of each example of a split, which is as it was written.
+
+    Of a file that an earlier version wrote, no more is known than that it is there and has its end.
+
+    Raises:
+        DamagedError: if it is gone or not as it was written.
+    """
+    path = files.examples(trial.key, domain, split)
+    expected = (trial.examples or {}).get(domain, {}).get(split)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DamagedError(
+            f"expected the examples of trial {trial.number} in {path}, got: {error.strerror}; {_AGAIN}"
+        ) from error
+    if expected not in (None, _digest_of(content)) or not content.endswith(_END_OF_PARQUET):
+        raise DamagedError(
+            f"expected the examples of trial {trial.number} in {path} as they were written, got others; "
+            f"{_AGAIN}"
+        )
+    return path
+
+
+_END_OF_PARQUET = b"PAR1"
+
+_AGAIN = "run the sweep again, which measures the trial anew"
+
+
+def _digest_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 class TrialStore:
@@ -173,11 +244,13 @@ class TrialStore:
         Raises:
             UserError: if a line is not a trial's.
         """
-        self._files = RunFiles(directory)
-        path = self._files.trials
-        path.touch()
-        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
-        self._trials = list(read_trials(path))
+        self._files = files = RunFiles(directory)
+        check_regular(files.trials)
+        files.trials.touch()
+        os.truncate(files.trials, files.trials.read_bytes().rfind(b"\n") + 1)
+        self._trials = list(read_trials(files.trials))
+        self._bytes = files.trials.stat().st_size
+        self._beside = [path for path in (files.manifest, files.experiment) if path.exists()]
 
     def __len__(self) -> int:
         """Return the number of lines, of all contexts."""
@@ -187,26 +260,83 @@ class TrialStore:
         """Return the latest trial of each key and seed in a context (see `latest_trials`)."""
         return latest_trials(self._trials, context, methods)
 
+    def is_intact(self, trial: Trial) -> bool:
+        """Return whether all that a trial kept of its examples is as it was written."""
+        try:
+            for domain, splits in trial.metrics.items() if trial.status == "completed" else ():
+                for split in splits:
+                    check_examples(self._files, trial, domain, split)
+        except DamagedError:
+            return False
+        return True
+
+    def check(self) -> None:
+        """Check that the directory still holds what was there when the store was opened, and all since then.
+
+        Raises:
+            DamagedError: if someone has removed or changed it.
+        """
+        for path in self._beside:
+            if not path.exists():
+                raise DamagedError(f"{path} is gone")
+        try:
+            size = self._files.trials.stat().st_size
+        except OSError:
+            raise DamagedError(f"{self._files.trials} is gone") from None
+        if size != self._bytes:
+            raise DamagedError(f"{self._files.trials} was changed by someone else")
+
+    def restore(self) -> None:
+        """Write again the trials, of which all are in memory, where their file is gone.
+
+        Raises:
+            DamagedError: if the file is there and was changed by someone else.
+        """
+        if self._files.trials.exists() and self._files.trials.stat().st_size != self._bytes:
+            raise DamagedError(f"{self._files.trials} was changed by someone else")
+        lines = b"".join(map(_line, self._trials))
+        write_bytes(self._files.trials, lines)
+        self._bytes = len(lines)
+
     def append(self, trial: Trial) -> None:
-        """Add a trial; it is on disk when this returns."""
-        line = json.dumps(_finite(asdict(trial)), allow_nan=False) + "\n"
+        """Add a trial; it is on disk when this returns.
+
+        Raises:
+            DamagedError: as `check`; nothing is written then.
+        """
+        self.check()
         with self._files.trials.open("ab") as file:
-            file.write(line.encode())
+            file.write(line := _line(trial))
             file.flush()
             os.fsync(file.fileno())
+        self._bytes += len(line)
         self._trials.append(trial)
 
-    def save_examples(self, key: str, domain: str, split: str, frame: pd.DataFrame) -> None:
-        """Write the statistics of a trial's examples, all of them before the trial is appended."""
+    def save_examples(self, key: str, domain: str, split: str, frame: pd.DataFrame) -> str:
+        """Write the statistics of a trial's examples, all of them before the trial is appended.
+
+        Returns:
+            The digest of the file, which the trial keeps.
+        """
         path = self._files.examples(key, domain, split)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = BytesIO()
         frame.to_parquet(content, index=False)
         write_bytes(path, content.getvalue())
+        return _digest_of(content.getvalue())
 
-    def load_examples(self, key: str, domain: str, split: str) -> pd.DataFrame:
-        """Read what `save_examples` wrote."""
-        return pd.read_parquet(self._files.examples(key, domain, split))
+    def load_examples(self, trial: Trial, domain: str, split: str) -> pd.DataFrame:
+        """Read what `save_examples` wrote.
+
+        Raises:
+            DamagedError: if it is gone or not as it was written.
+        """
+        return pd.read_parquet(check_examples(self._files, trial, domain, split))
+
+
+def _line(trial: Trial) -> bytes:
+    written = _finite(asdict(trial))
+    return (json.dumps(written | {"digest": digest(written)}, allow_nan=False) + "\n").encode()
 
 
 def _finite(value: Any) -> Any:

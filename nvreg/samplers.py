@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+import sqlite3
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from nvreg.errors import UserError
+from nvreg.files import check_regular
 from nvreg.parameters import ROLES, Parameter, Setting, Value
 from nvreg.registry import Registry
 from nvreg.space import Dimension, OneOf, Range, Space, draw, key_of, product, setting_values
@@ -266,6 +269,11 @@ class TPE(Sampler):
             say: is told in a line what cannot be read or written.
         """
         self._say = say
+        try:
+            check_regular(file)
+        except UserError as error:
+            say(f"{error}; the sweep goes without, and no result depends on it")
+            return
         for is_last in (False, True):
             try:
                 self._copy = _new_study(file, name, self._directions)
@@ -335,8 +343,17 @@ SAMPLERS: Registry[type[Sampler]] = Registry(
 
 
 def _new_study(file: Path, name: str, directions: Sequence[StudyDirection]) -> Study:
-    """Return an empty study in a database."""
+    """Return an empty study in a database.
+
+    Raises:
+        Exception: if the database is damaged, or of another version of Optuna.
+    """
     import optuna
+
+    with closing(sqlite3.connect(file)) as database:
+        (found,) = database.execute("PRAGMA integrity_check(1)").fetchone()
+    if found != "ok":
+        raise ValueError(found)
 
     storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
     if name in optuna.get_all_study_names(storage):

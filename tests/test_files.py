@@ -1,5 +1,6 @@
 import ast
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from nvreg import UserError
-from nvreg.files import check_output, exclusive
+from nvreg.files import check_file, check_output, claim, exclusive, write_bytes
 
 ROOT = Path(__file__).parents[1]
 OURS = {"name": "mine", "data": {"home": "digest"}}
@@ -43,6 +44,57 @@ def test_a_directory_with_files_and_a_file_are_refused(tmp_path):
         check_output(tmp_path, OURS, theirs_of)
     with pytest.raises(UserError, match="expected an output directory, got"):
         check_output(tmp_path / "thesis.tex", OURS, theirs_of)
+
+
+OTHER_THAN_FILES = {
+    "a symbolic link": lambda path: path.symlink_to(path.with_name("precious")),
+    "a directory": Path.mkdir,
+    "a device or pipe": os.mkfifo,
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_THAN_FILES)
+def test_nothing_but_a_file_is_ever_replaced(tmp_path, kind):
+    (tmp_path / "precious").write_text("of someone")
+    OTHER_THAN_FILES[kind](path := tmp_path / "out")
+    for write in (
+        lambda: write_bytes(path, b"ours"),
+        lambda: check_file(path, "mark", force=True),
+        lambda: claim(tmp_path, ["out"], force=True),
+    ):
+        with pytest.raises(UserError, match=f"got {kind}; choose another name"):
+            write()
+    assert {each.name for each in tmp_path.iterdir()} == {"precious", "out"}
+    assert (tmp_path / "precious").read_text() == "of someone"
+
+
+def test_a_command_s_file_takes_the_place_of_its_own_kind_or_by_force_of_any(tmp_path):
+    check_file(path := tmp_path / "out", "nvreg-kind-1")
+    path.write_text('{"format": "nvreg-kind-1"}')
+    check_file(path, "nvreg-kind-1")
+    path.write_text("a thesis")
+    with pytest.raises(UserError, match="or add --force to replace it"):
+        check_file(path, "nvreg-kind-1")
+    check_file(path, "nvreg-kind-1", force=True)
+    with pytest.raises(UserError, match="in a directory that exists"):
+        check_file(tmp_path / "no" / "out", "nvreg-kind-1")
+
+
+def test_a_directory_of_a_command_s_files_is_new_or_its_own_or_taken_by_force(tmp_path):
+    claim(output := tmp_path / "deep" / "output", ["a.csv"])
+    (output / "a.csv").write_text("1")
+    claim(output, ["a.csv", "b.csv"])
+    (output / "c.csv").write_text("of someone")
+    with pytest.raises(UserError, match=r"a file that nvreg wrote at .*c\.csv, got another"):
+        claim(output, ["c.csv"])
+    (other := tmp_path / "other").mkdir()
+    (other / "thesis.tex").touch()
+    with pytest.raises(UserError, match="expected a new or empty directory, or one that nvreg wrote"):
+        claim(other, ["a.csv"])
+    claim(other, ["thesis.tex"], force=True)
+    claim(other, ["thesis.tex"])
+    with pytest.raises(UserError, match="expected a directory to write to, got a file"):
+        claim(output / "a.csv", ["a.csv"])
 
 
 def test_one_run_at_a_time_writes_a_directory(tmp_path):

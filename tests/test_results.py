@@ -92,11 +92,12 @@ def test_a_whole_line_that_is_no_trial_is_named(tmp_path):
 
 def test_examples_are_kept_as_they_were(tmp_path):
     frame = pd.DataFrame({"id": [0, 1], "likelihood": [[1.5, 2.0], [0.1, 3.0]], "prediction": ["ä", ""]})
-    TrialStore(tmp_path).save_examples("k", "home", "test", frame)
+    digest = TrialStore(tmp_path).save_examples("k", "home", "test", frame)
     read = pd.read_parquet(RunFiles(tmp_path).examples("k", "home", "test"))
     assert read["prediction"].tolist() == ["ä", ""]
     assert [list(row) for row in read["likelihood"]] == [[1.5, 2.0], [0.1, 3.0]]
-    assert TrialStore(tmp_path).load_examples("k", "home", "test").equals(read)
+    kept = trial(1, key="k", examples={"home": {"test": digest}})
+    assert TrialStore(tmp_path).load_examples(kept, "home", "test").equals(read)
     assert [path.name for path in (tmp_path / "examples" / "k").iterdir()] == ["home.test.parquet"]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from nvreg.cli.options import print_markdown
+from nvreg.cli.options import Force, print_markdown
 from nvreg.cli.report import Protocols, format_names, formats_option
 
 First = Annotated[Path, typer.Argument(metavar="A", help="Directory that nvreg sweep wrote.")]
@@ -26,6 +26,7 @@ def compare(
     protocol: Protocols = None,
     formats: Formats = None,
     output: Output = None,
+    force: Force = False,
 ) -> None:
     """Print how the scores of run B differ from those of run A on their common domains, paired by example.
 
@@ -40,4 +41,4 @@ def compare(
         first_run, second_run = (
             analyse(run, protocol or ()) for run in progress.over("reading", [first, second])
         )
-    print_markdown(write_comparison(first_run, second_run, chosen, output))
+    print_markdown(write_comparison(first_run, second_run, chosen, output, force=force))

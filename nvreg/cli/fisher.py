@@ -5,8 +5,18 @@ from typing import Annotated
 
 import typer
 
-from nvreg.cli.options import Model, Quiet, SourceLanguage, SourcePrefix, TargetLanguage, make_reading, say
+from nvreg.cli.options import (
+    Force,
+    Model,
+    Quiet,
+    SourceLanguage,
+    SourcePrefix,
+    TargetLanguage,
+    make_reading,
+    say,
+)
 from nvreg.errors import UserError
+from nvreg.files import FISHER_FORMAT, check_file
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The file of scores (JSON).")]
 Data = Annotated[Path, typer.Option("--data", help="Text: a file or glob.")]
@@ -44,14 +54,14 @@ def fisher(
     source_language: SourceLanguage = None,
     target_language: TargetLanguage = None,
     limit: Limit = None,
+    force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Estimate the Fisher scores of a model's dropout sites, for guided dropout.
 
     Run again after an interruption, it continues.
     """
-    if not out.parent.is_dir() or out.is_dir():
-        raise UserError(f"expected a file to write in a directory that exists, got {out}")
+    check_file(out, FISHER_FORMAT, force=force)
     if sum(map(bool, (target_column, label_column, tag_column))) > 1:
         raise UserError("expected one of --target-column, --label-column and --tag-column, got several")
     if not target_column and (got := source_prefix or source_language or target_language):

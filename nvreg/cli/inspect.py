@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from nvreg.cli.options import (
+    Force,
     NoiseShare,
     PriorWeight,
     SourceLanguage,
@@ -72,6 +73,7 @@ def inspect(
     tau_mu: TauMu = None,
     limit: Limit = 200,
     output: Output = None,
+    force: Force = False,
 ) -> None:
     """Show what a setting does to the attention of every layer and head, in one or more domains.
 
@@ -95,7 +97,18 @@ def inspect(
     reading = make_reading(source_prefix, source_language, target_language)
     with Progress() as progress:
         page = inspect_model(
-            model, prior, setting, prior_data, data, column, target_column, reading, limit, output, progress
+            model,
+            prior,
+            setting,
+            prior_data,
+            data,
+            column,
+            target_column,
+            reading,
+            limit,
+            output,
+            progress,
+            force=force,
         )
     print_markdown(page)
     if output is not None:

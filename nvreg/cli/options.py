@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -33,6 +34,7 @@ Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="Directory of a checkpoint, or its name on the hub.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace files that nvreg did not write.")]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
@@ -105,7 +107,7 @@ def check_new_directory(out: Path) -> None:
     Raises:
         UserError: if something is there.
     """
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+    if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"expected a new or empty directory, got {out}, which is there already")
 
 

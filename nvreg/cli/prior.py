@@ -5,8 +5,17 @@ from typing import Annotated
 
 import typer
 
-from nvreg.cli.options import Model, SourceLanguage, SourcePrefix, Space, TargetLanguage, make_reading, say
-from nvreg.errors import UserError
+from nvreg.cli.options import (
+    Force,
+    Model,
+    SourceLanguage,
+    SourcePrefix,
+    Space,
+    TargetLanguage,
+    make_reading,
+    say,
+)
+from nvreg.files import PRIOR_FORMAT, check_file
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The prior's file (safetensors).")]
 Data = Annotated[Path, typer.Option("--data", help="In-domain training text: a file or glob.")]
@@ -26,10 +35,10 @@ def prior(
     source_prefix: SourcePrefix = None,
     source_language: SourceLanguage = None,
     target_language: TargetLanguage = None,
+    force: Force = False,
 ) -> None:
     """Estimate the empirical prior of a model and save it."""
-    if not out.parent.is_dir() or out.is_dir():
-        raise UserError(f"expected a file to write in a directory that exists, got {out}")
+    check_file(out, PRIOR_FORMAT, force=force)
     from nvreg.estimation.estimate import estimate_prior
     from nvreg.models.loading import load_model, load_tokenizer
     from nvreg.progress import Progress

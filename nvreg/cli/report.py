@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nvreg.cli.options import print_markdown, say
+from nvreg.cli.options import Force, print_markdown, say
 from nvreg.errors import UserError
 from nvreg.report import FORMATS
 
@@ -61,6 +61,7 @@ def report(
     method: Method = None,
     seed: Seed = None,
     output: Output = None,
+    force: Force = False,
 ) -> None:
     """Write tables and figures into each directory, and print the tables; of several runs the table of all.
 
@@ -81,7 +82,7 @@ def report(
             pages.append(write_report(analyses[-1], chosen, examples, method=method, seed=seed))
         say(f"written to {directory / 'tables'} and {directory / 'figures'}", err=True)
     if len(analyses) > 1:
-        if table := write_combined(analyses, chosen, output):
+        if table := write_combined(analyses, chosen, output, force=force):
             pages = [table]
         else:
             say("no table of all runs: they have no test set and metric in common", err=True)

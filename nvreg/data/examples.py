@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Examples:
-    """Records, one an example, in the order of their source."""
+    """Records, one an example, in the order of their source, and what messages call that source."""
 
     records: list[Record]
+    origin: str = ""
 
     def __len__(self) -> int:
         return len(self.records)
@@ -73,10 +74,18 @@ def load_examples(
 
 
 def _examples(source: Source, columns: Columns) -> Examples:
-    read = _reader(source, columns)
+    read, origin = _reader(source, columns), _origin(source)
     if source.limit is not None and source.seed is not None:
-        return Examples(_drawn(read, source.limit, source.seed))
-    return Examples(list(islice(read(), source.limit)))
+        return Examples(_drawn(read, source.limit, source.seed), origin)
+    return Examples(list(islice(read(), source.limit)), origin)
+
+
+def _origin(source: Source) -> str:
+    if source.hub:
+        return f"{source.hub}, split {source.split}"
+    if source.source_file and source.target_file:
+        return f"{source.source_file} and {source.target_file}"
+    return source.conll or source.files or ""
 
 
 def _drawn(read: Callable[[], Iterator[Record]], limit: int, seed: int) -> list[Record]:
@@ -89,7 +98,7 @@ def _drawn(read: Callable[[], Iterator[Record]], limit: int, seed: int) -> list[
 def _reader(source: Source, columns: Columns) -> Callable[[], Iterator[Record]]:
     """Return what reads a source from its beginning, each time it is called."""
     if source.hub:
-        dataset, origin = open_hub(source), f"{source.hub}, split {source.split}"
+        dataset, origin = open_hub(source), _origin(source)
         return lambda: pick(hub_records(dataset, columns, origin), columns, origin)
     if source.source_file and source.target_file:
         return _parallel_reader(source.source_file, source.target_file, columns)

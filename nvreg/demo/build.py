@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -111,7 +112,7 @@ def staged(directory: Path, stamp: str) -> Iterator[Path]:
     Raises:
         UserError: if ``directory`` cannot be made, or holds what was not made here.
     """
-    if directory.exists() and not (directory / STAMP).is_file():
+    if os.path.lexists(directory) and not (directory / STAMP).is_file():
         raise UserError(
             f"expected {directory} to be absent or of an earlier demo, got other files in it: "
             "move them away or name another directory"

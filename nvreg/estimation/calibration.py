@@ -65,7 +65,7 @@ def calibrate(
 
     Raises:
         UserError: if the sample has no token for a role, or no tau_alpha moves the weight at a site (its
-            s_alpha is 0); and as in `convert_`.
+            s_alpha is 0), or what the model computes is not finite; and as in `convert_`.
         ValueError: if a value is not allowed or does not fit the model, or the model is converted with
             another prior.
     """
@@ -192,6 +192,11 @@ class _Sample:
         odds = torch.cat(self._odds)
         if not len(odds):
             raise UserError(f"expected tokens for the {self._site.role} in the calibration sample, got none")
+        if not odds.isfinite().all():
+            raise UserError(
+                f"{self._site.name}: expected finite log-odds of the prior, got NaN or infinity; the model's "
+                "weights or what it computes from the sample are not finite"
+            )
         self._shifts[self._site] = solve_shift(odds, self._weights[self._site])
 
 

@@ -50,7 +50,8 @@ def estimate_prior(
         data_fingerprint: names the text; by default a digest of the batches.
 
     Raises:
-        UserError: if a site sees fewer than two tokens, or the architecture is not supported in this space.
+        UserError: if a site sees fewer than two tokens, or what is not finite, or the architecture is not
+            supported in this space.
         ValueError: if the model is converted.
     """
     if is_converted(model):
@@ -85,7 +86,13 @@ def estimate_prior(
                 f"expected at least two tokens to estimate the prior of {collector.site.name!r}, "
                 f"got {collector.count}; give more text"
             )
-        moments[collector.site.name] = collector.moments()
+        try:
+            moments[collector.site.name] = collector.moments()
+        except ValueError as error:
+            raise UserError(
+                f"{collector.site.name}: {error}; the model's weights, or what it computes from "
+                "the text, are not finite"
+            ) from error
     return Prior(
         moments, kind="empirical", model=body_digest(model), data=data_fingerprint or digest.hexdigest()[:16]
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from math import isnan
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
+from nvreg.files import changed_files, write_digests
 from nvreg.finetune.schema import EarlyStopping, TrainingOptions
 from nvreg.metrics import METRICS
 from nvreg.progress import Progress
@@ -81,24 +82,37 @@ class Checkpoints(TrainerCallback):
     Args:
         directory: where the checkpoints are.
         stopping: the score that decides, if any.
+        say: is told in a line which checkpoint is damaged, and not gone on from.
     """
 
-    def __init__(self, directory: Path, stopping: EarlyStopping | None) -> None:
+    def __init__(
+        self, directory: Path, stopping: EarlyStopping | None, say: Callable[[str], None] = lambda line: None
+    ) -> None:
         self.directory = directory
         self._stopping = stopping
+        self._say = say
 
     def at(self, step: int) -> Path:
         """Return the checkpoint after so many steps."""
         return self.directory / f"{_CHECKPOINT}{step}"
 
     def last(self) -> tuple[Path, History] | None:
-        """Return the last checkpoint that is complete, if there is any, and the history up to it."""
+        """Return the last checkpoint that is complete, if there is any, and the history up to it.
+
+        The best one of that history, which the training may end with, is complete too.
+        """
         for path in sorted(self.directory.glob(f"{_CHECKPOINT}*"), key=_step, reverse=True):
             try:
                 state = json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
             except (OSError, ValueError):
                 continue  # the Trainer writes this file last
-            return path, History(state["log_history"])
+            history, needed = History(state["log_history"]), {path}
+            if self._stopping and history.validations:
+                needed.add(self.at(history.best(self._stopping)["step"]))
+            damaged = [each for each in needed if not each.is_dir() or changed_files(each)]
+            if not damaged:
+                return path, history
+            self._say(f"{damaged[0]} is not as it was written; training goes on from before it")
         return None
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -108,7 +122,8 @@ class Checkpoints(TrainerCallback):
             control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Delete all checkpoints but the one just written and the best."""
+        """Delete all checkpoints but the one just written, which gets its digests, and the best."""
+        write_digests(self.at(state.global_step))
         history = History(state.log_history)
         kept = {self.at(state.global_step)}
         if self._stopping and history.validations:

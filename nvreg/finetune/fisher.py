@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,13 +15,16 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from nvreg.digests import BodyDigest, body_digest
-from nvreg.errors import UserError
-from nvreg.files import write_text
+from nvreg.errors import DamagedError, UserError
+from nvreg.files import FISHER_FORMAT, write_text
 from nvreg.finetune.dropout import DropoutSite, dropout_sites
+from nvreg.results import digest
 
-FORMAT = "nvreg-fisher-1"
 SAVE_PERIOD = 30.0
 """Largest number of seconds of work that a kill loses."""
+
+_KEYS = {"format", "loss", "sequences", "model", "data", "sites", "scores"}
+"""What a file of scores has beside its digest."""
 
 Sequences = Callable[[int], Iterable[Mapping[str, Tensor]]]
 """A function from an example's number to its sequences, each a batch of one with labels."""
@@ -63,9 +67,8 @@ class Fisher:
 
     def save(self, path: Path) -> None:
         """Write the scores to a JSON file, complete or not at all."""
-        write_text(
-            path, json.dumps({"format": FORMAT, **asdict(self), "scores": self.scores}, indent=1) + "\n"
-        )
+        document = {"format": FISHER_FORMAT, **asdict(self), "scores": self.scores}
+        write_text(path, json.dumps(document | {"digest": digest(document)}, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Fisher:
@@ -73,19 +76,29 @@ class Fisher:
 
         Raises:
             UserError: if the file is missing or is something else.
+            DamagedError: if it is no longer as it was written.
         """
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
+            expected = document.pop("digest", None)  # earlier versions wrote none
+            if document.keys() - _KEYS or expected not in (None, digest(document)):
+                raise DamagedError(
+                    f"expected Fisher scores as they were written in {path}, got others; estimate them again "
+                    "with `nvreg fisher`"
+                )
             found = document["format"]
-            if found != FORMAT:
-                raise UserError(f"expected Fisher scores of format {FORMAT}, got {found} in {path}")
+            if found != FISHER_FORMAT:
+                raise UserError(f"expected Fisher scores of format {FISHER_FORMAT}, got {found} in {path}")
             model = BodyDigest(**document["model"])
-            return cls(document["loss"], document["sequences"], model, document["data"], document["sites"])
+            fisher = cls(document["loss"], document["sequences"], model, document["data"], document["sites"])
+            if not all(map(math.isfinite, fisher.scores.values())):
+                raise ValueError("scores that are not finite")
+            return fisher
         except OSError as error:
             raise UserError(
                 f"expected Fisher scores written by `nvreg fisher`, got {path} ({error.strerror})"
             ) from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise UserError(
                 f"expected Fisher scores written by `nvreg fisher`, got another kind of file: {path}"
             ) from error
@@ -100,6 +113,7 @@ def estimate_fisher(
     data: str,
     partial: Path | None = None,
     step: Callable[[], None] = lambda: None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Fisher:
     """Estimate the Fisher information of a model's body with dropout off.
 
@@ -115,9 +129,11 @@ def estimate_fisher(
         partial: file that keeps the work so far every `SAVE_PERIOD`, and that work goes on from; removed at
             the end.
         step: called after each example.
+        say: is told in a line that the work so far is damaged, and begun anew.
 
     Raises:
-        UserError: if the model's body has no dropout, or there is no sequence.
+        UserError: if the model's body has no dropout, there is no sequence, or a loss or gradient is not
+            finite.
     """
     body = body_digest(model)
     first = next(chain.from_iterable(map(sequences, range(examples))), None)
@@ -125,13 +141,13 @@ def estimate_fisher(
         raise UserError("expected text with at least one sequence of tokens, got none")
     sites = dropout_sites(model, first)
     sums = _Sums(sorted({tensor for site in sites for tensor in site.tensors}))
-    key = {"format": FORMAT, "loss": loss, "model": asdict(body), "data": data, "examples": examples}
+    key = {"format": FISHER_FORMAT, "loss": loss, "model": asdict(body), "data": data, "examples": examples}
     if partial is not None:
-        sums.load(partial, key)
+        sums.load(partial, key, say)
     saved = time.monotonic()
     for number in range(examples):
         if number >= sums.examples:
-            sums.add(model, sequences(number))
+            sums.add(model, sequences(number), number)
         step()
         if partial is not None and time.monotonic() - saved > SAVE_PERIOD:
             sums.save(partial, key)
@@ -149,8 +165,12 @@ class _Sums:
         self.examples = 0
         self.sequences = 0
 
-    def add(self, model: PreTrainedModel, sequences: Iterable[Mapping[str, Tensor]]) -> None:
-        """Add the sequences of one example."""
+    def add(self, model: PreTrainedModel, sequences: Iterable[Mapping[str, Tensor]], number: int) -> None:
+        """Add the sequences of one example, of this number from 0.
+
+        Raises:
+            UserError: if the loss or a gradient is not finite.
+        """
         body = model.base_model
         tensors = [body.get_parameter(name) for name in self.total]
         model.eval()
@@ -163,20 +183,31 @@ class _Sums:
                     flat = gradient.flatten()
                     # A tensor of squares would take longer for its memory than for its numbers.
                     self.total[name] += flat.dot(flat).item() / flat.numel()
+            if not all(map(math.isfinite, (loss.item(), *self.total.values()))):
+                raise UserError(
+                    f"example {number + 1}: expected a finite loss and finite gradients, got a loss of "
+                    f"{loss.item()}; the weights of the model are not finite, or too large"
+                )
             self.sequences += 1
         self.examples += 1
 
     def save(self, path: Path, key: Mapping[str, object]) -> None:
         """Write the work so far; JSON keeps every digit."""
-        write_text(path, json.dumps({"key": key, **vars(self)}))
+        document = {"key": key, **vars(self)}
+        write_text(path, json.dumps({"digest": digest(document), **document}))
 
-    def load(self, path: Path, key: Mapping[str, object]) -> None:
+    def load(self, path: Path, key: Mapping[str, object], say: Callable[[str], None]) -> None:
         """Continue from what `save` wrote with the same key, if there is any."""
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            is_whole = document.pop("digest") == digest(document)
+        except FileNotFoundError:
             return
-        if document.pop("key", None) == key and document["total"].keys() == self.total.keys():
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            is_whole = False
+        if not is_whole:
+            say(f"{path} is not as it was written; the estimation begins anew")
+        elif document.pop("key") == key and document["total"].keys() == self.total.keys():
             vars(self).update(document)
 
 

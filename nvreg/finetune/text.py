@@ -187,6 +187,7 @@ def fisher_of_file(
         data=text.fingerprint,
         partial=out.with_name(f".{out.name}.part"),
         step=progress.step,
+        say=progress.say,
     )
     fisher.save(out)
     return fisher

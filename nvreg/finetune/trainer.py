@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from nvreg.errors import NotFiniteError, UserError
 from nvreg.finetune.bench import Bench
 from nvreg.finetune.epochs import SCORE
 from nvreg.finetune.regularisers import Regulariser
@@ -25,6 +26,10 @@ STATE = "regulariser.pt"
 
 SECONDS = "seconds"
 """Key in an entry of the log: seconds of training and validation so far, interruptions left out."""
+
+
+class DivergedError(UserError):
+    """A training has led to a loss, weights or scores that are not finite."""
 
 
 class TaskTrainer(Trainer):
@@ -65,6 +70,7 @@ class TaskTrainer(Trainer):
         self._regulariser = regulariser
         self._bench = bench
         self._started = time.monotonic()
+        self._is_finite = torch.tensor(True, device=model.device)
 
     def compute_loss_context_manager(self) -> contextlib.ExitStack:
         """Return the arithmetic that the loss is computed in."""
@@ -74,9 +80,39 @@ class TaskTrainer(Trainer):
         )
         return stack
 
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the loss, and note if it is not finite, of which `evaluate` speaks."""
+        computed = super().compute_loss(*args, **kwargs)
+        loss = computed[0] if isinstance(computed, tuple) else computed
+        self._is_finite &= loss.detach().isfinite()
+        return computed
+
+    def check_weights(self) -> None:
+        """Check that every loss so far and every weight is finite.
+
+        Raises:
+            DivergedError: if one is not.
+        """
+        weights = (name for name, weight in self.model.named_parameters() if not weight.isfinite().all())
+        what = next(weights, None) if self._is_finite else "the loss"
+        if what is not None:
+            raise DivergedError(
+                f"expected a loss and weights that are finite, got {what} that is not by step "
+                f"{self.state.global_step}; the training diverged and is not saved; try a smaller "
+                "training.learning_rate, or precision: float32"
+            )
+
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Score the model on validation."""
-        frame = self._bench.task.score(self.model.eval(), self._bench.splits["validation"].encoded)
+        """Score the model on validation, after every epoch and before its checkpoint is written.
+
+        Raises:
+            DivergedError: if a loss, a weight or a score is not finite.
+        """
+        self.check_weights()
+        try:
+            frame = self._bench.task.score(self.model.eval(), self._bench.splits["validation"].encoded)
+        except NotFiniteError as error:
+            raise DivergedError(f"validation, {error}") from error
         scores = {SCORE + name: score(frame, name) for name in self._bench.metrics}
         self.log(dict(scores))
         self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)

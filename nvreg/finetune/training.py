@@ -9,12 +9,12 @@ from pathlib import Path
 
 from nvreg.config.loading import write_yaml
 from nvreg.errors import UserError
-from nvreg.files import check_output, exclusive, write_text
+from nvreg.files import WEIGHTS, changed_files, check_output, exclusive, write_digests, write_text
 from nvreg.finetune.bench import Bench, open_bench
 from nvreg.finetune.epochs import Announcer, Checkpoints, History, scores_of
 from nvreg.finetune.regularisers import REGULARISERS
 from nvreg.finetune.schema import FineTuning, TrainingOptions
-from nvreg.finetune.trainer import TaskTrainer
+from nvreg.finetune.trainer import DivergedError, TaskTrainer
 from nvreg.progress import Progress
 
 MANIFEST = "training.json"
@@ -40,7 +40,8 @@ def run_finetuning(finetuning: FineTuning, *, quiet: bool = False) -> list[Path]
         The directory of each seed's checkpoint.
 
     Raises:
-        UserError: if anything the file names cannot be had, or the directory is another fine-tuning's.
+        UserError: if anything the file names cannot be had, the directory is another fine-tuning's, or the
+            training of some seed diverged, which is said once the others are trained.
     """
     if find_spec("accelerate") is None:
         raise UserError(
@@ -58,14 +59,33 @@ def run_finetuning(finetuning: FineTuning, *, quiet: bool = False) -> list[Path]
             write_text(output / "manifest.json", json.dumps(bench.subject, indent=1) + "\n")
             resolved = write_yaml(finetuning.model_dump())
             write_text(output / "finetuning.yaml", resolved)
+            failures: list[str] = []
             directories = [output / f"seed-{seed}" for seed in finetuning.training.seeds]
             for seed, directory in zip(finetuning.training.seeds, directories, strict=True):
-                if (directory / MANIFEST).exists():
+                if is_finished(directory, seed, progress):
                     progress.say(f"seed {seed}: finished before, in {directory}")
                 else:
-                    train_seed(bench, seed, directory, progress)
+                    try:
+                        train_seed(bench, seed, directory, progress)
+                    except DivergedError as error:
+                        failures.append(f"seed {seed}: {error}")
+                        progress.say(failures[-1])
+                        continue
                 shutil.rmtree(directory / CHECKPOINTS, ignore_errors=True)
+    if failures:
+        others = f" (and {len(failures) - 1} more seeds)" if failures[1:] else ""
+        raise UserError(f"{failures[0]}{others}")
     return directories
+
+
+def is_finished(directory: Path, seed: int, progress: Progress) -> bool:
+    """Return whether a seed is trained; one whose weights are no longer those that were saved is not."""
+    if not (directory / MANIFEST).exists():
+        return False
+    if changed := changed_files(directory):
+        progress.say(f"seed {seed}: {directory / changed[0]} is not as it was written; trained again")
+        (directory / MANIFEST).unlink()
+    return not changed
 
 
 def train_seed(bench: Bench, seed: int, directory: Path, progress: Progress) -> None:
@@ -76,11 +96,14 @@ def train_seed(bench: Bench, seed: int, directory: Path, progress: Progress) -> 
         seed: decides a new head, the order of examples, dropout and what the method draws.
         directory: where the checkpoint is written; a training that was interrupted there goes on.
         progress: where the training is shown.
+
+    Raises:
+        DivergedError: if a loss, a weight or a score is not finite; nothing is saved then.
     """
     finetuning, training = bench.finetuning, bench.finetuning.training
     model = bench.model(seed)
     regulariser = REGULARISERS[finetuning.method](model, finetuning.regulariser, seed)
-    checkpoints = Checkpoints((directory / CHECKPOINTS).resolve(), training.early_stopping)
+    checkpoints = Checkpoints((directory / CHECKPOINTS).resolve(), training.early_stopping, progress.say)
     trainer = TaskTrainer(model, regulariser, bench, seed, checkpoints.directory)
     trainer.add_callback(checkpoints)
     trainer.add_callback(Announcer(progress, seed))
@@ -88,10 +111,12 @@ def train_seed(bench: Bench, seed: int, directory: Path, progress: Progress) -> 
     best = history.best(training.early_stopping)
     if last_weights != best["step"]:
         trainer.load_weights(checkpoints.at(best["step"]))
+    trainer.check_weights()
     applied = regulariser.describe()
     regulariser.detach_()
     trainer.release().save_pretrained(directory)
     bench.tokenizer.save_pretrained(directory)
+    write_digests(directory, WEIGHTS)
     write_text(directory / LOG, "".join(json.dumps(entry) + "\n" for entry in history.log))
     manifest = {
         **bench.subject,

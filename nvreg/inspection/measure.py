@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -16,7 +17,7 @@ from nvreg.diagnostics.by_head import measure_heads
 from nvreg.document import csv, png
 from nvreg.errors import UserError
 from nvreg.estimation.calibration import calibrate
-from nvreg.files import write_bytes, write_text
+from nvreg.files import check_files, claim, write_bytes, write_text
 from nvreg.inspection.presentation import heatmap, page
 from nvreg.methods.nv import NVSetting
 from nvreg.models.conversion import conversion_of
@@ -26,6 +27,9 @@ from nvreg.models.registry import layers_by_role
 from nvreg.prior.artefact import Prior
 from nvreg.progress import Progress
 from nvreg.tasks.sampling import CALIBRATION_TOKENS, batches_of_file
+
+WRITTEN = TABLE, FIGURE = "inspect.csv", "inspect.png"
+"""The files that are written: a row for each domain, site, head and quantity, and a heat map."""
 
 NAMES: Sequence[Callable[[Path], str]] = (
     lambda path: path.name.split(".")[0],
@@ -47,6 +51,8 @@ def inspect_model(
     limit: int,
     output: Path | None,
     progress: Progress,
+    *,
+    force: bool = False,
 ) -> str:
     """Measure every head on files of text; a file is a domain.
 
@@ -63,14 +69,18 @@ def inspect_model(
         output: the directory for ``inspect.csv`` (a row for each domain, site, head and quantity) and
             ``inspect.png``.
         progress: counts examples.
+        force: the directory may hold files that nvreg did not write.
 
     Returns:
         Markdown, a table for each domain: a row a layer, means over heads.
 
     Raises:
-        UserError: if the model, its prior or the text cannot be had, or do not fit each other.
+        UserError: if the model, its prior or the text cannot be had, or do not fit each other, or the
+            directory holds what nvreg did not write.
     """
     names = domain_names(files)
+    if output is not None:
+        check_files(output, WRITTEN, force=force)
     tokenizer = load_tokenizer(path)
 
     def read(model: PreTrainedModel, file: Path, **most: int) -> list[dict[str, Tensor]]:
@@ -87,11 +97,18 @@ def inspect_model(
     domains = {name: read(model, file, limit=limit) for name, file in zip(names, files, strict=True)}
     progress.phase("measuring attention", sum(map(_examples, domains.values())))
     measured = {name: measure_heads(model, _counted(batches, progress)) for name, batches in domains.items()}
+    for name, rows in measured.items():
+        if (bad := rows[~np.isfinite(rows["value"])]).size:
+            at = bad.iloc[0]
+            raise UserError(
+                f"{name}: expected a finite {at['quantity']}, got {at['value']} in the {at['role']}, layer "
+                f"{at['layer']}; the model's weights or what it computes from the text are not finite"
+            )
     heads = pd.concat(measured, names=["domain"]).reset_index("domain").reset_index(drop=True)
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        write_text(output / "inspect.csv", csv(heads))
-        write_bytes(output / "inspect.png", png(heatmap(heads)))
+        claim(output, WRITTEN, force=force)
+        write_text(output / TABLE, csv(heads))
+        write_bytes(output / FIGURE, png(heatmap(heads)))
     conversion = conversion_of(model)
     converted = (
         f"with {current_settings(model)} (space: {conversion.space})" if conversion else "as pretrained"

@@ -22,6 +22,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from nvreg.digests import body_parameters
 from nvreg.errors import UserError, expected_one_of
+from nvreg.files import check_digests
 from nvreg.models.dispatching import dispatching_modules
 from nvreg.models.lora import class_count, find_adapted, is_hub_name, merge
 from nvreg.models.registry import adapters_by_class
@@ -122,10 +123,12 @@ def load_model(
     Raises:
         UserError: if the architecture is not supported or of a kind that has no such class, the checkpoint
             lacks the head, the model does not exist, or the hub is out of reach.
+        DamagedError: if nvreg wrote the checkpoint, and its weights are no longer those.
     """
     if dtype not in DTYPES:
         raise UserError(f"model.dtype: {expected_one_of(DTYPES, dtype)}")
     options: dict[str, Any] = {"dtype": DTYPES[dtype], "trust_remote_code": trust_remote_code}
+    check_digests(Path(path).expanduser())
     adapted = find_adapted(path, revision)
     model: Any
     if adapted is None:

@@ -16,12 +16,10 @@ from transformers import PreTrainedModel
 
 from nvreg.attention.moments import HeadMoments, Moments
 from nvreg.digests import BodyDigest, body_digest
-from nvreg.errors import UserError
-from nvreg.files import write_bytes
+from nvreg.errors import DamagedError, UserError
+from nvreg.files import PRIOR_FORMAT, write_bytes
 from nvreg.models.registry import sites as sites_of
 from nvreg.models.site import Site, Space
-
-FORMAT = "nvreg-prior-1"
 
 
 class Prior(Mapping[str, Moments | HeadMoments]):
@@ -113,7 +111,7 @@ class Prior(Mapping[str, Moments | HeadMoments]):
     def save(self, path: str | Path) -> None:
         """Write the prior to a safetensors file, complete or not at all."""
         description = {
-            "format": FORMAT,
+            "format": PRIOR_FORMAT,
             "kind": self.kind,
             "tokens": {name: moments.tokens for name, moments in self.items()},
             "model": self.model
@@ -124,27 +122,54 @@ class Prior(Mapping[str, Moments | HeadMoments]):
             heads = (moments for moments in self.values() if isinstance(moments, HeadMoments))
             longest = {name: moments.longest for name, moments in zip(self, heads, strict=True)}
             description |= {"space": "heads", "longest": longest}
-        write_bytes(Path(path), save(self._tensors(), metadata={"nvreg": json.dumps(description)}))
+        described, tensors = json.dumps(description), self._tensors()
+        metadata = {"nvreg": described, "digest": _digest(described, tensors)}
+        write_bytes(Path(path), save(tensors, metadata=metadata))
 
     @classmethod
-    def load(cls, path: str | Path) -> Prior:
+    def load(cls, path: str | Path, fingerprint: str | None = None) -> Prior:
         """Read a prior that `save` wrote.
+
+        Args:
+            path: the file.
+            fingerprint: that of the prior which is wanted; None: any is.
 
         Raises:
             UserError: if the file is missing or is not a prior.
+            DamagedError: if it is no longer as it was written, or another prior than is wanted.
         """
         try:
             with safe_open(path, framework="pt") as file:
-                description = json.loads((file.metadata() or {})["nvreg"])
+                metadata = dict(file.metadata() or {})
+                description = json.loads(described := metadata.pop("nvreg"))
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except FileNotFoundError:
             raise UserError(f"expected a prior written by `nvreg prior`, found no file {path}") from None
-        except (SafetensorError, KeyError, OSError):
+        except (SafetensorError, KeyError, ValueError, TypeError, OSError):
             raise UserError(
                 f"expected a prior written by `nvreg prior`, {path} is another kind of file"
             ) from None
-        if description["format"] != FORMAT:
-            raise UserError(f"expected a prior of format {FORMAT}, got {description['format']} in {path}")
+        digest = metadata.pop("digest", None)  # earlier versions wrote none
+        if metadata or digest not in (None, _digest(described, tensors)):
+            raise DamagedError(
+                f"expected a prior as it was written in {path}, got one that has changed since; {_ANEW}"
+            )
+        try:
+            prior = cls._read(description, tensors)
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"expected a prior of format {PRIOR_FORMAT} in {path}, got {_described(error)}; {_ANEW}"
+            ) from error
+        if fingerprint not in (None, prior.fingerprint):
+            raise DamagedError(
+                f"expected the prior {fingerprint} of the run in {path}, got {prior.fingerprint}; {_ANEW}"
+            )
+        return prior
+
+    @classmethod
+    def _read(cls, description: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Prior:
+        if (found := description["format"]) != PRIOR_FORMAT:
+            raise ValueError(f"format {found}")
         longest = description.get("longest", {})
         read = partial(_read_heads, longest=longest) if description.get("space") == "heads" else _read_inputs
         moments: dict[str, Any] = {
@@ -167,6 +192,23 @@ class Prior(Mapping[str, Moments | HeadMoments]):
                 [moments.log_alpha_mean, moments.log_alpha_std], dtype=torch.float64
             )
         return tensors
+
+
+_ANEW = "estimate it again with `nvreg prior`, or run the sweep again where it is a run's"
+
+
+def _digest(described: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return a digest of all that a file of a prior holds."""
+    digest = hashlib.sha256(described.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _described(error: Exception) -> str:
+    """Return what a file has that cannot be read, in a line."""
+    return f"none of {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
 
 
 _HEAD_TENSORS = ("key_mean", "value_mean", "key_variance", "covariance", "log_alpha_mean")

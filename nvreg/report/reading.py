@@ -20,7 +20,14 @@ from nvreg.methods import METHODS
 from nvreg.metrics import METRICS, padded
 from nvreg.metrics.temperature import ALTERNATIVES, columns_needed, statistics_at, temperatures_of
 from nvreg.report.statistics import Array, resample_counts
-from nvreg.results import PRETRAINED_NUMBER, RunFiles, Trial, latest_trials, read_trials
+from nvreg.results import (
+    PRETRAINED_NUMBER,
+    RunFiles,
+    Trial,
+    check_examples,
+    latest_trials,
+    read_trials,
+)
 from nvreg.tasks import TASKS
 
 FACTS = frozenset({"context", "data", "metrics", "model", "nvreg"})
@@ -234,7 +241,7 @@ class Run:
         choose: Callable[[list[str]], list[str]] = lambda names: names,
     ) -> pyarrow.Table:
         """Return the columns that are chosen among those that a trial keeps of its examples."""
-        path = RunFiles(self.directory).examples(self.trials[number].key, domain, split)
+        path = self._path(number, domain, split)
         try:
             with ParquetFile(path) as file:  # a tenth of the time of pandas.read_parquet
                 return file.read(choose(file.schema_arrow.names))
@@ -244,6 +251,17 @@ class Run:
                 f"expected the examples of trial {number} in {path}{wanted}, got {type(error).__name__}; "
                 "remove the trial's line from trials.jsonl and sweep again"
             ) from error
+
+    def _path(self, number: int, domain: str, split: str) -> Path:
+        """Return the file of a trial's examples, which is checked once."""
+        place, files = (number, domain, split), RunFiles(self.directory)
+        if place not in self._checked:
+            self._checked[place] = check_examples(files, self.trials[number], domain, split)
+        return self._checked[place]
+
+    @cached_property
+    def _checked(self) -> dict[tuple[int, str, str], Path]:
+        return {}
 
     @cached_property
     def _statistics(self) -> dict[tuple[int, str, str, str, float], Array]:
@@ -278,11 +296,13 @@ def read_run(directory: Path) -> Run:
         UserError: if the directory is not a run's, or the pretrained model has not been measured yet.
     """
     files = RunFiles(directory)
-    for path in (files.manifest, files.experiment, files.trials):
+    needed = (files.manifest, files.experiment, files.trials)
+    again = "again, which mends what is lost" if any(path.is_file() for path in needed) else "first"
+    for path in needed:
         if not path.is_file():
             raise UserError(
                 f"expected a directory written by nvreg sweep, got {directory} without {path.name}; "
-                "run the sweep first"
+                f"run the sweep {again}"
             )
     experiment, manifest = load_experiment(files.experiment), _manifest(files.manifest)
     latest = latest_trials(read_trials(files.trials), manifest["context"], manifest.get("methods"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pandas import DataFrame
 
 from nvreg.document import Blocks, csv, latex, markdown, png, svg
-from nvreg.files import write_bytes, write_text
+from nvreg.files import claim, write_bytes, write_text
 from nvreg.report import FORMATS
 from nvreg.report.analysis import Analysis
 from nvreg.report.comparison import combine, compare
@@ -169,7 +169,11 @@ def run_tables(analysis: Analysis) -> dict[str, DataFrame]:
 
 
 def write_combined(
-    analyses: Sequence[Analysis], formats: Sequence[str] | None = None, output: Path | None = None
+    analyses: Sequence[Analysis],
+    formats: Sequence[str] | None = None,
+    output: Path | None = None,
+    *,
+    force: bool = False,
 ) -> str | None:
     """Put several runs on one page, where they share data, and write it into a directory if one is given.
 
@@ -177,7 +181,8 @@ def write_combined(
         The page as markdown, or None where the runs share no test set.
 
     Raises:
-        UserError: if a format is unknown.
+        UserError: if a format is unknown, or the directory holds what nvreg did not write and ``force`` does
+            not replace it.
     """
     chosen = _chosen(formats)
     if not (found := combine(analyses)):
@@ -188,12 +193,18 @@ def write_combined(
         chosen_by = run.selection_metric
         metric = chosen_by if chosen_by in table["metric"].array else table["metric"].iloc[0]
         figures = {"overview": overview_figure(table, metric, run.in_domain)}
-        _write_apart(Page("combined", f"{len(analyses)} runs", blocks, frames, figures), chosen, output)
+        page = Page("combined", f"{len(analyses)} runs", blocks, frames, figures)
+        _write_apart(page, chosen, output, force)
     return markdown(blocks)
 
 
 def write_comparison(
-    first: Analysis, second: Analysis, formats: Sequence[str] | None = None, output: Path | None = None
+    first: Analysis,
+    second: Analysis,
+    formats: Sequence[str] | None = None,
+    output: Path | None = None,
+    *,
+    force: bool = False,
 ) -> str:
     """Compare a run with another, example by example, and write that into a directory if one is given.
 
@@ -201,12 +212,13 @@ def write_comparison(
         The comparison as markdown.
 
     Raises:
-        UserError: if the runs did not score the same data, or a format is unknown.
+        UserError: if the runs did not score the same data, a format is unknown, or the directory holds what
+            nvreg did not write and ``force`` does not replace it.
     """
     chosen = _chosen(formats)
     blocks, frames = compare(first, second)
     if output:
-        _write_apart(Page("comparison", "comparison", blocks, frames), chosen, output)
+        _write_apart(Page("comparison", "comparison", blocks, frames), chosen, output, force)
     return markdown(blocks)
 
 
@@ -219,8 +231,11 @@ def _chosen(formats: Sequence[str] | None) -> list[Format]:
     return [FORMATS[name] for name in (FORMATS if formats is None else formats)]
 
 
-def _write_apart(page: Page, formats: Sequence[Format], folder: Path) -> None:
+def _write_apart(page: Page, formats: Sequence[Format], folder: Path, force: bool) -> None:
     """Write a page of several runs, with its figures, into a directory of its own."""
+    texts = [name for each in formats for name in each.files(page)]
+    drawings = [f"{name}{end}" for name in page.figures for end in (".svg", ".png")]
+    claim(folder, [*texts, *drawings], force=force)
     for each in formats:
         _write(page, each, folder)
     if page.figures:

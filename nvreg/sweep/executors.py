@@ -97,7 +97,8 @@ class _Remote:
 
     def measure(self, job: Job) -> Measured:
         measured = self._worker.measure(job, lambda: None)
-        exception = RuntimeError(measured.error) if measured.error else None  # the real one may not travel
+        kind = UserError if isinstance(measured.exception, UserError) else RuntimeError
+        exception = kind(measured.error) if measured.error else None  # the real one may not travel
         return replace(measured, exception=exception)
 
 

@@ -37,15 +37,32 @@ class Ledger:
         self.store, self.context = store, context
         self._experiment, self._methods, self._retry_failed = experiment, methods, retry_failed
         self._metric = METRICS[experiment.selection.metric]
+        current = store.trials(context, methods)
+        self._lost = {_line_of(trial) for trial in current if not store.is_intact(trial)}
         self._numbers = {trial.key: trial.number for trial in store.trials(context)}  # stale ones keep theirs
         self._numbers.setdefault(self.pretrained_key, PRETRAINED_NUMBER)
-        self._validation_statistics = cache(self._read_validation)
+        self._statistics: dict[str, FirstExamples] = {}
         self._pretrained_predictions = cache(self._read_predictions)
 
     @property
     def pretrained_key(self) -> str:
         """The key of the pretrained model's trial."""
         return trial_key(self.context, PRETRAINED, {})
+
+    def lost(self, searches: Sequence[Search]) -> list[int]:
+        """Return the numbers of the trials of some searches of which the examples are gone or damaged."""
+        trials = (
+            trial
+            for trial in self.store.trials(self.context, self._methods)
+            if _line_of(trial) in self._lost
+            and (trial.method == PRETRAINED or any(_is_of(search, trial) for search in searches))
+        )
+        return sorted({trial.number for trial in trials})
+
+    def append(self, trial: Trial) -> None:
+        """Add a trial (see `nvreg.results.TrialStore.append`)."""
+        self.store.append(trial)
+        self._lost.discard(_line_of(trial))
 
     def key(self, search: Search, setting: Setting) -> str:
         """Return the key of a setting's trial."""
@@ -73,27 +90,21 @@ class Ledger:
         if not trials:
             return None
         copy = replace(trials[0], seed=seed)
-        self.store.append(copy)
+        self.append(copy)
         return copy
 
     def trials_of(self, search: Search) -> list[Trial]:
         """Return the trials of a search that need not be measured again, in the order of their numbers."""
-        trials = [
-            trial
-            for trial in self._final()
-            if (trial.method, trial.seed) == (search.method, search.seed)
-            and search.covers(search.setting_type.from_dict(trial.settings))
-        ]
+        trials = [trial for trial in self._final() if _is_of(search, trial)]
         return sorted(trials, key=lambda trial: trial.number)
 
     def to_retry(self, search: Search) -> list[Setting]:
-        """Return the settings of a search that failed and are to be measured again."""
+        """Return the settings of a search that failed or were lost, and are to be measured again."""
         return [
             search.setting_type.from_dict(trial.settings)
             for trial in self.store.trials(self.context, self._methods)
-            if self._retry_failed
-            and trial.status == "failed"
-            and (trial.method, trial.seed) == (search.method, search.seed)
+            if (trial.method, trial.seed) == (search.method, search.seed)
+            and ((self._retry_failed and trial.status == "failed") or _line_of(trial) in self._lost)
         ]
 
     def pretrained(self) -> Trial | None:
@@ -127,8 +138,10 @@ class Ledger:
         racing = self._experiment.sweep.racing
         if racing is None:
             return {}
-        statistics = self._validation_statistics(self.best(search).key)
-        return {domain: rows[: racing.after] for domain, rows in statistics.items()}
+        best = self.best(search)
+        if best.key not in self._statistics:
+            self._statistics = {best.key: self._read_validation(best)}
+        return {domain: rows[: racing.after] for domain, rows in self._statistics[best.key].items()}
 
     def pretrained_predictions(self) -> Mapping[tuple[str, str], Sequence[str]]:
         """Return the pretrained model's predictions by domain and split, where a metric needs them."""
@@ -138,16 +151,16 @@ class Ledger:
         trial = self.pretrained()
         assert trial is not None
         return {
-            (domain, split): self.store.load_examples(trial.key, domain, split)["prediction"].to_list()
+            (domain, split): self.store.load_examples(trial, domain, split)["prediction"].to_list()
             for domain, splits in trial.metrics.items()
             for split in splits
         }
 
-    def _read_validation(self, key: str) -> FirstExamples:
+    def _read_validation(self, trial: Trial) -> FirstExamples:
         data = self._experiment.data
         others = [domain.name for domain in data.out_of_domain if domain.validation]
         frames = {
-            domain: self.store.load_examples(key, domain, "validation")
+            domain: self.store.load_examples(trial, domain, "validation")
             for domain in (data.in_domain.name, *others)
         }
         rows = {domain: statistics_of(frame, self._metric.group) for domain, frame in frames.items()}
@@ -156,11 +169,22 @@ class Ledger:
     def _final(self) -> Iterator[Trial]:
         """Yield the trials that are not to be measured again."""
         for trial in self.store.trials(self.context, self._methods):
-            lost = trial.status == "stopped" and self._experiment.sweep.racing is None
+            unraced = trial.status == "stopped" and self._experiment.sweep.racing is None
             failed = trial.status == "failed" and (self._retry_failed or trial.method == PRETRAINED)
-            if not lost and not failed:
+            if not unraced and not failed and _line_of(trial) not in self._lost:
                 yield trial
 
     @property
     def _sign(self) -> int:
         return 1 if self._metric.higher_is_better else -1
+
+
+def _is_of(search: Search, trial: Trial) -> bool:
+    return (trial.method, trial.seed) == (search.method, search.seed) and search.covers(
+        search.setting_type.from_dict(trial.settings)
+    )
+
+
+def _line_of(trial: Trial) -> tuple[str, int | None]:
+    """Return what tells a trial from others of a context: of one key, each seed has a line."""
+    return trial.key, trial.seed

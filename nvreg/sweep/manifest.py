@@ -9,10 +9,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from yaml import YAMLError
+
+from nvreg.config.loading import read_yaml
 from nvreg.digests import options_of
 from nvreg.environment import environment
+from nvreg.errors import UserError
 from nvreg.files import check_output, differences
-from nvreg.results import RunFiles, digest
+from nvreg.results import RunFiles, digest, read_trials
 from nvreg.tasks import SCORING_VERSION
 from nvreg.tasks.sampling import CALIBRATION_EXAMPLES, CALIBRATION_TOKENS
 
@@ -138,6 +142,9 @@ def changed_conditions(path: Path, manifest: Mapping[str, Any]) -> str | None:
 def check_directory(output: Path, workbench: Workbench) -> None:
     """Check that an output directory is new, or already this experiment's.
 
+    One that has lost its manifest is this experiment's if its trials can be read and its experiment file,
+    where there is one, has the name and the task.
+
     Raises:
         UserError: if it holds an experiment of another name, task, model or data, or something else.
     """
@@ -150,8 +157,19 @@ def check_directory(output: Path, workbench: Workbench) -> None:
         }
         return theirs
 
+    def is_ours() -> bool:
+        files, wanted = RunFiles(output), workbench.experiment
+        try:
+            trials = files.trials.is_file() and any(True for _ in read_trials(files.trials))
+            written = read_yaml(files.experiment.read_text(encoding="utf-8"))
+            return (written["name"], written["task"]) == (wanted.name, wanted.task)
+        except UserError:
+            return False
+        except (OSError, LookupError, TypeError, ValueError, YAMLError):
+            return trials  # those of another experiment are never taken for this one's
+
     ours = {"name": workbench.experiment.name, **_subject(workbench)}
-    check_output(output, ours, theirs_of)
+    check_output(output, ours, theirs_of, is_ours)
 
 
 def _subject(workbench: Workbench) -> dict[str, Any]:

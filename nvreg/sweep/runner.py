@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +14,7 @@ import yaml
 from torch import Tensor
 
 from nvreg.config.loading import read_yaml, write_yaml
+from nvreg.errors import DamagedError, UserError
 from nvreg.experiment import Experiment
 from nvreg.files import exclusive, write_text
 from nvreg.methods import METHODS
@@ -29,7 +32,7 @@ from nvreg.sweep.manifest import (
 from nvreg.sweep.plan import Plan
 from nvreg.sweep.search import Search
 from nvreg.sweep.workbench import Priors, Workbench, calibration_sample, open_workbench, priors_of
-from nvreg.sweep.worker import Job, Measured, Worker
+from nvreg.sweep.worker import Frames, Job, Measured, Worker
 
 Leaders = Callable[[Path, str, int], Iterable[tuple[str, str]]]
 """A function of a run's directory, method and seed that returns each protocol and its choice."""
@@ -64,7 +67,8 @@ def run_sweep(
         quiet: show no progress.
 
     Raises:
-        UserError: if anything the experiment names cannot be had, or the directory is another experiment's.
+        UserError: if anything the experiment names cannot be had, or the directory is another experiment's,
+            or is removed or emptied meanwhile.
         Exception: what the trial of the pretrained model raises, without which nothing compares; with
             ``fail_fast`` what any trial raises.
     """
@@ -75,6 +79,8 @@ def run_sweep(
         for note in workbench.notes:
             progress.say(note)
         check_directory(output, workbench)
+        if files.trials.exists() and not files.manifest.exists():
+            progress.say(f"{output} has lost its manifest, which is written again; its trials are kept")
         priors = priors_of(workbench, files, progress)
         sample = calibration_sample(workbench)
         output.mkdir(parents=True, exist_ok=True)
@@ -86,7 +92,8 @@ def run_sweep(
             changed = changed_conditions(files.manifest, manifest)
             anew = changed_methods(files.manifest, manifest)
             manifest = with_earlier_methods(manifest, files.manifest)
-            _write(files, manifest, experiment, priors)
+            setup = Setup(files, manifest, experiment, priors)
+            setup.write()
             store = TrialStore(output)
             if changed and len(store) and not store.trials(manifest["context"]):
                 progress.say(
@@ -99,9 +106,14 @@ def run_sweep(
                     "options; they are kept, and measured again"
                 )
             ledger = Ledger(experiment, store, manifest["context"], manifest["methods"], retry_failed)
+            if lost := ledger.lost(workbench.plan.searches):
+                progress.say(
+                    f"the examples of {len(lost)} trials in {output} ({', '.join(map(str, lost))}) are gone "
+                    "or not as they were written; these trials are measured again"
+                )
             for search in workbench.plan.searches:
                 search.copy_study(files.study, progress.say)
-            run = _Run(experiment, ledger, workbench.plan, executor, progress, leaders, fail_fast)
+            run = _Run(experiment, ledger, workbench.plan, executor, progress, leaders, fail_fast, setup)
             return run.measure(steps=sum(map(len, workbench.scored.values())))
 
 
@@ -117,16 +129,43 @@ def _executor(
     return RayExecutor(workbench.experiment, priors, sample, resources)
 
 
-def _write(files: RunFiles, manifest: Mapping[str, Any], experiment: Experiment, priors: Priors) -> None:
-    """Write everything but trials; the manifest first, which makes the directory this experiment's."""
-    write_text(files.manifest, json.dumps(manifest, indent=1) + "\n")
-    written = experiment.model_dump()
-    written["sweep"]["methods"] = (
-        _methods_in(files, written["sweep"]["sampler"]) | written["sweep"]["methods"]
-    )
-    write_text(files.experiment, write_yaml(written))
-    for space, prior in priors.items():
-        prior.save(files.prior_of(space))
+class Setup:
+    """What a run's directory holds beside trials.
+
+    Args:
+        files: the paths.
+        manifest: what is written as such.
+        experiment: the same; the methods that an earlier sweep tried in the directory stay in it.
+        priors: by space.
+    """
+
+    def __init__(
+        self, files: RunFiles, manifest: Mapping[str, Any], experiment: Experiment, priors: Priors
+    ) -> None:
+        self._files, self._priors = files, priors
+        written = experiment.model_dump()
+        methods = _methods_in(files, written["sweep"]["sampler"]) | written["sweep"]["methods"]
+        written["sweep"]["methods"] = methods
+        self._manifest, self._experiment = json.dumps(manifest, indent=1) + "\n", write_yaml(written)
+
+    def write(self) -> None:
+        """Write all of it; the manifest first, which makes the directory this experiment's."""
+        write_text(self._files.manifest, self._manifest)
+        write_text(self._files.experiment, self._experiment)
+        for space, prior in self._priors.items():
+            prior.save(self._files.prior_of(space))
+
+    def restore(self) -> None:
+        """Write again what someone has removed.
+
+        Raises:
+            DamagedError: if there is another manifest now.
+        """
+        manifest = self._files.manifest
+        if manifest.exists() and manifest.read_bytes() != self._manifest.encode():
+            raise DamagedError(f"{manifest} was changed by someone else")
+        self._files.directory.mkdir(parents=True, exist_ok=True)
+        self.write()
 
 
 def _methods_in(files: RunFiles, sampler: str) -> dict[str, Any]:
@@ -150,7 +189,9 @@ class _Run:
         progress: Progress,
         leaders: Leaders | None,
         fail_fast: bool,
+        setup: Setup,
     ) -> None:
+        self._setup, self._kept = setup, list[str]()
         self._experiment, self._ledger, self._plan = experiment, ledger, plan
         self._executor, self._progress, self._fail_fast = executor, progress, fail_fast
         self._leaders = leaders
@@ -165,6 +206,7 @@ class _Run:
                 self._finish(*self._executor.next())
             for search in self._plan.searches:
                 self._measure_search(search)
+            self._check_kept()
         finally:
             statuses = [trial.status for trial in self._measured()]
             outcome = Outcome(*(statuses.count(status) for status in ("completed", "stopped", "failed")))
@@ -235,8 +277,6 @@ class _Run:
                 f"{measured.halved} batches did not fit in memory and were halved; "
                 "a smaller evaluation.batch_tokens saves the attempt"
             )
-        for (domain, split), frame in measured.frames.items():
-            self._ledger.store.save_examples(job.key, domain, split, frame)
         trial = Trial(
             key=job.key,
             context=self._ledger.context,
@@ -254,9 +294,74 @@ class _Run:
             error=measured.error,
             change=measured.change,
         )
-        self._ledger.store.append(trial)
+        self._keep(trial, measured.frames)
         self._progress.finish_trial(self._describe(trial), f"best {self._describe(self._ledger.best())}")
         return trial
+
+    def _keep(self, trial: Trial, frames: Frames) -> None:
+        """Write a trial, its examples first.
+
+        Raises:
+            UserError: as `_stop`.
+        """
+        self._restore(damage := self._damage())
+        store, digests = self._ledger.store, defaultdict[str, dict[str, str]](dict)
+        for (domain, split), frame in frames.items():
+            digests[domain][split] = store.save_examples(trial.key, domain, split, frame)
+        self._ledger.append(replace(trial, examples=dict(digests) or None))
+        self._kept.append(trial.key)
+        self._stop(damage)
+
+    def _check_kept(self) -> None:
+        """Check that what was measured is still there.
+
+        Raises:
+            UserError: as `_stop`.
+        """
+        self._restore(damage := self._damage())
+        store = self._ledger.store
+        for trial in self._measured():
+            if damage is None and trial.key in self._kept and not store.is_intact(trial):
+                damage = DamagedError(f"the examples of trial {trial.number} are gone or changed")
+        self._stop(damage)
+
+    def _damage(self) -> DamagedError | None:
+        """Return what someone else has done to the directory."""
+        try:
+            self._ledger.store.check()
+        except DamagedError as damage:
+            return damage
+        return None
+
+    def _restore(self, damage: DamagedError | None) -> None:
+        """Write again what is in memory, where that replaces nothing of someone else.
+
+        Raises:
+            UserError: if it does, or cannot be written.
+        """
+        if damage is None:
+            return
+        try:
+            self._setup.restore()
+            self._ledger.store.restore()
+        except DamagedError as theirs:
+            raise UserError(
+                f"{self._disturbed(theirs)}; nothing is written over it, and the trial under way is lost; "
+                "move it away and run the sweep again"
+            ) from theirs
+        except OSError as error:
+            raise UserError(f"{self._disturbed(damage)}, and cannot write it again: {error}") from error
+
+    def _stop(self, damage: DamagedError | None) -> None:
+        """End the sweep where someone else has removed or emptied the directory."""
+        if damage is not None:
+            raise UserError(
+                f"{self._disturbed(damage)}; what was in memory is written there again; run the sweep again, "
+                "which measures what is missing"
+            )
+
+    def _disturbed(self, damage: DamagedError) -> str:
+        return f"expected {self._experiment.output} to be left alone during the sweep, got: {damage}"
 
     def _describe(self, trial: Trial) -> str:
         """Say in a few words what a trial was, and what it scores."""

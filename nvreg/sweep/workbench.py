@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -172,10 +171,15 @@ def priors_of(workbench: Workbench, kept: RunFiles, progress: Progress) -> Prior
     Arguments and errors are those of `prior_of`; ``kept`` are the files of an earlier run.
     """
     spaces = workbench.plan.spaces
-    return {space: prior_of(workbench, space, kept.prior_of(space), progress) for space in spaces}
+    return {
+        space: prior_of(workbench, space, kept.prior_of(space), progress, kept.fingerprint_of_prior(space))
+        for space in spaces
+    }
 
 
-def prior_of(workbench: Workbench, space: Space, kept: Path, progress: Progress) -> Prior:
+def prior_of(
+    workbench: Workbench, space: Space, kept: Path, progress: Progress, fingerprint: str | None = None
+) -> Prior:
     """Return the prior that an experiment asks for, in one space.
 
     Args:
@@ -183,6 +187,7 @@ def prior_of(workbench: Workbench, space: Space, kept: Path, progress: Progress)
         space: which.
         kept: where an earlier run saved its prior; one of the same model and text is not estimated again.
         progress: counts training examples.
+        fingerprint: what the earlier run says of its prior, if there is one.
 
     Raises:
         UserError: if the training text or the prior's file cannot be had, or the prior is of another model
@@ -208,10 +213,14 @@ def prior_of(workbench: Workbench, space: Space, kept: Path, progress: Progress)
     examples = workbench.training
     config = options_of(workbench.model.config)
     text = digest([examples.fingerprint, workbench.experiment.data.options, source.max_tokens, config])
-    with suppress(UserError):
-        prior = Prior.load(kept)
-        if prior.data == text and prior.model == body_digest(workbench.model):
-            return prior
+    if kept.exists():
+        try:
+            prior = Prior.load(kept, fingerprint)
+        except UserError:
+            progress.say(f"{kept} is not as it was written; it is made again")
+        else:
+            if prior.data == text and prior.model == body_digest(workbench.model):
+                return prior
     progress.phase(f"estimating the prior (space: {space})", len(examples))
     encoded = encode(workbench.task, examples, f"{workbench.experiment.data.in_domain.name} train")
 

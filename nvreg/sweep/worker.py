@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -10,11 +11,13 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
 from nvreg.diagnostics import Record, SiteMeans, recording
 from nvreg.environment import device_kind
+from nvreg.errors import UserError
 from nvreg.memory import over_rows
 from nvreg.methods.change import attention_change
 from nvreg.metrics import METRICS, score, statistics_of
@@ -25,6 +28,7 @@ from nvreg.results import PRETRAINED, Metrics
 from nvreg.sweep.plan import encoder_key
 from nvreg.sweep.search import FirstExamples, is_clearly_worse
 from nvreg.sweep.workbench import Priors, Workbench, prior_for
+from nvreg.tasks import score_set
 from nvreg.tasks.forward import EncoderStates
 from nvreg.tasks.sampling import random_batches
 
@@ -127,7 +131,8 @@ class Worker:
         try:
             outcome |= self._measured(job, step)
         except Exception as raised:
-            outcome["error"] = f"{type(raised).__name__}: {' '.join(str(raised).split())}"
+            kind = "" if isinstance(raised, UserError) else f"{type(raised).__name__}: "
+            outcome["error"] = f"{kind}{' '.join(str(raised).split())}"
             outcome["exception"] = raised
         seconds = round(time.monotonic() - started, 3)
         return Measured(**outcome, seconds=seconds, halved=self._workbench.task.halved - halved)
@@ -147,15 +152,20 @@ class Worker:
                 step()
         metrics = {}
         for (domain, split), frame in frames.items():
-            metrics.setdefault(domain, {})[split] = self._metrics(frame)
+            metrics.setdefault(domain, {})[split] = self._metrics(frame, f"{domain} {split}")
         prior_weight, strength = self._strength(job)
+        change = self._change(job, resolved)
+        for name, value in {"prior weight": prior_weight, "strength": strength, "change": change}.items():
+            if value is not None and not math.isfinite(value):
+                domain = self._workbench.experiment.data.in_domain.name
+                raise UserError(f"{domain} validation: expected a finite {name}, got {value}")
         return {
             "metrics": metrics,
             "frames": frames,
             "resolved": resolved,
             "prior_weight": prior_weight,
             "strength": strength,
-            "change": self._change(job, resolved),
+            "change": change,
         }
 
     def _set(self, job: Job) -> Mapping[str, Any] | None:
@@ -199,21 +209,39 @@ class Worker:
         records = scored is workbench.in_domain_validation and workbench.task.scores_as_read
         halved = workbench.task.halved
         states = self._states if job.method is None or self._methods[job.method].shares_encoder else None
+        frames = [] if head is None else [head]
         with recording(workbench.model, self._record) if records else nullcontext():
-            frames = [
-                workbench.task.score(workbench.model, part, encoder_states=states)
-                for part in scored.parts[which]
-            ]
+            for part in scored.parts[which]:
+                first = sum(map(len, frames))
+                frames.append(
+                    score_set(
+                        workbench.task,
+                        workbench.model,
+                        part,
+                        f"{domain} {split}",
+                        first=first,
+                        encoder_states=states,
+                    )
+                )
         if records and workbench.task.halved > halved:
             self._is_recorded = False  # what ran before a batch was halved is recorded twice
-        return pd.concat([head, *frames], ignore_index=True)
+        return pd.concat(frames, ignore_index=True)
 
     def _selection(self, frame: pd.DataFrame) -> dict[str, float]:
         name = self._workbench.experiment.selection.metric
         return {name: score(frame, name)}
 
-    def _metrics(self, frame: pd.DataFrame) -> dict[str, float]:
-        return {name: score(frame, name) for name in self._workbench.experiment.evaluation.metrics}
+    def _metrics(self, frame: pd.DataFrame, of_set: str) -> dict[str, float]:
+        """Return the metrics of a set; NaN is the value of one that needs labels which a set has not.
+
+        Raises:
+            UserError: if one of examples that have their statistics is no number.
+        """
+        metrics = {name: score(frame, name) for name in self._workbench.experiment.evaluation.metrics}
+        for name, value in metrics.items():
+            if math.isnan(value) and not np.isnan(statistics_of(frame, METRICS[name].group)).all():
+                raise UserError(f"{of_set}: expected a number for {name}, got NaN")
+        return metrics
 
     def _has_lost(self, heads: Mapping[str, pd.DataFrame], incumbent: FirstExamples) -> bool:
         metric = METRICS[self._workbench.experiment.selection.metric]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nvreg.registry import Registry
-from nvreg.tasks.base import Encoded, Task, encode
+from nvreg.tasks.base import Encoded, Task, encode, score_set
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from nvreg.config import Evaluation, Reading
 
-__all__ = ["SCORING_VERSION", "TASKS", "Encoded", "Task", "encode", "make_task"]
+__all__ = ["SCORING_VERSION", "TASKS", "Encoded", "Task", "encode", "make_task", "score_set"]
 
 SCORING_VERSION = 4
 """Raised by hand with every change that changes a score: no trial of another version is reused."""

@@ -9,7 +9,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, cast
 
 from nvreg.data import batches
-from nvreg.errors import UserError, did_you_mean
+from nvreg.errors import NotFiniteError, UserError, did_you_mean
 from nvreg.metrics import METRICS, Metric, Tokenisation, text_statistics
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ class Task(ABC, Generic[E]):
         overlap: the metric that "overlap" with the pretrained model's text is; None: it has no overlap.
         trainable: whether `nvreg finetune` trains for it.
         columns: the columns of its examples; a file says what they are called in its data.
+        may_be_blank: those of them that may hold blank text alone in all examples.
         unlabelled: what tells how good a setting is on texts without labels: the confidence of the model, or
             the likelihood of the text, which is its own label; None: nothing does.
         label_column: the column whose values are the classes of a new head; None: it has no head of its own.
@@ -79,6 +80,7 @@ class Task(ABC, Generic[E]):
     overlap: ClassVar[str | None] = None
     trainable: ClassVar[bool] = False
     columns: ClassVar[Sequence[str]]
+    may_be_blank: ClassVar[frozenset[str]] = frozenset({"label", "tags"})
     unlabelled: ClassVar[Literal["confidence", "likelihood"] | None] = None
     label_column: ClassVar[str | None] = None
     likelihood: str
@@ -203,6 +205,10 @@ class Task(ABC, Generic[E]):
             UserError: if the model cannot read an example.
         """
 
+    def is_empty(self, encoded: E) -> bool:
+        """Return whether a tokenised data set has nothing that is scored."""
+        return False
+
     @abstractmethod
     def batch(self, encoded: E, indices: Sequence[int]) -> dict[str, Tensor]:
         """Return the examples at these positions as one padded batch that the model accepts, with labels.
@@ -233,6 +239,9 @@ class Task(ABC, Generic[E]):
             A row an example, in their order: "id", its number from 0; a list of statistics for each group of
             `nvreg.metrics` that the evaluation needs, but "overlap"; "prediction" where there is one; and
             where the evaluation keeps temperatures, what `nvreg.metrics.temperature` reads.
+
+        Raises:
+            NotFiniteError: if what the model makes of an example is not finite.
         """
 
     def _mixed(self, lengths: Sequence[int]) -> list[list[int]]:
@@ -258,9 +267,57 @@ def encode(task: Task[E], examples: Examples, name: str) -> E:
     """Tokenise a data set.
 
     Raises:
-        UserError: if the model cannot read an example; with the name of the data set.
+        UserError: if the model cannot read an example, or there is nothing to score; with the name of the
+            data set.
     """
+    origin = f" in {examples.origin}" if examples.origin else ""
+    for column in task.required:
+        if column not in task.may_be_blank and all(_is_blank(each.get(column)) for each in examples.records):
+            raise UserError(
+                f"{name}{origin}: expected text in the column {column!r}, got {len(examples)} blank examples"
+            )
     try:
-        return task.encode(examples)
+        encoded = task.encode(examples)
     except UserError as error:
         raise UserError(f"{name}, {error}") from error
+    if task.is_empty(encoded):
+        raise UserError(
+            f"{name}{origin}: expected text with something to score, got {len(examples)} examples without; "
+            "give longer ones, or a greater data.max_length"
+        )
+    return encoded
+
+
+def _is_blank(value: Any) -> bool:
+    """Return whether a text, or every text of a list, holds blanks alone."""
+    if isinstance(value, list):
+        return all(map(_is_blank, value))
+    return isinstance(value, str) and not value.strip()
+
+
+def score_set(
+    task: Task[E],
+    model: PreTrainedModel,
+    encoded: E,
+    name: str,
+    *,
+    first: int = 0,
+    encoder_states: EncoderStates | None = None,
+) -> DataFrame:
+    """Score every example of a data set, or of a part of one (see `Task.score`).
+
+    Args:
+        task: which.
+        model: in evaluation mode.
+        encoded: what `encode` returned.
+        name: of the data set, for messages.
+        first: the number of the first example in the whole data set, from 0.
+        encoder_states: as for `Task.score`.
+
+    Raises:
+        UserError: if a score is not finite, with the name of the data set and the number of the example.
+    """
+    try:
+        return task.score(model, encoded, encoder_states=encoder_states)
+    except NotFiniteError as error:
+        raise UserError(f"{name}, {NotFiniteError(first + error.example)}") from error

@@ -129,6 +129,8 @@ class Classification(Task[LabelledTexts]):
         """Score every example; a row each, in their order (see `nvreg.tasks.Task`)."""
         import torch
 
+        from nvreg.tasks.forward import check_finite
+
         logits = torch.zeros(len(encoded.labels), len(self._classes), dtype=torch.float64)
 
         def run(indices: list[int]) -> None:
@@ -139,6 +141,7 @@ class Classification(Task[LabelledTexts]):
 
         with torch.inference_mode():
             self._in_batches(list(map(len, encoded.tokens)), run)
+        check_finite(logits)
         log_probabilities = list(logits.log_softmax(dim=-1).numpy())
         statistics = choice_statistics(log_probabilities, encoded.labels)
         predictions = [self._classes[number] for number in logits.argmax(dim=-1).tolist()]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from nvreg.data import model_inputs, pad
+from nvreg.errors import NotFiniteError
 from nvreg.models import IGNORED
 from nvreg.models.teacher_forcing import decoder_inputs
 from nvreg.tasks.windows import LabelledTokens
@@ -100,6 +103,22 @@ def negative_log_likelihood(
         nats = [F.cross_entropy(_divided(part, each), label, reduction="none") for each in temperatures]
         totals.index_add_(1, row, torch.stack(nats).cpu().double())
     return totals
+
+
+def check_finite(values: Tensor, rows: Sequence[int] | None = None) -> None:
+    """Check that what a model made of every example is finite.
+
+    Args:
+        values: [rows, ...].
+        rows: how many rows each example has, in their order; None: one.
+
+    Raises:
+        NotFiniteError: if something is not; with the first such example.
+    """
+    is_finite = values.isfinite().flatten(1).all(dim=1)
+    if not is_finite.all():
+        row = int(is_finite.logical_not().nonzero()[0])
+        raise NotFiniteError(row if rows is None else bisect(list(accumulate(rows)), row))
 
 
 def _divided(logits: Tensor, temperature: float) -> Tensor:

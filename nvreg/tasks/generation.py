@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
-from nvreg.errors import UserError
+from nvreg.errors import NotFiniteError, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,6 +70,9 @@ def generate(
         states: the encoder's last hidden states of them, shape (sources, tokens, width).
         generation: number of beams and largest number of new tokens.
         forced: tokens that the target language decides, by their name in the generation config.
+
+    Raises:
+        NotFiniteError: if the scores of some next token are not finite, with the number of its source.
     """
     from transformers.modeling_outputs import BaseModelOutput
 
@@ -91,8 +94,31 @@ def _generate(
     if config.pad_token_id is not None and not is_token(model.config, config.pad_token_id, decoder=True):
         more["pad_token_id"] = tokenizer.eos_token_id  # no text, like padding
     generate: Any = model.generate  # of those classes that can
-    tokens: Tensor = generate(**inputs, **_options(generation), **more)
+    watch = _Watch()
+    tokens: Tensor = generate(**inputs, **_options(generation), **more, logits_processor=[watch])
+    watch.check(len(tokens))
     return tokens
+
+
+class _Watch:
+    """A logits processor that changes nothing, and notes which rows have scores that are not finite.
+
+    A token that is forbidden has the score -inf, but never all of a vocabulary.
+    """
+
+    def __init__(self) -> None:
+        self._is_finite: Tensor | None = None
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        is_finite = scores.amax(dim=-1).isfinite()
+        self._is_finite = is_finite if self._is_finite is None else self._is_finite & is_finite
+        return scores
+
+    def check(self, sources: int) -> None:
+        """Raise a NotFiniteError for the first of so many sources whose beams had such scores."""
+        if self._is_finite is not None and not self._is_finite.all():
+            of_sources = self._is_finite.view(sources, -1).all(dim=1)
+            raise NotFiniteError(int(of_sources.logical_not().nonzero()[0]))
 
 
 def check_generation(

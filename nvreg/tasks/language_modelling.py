@@ -86,6 +86,10 @@ class LanguageModelling(Task[EncodedTexts]):
             sum(len(ids) < len(whole) for ids, whole in zip(tokens, encoding.input_ids, strict=True)),
         )
 
+    def is_empty(self, encoded: EncodedTexts) -> bool:
+        """Return whether no text has a token that is scored, or these have no characters."""
+        return not any(encoded.characters)
+
     def batch(self, encoded: EncodedTexts, indices: Sequence[int]) -> dict[str, Tensor]:
         """Return all of these texts, in windows that do not overlap: a row a window.
 
@@ -103,11 +107,12 @@ class LanguageModelling(Task[EncodedTexts]):
         self, model: PreTrainedModel, encoded: EncodedTexts, *, encoder_states: EncoderStates | None = None
     ) -> pd.DataFrame:
         """Score every text; a row each, in their order (see `nvreg.tasks.Task`)."""
-        from nvreg.tasks.forward import row_likelihoods
+        from nvreg.tasks.forward import check_finite, row_likelihoods
 
         of_texts = list(map(self._reader.rows, encoded.tokens))
         rows = [row for of_text in of_texts for row in of_text]
         nats = row_likelihoods(model, rows, self._padding, self._in_batches, self._temperatures)
+        check_finite(nats.T, list(map(len, of_texts)))
         by_text = nats[self._temperatures.index(1)].split(list(map(len, of_texts)))
         frame = pd.DataFrame(
             {

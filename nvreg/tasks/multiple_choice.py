@@ -56,6 +56,7 @@ class MultipleChoice(Task[EncodedQuestions]):
     groups = frozenset({"likelihood", "classes", "calibration"})
     without = frozenset({"perplexity", "bits-per-character", "macro-f1"})  # an answer is no class
     columns = ("context", "choices", "label")
+    may_be_blank = frozenset({"context", "label"})
     likelihood = "scored:labels|softmax:mean-log-likelihood-of-tokens"
 
     def _prepare(self, data: Reading, evaluation: Evaluation) -> None:
@@ -110,12 +111,13 @@ class MultipleChoice(Task[EncodedQuestions]):
         """Score every example; a row each, in their order (see `nvreg.tasks.Task`)."""
         import torch
 
-        from nvreg.tasks.forward import row_likelihoods
+        from nvreg.tasks.forward import check_finite, row_likelihoods
 
         counts = [count for scored in encoded.scored for count in scored]
         sequences = [ids for choices in encoded.tokens for ids in choices]
         rows = [partial(_row, ids, count) for ids, count in zip(sequences, counts, strict=True)]
         nats = row_likelihoods(model, rows, self._padding, self._in_batches, self._temperatures)
+        check_finite(nats.T, list(map(len, encoded.scored)))
         of_questions = (-nats / torch.tensor(counts)).split(list(map(len, encoded.scored)), dim=1)
         means = [scores[self._temperatures.index(1)] for scores in of_questions]
         log_probabilities = [scores.log_softmax(dim=-1).numpy() for scores in means]

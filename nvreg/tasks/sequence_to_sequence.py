@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pandas as pd
 
 from nvreg.data import Examples, model_inputs, pad
+from nvreg.errors import NotFiniteError
 from nvreg.metrics import METRICS, Tokenisation, text_statistics
 from nvreg.metrics.text import bleu_of
 from nvreg.metrics.tokenisation import tokenisation_of, writing_of_language, writing_of_texts
@@ -148,7 +149,7 @@ class SequenceToSequence(Task[EncodedPairs]):
         import torch
 
         from nvreg.models.teacher_forcing import decoder_inputs
-        from nvreg.tasks.forward import EncoderStates, negative_log_likelihood
+        from nvreg.tasks.forward import EncoderStates, check_finite, negative_log_likelihood
 
         if self._generates:
             check_generation(model, self._tokenizer, self._generation)
@@ -173,21 +174,33 @@ class SequenceToSequence(Task[EncodedPairs]):
                     decoder_attention_mask=(labels != IGNORED).long(),
                 )
             if states is not None and self._generates:
-                for index, text in zip(indices, self._generate(model, inputs, states), strict=True):
+                for index, text in zip(indices, self._generate(model, inputs, states, indices), strict=True):
                     predictions[index] = text
 
         with torch.inference_mode():
             self._in_batches(_lengths(encoded), run)
+        check_finite(nats.T)
         return self._frame(encoded, nats, predictions)
 
-    def _generate(self, model: PreTrainedModel, inputs: Mapping[str, Tensor], states: Tensor) -> list[str]:
-        """Generate for as many sources at a time as leave the budget to all their beams."""
+    def _generate(
+        self, model: PreTrainedModel, inputs: Mapping[str, Tensor], states: Tensor, indices: Sequence[int]
+    ) -> list[str]:
+        """Generate for as many sources at a time as leave the budget to all their beams.
+
+        Raises:
+            NotFiniteError: if the scores of some next token are not finite.
+        """
         rows = max(1, len(states) // self._generation.num_beams)
         texts: list[str] = []
         for start in range(0, len(states), rows):
             part = slice(start, start + rows)
             of_part = {name: ids[part] for name, ids in inputs.items()}
-            texts += generate(model, self._tokenizer, of_part, states[part], self._generation, self._forced)
+            try:
+                texts += generate(
+                    model, self._tokenizer, of_part, states[part], self._generation, self._forced
+                )
+            except NotFiniteError as error:
+                raise NotFiniteError(indices[start + error.example]) from None
         return texts
 
     def _frame(self, encoded: EncodedPairs, nats: Tensor, predictions: list[str]) -> pd.DataFrame:

@@ -108,6 +108,10 @@ class TokenClassification(Task[EncodedWords]):
             truncated += len(ids) > self._room or not all(scored[-1])
         return EncodedWords(tokens, firsts, labels, scored, truncated)
 
+    def is_empty(self, encoded: EncodedWords) -> bool:
+        """Return whether no word is scored."""
+        return not any(encoded.firsts)
+
     def batch(self, encoded: EncodedWords, indices: Sequence[int]) -> dict[str, Tensor]:
         """Return ``input_ids``, ``attention_mask`` and ``labels``: a class at each word's first piece."""
         tokens = [encoded.tokens[index] for index in indices]
@@ -134,6 +138,8 @@ class TokenClassification(Task[EncodedWords]):
         """Score every word; a row each text, in their order (see `nvreg.tasks.Task`)."""
         import torch
 
+        from nvreg.tasks.forward import check_finite
+
         words = list(map(len, encoded.firsts))
         starts, texts = [0, *accumulate(words)], _with_words(encoded)
         logits = torch.zeros(sum(words), len(self._tags), dtype=torch.float64)
@@ -148,6 +154,7 @@ class TokenClassification(Task[EncodedWords]):
 
         with torch.inference_mode():
             self._in_batches([len(encoded.tokens[text]) for text in texts], run)
+        check_finite(logits, words)
         labels = [label for of_text in encoded.labels for label in of_text]
         log_probabilities = logits.log_softmax(dim=-1)
         statistics = word_statistics(log_probabilities.numpy(), labels, words)

@@ -13,8 +13,10 @@ from nvreg.experiment import load_experiment
 from nvreg.models.conversion import conversion_of
 from nvreg.models.convert import current_settings
 from nvreg.progress import Progress
+from nvreg.results import read_trials
 from nvreg.sweep.workbench import open_workbench, prior_of
 from tests.cli.running import run
+from tests.sweep.running import rewrite_trials
 
 
 def test_help_and_version_need_none_of_the_heavy_libraries():
@@ -172,11 +174,8 @@ def test_nv_in_both_spaces_is_swept_reported_and_exported(directory, tmp_path):
 
 def exported_as(run_directory, out, method) -> str:
     """Export the strongest setting of a method, whatever it scores, and return what is said."""
-    lines = (run_directory / "trials.jsonl").read_text().splitlines()
-    pretrained = json.loads(lines[0])["metrics"]
-    with (run_directory / "trials.jsonl").open("w") as file:
-        for line in lines:
-            file.write(json.dumps(json.loads(line) | {"metrics": pretrained}) + "\n")
+    pretrained = next(read_trials(run_directory / "trials.jsonl")).metrics
+    rewrite_trials(run_directory, lambda line: line.update(metrics=pretrained))
     result = run("export", run_directory, out, "--protocol", "in-domain-tolerance", "--method", method)
     assert result.exit_code == 0, result.output
     return result.stdout

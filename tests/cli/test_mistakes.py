@@ -185,6 +185,22 @@ MISTAKES = {
         lambda files: ["prior", files["model"], "no/such/p", "--data", "x", "--column", "en"],
         "expected a file to write in a directory that exists",
     ),
+    "prior over a file of something else": (
+        lambda files: ["prior", files["model"], files["text"], "--data", files["text"], "--column", "en"],
+        "train.jsonl, got another file; choose another name, or add --force to replace it",
+    ),
+    "fisher over a prior": (
+        lambda files: ["fisher", files["model"], files["prior"], "--data", files["text"], "--column", "en"],
+        "safetensors, got another file; choose another name, or add --force to replace it",
+    ),
+    "a table of runs among other files": (
+        lambda files: ["report", files["finished"], files["finished"], "--output", files["finished"].parent],
+        "expected a new or empty directory, or one that nvreg wrote",
+    ),
+    "a comparison among other files": (
+        lambda files: ["compare", files["finished"], files["finished"], "--output", files["finished"].parent],
+        "expected a new or empty directory, or one that nvreg wrote",
+    ),
     "prior without the column": (
         lambda files: [
             "prior",

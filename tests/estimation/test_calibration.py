@@ -391,3 +391,13 @@ def test_sites_are_looked_for_once(architecture, monkeypatch):
             monkeypatch.setattr(module, name, counted)
     nvreg.calibrate(model, prior, batches, prior_weight=0.1)
     assert len(searches) == 1
+
+
+@of("marian")
+def test_nothing_is_solved_for_on_what_is_not_finite(architecture):
+    model = architecture.build(dtype=torch.float32)
+    prior = random_prior(model)
+    with torch.no_grad():
+        model.get_encoder().layers[0].fc1.weight[0] = torch.nan
+    with pytest.raises(nvreg.UserError, match=r"^encoder.layers.1.self_attn: expected finite log-odds"):
+        nvreg.calibrate(model, prior, sample(architecture), prior_weight=0.1)

@@ -113,3 +113,11 @@ def test_tokens_that_an_encoder_makes_of_sound_count_unless_the_model_hides_them
     assert prior.longest == 5
     for each in nvreg.sites(model, "heads"):
         assert prior[each.name].longest == (5 if each.role == "decoder" else 4)
+
+
+@pytest.mark.parametrize("space", ["inputs", "heads"])
+def test_what_is_not_finite_gives_no_prior(model, space):
+    with torch.no_grad():
+        model.get_encoder().layers[1].fc1.weight[0] = torch.nan
+    with pytest.raises(nvreg.UserError, match=r"layers.\d.encoder_attn: expected finite moments, got NaN"):
+        nvreg.estimate_prior(model, batches(), space=space)

@@ -138,6 +138,58 @@ def test_scores_survive_a_file_and_know_their_model(architecture, tmp_path):
         fisher.check(architecture.build(seed=1, dtype=torch.float32))
 
 
+@of("bert")
+def test_scores_that_have_changed_are_refused_and_those_without_a_digest_are_read(architecture, tmp_path):
+    model, path = architecture.build(dtype=torch.float32), tmp_path / "fisher.json"
+    fisher = estimate(model, sequences_of(architecture, model))
+    fisher.save(path)
+    document = json.loads(path.read_text())
+    site = next(iter(document["sites"]))
+    tensor = next(iter(document["sites"][site]))
+    document["sites"][site][tensor] *= 2
+    path.write_text(json.dumps(document))
+    with pytest.raises(UserError, match=r"as they were written in .*fisher.json, got others"):
+        Fisher.load(path)
+    del document["digest"]
+    path.write_text(json.dumps(document))
+    assert Fisher.load(path).sites == document["sites"]
+    document["sites"][site][tensor] = math.nan
+    path.write_text(json.dumps(document))
+    with pytest.raises(UserError, match="expected Fisher scores"):
+        Fisher.load(path)
+
+
+@of("bert")
+def test_work_so_far_that_has_changed_is_begun_anew_with_a_line(architecture, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SAVE_PERIOD", 0.0)
+    model, partial, lines = architecture.build(), tmp_path / "part", []
+    sequences = sequences_of(architecture, model)
+    expected = estimate(model, sequences)
+
+    def killed(number):
+        if number == 4:
+            raise Killed
+        yield from sequences(number)
+
+    with pytest.raises(Killed):
+        estimate(model, killed, partial=partial)
+    document = json.loads(partial.read_text())
+    document["examples"] = 1
+    partial.write_text(json.dumps(document))
+    assert estimate(model, sequences, partial=partial, say=lines.append) == expected
+    assert lines == [f"{partial} is not as it was written; the estimation begins anew"]
+
+
+@of("bert")
+def test_what_is_not_finite_has_no_scores(architecture):
+    model = architecture.build()
+    sequences = sequences_of(architecture, model)
+    with torch.no_grad():
+        model.base_model.encoder.layer[0].output.dense.bias[0] = torch.inf
+    with pytest.raises(UserError, match=r"^example 1: expected a finite loss and finite gradients, got"):
+        estimate(model, sequences)
+
+
 @pytest.mark.parametrize("content", [None, "", "[]", '{"format": "nvreg-fisher-0"}', '{"format": "x"'])
 def test_another_file_is_a_clear_error(tmp_path, content):
     path = tmp_path / "fisher.json"

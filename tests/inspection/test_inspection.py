@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from transformers import MBart50Tokenizer
 from typer.testing import CliRunner
 
@@ -157,11 +158,11 @@ def test_a_file_given_twice_is_a_mistake():
 
 
 def test_a_prior_weight_is_solved_for_on_training_text(directory, inspect, tmp_path):
-    options = ("--prior-weight", "cross=0.2", "--noise-share", "0.1", "--output", tmp_path)
+    options = ("--prior-weight", "cross=0.2", "--noise-share", "0.1", "--output", tmp_path / "output")
     result = inspect("model", "--prior", "model.safetensors", *options, "--prior-data", "home/train.jsonl")
     assert result.exit_code == 0, result.output
     assert "(space: inputs)" in result.stdout
-    rows = pd.read_csv(tmp_path / "inspect.csv")
+    rows = pd.read_csv(tmp_path / "output" / "inspect.csv")
     weights = rows[rows["quantity"] == "prior_weight"].groupby("role")["value"].mean()
     assert weights["cross"] == pytest.approx(0.2, abs=0.05)
     assert weights["encoder"] == 0
@@ -176,3 +177,26 @@ def test_the_help_names_the_argument_and_every_setting():
     assert "MODEL" in shown
     assert "{model}" not in shown
     assert {"--prior-weight", "--noise-share", "--tau-alpha", "--tau-sigma", "--tau-mu"} <= set(shown.split())
+
+
+def test_what_is_not_finite_is_no_measurement(directory, inspect, tmp_path):
+    model, tokenizer = tiny_marian()
+    with torch.no_grad():
+        model.get_encoder().layers[0].fc1.weight[0] = torch.nan
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "broken")
+    refused = inspect(str(tmp_path / "broken"), "--output", tmp_path / "output")
+    assert refused.exit_code == 2
+    assert "nvreg: test: expected a finite entropy, got nan in the encoder, layer 1; " in refused.stderr
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_directory_of_other_files_is_written_to_by_force_alone(directory, inspect, tmp_path):
+    (tmp_path / "thesis.tex").touch()
+    arguments = ("model", "--limit", 2, "--output", tmp_path)
+    refused = inspect(*arguments)
+    assert refused.exit_code == 2
+    assert "expected a new or empty directory, or one that nvreg wrote" in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    assert inspect(*arguments, "--force").exit_code == 0
+    assert inspect(*arguments).exit_code == 0

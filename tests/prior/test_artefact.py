@@ -2,7 +2,10 @@ import copy
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import nvreg
 from tests.estimation.test_estimate import batches
@@ -94,3 +97,33 @@ def test_files_that_are_no_prior_are_refused(tmp_path):
     save_file({"weight": torch.zeros(2)}, tmp_path / "weights.safetensors")
     with pytest.raises(nvreg.UserError, match="another kind of file"):
         nvreg.Prior.load(tmp_path / "weights.safetensors")
+
+
+@given(st.data())
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_flipped_bit_goes_unnoticed(prior, tmp_path, data):
+    path = tmp_path / "prior.safetensors"
+    prior.save(path)
+    content = bytearray(path.read_bytes())
+    place = data.draw(st.integers(0, len(content) - 1))
+    content[place] ^= 1 << data.draw(st.integers(0, 7))
+    path.write_bytes(content)
+    try:
+        again = nvreg.Prior.load(path)
+    except nvreg.UserError:
+        return
+    # Blanks between the header's values may be others.
+    assert (again.fingerprint, again.model, again.data, again.kind) == (
+        prior.fingerprint, prior.model, prior.data, prior.kind)  # fmt: skip
+
+
+def test_moments_that_are_not_finite_are_refused_with_the_file(prior, tmp_path):
+    prior.save(path := tmp_path / "prior.safetensors")
+    tensors = load_file(path)
+    name = next(name for name in tensors if name.endswith(".mean"))
+    tensors[name][0] = torch.nan
+    with safe_open(path, framework="pt") as file:
+        metadata = {"nvreg": file.metadata()["nvreg"]}  # as an earlier version wrote it, without a digest
+    save_file(tensors, path, metadata=metadata)
+    with pytest.raises(nvreg.UserError, match=rf"{path}, got expected finite moments, got NaN"):
+        nvreg.Prior.load(path)

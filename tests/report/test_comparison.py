@@ -178,6 +178,7 @@ def test_the_table_is_written_where_asked_for(build, tmp_path):
     text = write_combined(analyses, output=tmp_path / "all")
     assert "| in-domain                | second |" in text
     assert {path.name for path in (tmp_path / "all").iterdir()} == {
+        ".nvreg.json",
         "combined.md",
         "combined.tex",
         "combined.csv",

@@ -1,7 +1,5 @@
 """The change of attention outputs, by which weight noise is matched to NV."""
 
-import json
-
 import pytest
 
 from nvreg import Prior
@@ -16,6 +14,7 @@ from nvreg.sweep.runner import run_sweep
 from nvreg.sweep.workbench import open_workbench
 from nvreg.tasks.sampling import random_batches
 from tests.report.test_page import table_under
+from tests.sweep.running import rewrite_trials
 
 METHODS_TRIED = """{
   nv: {space: {prior_weight: [0.05, 0.3]}, enqueue: [{tau_sigma: {encoder: 0.2}}]},
@@ -109,9 +108,9 @@ def test_a_trial_whose_change_cannot_be_measured_fails_alone(experiment, sweep, 
 def test_trials_written_before_it_was_measured_are_read(experiment, sweep, tmp_path):
     sweep(experiment())
     path = tmp_path / "output" / "trials.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert any([line.pop("change") is not None for line in lines])
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    changes = []
+    rewrite_trials(tmp_path / "output", lambda line: changes.append(line.pop("change")))
+    assert any(change is not None for change in changes)
     assert {trial.change for trial in read_trials(path)} == {None}
     before = path.read_bytes()
     sweep(experiment())

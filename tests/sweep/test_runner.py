@@ -24,7 +24,7 @@ from nvreg.sweep.plan import make_plan
 from nvreg.sweep.runner import run_sweep
 from nvreg.sweep.workbench import Workbench, open_workbench
 from nvreg.sweep.worker import Job, Measured, Worker
-from tests.sweep.running import trials_in
+from tests.sweep.running import rewrite_trials, trials_in
 
 LAYERS = {"encoder": 2, "cross": 2, "decoder": 2}
 
@@ -178,8 +178,7 @@ def test_a_run_of_an_earlier_version_is_read_and_then_measured_again_with_a_line
 ):
     manifest = json.loads((output / "manifest.json").read_text())
     manifest.pop("conditions")
-    text = (output / "trials.jsonl").read_text()
-    (output / "trials.jsonl").write_text(text.replace(manifest["context"], "of before"))
+    rewrite_trials(output, lambda line: line.update(context="of before"))
     (output / "manifest.json").write_text(json.dumps(manifest | {"context": "of before"}))
     assert "3 of 3 settings completed" in write_report(analyse(output))
     run_sweep(experiment())

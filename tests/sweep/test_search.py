@@ -162,8 +162,9 @@ def of_another_version(file) -> None:
         lambda file: file.write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 20),
         lambda file: file.write_bytes(file.read_bytes()[:5000]),
         lambda file: file.write_text("no database"),
+        lambda file: file.write_bytes(file.read_bytes()[:-4096] + bytes(4096)),
     ],
-    ids=["another version", "damaged", "torn", "something else"],
+    ids=["another version", "damaged", "torn", "something else", "a page of zeros"],
 )
 def test_a_study_that_cannot_be_read_is_made_again_with_a_line(tpe, tmp_path, damage):
     file, lines = tmp_path / "study.db", []
