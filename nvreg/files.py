@@ -5,18 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 from filelock import FileLock, Timeout
 
 from nvreg.errors import DamagedError, UserError
 
 MANIFEST = "manifest.json"
 """The file that says whose an output directory is."""
+
+NAME_BYTES = 255
+"""The longest name of a file that systems take."""
+
+_ASIDE = re.compile(r"\..*\.(\d+)\.part", re.DOTALL)
+"""The name of a file that `write_bytes` writes first, with the number of its process."""
 
 
 WRITTEN = ".nvreg.json"
@@ -43,17 +51,21 @@ def write_bytes(path: Path, content: bytes) -> None:
 
     Raises:
         UserError: if something other than a file has the name.
+        OSError: if the place cannot be written to; it names ``path``.
     """
     check_regular(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with aside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
+    end = f".{os.getpid()}.part"
+    name = os.fsencode(path.name)[: NAME_BYTES - len(end) - 1].decode(errors="ignore")
+    aside = path.with_name(f".{name}{end}")
+    with naming(path):
+        try:
+            with aside.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
 
 
 def write_text(path: Path, content: str) -> None:
@@ -204,6 +216,24 @@ def _foreign(path: Path) -> str:
     )
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have the errors of the system that arise in here name a path, as a full disk's do not by themselves."""
+    try:
+        yield
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove, anywhere in a directory, what `write_bytes` had not renamed yet when its process was killed."""
+    for path in directory.rglob(".*.part"):
+        owner = _ASIDE.fullmatch(path.name)
+        if owner and not psutil.pid_exists(int(owner[1])):
+            path.unlink(missing_ok=True)
+
+
 def check_output(
     output: Path,
     ours: Mapping[str, Any],
@@ -248,6 +278,8 @@ def check_output(
 def exclusive(output: Path) -> Iterator[None]:
     """Hold an output directory for one process; the lock goes with the process, however it ends.
 
+    What a process that was killed had not finished writing is removed.
+
     Raises:
         UserError: if another process holds it.
     """
@@ -260,6 +292,7 @@ def exclusive(output: Path) -> Iterator[None]:
             "wait for that run or choose another with --output"
         ) from error
     with held:
+        remove_leftovers(output)
         yield
 
 

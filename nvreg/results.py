@@ -15,7 +15,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from nvreg.errors import DamagedError, UserError
-from nvreg.files import MANIFEST, check_regular, write_bytes
+from nvreg.files import MANIFEST, check_regular, naming, write_bytes
 
 PRETRAINED = "pretrained"
 """The method of the trial of the pretrained model."""
@@ -35,6 +35,7 @@ class RunFiles:
         experiment: the experiment file as it was understood.
         manifest: what the run was made with; it makes the directory this run's.
         trials: a line a trial.
+        under_way: what is being measured, while it is.
         study: the studies of TPE searches, for Optuna's tools.
         tables: directory of the report's tables.
         figures: directory of the report's figures.
@@ -46,6 +47,7 @@ class RunFiles:
         self.experiment = directory / "experiment.yaml"
         self.manifest = directory / MANIFEST
         self.trials = directory / "trials.jsonl"
+        self.under_way = directory / ".under-way.json"
         self.study = directory / "study.db"
         self.tables = directory / "tables"
         self.figures = directory / "figures"
@@ -138,12 +140,16 @@ def trial_key(context: str, method: str, settings: Mapping[str, Any]) -> str:
 
 
 def read_trials(path: Path) -> Iterator[Trial]:
-    """Yield the trials of a file in the order of writing, without a last line that is not whole.
+    """Yield the trials of a file in the order of writing, without a last line that a kill tore.
+
+    A last line that is whole counts, if only its end of line is missing.
 
     Raises:
         UserError: if another line is not a trial's, or not as it was written.
     """
-    *lines, _ = path.read_bytes().split(b"\n")
+    *lines, last = path.read_bytes().split(b"\n")
+    if _is_whole(last):
+        lines.append(last)
     for number, line in enumerate(lines, start=1):
         mended = "remove the line and the trial is measured again"
         try:
@@ -160,6 +166,14 @@ def read_trials(path: Path) -> Iterator[Trial]:
                 f"{mended}"
             )
         yield trial
+
+
+def _is_whole(line: bytes) -> bool:
+    """Return whether a line without an end is nothing less: JSON of a mapping has its last bracket."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def latest_trials(
@@ -247,7 +261,13 @@ class TrialStore:
         self._files = files = RunFiles(directory)
         check_regular(files.trials)
         files.trials.touch()
-        os.truncate(files.trials, files.trials.read_bytes().rfind(b"\n") + 1)
+        content = files.trials.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if _is_whole(content[whole:]):
+            with files.trials.open("ab") as file:
+                file.write(b"\n")
+        else:
+            os.truncate(files.trials, whole)
         self._trials = list(read_trials(files.trials))
         self._bytes = files.trials.stat().st_size
         self._beside = [path for path in (files.manifest, files.experiment) if path.exists()]
@@ -305,7 +325,7 @@ class TrialStore:
             DamagedError: as `check`; nothing is written then.
         """
         self.check()
-        with self._files.trials.open("ab") as file:
+        with naming(path := self._files.trials), path.open("ab") as file:
             file.write(line := _line(trial))
             file.flush()
             os.fsync(file.fileno())

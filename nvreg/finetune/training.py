@@ -49,6 +49,7 @@ def run_finetuning(finetuning: FineTuning, *, quiet: bool = False) -> list[Path]
         )
     output = Path(finetuning.output)
     with Progress(quiet) as progress:
+        progress.warn(finetuning.model.warnings)
         progress.phase("loading model and data")
         bench = open_bench(finetuning)
         for note in (f"training in {bench.precision.description}", *bench.task.notes):
@@ -120,6 +121,7 @@ def train_seed(bench: Bench, seed: int, directory: Path, progress: Progress) -> 
     write_text(directory / LOG, "".join(json.dumps(entry) + "\n" for entry in history.log))
     manifest = {
         **bench.subject,
+        **finetuning.model.trusted,
         "applied": applied,
         "seed": seed,
         "seconds": history.seconds,

@@ -58,6 +58,7 @@ def describe_plan(experiment: Experiment, *, quiet: bool = False) -> str:
     output = Path(experiment.output)
     quick_prior = experiment.prior.model_copy(update={"max_tokens": SAMPLE_TOKENS})
     with Progress(quiet) as progress:
+        progress.warn(experiment.model.warnings)
         progress.phase("loading model and data")
         workbench = open_workbench(experiment.model_copy(update={"prior": quick_prior}))
         for note in workbench.notes:

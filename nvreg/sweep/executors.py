@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nvreg.errors import UserError
 from nvreg.experiment import Experiment
+from nvreg.files import write_text
 from nvreg.sweep.workbench import open_workbench
 from nvreg.sweep.worker import Job, Measured, Worker
 
@@ -21,6 +25,12 @@ if TYPE_CHECKING:
 
 MAX_DEATHS = 3
 """How many workers may die over one job before the job counts as failed."""
+
+KILLED = (
+    "the system killed the process that measured it for lack of memory; a smaller evaluation.batch_tokens "
+    "needs less, and --retry-failed measures it again"
+)
+"""The error of a trial whose process did not live to say it."""
 
 SECONDS_TO_REACH = 10
 """How long a cluster's address may take to answer."""
@@ -47,13 +57,61 @@ class Executor(Protocol):
         """End; what is under way is lost."""
 
 
+class UnderWay:
+    """A note on disk of what this process measures, from which the next one knows if it was killed for it.
+
+    A process that the system kills for lack of memory cannot say so. The next one takes the job for the
+    reason if the system has killed for memory since the note was written, and measures it again otherwise.
+
+    Args:
+        path: the note's file; only one process at a time may have it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._killed: str | None = None
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            found = json.loads(path.read_text(encoding="utf-8"))
+            self._killed = found["key"] if found["kills"] < _kills_for_memory() else None
+        path.unlink(missing_ok=True)
+
+    def was_killed_for_memory(self, key: str) -> bool:
+        """Return whether the process before this one was killed for memory while it measured a trial."""
+        return key == self._killed
+
+    @contextmanager
+    def noted(self, key: str) -> Iterator[None]:
+        """Have the key of a trial noted, until it ends in any way but a kill."""
+        write_text(self._path, json.dumps({"key": key, "kills": _kills_for_memory()}) + "\n")
+        try:
+            yield
+        finally:
+            self._path.unlink(missing_ok=True)
+
+
+def _kills_for_memory() -> int:
+    """Return how many processes the system has killed for lack of memory; 0 where it does not count them."""
+    with suppress(OSError):
+        for line in Path("/proc/vmstat").read_text(encoding="utf-8").splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count)
+    return 0
+
+
 class Local:
-    """Measures in this process, one job at a time."""
+    """Measures in this process, one job at a time.
+
+    Args:
+        worker: measures.
+        step: called after each split of the data.
+        under_way: notes what is measured.
+    """
 
     capacity = 1
 
-    def __init__(self, worker: Worker, step: Callable[[], None]) -> None:
-        self._worker, self._step = worker, step
+    def __init__(self, worker: Worker, step: Callable[[], None], under_way: UnderWay) -> None:
+        self._worker, self._step, self._under_way = worker, step, under_way
         self._job: Job
         self.device = worker.device
 
@@ -63,7 +121,10 @@ class Local:
 
     def next(self) -> tuple[Job, Measured]:
         """Measure the job."""
-        return self._job, self._worker.measure(self._job, self._step)
+        if self._under_way.was_killed_for_memory(self._job.key):
+            return self._job, _failed(KILLED)
+        with self._under_way.noted(self._job.key):
+            return self._job, self._worker.measure(self._job, self._step)
 
     def close(self) -> None:
         """Do nothing."""
@@ -164,13 +225,18 @@ class RayExecutor:
             job, actor = self._under_way.pop(future)
             try:
                 measured = self._ray.get(future)
-            except self._ray.exceptions.RayActorError as error:
+            except self._ray.exceptions.RayTaskError:
+                raise  # of the job itself, not of who works on it
+            except self._ray.exceptions.RayError as error:  # killed, for memory or otherwise, or out of reach
                 self._idle.append(self._started())
                 self._deaths[job.key] += 1
                 if self._deaths[job.key] < MAX_DEATHS:
                     self.submit(job)
                     continue
-                return job, _died(error)
+                return job, _failed(
+                    f"{MAX_DEATHS} workers died over this setting, as they do for lack of memory: "
+                    f"{_reason(error)}"
+                )
             self._idle.append(actor)
             return job, measured
 
@@ -183,7 +249,9 @@ class RayExecutor:
         for _ in range(MAX_DEATHS):
             try:
                 return str(self._ray.get(self._idle[0].device.remote()))
-            except self._ray.exceptions.RayActorError as error:
+            except self._ray.exceptions.RayTaskError:
+                raise
+            except self._ray.exceptions.RayError as error:
                 reason = _reason(error)
                 self._idle[0] = self._started()
         self.close()
@@ -215,8 +283,8 @@ def _reason(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def _died(error: Exception) -> Measured:
-    reason = _reason(error)
+def _failed(error: str) -> Measured:
+    """Return what came of a job whose worker did not live to say it."""
     return Measured(
         metrics={},
         frames={},
@@ -224,6 +292,6 @@ def _died(error: Exception) -> Measured:
         prior_weight=None,
         strength=None,
         seconds=0.0,
-        error=f"{MAX_DEATHS} workers died over this setting: {reason}",
-        exception=RuntimeError(reason),
+        error=error,
+        exception=UserError(error),
     )

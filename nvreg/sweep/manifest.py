@@ -71,6 +71,7 @@ def manifest_of(workbench: Workbench, priors: Priors, device: str) -> dict[str, 
         "name": experiment.name,
         "task": experiment.task,
         "model": workbench.fingerprint,
+        **experiment.model.trusted,
         "data": _by_split(workbench, _describe),
         "columns": list(workbench.task.required),
         **{

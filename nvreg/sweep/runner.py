@@ -20,7 +20,7 @@ from nvreg.files import exclusive, write_text
 from nvreg.methods import METHODS
 from nvreg.progress import Progress
 from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, RunFiles, Trial, TrialStore
-from nvreg.sweep.executors import Executor, Local, RayExecutor, Resources
+from nvreg.sweep.executors import Executor, Local, RayExecutor, Resources, UnderWay
 from nvreg.sweep.ledger import Ledger
 from nvreg.sweep.manifest import (
     changed_conditions,
@@ -74,6 +74,7 @@ def run_sweep(
     """
     files = RunFiles(output := Path(experiment.output))
     with Progress(quiet) as progress:
+        progress.warn(experiment.model.warnings)
         progress.phase("loading model and data")
         workbench = open_workbench(experiment)
         for note in workbench.notes:
@@ -125,7 +126,8 @@ def _executor(
     resources: Resources | None,
 ) -> Executor:
     if resources is None:
-        return Local(Worker(workbench, priors, sample), progress.step)
+        under_way = UnderWay(RunFiles(Path(workbench.experiment.output)).under_way)
+        return Local(Worker(workbench, priors, sample), progress.step, under_way)
     return RayExecutor(workbench.experiment, priors, sample, resources)
 
 

@@ -31,6 +31,7 @@ from nvreg.sweep.workbench import Priors, Workbench, prior_for
 from nvreg.tasks import score_set
 from nvreg.tasks.forward import EncoderStates
 from nvreg.tasks.sampling import random_batches
+from nvreg.text import without_secrets
 
 ENCODER_BYTES = 2 * 10**9
 """How much is kept of encoder outputs, for the settings that leave the encoder as it was."""
@@ -132,7 +133,8 @@ class Worker:
             outcome |= self._measured(job, step)
         except Exception as raised:
             kind = "" if isinstance(raised, UserError) else f"{type(raised).__name__}: "
-            outcome["error"] = f"{kind}{' '.join(str(raised).split())}"
+            text = without_secrets(" ".join(str(raised).split()))
+            outcome["error"] = f"{kind}{text}".removesuffix(": ")
             outcome["exception"] = raised
         seconds = round(time.monotonic() - started, 3)
         return Measured(**outcome, seconds=seconds, halved=self._workbench.task.halved - halved)

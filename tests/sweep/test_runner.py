@@ -1,7 +1,7 @@
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -23,7 +23,7 @@ from nvreg.sweep.manifest import conditions_of
 from nvreg.sweep.plan import make_plan
 from nvreg.sweep.runner import run_sweep
 from nvreg.sweep.workbench import Workbench, open_workbench
-from nvreg.sweep.worker import Job, Measured, Worker
+from nvreg.sweep.worker import Job, Measured
 from tests.sweep.running import rewrite_trials, trials_in
 
 LAYERS = {"encoder": 2, "cross": 2, "decoder": 2}
@@ -308,8 +308,8 @@ def test_two_workers_never_measure_one_setting_of_tpe_at_a_time(experiment, tmp_
 
         capacity = 2
 
-        def __init__(self, worker: Worker, step: Callable[[], None]) -> None:
-            super().__init__(worker, step)
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments)
             self.under_way = []
 
         def submit(self, job: Job) -> None:
