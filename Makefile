@@ -1,6 +1,8 @@
 # Set-up, tests and experiments. Needs python3 (3.11 or newer) and make; everything is installed into .venv.
 #
 #   make test                               install, lint and test
+#   make test-faults                        kills, full disks, damaged files and the like, drawn anew every time
+#   make audit                              known weaknesses of what nvreg depends on; skipped without a connection
 #   make test-lowest                        the tests with the lowest versions that nvreg allows, in .venv-lowest
 #   make reproduce [SUITE=NAME]             run every experiment under experiments/SUITE (embedded, paper, real) in
 #                                           results/runs/SUITE, with tables and figures; of the embedded suite, compare them
@@ -42,7 +44,7 @@ MAKEFLAGS += --jobs=2
 results/%: export TTY_COMPATIBLE := 0
 endif
 
-.PHONY: install test test-lowest lint bench reproduce results readme architectures demo clean
+.PHONY: install test test-faults test-lowest lint audit bench reproduce results readme architectures demo clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -58,6 +60,14 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: $(INSTALLED)
+	$(BIN)/python -m scripts.audit
+
+# Every run draws its faults anew; NVREG_FAULTS_SEED draws those of a run before.
+test-faults: $(INSTALLED)
+	seed=$${NVREG_FAULTS_SEED:-$$(date +%s)}; echo "NVREG_FAULTS_SEED=$$seed"; \
+	NVREG_FAULTS_SEED=$$seed $(BIN)/pytest -n 2 -m 'faults and not ray' tests
 
 bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks
