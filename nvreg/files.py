@@ -26,6 +26,9 @@ NAME_BYTES = 255
 _ASIDE = re.compile(r"\..*\.(\d+)\.part", re.DOTALL)
 """The name of a file that `write_bytes` writes first, with the number of its process."""
 
+LOCK = ".lock"
+"""The file that a process holds open, and locked, while it writes to an output directory."""
+
 
 WRITTEN = ".nvreg.json"
 """The file that says which files of a directory nvreg wrote, where no manifest says so."""
@@ -283,7 +286,7 @@ def exclusive(output: Path) -> Iterator[None]:
     Raises:
         UserError: if another process holds it.
     """
-    check_regular(lock := output / ".lock")
+    check_regular(lock := output / LOCK)
     try:
         held = FileLock(lock).acquire(timeout=0)
     except Timeout as error:

@@ -8,7 +8,18 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
-from transformers import MarianConfig, MarianMTModel, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MarianConfig,
+    MarianMTModel,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
 
 LEXICON = {
     "a": "ein",
@@ -93,6 +104,28 @@ def word_tokenizer(template: str = "$A", pair: str | None = None, limit: int = 6
         model_max_length=limit,
         model_input_names=["input_ids", "attention_mask", *(["token_type_ids"] if pair else [])],
     )
+
+
+TAGS = ["O", "B-pet", "I-pet"]
+
+
+def tiny_model(task: str, tokens: int) -> PreTrainedModel:
+    """An untrained model of 2 layers with the head for a task that is not sequence-to-sequence."""
+    set_seed(0)
+    if "classification" in task:
+        config = BertConfig(
+            vocab_size=tokens,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=64,
+        )
+        if task == "token-classification":
+            config.id2label = dict(enumerate(TAGS))
+            return BertForTokenClassification(config)
+        config.id2label = {0: "good", 1: "bad"}
+        return BertForSequenceClassification(config)
+    return GPT2LMHeadModel(GPT2Config(vocab_size=tokens, n_embd=32, n_layer=2, n_head=4, n_positions=64))
 
 
 def write_corpus(directory: Path) -> Path:

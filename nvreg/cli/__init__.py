@@ -7,6 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from inspect import getdoc
 from typing import Annotated, Any
 
 import typer
@@ -22,13 +23,16 @@ from nvreg.text import on_one_line, without_secrets
 COMMANDS: Registry[Callable[..., None]] = Registry(
     "command",
     {
+        "try": "nvreg.cli.try_:try_",
+        "init": "nvreg.cli.init:init",
+        "sweep": "nvreg.cli.sweep:sweep",
+        "watch": "nvreg.cli.watch:watch",
+        "report": "nvreg.cli.report:report",
+        "compare": "nvreg.cli.compare:compare",
         "convert": "nvreg.cli.convert:convert",
         "export": "nvreg.cli.export:export",
         "prior": "nvreg.cli.prior:prior",
         "inspect": "nvreg.cli.inspect:inspect",
-        "sweep": "nvreg.cli.sweep:sweep",
-        "report": "nvreg.cli.report:report",
-        "compare": "nvreg.cli.compare:compare",
         "finetune": "nvreg.cli.finetune:finetune",
         "fisher": "nvreg.cli.fisher:fisher",
         "demo": "nvreg.cli.demo:demo",
@@ -79,13 +83,18 @@ class Commands(TyperGroup):
 
 def make_app() -> typer.Typer:
     """Return the command line with every command that is registered."""
-    app = typer.Typer(
-        cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
-    )
+    app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(_root)
     for name, command in COMMANDS.items():
-        app.command(name)(command)
+        text, examples = described(command)
+        app.command(name, help=text, epilog="\n\n".join(["Example:", *examples]))(command)
     return app
+
+
+def described(command: Callable[..., None]) -> tuple[str, list[str]]:
+    """Return what a command's docstring says, and its examples, which stand a line each after "Example:"."""
+    text, _, examples = (getdoc(command) or "").partition("Example:\n")
+    return text.strip(), [line.strip() for line in examples.splitlines() if line.strip()]
 
 
 def _print_version(wanted: bool) -> None:

@@ -20,7 +20,16 @@ OutputFormat = Annotated[
 
 
 def architectures(format: OutputFormat = "text") -> None:
-    """Print which model types are converted, in which space, and which are refused, and why."""
+    """Print which model types are converted, in which space, and which are refused, and why.
+
+    The list is what trying a tiny model of every type of Transformers left. Input space is the published
+    form; head space is taken by more types (nv-heads in a sweep, --space heads elsewhere).
+
+    Example:
+        nvreg architectures
+
+        nvreg architectures --format json
+    """
     from nvreg.models.architectures import architectures as known
 
     write = {"text": _text, "markdown": markdown, "json": _json}[format]

@@ -30,7 +30,13 @@ def compare(
 ) -> None:
     """Print how the scores of run B differ from those of run A on their common domains, paired by example.
 
-    The pretrained models are compared, and what each protocol chooses in the one and in the other.
+    The pretrained models are compared, and what each protocol chooses in the one and in the other. With
+    --output the comparison is written into a directory too, in every format.
+
+    Example:
+        nvreg compare results/plain results/guided-dropout
+
+        nvreg compare results/a results/b --protocol in-domain-tolerance --output results/a-b
     """
     from nvreg.progress import Progress
     from nvreg.report.analysis import analyse

@@ -62,7 +62,17 @@ def convert(
     tau_mu: TauMu = None,
     prior_weight: PriorWeight = None,
 ) -> None:
-    """Save a checkpoint with its attention regularised; a role not named is as pretrained."""
+    """Save a checkpoint with its attention regularised; a role not named is as pretrained.
+
+    OUT gets the unchanged weights with prior and setting beside them: plain Transformers loads the pretrained
+    model from it, nvreg.from_pretrained the regularised one. A value is one number for all roles, or one a
+    role (encoder, cross, decoder). What a sweep chose is saved by nvreg export.
+
+    Example:
+        nvreg convert ./my-model OUT --prior prior.safetensors --tau-alpha encoder=-3,cross=-7 --tau-sigma 0.1
+
+        nvreg convert ./my-model OUT --prior-data train.jsonl --column text --prior-weight decoder=0.05
+    """
     check_new_directory(out)
     setting = read_nv_setting(
         prior_weight=prior_weight,

@@ -5,16 +5,28 @@ from typing import Annotated
 
 import typer
 
-from nvreg.cli.options import check_new_directory, say
+from nvreg.cli.options import check_new_directory, names_in, say
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory that nvreg sweep wrote.")]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="A new directory.")]
-Protocol = Annotated[str, typer.Option("--protocol", help="Selection protocol that chooses the setting.")]
+Protocol = Annotated[
+    str,
+    typer.Option(
+        "--protocol",
+        help="Selection protocol that chooses the setting.",
+        autocompletion=names_in("nvreg.protocols:PROTOCOLS"),
+    ),
+]
 Domain = Annotated[
     str | None, typer.Option("--domain", help="Test set that is chosen for, if the protocol asks.")
 ]
 Method = Annotated[
-    str | None, typer.Option("--method", help="Method whose settings are chosen from, of several.")
+    str | None,
+    typer.Option(
+        "--method",
+        help="Method whose settings are chosen from, of several.",
+        autocompletion=names_in("nvreg.methods:METHODS"),
+    ),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the search, of several.")]
 
@@ -22,7 +34,17 @@ Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the search, of
 def export(
     run: Run, out: Out, protocol: Protocol, domain: Domain = None, method: Method = None, seed: Seed = None
 ) -> None:
-    """Save the model of a run, under the setting that a protocol chooses, as a checkpoint."""
+    """Save the model of a run, under the setting that a protocol chooses, as a checkpoint.
+
+    A protocol that chooses for each domain by itself needs --domain; a run of several methods or seeds
+    --method or --seed. Of NV the checkpoint is what nvreg convert writes, of other methods a plain one, where
+    a plain one can hold what they do.
+
+    Example:
+        nvreg export results/my-translator OUT --protocol in-domain-tolerance
+
+        nvreg export results/my-translator OUT --protocol leave-one-domain-out --domain subtitles --method nv
+    """
     check_new_directory(out)
 
     from nvreg.report.selection import choose_trial, setting_text

@@ -19,7 +19,14 @@ def finetune(
 ) -> None:
     """Fine-tune a model, plainly or with a regulariser, to one plain checkpoint a seed.
 
-    Run again, it continues: finished seeds are not trained again, an unfinished one goes on.
+    Run again, it continues: finished seeds are not trained again, an unfinished one goes on. The directories
+    of the checkpoints are printed; nvreg sweep takes each as a model. nvreg schema --kind finetune describes
+    the file.
+
+    Example:
+        nvreg finetune --config ft.yaml
+
+        nvreg finetune --config ft.yaml --set training.learning_rate=1e-5 --output results/ft-slow
     """
     from nvreg.finetune.schema import load_finetuning
 

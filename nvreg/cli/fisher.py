@@ -59,7 +59,11 @@ def fisher(
 ) -> None:
     """Estimate the Fisher scores of a model's dropout sites, for guided dropout.
 
-    Run again after an interruption, it continues.
+    The loss is that of the checkpoint's head, or of the head that --target-column, --label-column or
+    --tag-column asks for. Run again after an interruption, it continues.
+
+    Example:
+        nvreg fisher ./encoder fisher.json --data general.jsonl --column text --limit 500
     """
     check_file(out, FISHER_FORMAT, force=force)
     if sum(map(bool, (target_column, label_column, tag_column))) > 1:

@@ -77,7 +77,14 @@ def inspect(
 ) -> None:
     """Show what a setting does to the attention of every layer and head, in one or more domains.
 
-    Prior weight, discarded share, entropy, and divergence from the pretrained attention.
+    Shown are prior weight, discarded share, entropy, and divergence from the pretrained attention. A model
+    that nvreg convert or nvreg export wrote has prior and setting; of a plain checkpoint they are given as
+    options.
+
+    Example:
+        nvreg inspect OUT --data news.jsonl --data talks.jsonl --column text --output inspection
+
+        nvreg inspect ./my-model --prior prior.safetensors --tau-sigma 0.2 --data news.jsonl --column text
     """
     setting = read_nv_setting(
         prior_weight=prior_weight,

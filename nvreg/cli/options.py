@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +17,7 @@ from nvreg.text import visible
 if TYPE_CHECKING:
     from nvreg.config import Reading
     from nvreg.methods.nv import NVSetting
+    from nvreg.start.subject import Ask
 
 BY_ROLE = "NUMBER|ROLE=NUMBER,..."
 """How a value of a setting is written."""
@@ -27,7 +31,29 @@ def one_of(option: str, *names: str, help: str, show_default: str | bool = True)
             raise UserError(f"{option}: {expected_one_of(names, given)}")
         return given
 
-    return typer.Option(option, metavar="|".join(names), parser=parse, help=help, show_default=show_default)
+    return typer.Option(
+        option,
+        metavar="|".join(names),
+        parser=parse,
+        help=help,
+        show_default=show_default,
+        autocompletion=lambda incomplete: [name for name in names if name.startswith(incomplete)],
+    )
+
+
+def names_in(registry: str) -> Callable[[str], list[str]]:
+    """Return what completes the names of a registry, which is imported when a shell asks.
+
+    Args:
+        registry: ``package.module:attribute``.
+    """
+
+    def complete(incomplete: str) -> list[str]:
+        module, _, attribute = registry.partition(":")
+        known = getattr(import_module(module), attribute)
+        return [name for name in known if name.startswith(incomplete)]
+
+    return complete
 
 
 Model = Annotated[
@@ -39,6 +65,38 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option(
         "--set", metavar="A.B=VALUE", help="Change a key of the file, repeatable.", show_default=False
+    ),
+]
+
+InDomain = Annotated[
+    str,
+    typer.Option(
+        "--in-domain",
+        metavar="PATH",
+        help="Text of the domain that the model was tuned on: a file, a directory, or hub:NAME.",
+        show_default=False,
+    ),
+]
+OutOfDomain = Annotated[
+    list[str],
+    typer.Option(
+        "--out-of-domain",
+        metavar="PATH [PATH]...",
+        help="Text of another domain; several may follow each other.",
+        show_default=False,
+    ),
+]
+MoreDomains = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[PATH]...", help="What follows the first PATH of --out-of-domain."),
+]
+TaskName = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        help="What the model is to do.",
+        autocompletion=names_in("nvreg.tasks:TASKS"),
+        show_default="told by the model and the data",
     ),
 ]
 
@@ -109,6 +167,28 @@ def check_new_directory(out: Path) -> None:
     """
     if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"expected a new or empty directory, got {out}, which is there already")
+
+
+def asker() -> Ask | None:
+    """Return what asks the user in a terminal; None where nobody would answer."""
+    if not sys.stdin.isatty():
+        return None
+
+    def ask(question: str, answers: Sequence[str]) -> str:
+        shown = ", ".join(answers[:20])
+        while (given := typer.prompt(visible(f"{question} ({shown})"), err=True)) not in answers:
+            say(expected_one_of(answers[:20], given), err=True)
+        return str(given)
+
+    return ask
+
+
+def open_in_browser(page: Path) -> None:
+    """Open a page, where somebody is there to look at it."""
+    if sys.stdout.isatty():
+        import webbrowser
+
+        webbrowser.open(page.absolute().as_uri())
 
 
 def print_markdown(page: str) -> None:

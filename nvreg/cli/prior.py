@@ -37,7 +37,16 @@ def prior(
     target_language: TargetLanguage = None,
     force: Force = False,
 ) -> None:
-    """Estimate the empirical prior of a model and save it."""
+    """Estimate the empirical prior of a model and save it.
+
+    The prior is the moments of what attention reads at every site, over in-domain training text. nvreg
+    convert, inspect and a sweep (prior: {path: FILE}) take the file.
+
+    Example:
+        nvreg prior ./my-model prior.safetensors --data train.jsonl --column en --target-column de
+
+        nvreg prior ./my-model heads.safetensors --data train.jsonl --column text --space heads
+    """
     check_file(out, PRIOR_FORMAT, force=force)
     from nvreg.estimation.estimate import estimate_prior
     from nvreg.models.loading import load_model, load_tokenizer

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nvreg.cli.options import Force, print_markdown, say
+from nvreg.cli.options import Force, names_in, print_markdown, say
 from nvreg.errors import UserError
 from nvreg.report import FORMATS
 
@@ -14,7 +14,12 @@ Results = Annotated[
 ]
 Protocols = Annotated[
     list[str] | None,
-    typer.Option("--protocol", help="Selection protocol, repeatable.", show_default="the experiment's"),
+    typer.Option(
+        "--protocol",
+        help="Selection protocol, repeatable.",
+        show_default="the experiment's",
+        autocompletion=names_in("nvreg.protocols:PROTOCOLS"),
+    ),
 ]
 
 
@@ -36,7 +41,12 @@ Examples = Annotated[
 ]
 Method = Annotated[
     str | None,
-    typer.Option("--method", help="The method of whose choice, with --examples.", show_default="the first"),
+    typer.Option(
+        "--method",
+        help="The method of whose choice, with --examples.",
+        show_default="the first",
+        autocompletion=names_in("nvreg.methods:METHODS"),
+    ),
 ]
 Seed = Annotated[
     int | None,
@@ -66,6 +76,11 @@ def report(
     """Write tables and figures into each directory, and print the tables; of several runs the table of all.
 
     Works while a sweep is still running, on what is finished.
+
+    Example:
+        nvreg report results/my-translator --examples 20
+
+        nvreg report results/a results/b --protocol in-domain-tolerance --output results/both
     """
     if not examples and (method is not None or seed is not None):
         raise UserError("expected --method and --seed only with --examples N, whose examples they choose")

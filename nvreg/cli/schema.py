@@ -15,6 +15,11 @@ def schema(kind: Kind = "experiment") -> None:
     """Print the JSON Schema of a file, by which editors complete and check its keys.
 
     Save it, and begin the file with: # yaml-language-server: $schema=FILE
+
+    Example:
+        nvreg schema
+
+        nvreg schema --kind finetune
     """
     from nvreg.config import Section
     from nvreg.experiment import Experiment

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from nvreg.cli.options import Overrides, Quiet, one_of, say
+from nvreg.cli.options import Overrides, Quiet, names_in, one_of, say
 from nvreg.errors import UserError, expected_one_of
 
 if TYPE_CHECKING:
@@ -18,7 +18,12 @@ Output = Annotated[
 ]
 Methods = Annotated[
     list[str] | None,
-    typer.Option("--method", help="Try this method alone, repeatable.", show_default="all of the file"),
+    typer.Option(
+        "--method",
+        help="Try this method alone, repeatable.",
+        show_default="all of the file",
+        autocompletion=names_in("nvreg.methods:METHODS"),
+    ),
 ]
 Trials = Annotated[
     int | None, typer.Option("--trials", min=1, help="How many settings to try.", show_default="the file's")
@@ -60,7 +65,16 @@ def sweep(
 ) -> None:
     """Measure the pretrained model, then every setting of an experiment, in and out of domain.
 
-    Run again, it continues: nothing that is finished is measured twice.
+    Run again, it continues: nothing that is finished is measured twice, and what anything has changed is
+    measured anew. A trial that fails is kept with its error, and the command then ends with exit code 1.
+    nvreg watch shows how a running sweep goes, and nvreg report what is finished.
+
+    Example:
+        nvreg sweep --config my.yaml --dry-run
+
+        nvreg sweep --config my.yaml --set evaluation.window=256 --trials 50 --output results/short
+
+        nvreg sweep --config my.yaml --executor ray --workers 8
     """
     if executor == "local" and (workers or ray_address or cpus_per_worker > 1):
         raise UserError(

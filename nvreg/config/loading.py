@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,8 +62,8 @@ _Loader.add_constructor(_INT, _construct_int)
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    """Quote text with line ends of Unicode so that they are escaped; otherwise they are read as spaces."""
-    style = '"' if set(text) & set("\x85\u2028\u2029") else None
+    """Quote text with line ends so that they are escaped; those of Unicode are else read as spaces."""
+    style = '"' if set(text) & set("\n\x85\u2028\u2029") else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
@@ -78,9 +79,18 @@ def read_yaml(text: str) -> Any:
     return yaml.load(text, _Loader)
 
 
-def write_yaml(value: Any) -> str:
-    """Return a value as a text that `read_yaml`, and any other reader of YAML, reads as the same."""
-    return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+def write_yaml(value: Any, *, on_one_line: bool = False) -> str:
+    """Return a value as a text that `read_yaml`, and any other reader of YAML, reads as the same.
+
+    Args:
+        value: of mappings, lists, texts, numbers and the like.
+        on_one_line: with braces and brackets, and no end of line.
+    """
+    if not on_one_line:
+        return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    # A list around it, as a value by itself may be followed by the mark of a document's end.
+    options: dict[str, Any] = {"default_flow_style": True, "width": math.inf, "allow_unicode": True}
+    return yaml.dump([value], Dumper=_Dumper, sort_keys=False, **options).strip()[1:-1]
 
 
 def load_checked(schema: type[S], path: Path | str, overrides: Sequence[str] = ()) -> S:
@@ -97,14 +107,21 @@ def load_checked(schema: type[S], path: Path | str, overrides: Sequence[str] = (
     """
     path = Path(path)
     document = _read(path)
-    is_trusting = _trusts_code(document)
-    for override in overrides:
-        _set(document, override)
-    if _trusts_code(document) and not is_trusting:
-        raise UserError(
-            "--set: expected model.trust_remote_code in the file alone, as it runs code that others wrote, "
-            f"got it on the command line; write it into {path}"
-        )
+    set_keys(document, overrides, path)
+    return check_document(schema, document, path)
+
+
+def check_document(schema: type[S], document: dict[str, Any], path: Path) -> S:
+    """Check what a file says, or will say, against a schema.
+
+    Args:
+        schema: what the file must be.
+        document: its keys and values.
+        path: of the file, which need not be there.
+
+    Raises:
+        UserError: if a key or value is not what the schema expects.
+    """
     try:
         return schema.model_validate(document, context={"directory": path.resolve().parent})
     except ValidationError as error:
@@ -127,6 +144,27 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise UserError(f"{path}: expected keys and values of an experiment, got {shown(document)}")
     return document
+
+
+def set_keys(document: dict[str, Any], overrides: Sequence[str], path: Path) -> None:
+    """Set keys of a document.
+
+    Args:
+        document: keys and values, which are changed.
+        overrides: ``a.b=value`` each: a dotted path of keys, and of positions in lists, and a YAML value.
+        path: of the file that the document is of.
+
+    Raises:
+        UserError: if one is not of this form, leads through what is no mapping or list, or has code run.
+    """
+    is_trusting = _trusts_code(document)
+    for override in overrides:
+        _set(document, override)
+    if _trusts_code(document) and not is_trusting:
+        raise UserError(
+            "--set: expected model.trust_remote_code in the file alone, as it runs code that others wrote, "
+            f"got it on the command line; write it into {path}"
+        )
 
 
 def _set(document: dict[str, Any], override: str) -> None:

@@ -160,6 +160,9 @@ class Source(Section):
     """Most records that are taken: the first ones, or random ones where a seed is given."""
     seed: NonNegativeInt | None = None
     """Seed that draws as many random records as the limit says."""
+    part: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    """Part of the records, [from, to] between 0 and 1, in a random order that is the same each time: [0, 0.8]
+    and [0.8, 1] of one source have no record in common. Limit and seed take from the part."""
     columns: dict[str, str] = {}
     """The task's columns to their names in these records; goes before data.columns."""
 
@@ -178,6 +181,8 @@ class Source(Section):
             raise ValueError("expected token_column and tag_column only with conll")
         if self.seed is not None and self.limit is None:
             raise ValueError("expected a limit with the seed, which draws that many records")
+        if self.part is not None and not 0 <= self.part[0] < self.part[1] <= 1:
+            raise ValueError(f"part: expected [from, to] with 0 <= from < to <= 1, got {self.part}")
         return self
 
 

@@ -41,6 +41,21 @@ def parquet_records(path: str, columns: Columns) -> Iterator[Mapping[str, Any]]:
         raise UserError(f"{path}: expected parquet, got: {_one_line(error)}") from error
 
 
+def parquet_names(path: str) -> list[str]:
+    """Return the names of the columns of a parquet file.
+
+    Raises:
+        UserError: if the file cannot be read.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return list(field_names(pq.read_schema(path)))
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{path}: expected parquet, got: {_one_line(error)}") from error
+
+
 def hub_records(dataset: Dataset, columns: Columns, origin: str) -> Iterator[Mapping[str, Any]]:
     """Yield the columns of a data set of the hub by their names in it, record by record.
 
@@ -50,6 +65,18 @@ def hub_records(dataset: Dataset, columns: Columns, origin: str) -> Iterator[Map
     names = list(dict.fromkeys(columns.values()))
     chosen = dataset.select_columns(_fields(dataset.features.arrow_schema, names, origin).names)
     return _records(chosen.with_format("arrow").iter(_ROWS), dataset.features, names)
+
+
+def hub_splits(name: str, config: str | None) -> list[str]:
+    """Return the names of the splits of a data set of the hub, or of a directory that is laid out like one.
+
+    Raises:
+        UserError: if the data set cannot be had, or has several configurations and none is named.
+    """
+    import datasets
+
+    with _quiet(), _explained(name):
+        return list(datasets.get_dataset_split_names(name, config))
 
 
 def open_hub(source: Source) -> Dataset:
@@ -64,17 +91,8 @@ def open_hub(source: Source) -> Dataset:
 
     name, revision = source.hub or "", source.revision
     config = {"data_dir" if revision == CONVERTED else "name": source.config}
-    with _quiet():
-        try:
-            dataset = datasets.load_dataset(name, split=source.split, revision=revision, **config)
-        except ConnectionError as error:
-            raise UserError(
-                f"{name}: expected a data set of the hub, which cannot be reached ({_one_line(error)}); "
-                "download it elsewhere and give its path as files"
-            ) from error
-        except Exception as error:  # of the hub, of the data set's files, of their reader
-            reason = error.__cause__ or error
-            raise UserError(f"{name}: expected a data set of the hub, got: {_one_line(reason)}") from error
+    with _quiet(), _explained(name):
+        dataset = datasets.load_dataset(name, split=source.split, revision=revision, **config)
     if isinstance(dataset, datasets.DatasetDict):
         raise UserError(f"{name}: expected a split, one of {', '.join(dataset)}, got none")
     return dataset
@@ -84,17 +102,18 @@ def _fields(schema: pa.Schema, names: Sequence[str], origin: str) -> pa.Schema:
     """Return the fields of a schema that hold the named columns."""
     import pyarrow as pa
 
-    check_names(names, list(_names(schema)), origin)
+    check_names(names, list(field_names(schema)), origin)
     holding = [field for field in schema if any(f"{name}.".startswith(f"{field.name}.") for name in names)]
     return pa.schema(holding, metadata=schema.metadata)
 
 
-def _names(fields: Iterable[pa.Field], before: str = "") -> Iterator[str]:
+def field_names(fields: Iterable[pa.Field], before: str = "") -> Iterator[str]:
+    """Yield the names of a schema's columns, those inside a column joined to its name by dots."""
     import pyarrow as pa
 
     for field in fields:
         if pa.types.is_struct(field.type):
-            yield from _names(field.type, f"{before}{field.name}.")
+            yield from field_names(field.type, f"{before}{field.name}.")
         else:
             yield f"{before}{field.name}"
 
@@ -122,6 +141,21 @@ def _named(value: Any, classes: list[str] | None) -> Any:
     if isinstance(value, list):
         return [_named(each, classes) for each in value]
     return classes[value] if value >= 0 else None
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    """Have whatever the hub, a data set's files or their reader raise be a UserError that names the set."""
+    try:
+        yield
+    except ConnectionError as error:
+        raise UserError(
+            f"{name}: expected a data set of the hub, which cannot be reached ({_one_line(error)}); "
+            "download it elsewhere and give its path as files"
+        ) from error
+    except Exception as error:
+        reason = error.__cause__ or error
+        raise UserError(f"{name}: expected a data set of the hub, got: {_one_line(reason)}") from error
 
 
 @contextmanager

@@ -61,19 +61,30 @@ def pick(records: Iterable[Mapping[str, Any]], columns: Columns, origin: str) ->
     for number, record in enumerate(records, start=1):
         picked = {column: value_of(record, name) for column, name in columns.items()}
         for column, value in picked.items():
-            expected, is_expected = _KINDS.get(column, ("text", _is_text))
-            if not is_expected(value):
+            expected, _ = _KINDS.get(column, _TEXT)
+            if not holds(column, value):
                 where = f"{origin}, record {number}, column {columns[column]!r}"
                 if isinstance(value, Several):
                     raise UserError(_ambiguous(where, len(value)))
                 if number == 1:
-                    check_names([columns[column]], list(_names(record)), origin)
+                    check_names([columns[column]], list(names_of(record)), origin)
                 raise UserError(f"{where}: expected {expected}, got {_described(value)}")
         if picked.keys() >= {"tokens", "tags"}:
             _check_lengths(picked["tokens"], picked["tags"], f"{origin}, record {number}")
         yield picked
     if not number:
         raise UserError(f"{origin}: expected at least one record, got none")
+
+
+def holds(column: str, value: Any) -> bool:
+    """Return whether a value is what a task's column of this name holds."""
+    _, is_expected = _KINDS.get(column, _TEXT)
+    return is_expected(value)
+
+
+def holds_text(column: str) -> bool:
+    """Return whether a task's column of this name holds texts."""
+    return column not in _KINDS
 
 
 def value_of(record: Mapping[str, Any], name: str) -> Any:
@@ -117,10 +128,11 @@ def _check_lengths(tokens: Sequence[str], tags: Sequence[str | int], where: str)
         )
 
 
-def _names(record: Mapping[str, Any], before: str = "") -> Iterator[str]:
+def names_of(record: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    """Yield the names of a record's values, keys inside each other joined by dots."""
     for key, value in record.items():
         if isinstance(value, Mapping):
-            yield from _names(value, f"{before}{key}.")
+            yield from names_of(value, f"{before}{key}.")
         else:
             yield f"{before}{key}"
 
@@ -148,6 +160,8 @@ def _is_label(value: Any) -> bool:
 def _is_list(is_item: Callable[[Any], bool], shortest: int) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and len(value) >= shortest and all(map(is_item, value))
 
+
+_TEXT = ("text", _is_text)
 
 _KINDS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "label": ("a label, which is a whole number or text", _is_label),

@@ -7,7 +7,7 @@ import json
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -53,8 +53,9 @@ def load_examples(
     anew each time; a hub data set stays in the cache of `datasets`.
 
     Args:
-        source: where the records are, and the limit: the first ones, after which nothing is read, or random
-            ones in their order where a seed is given. Its columns go before ``columns``.
+        source: where the records are, the part that is taken of them, and the limit: the first ones, after
+            which nothing is read, or random ones in their order where a seed is given. Its columns go before
+            ``columns``.
         columns: the name in the source of each of the task's columns, where they differ; "a.b" is b inside a.
         required: the task's names of the columns to read.
         optional: one of them that no record has where the source has no such column and does not name it.
@@ -75,6 +76,8 @@ def load_examples(
 
 def _examples(source: Source, columns: Columns) -> Examples:
     read, origin = _reader(source, columns), _origin(source)
+    if source.part is not None:
+        read = partial(_part, read, *source.part)
     if source.limit is not None and source.seed is not None:
         return Examples(_drawn(read, source.limit, source.seed), origin)
     return Examples(list(islice(read(), source.limit)), origin)
@@ -86,6 +89,20 @@ def _origin(source: Source) -> str:
     if source.source_file and source.target_file:
         return f"{source.source_file} and {source.target_file}"
     return source.conll or source.files or ""
+
+
+def _part(read: Callable[[], Iterator[Record]], start: float, end: float) -> Iterator[Record]:
+    """Yield the records of a part in their order; parts of one source that do not overlap share none.
+
+    Raises:
+        UserError: if the part has no record.
+    """
+    total = sum(1 for _ in read())
+    order = random.Random(0).sample(range(total), total)
+    taken = set(order[round(start * total) : round(end * total)])
+    if not taken:
+        raise UserError(f"part: expected at least one record from {start:g} to {end:g} of {total}, got none")
+    return (record for number, record in enumerate(read()) if number in taken)
 
 
 def _drawn(read: Callable[[], Iterator[Record]], limit: int, seed: int) -> list[Record]:

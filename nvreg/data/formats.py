@@ -29,6 +29,9 @@ _CHUNK = 1 << 18
 _CUT = 16
 """Characters before the end of a chunk that may be half of an escape or of a word such as -Infinity."""
 
+PARQUET = ".parquet"
+"""The end of the name of a file that has columns with types."""
+
 _BLANKS = " \t\n\r"
 """What may stand between values of JSON, beside the commas of a list."""
 
@@ -76,13 +79,23 @@ def file_records(path: str, columns: Columns) -> Iterator[Mapping[str, Any]]:
     Raises:
         UserError: if the format is unknown, or the file cannot be read or is malformed.
     """
-    suffix = os.path.splitext(path.lower().removesuffix(".gz"))[1]
-    if suffix == ".parquet":
+    suffix = suffix_of(path)
+    if suffix == PARQUET:
         return parquet_records(path, columns)
     if suffix not in _READERS:
-        known = ", ".join([*_READERS, ".parquet"])
+        known = ", ".join([*_READERS, PARQUET])
         raise UserError(f"{path}: expected one of {known} (text also with .gz), got {suffix!r}")
     return _read(path, _READERS[suffix])
+
+
+def suffix_of(path: str) -> str:
+    """Return the end of a file's name that tells its format, in small letters and without ``.gz``."""
+    return os.path.splitext(path.lower().removesuffix(".gz"))[1]
+
+
+def has_records(path: str) -> bool:
+    """Return whether a file's name ends as those that `file_records` reads."""
+    return suffix_of(path) in (*_READERS, PARQUET)
 
 
 def text_lines(pattern: str) -> Iterator[str]:

@@ -289,10 +289,18 @@ def leaders(directory: Path, method: str, seed: int) -> Iterator[tuple[str, str]
     Raises:
         UserError: as `nvreg.report.reading.read_run`.
     """
-    run = read_run(directory)
+    return leaders_of(read_run(directory), Arm(method, seed))
+
+
+def leaders_of(run: Run, arm: Arm) -> Iterator[tuple[str, str]]:
+    """Yield what `leaders` does, of a run that has been read.
+
+    Raises:
+        UserError: if an example file of the in-domain validation set cannot be read.
+    """
     for protocol in run.experiment.selection.protocols:
         if not PROTOCOLS[protocol].is_upper_bound:
-            columns = chosen_numbers(run, Arm(method, seed), protocol)
+            columns = chosen_numbers(run, arm, protocol)
             numbers = {number for domain in run.out_of_domain for number in columns[domain]}
             described = (_describe(run.trials[number]) for number in sorted(numbers))
             yield protocol, "; ".join(described) or "n/a"

@@ -46,7 +46,13 @@ SECONDS_BETWEEN_LOOKS = 0.02
 
 
 def describe_plan(experiment: Experiment, *, quiet: bool = False) -> str:
-    """Check everything as a sweep does, time a setting on a sample, and return the plan.
+    """Return what `plan_rows` does as lines of text; arguments and errors are the same."""
+    rows = plan_rows(experiment, quiet=quiet)
+    return "\n".join(f"{name:<12}{text}" for name, text in rows.items())
+
+
+def plan_rows(experiment: Experiment, *, quiet: bool = False) -> dict[str, str]:
+    """Check everything as a sweep does, time a setting on a sample, and return the plan by its parts.
 
     Args:
         experiment: the experiment.
@@ -69,7 +75,7 @@ def describe_plan(experiment: Experiment, *, quiet: bool = False) -> str:
             costs = _measured_costs(workbench, priors, progress)
     model, planned = workbench.model, _planned(workbench.plan)
     of_methods = [f"{name} {_duration(costs[name].seconds)}" for name in workbench.plan.methods]
-    rows = {
+    return {
         "experiment": f"{experiment.name}, {experiment.task}",
         "model": f"{type(model).__name__}, {model.num_parameters():,} parameters, {model.device}",
         "examples": _describe_examples(workbench),
@@ -80,7 +86,6 @@ def describe_plan(experiment: Experiment, *, quiet: bool = False) -> str:
         "memory": f"about {memory.bytes / 1e9:.1f} GB",
         "output": f"{output}{', which has trials already' if output.exists() else ''}",
     }
-    return "\n".join(f"{name:<12}{text}" for name, text in rows.items())
 
 
 def _describe_sweep(sweep: Sweep) -> str:

@@ -1,9 +1,13 @@
 import json
 import os
 import tracemalloc
+from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from nvreg.config import Source
 from nvreg.data import Examples
 from nvreg.errors import UserError
 from tests.data.reading import json_lines, load, texts_of, write
@@ -153,3 +157,35 @@ def test_parallel_files_are_those_of_translation(tmp_path):
     source, target = write(tmp_path / "a.en", "one\n"), write(tmp_path / "a.de", "eins\n")
     with pytest.raises(UserError, match="expected files or hub for the column 'document'"):
         load(("document", "summary"), {}, source_file=source, target_file=target)
+
+
+@given(st.integers(3, 60), st.lists(st.floats(0.01, 0.99), max_size=4))
+def test_parts_of_a_source_share_no_record_and_are_all_of_it(tmp_path_factory, count, cuts):
+    path = write(tmp_path_factory.mktemp("parts") / "a.txt", "\n".join(map(str, range(count))))
+    ends = [0, *sorted(set(cuts)), 1]
+    found = []
+    for start, end in pairwise(ends):
+        if round(start * count) == round(end * count):
+            with pytest.raises(UserError, match="part: expected at least one record from"):
+                texts_of(files=path, part=[start, end])
+            continue
+        part = list(map(int, texts_of(files=path, part=[start, end])))
+        assert part == sorted(part)
+        assert part == list(map(int, texts_of(files=path, part=[start, end])))
+        found += part
+    assert sorted(found) == list(range(count))
+
+
+def test_a_limit_takes_from_a_part_of_the_records_that_is_drawn_from_all_of_them(tmp_path):
+    path = write(tmp_path / "a.txt", "\n".join(map(str, range(100))))
+    part = texts_of(files=path, part=[0, 0.2])
+    assert len(part) == 20
+    assert part != list(map(str, range(20)))
+    assert texts_of(files=path, part=[0, 0.2], limit=5) == part[:5]
+    assert set(texts_of(files=path, part=[0, 0.2], limit=5, seed=1)) < set(part)
+
+
+@pytest.mark.parametrize("part", [[0.5, 0.5], [0.6, 0.2], [-0.1, 0.5], [0.5, 1.1]])
+def test_a_part_is_within_the_whole(part):
+    with pytest.raises(ValueError, match="part: expected \\[from, to\\] with 0 <= from < to <= 1, got"):
+        Source(files="x", part=part)

@@ -7,14 +7,6 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    BertForTokenClassification,
-    GPT2Config,
-    GPT2LMHeadModel,
-    set_seed,
-)
 
 from nvreg import UserError
 from nvreg.data import Examples
@@ -26,7 +18,7 @@ from nvreg.sweep.dry_run import describe_plan
 from nvreg.sweep.runner import run_sweep
 from nvreg.sweep.workbench import open_workbench
 from nvreg.tasks import TASKS
-from tests.tiny import LEXICON, word_tokenizer
+from tests.tiny import LEXICON, TAGS, tiny_model, word_tokenizer
 
 EXPERIMENT = """
 name: {task}
@@ -60,27 +52,6 @@ CASES = {
     "multiple-choice": ("[accuracy, nll]", "nll", "null"),
     "token-classification": ("[accuracy, f1, macro-f1, ece, brier, nll]", "f1", "null"),
 }
-
-
-TAGS = ["O", "B-pet", "I-pet"]
-
-
-def tiny_model(task: str, tokens: int) -> torch.nn.Module:
-    set_seed(0)
-    if "classification" in task:
-        config = BertConfig(
-            vocab_size=tokens,
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            intermediate_size=64,
-        )
-        if task == "token-classification":
-            config.id2label = dict(enumerate(TAGS))
-            return BertForTokenClassification(config)
-        config.id2label = {0: "good", 1: "bad"}
-        return BertForSequenceClassification(config)
-    return GPT2LMHeadModel(GPT2Config(vocab_size=tokens, n_embd=32, n_layer=2, n_head=4, n_positions=64))
 
 
 @pytest.fixture
