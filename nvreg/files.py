@@ -149,7 +149,10 @@ def check_file(path: Path, mark: str, *, force: bool = False) -> None:
         UserError: if there is another file, or something that is no file, or no directory to write to.
     """
     if not path.parent.is_dir():
-        raise UserError(f"expected a file to write in a directory that exists, got {path}")
+        raise UserError(
+            f"expected a file to write in a directory that exists, got {path}; make the directory first, or "
+            "choose another place"
+        )
     check_regular(path)
     if force or not path.exists():
         return

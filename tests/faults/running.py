@@ -197,7 +197,7 @@ def numbers_of_training(output: Path) -> Any:
         path.parent.name: (
             digest(path.parent / "model.safetensors"),
             [
-                {key: value for key, value in json.loads(line).items() if key != "seconds"}
+                {key: value for key, value in json.loads(line).items() if not _TIME.search(key)}
                 for line in path.read_text().splitlines()
             ],
         )
@@ -217,6 +217,10 @@ def numbers_of_export(output: Path) -> Any:
 def numbers_of_report(run: Path) -> Any:
     """All tables."""
     return {path.name: path.read_text() for path in sorted((run / "tables").iterdir())}
+
+
+_TIME = re.compile("seconds?$|runtime$")
+"""Numbers that no two runs share."""
 
 
 def digest(path: Path) -> str:
