@@ -119,6 +119,21 @@ def _digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def check_place(path: Path) -> None:
+    """Check, before the work, that something can be written at a path, which need not be there.
+
+    Raises:
+        UserError: if the nearest thing above it that exists is no directory, or may not be written to.
+    """
+    above = path.absolute().parents
+    there = path if path.is_dir() else next(each for each in above if os.path.lexists(each))
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        what = "which is read-only, or another user's" if there.is_dir() else "which is no directory"
+        raise UserError(
+            f"expected a place that can be written to, got {path} in {there}, {what}; choose another place"
+        )
+
+
 def check_regular(path: Path) -> None:
     """Check that nothing has a name, or a file that is neither a link nor a device.
 
@@ -148,6 +163,7 @@ def check_file(path: Path, mark: str, *, force: bool = False) -> None:
     Raises:
         UserError: if there is another file, or something that is no file, or no directory to write to.
     """
+    check_place(path)
     if not path.parent.is_dir():
         raise UserError(
             f"expected a file to write in a directory that exists, got {path}; make the directory first, or "
@@ -175,6 +191,7 @@ def check_files(directory: Path, names: Iterable[str], *, force: bool = False) -
     Raises:
         UserError: if it is not a directory, or holds what nvreg did not write.
     """
+    check_place(directory)
     if not directory.is_dir():
         check_regular(directory)
         if directory.exists():
@@ -258,6 +275,7 @@ def check_output(
         UserError: if it holds a run that differs in that, or something else.
     """
     elsewhere = "choose another with --output"
+    check_place(output)
     try:
         theirs = theirs_of(json.loads((output / MANIFEST).read_text(encoding="utf-8")))
     except FileNotFoundError:

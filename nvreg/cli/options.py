@@ -163,8 +163,11 @@ def check_new_directory(out: Path) -> None:
     """Check that a directory is new or empty.
 
     Raises:
-        UserError: if something is there.
+        UserError: if something is there, or the place cannot be written to.
     """
+    from nvreg.files import check_place
+
+    check_place(out)
     if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"expected a new or empty directory, got {out}, which is there already")
 
