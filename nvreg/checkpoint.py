@@ -15,17 +15,25 @@ from nvreg.errors import UserError
 from nvreg.files import WEIGHTS, check_digests, write_digests, write_text
 from nvreg.models.conversion import conversion_of
 from nvreg.models.convert import convert_, current_settings
+from nvreg.models.weight_files import WeightFiles
 from nvreg.prior.artefact import Prior
+from nvreg.results import digest
 
 PRIOR_FILE = "nvreg_prior.safetensors"
 SETTINGS_FILE = "nvreg.json"
 
 
-def save_pretrained(model: PreTrainedModel, path: str | Path) -> None:
+def save_pretrained(model: PreTrainedModel, path: str | Path, *, like: WeightFiles | None = None) -> None:
     """Save a converted model to a directory.
 
     The weights are the pretrained ones: Transformers alone loads the unchanged pretrained model from it,
-    `from_pretrained` the converted one.
+    `from_pretrained` the converted one. The key "nvreg" of its config says to tools that there is one.
+
+    Args:
+        model: the converted model.
+        path: the directory.
+        like: how the checkpoint that the model was loaded from keeps its weights, which are then kept so; by
+            default they are written as the model has them.
 
     Raises:
         UserError: if it has adapters (LoRA) that are not merged, or quantised weights: neither is part of a
@@ -43,10 +51,15 @@ def save_pretrained(model: PreTrainedModel, path: str | Path) -> None:
                 f"expected plain weights, got {type(weight).__name__} for {name}; save the model before "
                 "it is quantised, and quantise what nvreg.from_pretrained returns"
             )
-    path = Path(path)
-    model.save_pretrained(path)
-    conversion.prior.save(path / PRIOR_FILE)
-    written = {"space": conversion.prior.space, "settings": current_settings(model).to_dict()}
+    path, prior = Path(path), conversion.prior
+    written = {"space": prior.space, "settings": current_settings(model).to_dict()}
+    identity = digest([written, prior.fingerprint])
+    model.config.nvreg = {"space": prior.space, "settings_digest": identity}
+    try:
+        (like or WeightFiles()).save(model, path)
+    finally:
+        del model.config.nvreg
+    prior.save(path / PRIOR_FILE)
     write_text(path / SETTINGS_FILE, json.dumps(written, indent=1) + "\n")
     write_digests(path, WEIGHTS)
 
@@ -63,12 +76,27 @@ def from_pretrained(path: str | Path, **options: Any) -> PreTrainedModel:
     """
     path = Path(path)
     check_digests(path)
+    prior, settings = read_conversion(path)
+    architecture = AutoConfig.from_pretrained(path).architectures[0]
+    model = getattr(transformers, architecture).from_pretrained(path, **options).eval()
+    return convert_(model, prior, settings)
+
+
+def is_converted_directory(path: str | Path) -> bool:
+    """Whether a directory is one that `save_pretrained` wrote."""
+    return (Path(path) / SETTINGS_FILE).is_file()
+
+
+def read_conversion(path: Path) -> tuple[Prior, Settings]:
+    """Return the prior and the settings of a directory that `save_pretrained` wrote.
+
+    Raises:
+        UserError: if the directory lacks a part.
+    """
     for name in (SETTINGS_FILE, PRIOR_FILE, "config.json"):
         if not (path / name).is_file():
             raise UserError(
                 f"expected a directory written by nvreg.save_pretrained, found no {name} in {path}"
             )
-    settings = Settings.from_dict(json.loads((path / SETTINGS_FILE).read_text(encoding="utf-8"))["settings"])
-    architecture = AutoConfig.from_pretrained(path).architectures[0]
-    model = getattr(transformers, architecture).from_pretrained(path, **options).eval()
-    return convert_(model, Prior.load(path / PRIOR_FILE), settings)
+    written = json.loads((path / SETTINGS_FILE).read_text(encoding="utf-8"))
+    return Prior.load(path / PRIOR_FILE), Settings.from_dict(written["settings"])

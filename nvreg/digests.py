@@ -17,7 +17,7 @@ from nvreg.errors import UserError
 HEADS = ("pooler.", "lm_head.")
 """Parameters that some of a body's heads have and others have not."""
 
-_NOT_OF_OUTPUTS = {"architectures", "dtype", "torch_dtype", "transformers_version", "use_cache"}
+_NOT_OF_OUTPUTS = {"architectures", "dtype", "nvreg", "torch_dtype", "transformers_version", "use_cache"}
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 

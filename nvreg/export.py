@@ -8,6 +8,7 @@ from nvreg.digests import fingerprint
 from nvreg.errors import UserError
 from nvreg.files import WEIGHTS, write_digests
 from nvreg.methods import METHODS
+from nvreg.models.weight_files import WeightFiles
 from nvreg.prior.artefact import Prior
 from nvreg.report.selection import ChosenTrial
 from nvreg.results import PRETRAINED, RunFiles
@@ -33,12 +34,13 @@ def save_chosen(choice: ChosenTrial, out: Path) -> None:
             f"expected a method that a checkpoint can hold ({saved}), got {arm.method}; "
             "its settings live in a running model alone"
         )
-    model, tokenizer = load_subject(run.experiment)
+    model, tokenizer = load_subject(run.experiment.model, run.experiment.task)
     if fingerprint(model) != run.manifest["model"]:
         raise UserError(
             f"expected the model that {run.directory} was measured with, got another in "
             f"{run.experiment.model.path}; put it back, or sweep again"
         )
+    weights = WeightFiles.of(run.experiment.model.path, run.experiment.model.revision)
     if is_saved:
         method = run.experiment.sweep.methods[arm.method].make()
         space = method.space
@@ -47,8 +49,8 @@ def save_chosen(choice: ChosenTrial, out: Path) -> None:
             prior = Prior.load(files.prior_of(space), files.fingerprint_of_prior(space))
         method.attach_(model, prior, ())
         method.set_(model, method.setting_type.from_dict(trial.resolved or trial.settings))
-        method.save(model, out)
+        method.save(model, out, weights)
     else:
-        model.save_pretrained(out)
+        weights.save(model, out)
     tokenizer.save_pretrained(out)
     write_digests(out, WEIGHTS)

@@ -355,15 +355,17 @@ class TrialStore:
 
 
 def _line(trial: Trial) -> bytes:
-    written = _finite(asdict(trial))
+    written = finite(asdict(trial))
     return (json.dumps(written | {"digest": digest(written)}, allow_nan=False) + "\n").encode()
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """Write infinities and NaN as strings, which JSON has no numbers for and `float` reads."""
     match value:
         case dict():
-            return {key: _finite(each) for key, each in value.items()}
+            return {key: finite(each) for key, each in value.items()}
+        case list():
+            return [finite(each) for each in value]
         case float() if not math.isfinite(value):
             return str(value)
         case _:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from nvreg.cli.options import (
+    OPENED_BY,
     Model,
     NoiseShare,
     PriorWeight,
@@ -97,6 +98,7 @@ def convert(
     from nvreg.models.dispatching import left_alone
     from nvreg.models.loading import load_model, load_tokenizer
     from nvreg.models.registry import layers_by_role, site_modules
+    from nvreg.models.weight_files import WeightFiles
     from nvreg.prior.artefact import Prior
     from nvreg.progress import Progress
     from nvreg.tasks.sampling import CALIBRATION_TOKENS, batches_of_file
@@ -130,12 +132,13 @@ def convert(
         else:
             settings = Settings.from_dict(setting.to_dict())
     try:
-        save_pretrained(convert_(loaded, known, settings), out)
+        save_pretrained(convert_(loaded, known, settings), out, like=WeightFiles.of(model))
     except ValueError as error:
         raise UserError(str(error)) from error
     tokenizer.save_pretrained(out)
     resolved = current_settings(loaded) if "noise_share" in settings.to_dict() else settings
     say(f"{model} with {resolved} (space: {known.space}) written to {out}")
+    say(OPENED_BY)
     if known.space == "heads" and (others := left_alone(loaded, site_modules(loaded))):
         named = ", ".join(f"{name} ({kind})" for name, kind in others.items())
         say(f"left as they are, as they have no softmax attention to text: {named}")

@@ -5,7 +5,10 @@ from typing import Annotated
 
 import typer
 
-from nvreg.cli.options import check_new_directory, names_in, say
+from nvreg.cli.options import OPENED_BY, check_new_directory, names_in, say
+
+PLAIN = "it is a plain checkpoint, which Transformers opens as it is"
+"""What opens the checkpoint of a method that changes weights, or none."""
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Directory that nvreg sweep wrote.")]
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="A new directory.")]
@@ -51,6 +54,7 @@ def export(
 
     choice = choose_trial(run, protocol, domain=domain, method=method, seed=seed)
 
+    from nvreg.checkpoint import is_converted_directory
     from nvreg.export import save_chosen
 
     for line in choice.run.experiment.model.warnings:
@@ -60,3 +64,4 @@ def export(
     trial = choice.trial
     found = f"chooses trial {trial.number}, {setting_text(trial, with_method=True)}"
     say(f"{protocol} {found if trial.number else 'keeps the pretrained model, unchanged'}; written to {out}")
+    say(OPENED_BY if is_converted_directory(out) else PLAIN)

@@ -23,6 +23,13 @@ BY_ROLE = "NUMBER|ROLE=NUMBER,..."
 """How a value of a setting is written."""
 
 
+OPENED_BY = (
+    "it opens regularised by nvreg.from_pretrained, nvreg evaluate and nvreg lm-eval, and as pretrained by "
+    "Transformers and lm_eval --model hf"
+)
+"""What opens a converted checkpoint as what."""
+
+
 def one_of(option: str, *names: str, help: str, show_default: str | bool = True) -> Any:
     """Return an option that takes one of some names; another is a mistake like any unknown name."""
 

@@ -27,6 +27,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from nvreg.errors import did_you_mean
 from nvreg.metrics import METRICS
+from nvreg.metrics.choices import Normalisation
 from nvreg.metrics.tokenisation import BleuTokenizer, RougeTokenizer
 from nvreg.registry import Registry
 
@@ -48,6 +49,8 @@ def _directory(info: ValidationInfo) -> Path:
 
 InputPath = Annotated[str, AfterValidator(_absolute)]
 ModelPath = Annotated[str, AfterValidator(_absolute_if_local)]
+Prefix = Literal["auto", "bos", "none"]
+"""What a decoder reads before the first token of a text."""
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 """A name that files are called by."""
 
@@ -114,8 +117,8 @@ class ModelSource(Section):
     """Directory of the checkpoint, or its name on the hub."""
     revision: str | None = None
     """Branch, tag or commit on the hub; by default its main branch."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Precision of the weights and of what is computed with them."""
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    """Precision of the weights and of what is computed with them; auto is that of the checkpoint."""
     device: str = "auto"
     """Device by its name in PyTorch, such as cpu or cuda:1; auto is the GPU if there is one."""
     trust_remote_code: bool = False
@@ -303,6 +306,10 @@ class Generation(Section):
     """Most tokens of a generated text."""
 
 
+_LATER = {"prefix": "none", "normalisation": "tokens"}
+"""Options of evaluation that trials of earlier versions were measured without, as they are if not given."""
+
+
 class Evaluation(Section):
     """What is measured, and how."""
 
@@ -316,6 +323,13 @@ class Evaluation(Section):
     """Tokens that language modelling reads at once; by default the model's positions."""
     stride: PositiveInt | None = None
     """Most tokens that a window scores beyond those of the one before it; by default half a window."""
+    prefix: Prefix = "none"
+    """What a decoder reads before the first token where its tokenizer puts nothing there, for multiple choice
+    and language modelling: none, and what has nothing before it is not scored; bos, its beginning of
+    sequence; auto, that or else its end of sequence, of multiple choice before empty contexts alone."""
+    normalisation: Normalisation = "tokens"
+    """What multiple choice divides the log-likelihood of a choice by; lm-evaluation-harness calls accuracy by
+    characters acc_norm, by bytes acc_bytes, and by none acc."""
     bleu_tokenize: BleuTokenizer | None = None
     """How BLEU cuts text into words; by default as the target language or the references' script needs."""
     rouge_tokenize: RougeTokenizer | None = None
@@ -334,10 +348,12 @@ class Evaluation(Section):
         """What can change a number, beside what the signatures of metrics say and the size of batches.
 
         Temperatures are part of it because they decide what is kept: trials that keep another selection of
-        them do not compare. Without any other than 1 the options are those of versions that kept none.
+        them do not compare. Without any other than 1 the options are those of versions that kept none, and
+        an option that is as if it were not there is not among them.
         """
         unkept = set() if self.keeps_temperatures else {"temperatures"}
-        return self.model_dump(exclude={"batch_tokens", "bleu_tokenize", "rouge_tokenize", *unkept})
+        options = self.model_dump(exclude={"batch_tokens", "bleu_tokenize", "rouge_tokenize", *unkept})
+        return {name: value for name, value in options.items() if (name, value) not in _LATER.items()}
 
     @field_validator("temperatures")
     @classmethod

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nvreg.attention.settings import Settings
     from nvreg.diagnostics import Record
     from nvreg.models.site import Space
+    from nvreg.models.weight_files import WeightFiles
     from nvreg.prior.artefact import Prior
     from nvreg.tasks import Task
 
@@ -119,6 +120,12 @@ class Method(ABC):
             record: what attention did with the in-domain validation set, teacher-forced, at this setting.
         """
 
-    def save(self, model: PreTrainedModel, path: Path) -> None:
-        """Save an attached model at its setting as a plain checkpoint; called where ``is_saved``."""
-        model.save_pretrained(path)
+    def save(self, model: PreTrainedModel, path: Path, like: WeightFiles) -> None:
+        """Save an attached model at its setting as a plain checkpoint; called where ``is_saved``.
+
+        Args:
+            model: the attached model.
+            path: the directory.
+            like: how the checkpoint that the model was loaded from keeps its weights.
+        """
+        like.save(model, path)

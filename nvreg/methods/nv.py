@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from nvreg.diagnostics import Record
+    from nvreg.models.weight_files import WeightFiles
     from nvreg.prior.artefact import Prior
 
 
@@ -72,11 +73,11 @@ class NV(Method):
         """Return the mean discarded share (docs/method.md, section 6)."""
         return record.strength
 
-    def save(self, model: PreTrainedModel, path: Path) -> None:
+    def save(self, model: PreTrainedModel, path: Path, like: WeightFiles) -> None:
         """Save a converted model, which `nvreg.from_pretrained` loads as it is."""
         from nvreg.checkpoint import save_pretrained
 
-        save_pretrained(model, path)
+        save_pretrained(model, path, like=like)
 
     def _calibrated(self, model: PreTrainedModel, setting: NVSetting) -> Settings:
         from nvreg.estimation.calibration import calibrate

@@ -27,7 +27,7 @@ ANY = tuple(2.0 ** (step / 8) for step in range(-16, 17))
 LABELS, ALTERNATIVES, TEMPERED = "labels", "alternatives", "tempered"
 """The columns that let them be known."""
 
-GROUPS = frozenset({"likelihood", "calibration", "classes"})
+GROUPS = frozenset({"likelihood", "text", "calibration", "classes"})
 """The groups of statistics that a temperature may change."""
 
 

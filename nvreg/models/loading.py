@@ -116,7 +116,7 @@ def load_model(
         head: the class that loads it; by default the one the checkpoint was saved with.
         labels: names of the classes that a new head for classification is to have, with random weights.
         revision: branch, tag or commit on the hub.
-        dtype: float32, float16, bfloat16 or float64.
+        dtype: float32, float16, bfloat16 or float64; auto is that of the checkpoint.
         device: as in ``torch.device``; ``auto`` is the GPU if there is one.
         trust_remote_code: run code that comes with the checkpoint.
 
@@ -125,9 +125,9 @@ def load_model(
             lacks the head, the model does not exist, or the hub is out of reach.
         DamagedError: if nvreg wrote the checkpoint, and its weights are no longer those.
     """
-    if dtype not in DTYPES:
-        raise UserError(f"model.dtype: {expected_one_of(DTYPES, dtype)}")
-    options: dict[str, Any] = {"dtype": DTYPES[dtype], "trust_remote_code": trust_remote_code}
+    if dtype not in DTYPES and dtype != "auto":
+        raise UserError(f"model.dtype: {expected_one_of([*DTYPES, 'auto'], dtype)}")
+    options: dict[str, Any] = {"dtype": DTYPES.get(dtype, dtype), "trust_remote_code": trust_remote_code}
     check_digests(Path(path).expanduser())
     adapted = find_adapted(path, revision)
     model: Any

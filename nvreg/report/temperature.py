@@ -23,7 +23,7 @@ from nvreg.results import PRETRAINED, PRETRAINED_NUMBER
 
 T = TypeVar("T")
 
-GROUPS = frozenset({"likelihood", "calibration"})
+GROUPS = frozenset({"likelihood", "text", "calibration"})
 """The statistics whose metrics have a table after temperature."""
 
 TEMPERED = Arm(PRETRAINED, None)

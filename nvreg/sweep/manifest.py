@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from yaml import YAMLError
 
 from nvreg.config.loading import read_yaml
@@ -18,6 +18,7 @@ from nvreg.errors import UserError
 from nvreg.files import check_output, differences
 from nvreg.results import RunFiles, digest, read_trials
 from nvreg.tasks import SCORING_VERSION
+from nvreg.tasks.base import identity_of
 from nvreg.tasks.sampling import CALIBRATION_EXAMPLES, CALIBRATION_TOKENS
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def conditions_of(workbench: Workbench, device: str) -> dict[str, Any]:
     """
     experiment = workbench.experiment
     evaluation = experiment.evaluation.options
-    if experiment.model.dtype != "float32":
+    if experiment.model.dtype != "float32" and workbench.model.dtype != torch.float32:
         evaluation["batch_tokens"] = experiment.evaluation.batch_tokens
     generation = getattr(workbench.model, "generation_config", None)  # other models have none
     defaults = generation.to_diff_dict() if generation else {}
@@ -45,10 +46,10 @@ def conditions_of(workbench: Workbench, device: str) -> dict[str, Any]:
         **_subject(workbench),
         "config": digest(options_of(workbench.model.config)),
         "reading": experiment.data.options,
-        "tokens": _by_split(workbench, lambda scored: digest(asdict(cast(Any, scored.encoded)))),
+        "tokens": _by_split(workbench, lambda scored: digest(identity_of(scored.encoded))),
         "evaluation": evaluation | {"metrics": sorted(evaluation["metrics"])},
         "generation": {key: value for key, value in defaults.items() if key != "transformers_version"},
-        "signatures": dict(workbench.task.signatures),
+        "signatures": dict(workbench.task.conditions),
         "scoring": SCORING_VERSION,
         "device": device,
         "versions": {name: version(name).split(".")[:2] for name in ("torch", "transformers")},

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nvreg.checkpoint import SETTINGS_FILE
-from nvreg.config import InDomain, OutOfDomain, Source
+from nvreg.config import InDomain, ModelSource, OutOfDomain, Source
 from nvreg.data import Examples, load_examples
 from nvreg.digests import body_digest, fingerprint, options_of
 from nvreg.errors import UserError
@@ -104,15 +104,14 @@ class Workbench:
         return self.scored[self.experiment.data.in_domain.name]["validation"]
 
 
-def load_subject(experiment: Experiment) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load the model that an experiment is about, and its tokenizer.
+def load_subject(source: ModelSource, task: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load the model of a file with the head that a task needs, and its tokenizer.
 
     Raises:
         UserError: if they cannot be had.
     """
-    source = experiment.model
     hub: dict[str, Any] = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
-    head = TASKS[experiment.task].auto_class
+    head = TASKS[task].auto_class
     model = load_model(source.path, head, dtype=source.dtype, device=source.device, **hub)
     return model, load_tokenizer(source.path, **hub)
 
@@ -123,7 +122,7 @@ def open_workbench(experiment: Experiment) -> Workbench:
     Raises:
         UserError: if the model or data cannot be had, or the space does not fit the model.
     """
-    model, tokenizer = load_subject(experiment)
+    model, tokenizer = load_subject(experiment.model, experiment.task)
     layers, data, racing = layers_by_role(model), experiment.data, experiment.sweep.racing
     validated = [domain for domain in data.out_of_domain if domain.validation]
     plan = make_plan(experiment.sweep, layers, objectives=1 + len(validated))
@@ -211,8 +210,9 @@ def prior_of(
     if source.kind == "gaussian":
         return Prior.gaussian(workbench.model)
     examples = workbench.training
-    config = options_of(workbench.model.config)
-    text = digest([examples.fingerprint, workbench.experiment.data.options, source.max_tokens, config])
+    config, prefix = options_of(workbench.model.config), workbench.experiment.evaluation.prefix
+    read = [examples.fingerprint, workbench.experiment.data.options, source.max_tokens, config]
+    text = digest(read if prefix == "none" else [*read, prefix])
     if kept.exists():
         try:
             prior = Prior.load(kept, fingerprint)

@@ -11,7 +11,6 @@ from functools import cached_property
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -154,7 +153,7 @@ class Worker:
                 step()
         metrics = {}
         for (domain, split), frame in frames.items():
-            metrics.setdefault(domain, {})[split] = self._metrics(frame, f"{domain} {split}")
+            metrics.setdefault(domain, {})[split] = self._workbench.task.values(frame, f"{domain} {split}")
         prior_weight, strength = self._strength(job)
         change = self._change(job, resolved)
         for name, value in {"prior weight": prior_weight, "strength": strength, "change": change}.items():
@@ -193,11 +192,7 @@ class Worker:
     def _score(self, job: Job, domain: str, split: str, head: pd.DataFrame | None = None) -> pd.DataFrame:
         """Score a split; what ``head`` has scored of it is not scored again."""
         frame = self._score_parts(job, domain, split, slice(0 if head is None else 1, None), head)
-        frame["id"] = range(len(frame))
-        if "overlap" in self._workbench.experiment.evaluation.metrics:
-            predictions = job.pretrained.get((domain, split), frame["prediction"])
-            frame = self._workbench.task.with_overlap(frame, list(predictions))
-        return frame
+        return self._workbench.task.completed(frame, job.pretrained.get((domain, split)))
 
     def _score_parts(
         self, job: Job, domain: str, split: str, which: slice, head: pd.DataFrame | None = None
@@ -232,18 +227,6 @@ class Worker:
     def _selection(self, frame: pd.DataFrame) -> dict[str, float]:
         name = self._workbench.experiment.selection.metric
         return {name: score(frame, name)}
-
-    def _metrics(self, frame: pd.DataFrame, of_set: str) -> dict[str, float]:
-        """Return the metrics of a set; NaN is the value of one that needs labels which a set has not.
-
-        Raises:
-            UserError: if one of examples that have their statistics is no number.
-        """
-        metrics = {name: score(frame, name) for name in self._workbench.experiment.evaluation.metrics}
-        for name, value in metrics.items():
-            if math.isnan(value) and not np.isnan(statistics_of(frame, METRICS[name].group)).all():
-                raise UserError(f"{of_set}: expected a number for {name}, got NaN")
-        return metrics
 
     def _has_lost(self, heads: Mapping[str, pd.DataFrame], incumbent: FirstExamples) -> bool:
         metric = METRICS[self._workbench.experiment.selection.metric]

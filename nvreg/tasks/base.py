@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from math import isnan
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar, cast
 
+import numpy as np
+
 from nvreg.data import batches
 from nvreg.errors import NotFiniteError, UserError, did_you_mean
-from nvreg.metrics import METRICS, Metric, Tokenisation, text_statistics
+from nvreg.metrics import METRICS, Metric, Tokenisation, score, statistics_of, text_statistics
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -27,7 +30,10 @@ BATCH_TOKENS = 2048
 
 
 class Encoded(Protocol):
-    """A tokenised data set: a dataclass of its task's own, whose lists have one entry an example."""
+    """A tokenised data set: a dataclass of its task's own, whose lists have one entry an example.
+
+    A field that is not compared (``field(compare=False)``) follows from the text and the others.
+    """
 
     @property
     def truncated(self) -> int:
@@ -64,6 +70,8 @@ class Task(ABC, Generic[E]):
             the likelihood of the text, which is its own label; None: nothing does.
         label_column: the column whose values are the classes of a new head; None: it has no head of its own.
         likelihood: how likelihood is scored, for the signatures.
+        remark: what every signature says beside that no key of a trial needs, as no option changes it or the
+            option itself is in the key.
         tokenisation: how generated text is cut into words, for its metrics.
         notes: lines that say what the task decided by itself, and its user may decide otherwise.
         halved: how many batches have not fitted in memory and were halved.
@@ -84,6 +92,7 @@ class Task(ABC, Generic[E]):
     unlabelled: ClassVar[Literal["confidence", "likelihood"] | None] = None
     label_column: ClassVar[str | None] = None
     likelihood: str
+    remark: str = ""
     tokenisation = Tokenisation()
     notes: Sequence[str] = ()
 
@@ -164,15 +173,48 @@ class Task(ABC, Generic[E]):
     @property
     def signatures(self) -> Mapping[str, str]:
         """Every metric of the evaluation, with the choices that change it and the versions they are of."""
+        return {name: f"{signature}{self.remark}" for name, signature in self.conditions.items()}
+
+    @property
+    def conditions(self) -> Mapping[str, str]:
+        """The same without the remark: what of the signatures is part of a trial's key."""
         return {name: self._signature(METRICS[name]) for name in self._metrics}
 
     def _signature(self, metric: Metric) -> str:
         described = metric.signature(self.tokenisation)
-        if metric.group == "likelihood":
+        if metric.group in ("likelihood", "text"):
             return f"{described}|{self.likelihood}"
         if metric.group == "overlap" and self.overlap is not None:
             return f"{described}|{self._signature(METRICS[self.overlap])}"
         return described
+
+    def completed(self, frame: DataFrame, pretrained: Sequence[str] | None = None) -> DataFrame:
+        """Return what `score` returned of a whole data set, with all that its metrics need.
+
+        Args:
+            frame: scores, of which the ids may begin anew with each part that was scored.
+            pretrained: predictions of the pretrained model for the same examples; by default, these.
+        """
+        frame = frame.assign(id=range(len(frame)))
+        if "overlap" not in self._metrics:
+            return frame
+        return self.with_overlap(frame, list(frame["prediction"] if pretrained is None else pretrained))
+
+    def values(self, frame: DataFrame, of_set: str) -> dict[str, float]:
+        """Return every metric of a set; NaN is the value of one that needs labels which the set has not.
+
+        Args:
+            frame: completed.
+            of_set: what messages call the set.
+
+        Raises:
+            UserError: if one of examples that have their statistics is no number.
+        """
+        values = {name: score(frame, name) for name in self._metrics}
+        for name, value in values.items():
+            if isnan(value) and not np.isnan(statistics_of(frame, METRICS[name].group)).all():
+                raise UserError(f"{of_set}: expected a number for {name}, got NaN")
+        return values
 
     def with_overlap(self, frame: DataFrame, pretrained: Sequence[str]) -> DataFrame:
         """Return a frame of scores with the column "overlap".
@@ -261,6 +303,12 @@ def part(encoded: E, which: slice) -> E:
     """Return some of the examples of a tokenised data set; what was cut is counted as in the whole."""
     lists = {name: value[which] for name, value in vars(encoded).items() if isinstance(value, list)}
     return cast(E, replace(cast(Any, encoded), **lists))
+
+
+def identity_of(encoded: Encoded) -> dict[str, Any]:
+    """Return, as JSON-safe data, what makes a tokenised data set another one."""
+    compared = [field.name for field in fields(cast(Any, encoded)) if field.compare]
+    return {name: getattr(encoded, name) for name in compared}
 
 
 def encode(task: Task[E], examples: Examples, name: str) -> E:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
 
 from nvreg.data import Examples, model_inputs, pad
 from nvreg.errors import UserError
+from nvreg.metrics.likelihood import byte_and_word_statistics
 from nvreg.models import IGNORED
 from nvreg.tasks.base import Task
 from nvreg.tasks.limits import check_length, token_limit
@@ -20,6 +21,7 @@ from nvreg.tasks.windows import (
     MaskedReader,
     Reader,
     frame_of,
+    prefixed,
 )
 
 if TYPE_CHECKING:
@@ -27,27 +29,29 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
     from nvreg.config import Evaluation, Reading
+    from nvreg.config.sections import Prefix
     from nvreg.models.loading import AutoClass
     from nvreg.tasks.forward import EncoderStates
 
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """Token ids of each text, without what the tokenizer adds, and the characters of the scored ones."""
+    """Token ids of each text, without what the tokenizer adds, and what of the text is scored."""
 
     tokens: list[list[int]]
     characters: list[int]
     truncated: int
+    scored: list[str] = field(compare=False)
 
 
 class LanguageModelling(Task[EncodedTexts]):
     """Scores each text by itself, in sliding windows of ``evaluation.window`` tokens.
 
     A decoder-only model predicts each token from those before it, from the tokenizer's own beginning of
-    sequence if it adds one; else the first token, which has no context, is not scored. A masked language
-    model predicts each token from all others of its window, at the cost of a row for every token. An
-    encoder-decoder model predicts a stride of tokens in its decoder after its encoder has read what comes
-    before them. What the tokenizer adds is context and never scored.
+    sequence if it adds one, or from what ``evaluation.prefix`` says; else the first token, which has no
+    context, is not scored. A masked language model predicts each token from all others of its window, at the
+    cost of a row for every token. An encoder-decoder model predicts a stride of tokens in its decoder after
+    its encoder has read what comes before them. What the tokenizer adds is context and never scored.
 
     Raises:
         UserError: if the window is beyond the model's positions, or smaller than the stride or a token in its
@@ -61,7 +65,7 @@ class LanguageModelling(Task[EncodedTexts]):
         "decoder-only": "AutoModelForCausalLM",
         "encoder-only": "AutoModelForMaskedLM",
     }
-    groups = frozenset({"likelihood"})
+    groups = frozenset({"likelihood", "text"})
     trainable = True
     columns = ("text",)
 
@@ -70,7 +74,7 @@ class LanguageModelling(Task[EncodedTexts]):
         self._max_length = data.max_length
         window = evaluation.window or token_limit(self._config, self._tokenizer) or 10**9
         stride = evaluation.stride or max(1, window // 2)
-        self._reader = _reader(self._tokenizer, self._config, window, stride)
+        self._reader = _reader(self._tokenizer, self._config, window, stride, evaluation.prefix)
         self.likelihood = f"scored:tokens|window:{window}|stride:{stride}|{self._reader.likelihood}"
 
     def encode(self, examples: Examples) -> EncodedTexts:
@@ -80,11 +84,9 @@ class LanguageModelling(Task[EncodedTexts]):
         encoding = self._tokenizer(texts, **options, verbose=False)
         tokens = [ids[: self._max_length] for ids in encoding.input_ids]
         ends = encoding.get("offset_mapping") or [None] * len(texts)
-        return EncodedTexts(
-            tokens,
-            list(map(self._characters, texts, tokens, ends)),
-            sum(len(ids) < len(whole) for ids, whole in zip(tokens, encoding.input_ids, strict=True)),
-        )
+        scored = list(map(self._scored_text, texts, tokens, ends))
+        cut = sum(len(ids) < len(whole) for ids, whole in zip(tokens, encoding.input_ids, strict=True))
+        return EncodedTexts(tokens, list(map(len, scored)), cut, scored)
 
     def is_empty(self, encoded: EncodedTexts) -> bool:
         """Return whether no text has a token that is scored, or these have no characters."""
@@ -114,32 +116,29 @@ class LanguageModelling(Task[EncodedTexts]):
         nats = row_likelihoods(model, rows, self._padding, self._in_batches, self._temperatures)
         check_finite(nats.T, list(map(len, of_texts)))
         by_text = nats[self._temperatures.index(1)].split(list(map(len, of_texts)))
-        frame = pd.DataFrame(
-            {
-                "id": range(len(by_text)),
-                "likelihood": [
-                    [text.sum().item(), max(0, len(tokens) - self._reader.unscored), characters]
-                    for text, tokens, characters in zip(
-                        by_text, encoded.tokens, encoded.characters, strict=True
-                    )
-                ],
-            }
-        )
+        totals = [text.sum().item() for text in by_text]
+        frame = pd.DataFrame({"id": range(len(totals))})
+        frame["likelihood"] = [
+            [total, max(0, len(tokens) - self._reader.unscored), characters]
+            for total, tokens, characters in zip(totals, encoded.tokens, encoded.characters, strict=True)
+        ]
+        if "text" in self._groups:
+            frame["text"] = byte_and_word_statistics(totals, encoded.scored)
         if self._keeps_temperatures:
             frame["tempered"] = [
                 text.sum(dim=1).tolist() for text in nats.split(list(map(len, of_texts)), dim=1)
             ]
         return frame
 
-    def _characters(self, text: str, tokens: list[int], offsets: list[tuple[int, int]] | None) -> int:
-        """Return the characters of a text's scored tokens."""
+    def _scored_text(self, text: str, tokens: list[int], offsets: list[tuple[int, int]] | None) -> str:
+        """Return what a text's scored tokens are of it."""
         first = self._reader.unscored
         if len(tokens) <= first:
-            return 0
+            return ""
         if offsets is None:
-            return len(self._tokenizer.decode(tokens[first:]))
+            return str(self._tokenizer.decode(tokens[first:]))
         end = offsets[len(tokens) - 1][1] if len(tokens) < len(offsets) else len(text)
-        return end - (offsets[first - 1][1] if first else 0)
+        return text[offsets[first - 1][1] if first else 0 : end]
 
     def _padded(self, rows: Sequence[LabelledTokens]) -> dict[str, Tensor]:
         inputs = model_inputs([row.inputs for row in rows], self._padding)
@@ -147,10 +146,20 @@ class LanguageModelling(Task[EncodedTexts]):
         return {**inputs, "labels": pad(labels, IGNORED)} if any(labels) else inputs
 
 
-def _reader(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, window: int, stride: int) -> Reader:
+def _reader(
+    tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, window: int, stride: int, prefix: Prefix
+) -> Reader:
     from nvreg.models.loading import kind_of
 
-    frame = frame_of(tokenizer)
+    kind = kind_of(config)
+    frame, source = frame_of(tokenizer), ""
+    if kind == "decoder-only":
+        frame, source = prefixed(frame, tokenizer, prefix)
+    elif prefix == "bos":
+        raise UserError(
+            f"evaluation.prefix: expected none or auto with a model whose kind is {kind}, got bos, "
+            "which a decoder alone reads before a text"
+        )
     if stride > window:
         raise UserError(f"evaluation.stride: expected at most the window of {window}, got {stride}")
     if window <= len(frame):
@@ -158,9 +167,13 @@ def _reader(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, window
             f"evaluation.window: expected more than the {len(frame)} tokens that the tokenizer adds, "
             f"got {window}"
         )
-    kind = kind_of(config)
     if kind == "encoder-only":
         if tokenizer.mask_token_id is None:
             raise UserError("expected a tokenizer with a mask token, which a masked language model needs")
         return MaskedReader(frame, window, stride, tokenizer.mask_token_id)
-    return (EncoderDecoderReader if kind == "encoder-decoder" else CausalReader)(frame, window, stride)
+    if kind == "encoder-decoder":
+        return EncoderDecoderReader(frame, window, stride)
+    reader = CausalReader(frame, window, stride)
+    if prefix != "none":
+        reader.likelihood += f"|prefix:{source}"
+    return reader

@@ -12,13 +12,14 @@ import pandas as pd
 
 from nvreg.data import Examples, model_inputs, pad
 from nvreg.errors import UserError
+from nvreg.metrics.choices import CHOICES, choice_row, divisors
 from nvreg.metrics.classification import choice_statistics
 from nvreg.metrics.temperature import alternatives_of
 from nvreg.models import IGNORED
 from nvreg.tasks.base import Task
 from nvreg.tasks.classification import number_of
 from nvreg.tasks.limits import check_length, token_limit
-from nvreg.tasks.windows import LabelledTokens, frame_of
+from nvreg.tasks.windows import LabelledTokens, frame_of, prefixed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,15 +41,27 @@ class EncodedQuestions:
     truncated: int
 
 
-class MultipleChoice(Task[EncodedQuestions]):
-    """Scores choices by the mean log-likelihood of their tokens after the context (Brown et al., 2020).
+_LIKELIHOODS = {
+    "tokens": "mean-log-likelihood-of-tokens",
+    "characters": "log-likelihood-per-character",
+    "bytes": "log-likelihood-per-byte",
+    "none": "log-likelihood",
+}
+"""How signatures call what choices are compared by, for each normalisation."""
 
-    Probabilities are the softmax of these means over the choices of a context. The context is cut at its
-    beginning to what ``data.max_length`` or the model's limit leaves beside the choice. Of a decoder-only
-    model.
+
+class MultipleChoice(Task[EncodedQuestions]):
+    """Scores choices by the log-likelihood of their tokens after the context, divided by their length.
+
+    The length is what ``evaluation.normalisation`` says: tokens (Brown et al., 2020), characters or bytes;
+    or there is none. Probabilities are the softmax of that over the choices of a context. A space is put
+    between context and choice where neither has white space there and the context is not empty. The context
+    is cut at its beginning to what ``data.max_length`` or the model's limit leaves beside the choice. Of a
+    decoder-only model.
 
     Raises:
-        UserError: if a length is beyond the model's positions.
+        UserError: if a length is beyond the model's positions, or the tokenizer lacks the prefix that
+            ``evaluation.prefix`` asks for.
     """
 
     name = "multiple-choice"
@@ -57,11 +70,19 @@ class MultipleChoice(Task[EncodedQuestions]):
     without = frozenset({"perplexity", "bits-per-character", "macro-f1"})  # an answer is no class
     columns = ("context", "choices", "label")
     may_be_blank = frozenset({"context", "label"})
-    likelihood = "scored:labels|softmax:mean-log-likelihood-of-tokens"
 
     def _prepare(self, data: Reading, evaluation: Evaluation) -> None:
         check_length(self._config, "data.max_length", data.max_length)
-        self._prefix = frame_of(self._tokenizer).prefix
+        self._normalisation = evaluation.normalisation
+        frame, source = prefixed(frame_of(self._tokenizer), self._tokenizer, evaluation.prefix)
+        self._prefix = frame.prefix
+        self._is_for_empty = evaluation.prefix == "auto" and source != "own"
+        self._unscored = 0
+        self.likelihood = f"scored:labels|softmax:{_LIKELIHOODS[self._normalisation]}"
+        self.remark = (
+            f"|by:{self._normalisation}|prefix:{source}{'-if-empty' if self._is_for_empty else ''}"
+            "|space:one-if-none"
+        )
         limit = data.max_length or token_limit(self._config, self._tokenizer) or 10**9
         self._room = max(1, limit - len(self._prefix))
         self._renamed = data.labels
@@ -73,15 +94,24 @@ class MultipleChoice(Task[EncodedQuestions]):
             context, choices = record["context"], record["choices"]
             whole = [self._after(context, choice) for choice in choices]
             kept = [(ids[-self._room :], min(count, self._room)) for ids, count in whole]
-            tokens.append([[*self._prefix, *ids] for ids, _ in kept])
+            tokens.append([[*self._before(ids, count), *ids] for ids, count in kept])
             # A token that nothing comes before has no likelihood.
             scored.append(
                 [min(count, len(ids) - 1) for ids, (_, count) in zip(tokens[-1], kept, strict=True)]
             )
             if min(scored[-1]) < 1:
-                raise UserError(f"record {number}: expected choices of at least one token after a context")
+                raise UserError(
+                    f"record {number}: expected choices of at least one token after a context"
+                    f"{'' if self._prefix or context else '; evaluation.prefix: auto puts one before it'}"
+                )
+            self._unscored += any(count < wanted for count, (_, wanted) in zip(scored[-1], kept, strict=True))
             labels.append(number_of(record["label"], choices, self._renamed, record=number, by_number=True))
             truncated += any(len(ids) > self._room for ids, _ in whole)
+        if self._unscored:
+            self.notes = [
+                f"the first token of choices is not scored in {self._unscored} examples, as nothing comes "
+                "before it; evaluation.prefix: auto puts the beginning of sequence there"
+            ]
         choices = [record["choices"] for record in examples.records]
         return EncodedQuestions(tokens, scored, choices, labels, truncated)
 
@@ -118,7 +148,13 @@ class MultipleChoice(Task[EncodedQuestions]):
         rows = [partial(_row, ids, count) for ids, count in zip(sequences, counts, strict=True)]
         nats = row_likelihoods(model, rows, self._padding, self._in_batches, self._temperatures)
         check_finite(nats.T, list(map(len, encoded.scored)))
-        of_questions = (-nats / torch.tensor(counts)).split(list(map(len, encoded.scored)), dim=1)
+        sizes = [
+            size
+            for texts, scored in zip(encoded.choices, encoded.scored, strict=True)
+            for size in divisors(texts, scored, self._normalisation)
+        ]
+        lengths = list(map(len, encoded.scored))
+        of_questions = (-nats / torch.tensor(sizes)).split(lengths, dim=1)
         means = [scores[self._temperatures.index(1)] for scores in of_questions]
         log_probabilities = [scores.log_softmax(dim=-1).numpy() for scores in means]
         statistics = choice_statistics(log_probabilities, encoded.labels)
@@ -126,11 +162,20 @@ class MultipleChoice(Task[EncodedQuestions]):
             choices[int(scores.argmax())] for choices, scores in zip(encoded.choices, means, strict=True)
         ]
         columns = {group: statistics[group] for group in self._groups}
+        totals = (-nats[self._temperatures.index(1)]).split(lengths)
         frame = pd.DataFrame({"id": range(len(chosen)), **columns, "prediction": chosen})
+        frame[CHOICES] = [
+            choice_row(total.tolist(), texts, scored)
+            for total, texts, scored in zip(totals, encoded.choices, encoded.scored, strict=True)
+        ]
         if self._keeps_temperatures:
             frame = frame.assign(**alternatives_of(log_probabilities, encoded.labels))
             frame["tempered"] = [scores.log_softmax(dim=-1).T.flatten().tolist() for scores in of_questions]
         return frame
+
+    def _before(self, ids: list[int], scored: int) -> list[int]:
+        """Return what is read before context and choice."""
+        return [] if self._is_for_empty and scored < len(ids) else self._prefix
 
     def _after(self, context: str, choice: str) -> tuple[list[int], int]:
         """Return the tokens of both, and how many of them the context alone does not have."""

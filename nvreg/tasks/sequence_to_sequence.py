@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 import pandas as pd
@@ -11,6 +11,7 @@ import pandas as pd
 from nvreg.data import Examples, model_inputs, pad
 from nvreg.errors import NotFiniteError
 from nvreg.metrics import METRICS, Tokenisation, text_statistics
+from nvreg.metrics.likelihood import byte_and_word_statistics
 from nvreg.metrics.text import bleu_of
 from nvreg.metrics.tokenisation import tokenisation_of, writing_of_language, writing_of_texts
 from nvreg.models import IGNORED
@@ -33,13 +34,14 @@ _TARGET_LANGUAGE = ("tgt_lang", "target_lang")
 
 @dataclass(frozen=True)
 class EncodedPairs:
-    """Token ids of sources and targets, and what the targets say."""
+    """Token ids of sources and targets, what the targets say, and what of that is scored."""
 
     sources: list[list[int]]
     targets: list[list[int]]
     references: list[str]
     characters: list[int]
     truncated: int
+    scored: list[str] = field(compare=False)
 
 
 class SequenceToSequence(Task[EncodedPairs]):
@@ -56,13 +58,14 @@ class SequenceToSequence(Task[EncodedPairs]):
     """
 
     auto_class: ClassVar[AutoClass] = {"encoder-decoder": "AutoModelForSeq2SeqLM"}
-    groups = frozenset({"likelihood"})
+    groups = frozenset({"likelihood", "text"})
     generates = True
     trainable = True
     likelihood = "scored:tokens+eos"
 
     def _prepare(self, data: Reading, evaluation: Evaluation) -> None:
-        self._generates = self._groups != ["likelihood"]
+        self._scores_targets = bool({"likelihood", "text"} & set(self._groups))
+        self._generates = not {"likelihood", "text"}.issuperset(self._groups)
         self._generation = evaluation.generation
         check_length(self._config, "data.max_length", data.max_length)
         if self._generates:
@@ -92,12 +95,11 @@ class SequenceToSequence(Task[EncodedPairs]):
             self._cut_as_written(references)
         sources, cut_sources = tokenise(self._tokenizer, self._source_limit, text=texts)
         targets, cut_targets = tokenise(self._tokenizer, self._target_limit, text_target=references)
-        characters = [len(reference) for reference in references]
+        scored = list(references)
         for index in cut_targets:
-            kept = self._tokenizer.decode(targets.input_ids[index], skip_special_tokens=True)
-            characters[index] = len(kept)
-        truncated = len(cut_sources | cut_targets)
-        return EncodedPairs(sources.input_ids, targets.input_ids, references, characters, truncated)
+            scored[index] = self._tokenizer.decode(targets.input_ids[index], skip_special_tokens=True)
+        truncated, characters = len(cut_sources | cut_targets), list(map(len, scored))
+        return EncodedPairs(sources.input_ids, targets.input_ids, references, characters, truncated, scored)
 
     def _cut_as(self, writing: str) -> None:
         """Cut text into words as its writing needs, where the file does not say how."""
@@ -131,7 +133,7 @@ class SequenceToSequence(Task[EncodedPairs]):
     @property
     def scores_as_read(self) -> bool:
         """Whether the likelihood of the targets is scored, beside what is generated."""
-        return "likelihood" in self._groups
+        return self._scores_targets
 
     def teacher_forced(self, encoded: EncodedPairs) -> Iterator[dict[str, Tensor]]:
         """Yield the batches of `batch`, long and short ones mixed."""
@@ -162,7 +164,7 @@ class SequenceToSequence(Task[EncodedPairs]):
             inputs = {name: ids.to(model.device) for name, ids in self.batch(encoded, indices).items()}
             labels = inputs.pop("labels")
             states = None if runs_at_once else kept.of(model, inputs)
-            if "likelihood" in self._groups:
+            if self._scores_targets:
                 ids = inputs["input_ids"]
                 nats[:, indices] = negative_log_likelihood(
                     model,
@@ -205,11 +207,13 @@ class SequenceToSequence(Task[EncodedPairs]):
 
     def _frame(self, encoded: EncodedPairs, nats: Tensor, predictions: list[str]) -> pd.DataFrame:
         frame = pd.DataFrame({"id": range(len(predictions))})
-        if "likelihood" in self._groups:
-            tokens, plain = map(len, encoded.targets), nats[self._temperatures.index(1)].tolist()
+        tokens, plain = map(len, encoded.targets), nats[self._temperatures.index(1)].tolist()
+        if self._scores_targets:
             frame["likelihood"] = [list(row) for row in zip(plain, tokens, encoded.characters, strict=True)]
-            if self._keeps_temperatures:
-                frame["tempered"] = nats.T.tolist()
+        if "text" in self._groups:
+            frame["text"] = byte_and_word_statistics(plain, encoded.scored)
+        if self._scores_targets and self._keeps_temperatures:
+            frame["tempered"] = nats.T.tolist()
         if self._generates:
             frame["prediction"] = predictions
         of_texts = {metric.group: name for name in self._metrics if (metric := METRICS[name]).of_texts}

@@ -9,10 +9,13 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
+from nvreg.errors import UserError
 from nvreg.models import IGNORED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from nvreg.config.sections import Prefix
 
 
 class LabelledTokens(NamedTuple):
@@ -46,6 +49,36 @@ def frame_of(tokenizer: PreTrainedTokenizerBase) -> Frame:
     framed = tokenizer("a").input_ids
     start = next(start for start in range(len(framed)) if framed[start : start + len(inner)] == inner)
     return Frame(framed[:start], framed[start + len(inner) :])
+
+
+def prefixed(frame: Frame, tokenizer: PreTrainedTokenizerBase, prefix: Prefix) -> tuple[Frame, str]:
+    """Return a decoder's frame with something to read before the first token, and what that is.
+
+    A tokenizer that puts something there itself is left to it.
+
+    Args:
+        frame: the tokenizer's.
+        tokenizer: the model's.
+        prefix: what ``evaluation.prefix`` says.
+
+    Returns:
+        The frame, and ``own``, ``bos`` or ``eos``, or ``no`` where there is nothing.
+
+    Raises:
+        UserError: if a beginning of sequence is asked for and the tokenizer has none.
+    """
+    if frame.prefix or prefix == "none":
+        return frame, "own" if frame.prefix else "no"
+    if (bos := tokenizer.bos_token_id) is not None:
+        return Frame([bos], frame.suffix), "bos"
+    if prefix == "bos":
+        raise UserError(
+            "evaluation.prefix: expected a tokenizer with a beginning of sequence (bos_token), got one "
+            "without; auto takes the end of sequence instead"
+        )
+    if (eos := tokenizer.eos_token_id) is not None:
+        return Frame([eos], frame.suffix), "eos"
+    return frame, "no"
 
 
 def windows(positions: int, window: int, stride: int) -> Iterator[tuple[int, int, int]]:

@@ -89,7 +89,9 @@ def test_convert_saves_a_checkpoint_that_loads_converted(directory, prior, tmp_p
 def test_convert_without_a_setting_says_that_nothing_changes(directory, prior, tmp_path):
     result = run("convert", directory / "model", tmp_path / "converted", "--prior", prior)
     assert result.exit_code == 0, result.output
-    assert result.stdout.endswith(f"with identity (space: inputs) written to {tmp_path / 'converted'}\n")
+    said, opened = result.stdout.splitlines()[-2:]
+    assert said.endswith(f"with identity (space: inputs) written to {tmp_path / 'converted'}")
+    assert opened.startswith("it opens regularised by nvreg.from_pretrained, ")
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("nvreg: ")]
     assert line.startswith("nvreg: no setting is given, so attention stays as pretrained; --prior-weight, ")
 

@@ -36,7 +36,7 @@ def corpus(seed, examples=12):
 
 def rows(group, seed):
     match group:
-        case "likelihood":
+        case "likelihood" | "text":
             return likelihood_rows(seed)
         case "classes" | "calibration" if seed % 2:
             return word_rows(group, *predictions(seed), words(seed))
@@ -100,7 +100,8 @@ def test_every_example_has_a_finite_score_or_none_has(metric, seed):
 def test_directions():
     better = {name: metric.higher_is_better for name, metric in METRICS.items()}
     up = ["bleu", "chrf", "rouge1", "rouge2", "rougeL", "rougeLsum", "accuracy", "macro-f1", "f1"]
-    down = ["nll", "perplexity", "bits-per-character", "ece", "brier"]
+    of_text = ["bits-per-character", "bits-per-byte", "byte-perplexity", "word-perplexity"]
+    down = ["nll", "perplexity", *of_text, "ece", "brier"]
     assert better == {
         **dict.fromkeys(up, True),
         **dict.fromkeys(down, False),

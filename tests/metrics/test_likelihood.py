@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from nvreg.metrics import METRICS
+from nvreg.metrics.likelihood import byte_and_word_statistics
 
 
 def score(name, rows):
@@ -26,3 +27,13 @@ def test_scores_without_a_finite_value_raise_no_warning(recwarn):
     assert score("perplexity", [[1e6, 1, 1]]) == np.inf
     assert score("bits-per-character", [[1, 1, 0]]) == np.inf
     assert not recwarn.list
+
+
+def test_bytes_and_words_are_counted_as_the_harness_counts_them():
+    rows = byte_and_word_statistics([6.0, 2.0, 0.0], ["ein größer  Kater\n", "Hund", ""])
+    assert rows == [[6.0, len("ein größer  Kater\n".encode()), 4.0], [2.0, 4.0, 1.0], [0.0, 0.0, 0.0]]
+    assert score("bits-per-byte", rows) == pytest.approx(8 / (20 + 4) / np.log(2))
+    assert score("byte-perplexity", rows) == pytest.approx(np.exp(8 / 24))
+    assert score("word-perplexity", rows) == pytest.approx(np.exp(8 / 5))
+    for name, expected in {"bits-per-byte": 0.5 / np.log(2), "word-perplexity": 2.0}.items():
+        assert METRICS[name].per_example(np.array(rows))[1] == pytest.approx(expected)

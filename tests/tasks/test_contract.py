@@ -14,7 +14,8 @@ from nvreg.experiment import load_experiment
 from nvreg.sweep.runner import run_sweep
 from nvreg.tasks import TASKS, Task
 
-LIKELIHOOD = ["nll", "perplexity", "bits-per-character"]
+SIZES = ["bits-per-byte", "byte-perplexity", "word-perplexity"]
+LIKELIHOOD = ["nll", "perplexity", "bits-per-character", *SIZES]
 GENERATED = ["bleu", "chrf", "rouge1", "rouge2", "rougeL", "rougeLsum", "length-ratio", "overlap"]
 
 
@@ -40,7 +41,11 @@ def test_tasks_say_whether_they_are_trained():
     ("task", "name", "listed"),
     [
         ("classification", "perplexity", "nll, accuracy, macro-f1, ece, brier"),
-        ("language-modelling", "bleu", "nll, perplexity, bits-per-character"),
+        (
+            "language-modelling",
+            "bleu",
+            ", ".join(LIKELIHOOD),
+        ),
         ("multiple-choice", "macro-f1", "nll, accuracy, ece, brier"),
         ("translation", "blue", "nll, .*rougeLsum, length-ratio, overlap"),
     ],

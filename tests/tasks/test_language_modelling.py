@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -26,12 +28,13 @@ def texts(count=5, seed=0):
     return Examples([{"text": " ".join(words[word] for word in text)} for text in drawn])
 
 
-def modelling(model, tokenizer, batch_tokens="auto", window=8, stride=3, max_length=None):
+def modelling(model, tokenizer, batch_tokens="auto", window=8, stride=3, max_length=None, prefix="none"):
     evaluation = Evaluation(
         metrics=TASKS["language-modelling"].metrics(),
         batch_tokens=batch_tokens,
         window=window,
         stride=stride,
+        prefix=prefix,
     )
     return make_task(
         "language-modelling",
@@ -53,7 +56,7 @@ def test_a_text_within_the_window_scores_as_the_models_own_loss(window):
     model, tokenizer = build("llama"), word_tokenizer("<s> $A")
     task = modelling(model, tokenizer, window=window, stride=None)
     frame = task.score(model, task.encode(texts()))
-    assert list(frame.columns) == ["id", "likelihood", "tempered"]
+    assert list(frame.columns) == ["id", "likelihood", "text", "tempered"]
     for record, (nats, tokens, characters) in zip(texts().records, frame["likelihood"], strict=True):
         ids = tokenizer(record["text"], return_tensors="pt").input_ids
         assert tokens == ids.shape[1] - 1
@@ -111,6 +114,45 @@ def test_without_a_beginning_of_sequence_the_first_token_is_not_scored():
     assert rows[1][0] == rows[2][0] == 0
     rows = scored("gpt2", word_tokenizer("<s> $A"), examples)["likelihood"]
     assert [row[1:] for row in rows] == [[3, len("small cat .")], [1, 3], [0, 0]]
+
+
+def test_bytes_and_words_are_those_of_the_scored_text():
+    """A first token without context is neither scored nor counted; words are what white space parts."""
+    examples = Examples([{"text": "small  Bäume ."}, {"text": " cat"}, {"text": ""}])
+    rows = scored("gpt2", word_tokenizer("<s> $A"), examples)["text"]
+    assert [row[1:] for row in rows] == [[len("small  Bäume .".encode()), 3], [4, 2], [0, 0]]
+    without = scored("gpt2", word_tokenizer("$A"), examples)["text"]
+    assert [row[1:] for row in without] == [[len("  Bäume .".encode()), 3], [0, 0], [0, 0]]
+    frame = scored("gpt2", word_tokenizer("<s> $A"), examples)
+    nats, size, words = (sum(row[column] for row in rows) for column in range(3))
+    assert score(frame, "bits-per-byte") == pytest.approx(nats / size / math.log(2))
+    assert score(frame, "byte-perplexity") == pytest.approx(math.exp(nats / size))
+    assert score(frame, "word-perplexity") == pytest.approx(math.exp(nats / words))
+    assert score(frame, "nll") * frame["likelihood"].map(lambda row: row[1]).sum() == pytest.approx(nats)
+
+
+@pytest.mark.parametrize(
+    ("template", "prefix", "like", "said"),
+    [
+        ("$A", "auto", "<s> $A", "bos:yes|prefix:bos"),
+        ("$A", "bos", "<s> $A", "bos:yes|prefix:bos"),
+        ("<s> $A", "bos", "<s> $A", "bos:yes|prefix:own"),
+        ("$A", "none", "$A", "bos:no"),
+    ],
+)
+def test_a_prefix_is_context_as_a_tokenizers_own_is(template, prefix, like, said):
+    frame = scored("gpt2", word_tokenizer(template), prefix=prefix)
+    expected = scored("gpt2", word_tokenizer(like))
+    assert frame["likelihood"].tolist() == expected["likelihood"].tolist()
+    task = modelling(build("gpt2"), word_tokenizer(template), prefix=prefix)
+    assert task.signatures["nll"].endswith(f"|{said}")
+
+
+def test_what_no_decoder_reads_has_no_beginning_of_sequence():
+    task = modelling(build("bert"), word_tokenizer(KINDS["bert"]), prefix="auto")
+    assert task.signatures["nll"].endswith("pseudo:one-token-masked")
+    with pytest.raises(nvreg.UserError, match=r"evaluation.prefix: .* encoder-only, got bos"):
+        modelling(build("bert"), word_tokenizer(KINDS["bert"]), prefix="bos")
 
 
 def test_what_is_beyond_max_length_is_counted_and_not_scored():

@@ -1,10 +1,13 @@
+import math
+
 import pytest
 import torch
 
 import nvreg
 from nvreg.config import Evaluation, Reading
 from nvreg.data import Examples
-from nvreg.metrics import score
+from nvreg.metrics import METRICS, score, statistics_of
+from nvreg.metrics.choices import NORMALISATIONS, renormalised
 from nvreg.tasks import TASKS, make_task
 from tests.models.architectures import ARCHITECTURES
 from tests.tiny import word_tokenizer
@@ -25,8 +28,10 @@ def build(name="llama"):
     return architecture.build(dtype=torch.float32)
 
 
-def multiple_choice(model, tokenizer, batch_tokens="auto", metrics=None, **reading):
-    evaluation = Evaluation(metrics=metrics or TASKS[TASK].metrics(), batch_tokens=batch_tokens)
+def multiple_choice(model, tokenizer, batch_tokens="auto", metrics=None, options=None, **reading):
+    evaluation = Evaluation(
+        metrics=metrics or TASKS[TASK].metrics(), batch_tokens=batch_tokens, **(options or {})
+    )
     return make_task(TASK, tokenizer, model.config, data=Reading(**reading), evaluation=evaluation)
 
 
@@ -36,7 +41,8 @@ def test_choices_score_by_the_mean_likelihood_of_their_tokens_after_the_context(
     task = multiple_choice(model, tokenizer)
     frame = task.score(model, task.encode(QUESTIONS))
     groups = ["calibration", "classes", "likelihood"]
-    assert list(frame.columns) == ["id", *groups, "prediction", "labels", "alternatives", "tempered"]
+    kept = ["prediction", "choices", "labels", "alternatives", "tempered"]
+    assert list(frame.columns) == ["id", *groups, *kept]
     labels = [0, 1, 1, 3]
     for number, record in enumerate(QUESTIONS.records):
         means = []
@@ -131,3 +137,95 @@ def test_labels_may_be_letters():
 def test_macro_f1_has_no_classes_here():
     with pytest.raises(nvreg.UserError, match="with task multiple-choice, got 'macro-f1'"):
         multiple_choice(build(), word_tokenizer(), metrics=["macro-f1"])
+
+
+@pytest.mark.parametrize("by", NORMALISATIONS)
+def test_every_normalisation_is_computed_from_one_scoring(by):
+    """What is kept of choices scored by tokens gives what scoring by another normalisation gives."""
+    model, tokenizer = build(), word_tokenizer("<s> $A")
+    plain, task = (
+        multiple_choice(model, tokenizer),
+        multiple_choice(model, tokenizer, options={"normalisation": by}),
+    )
+    encoded = plain.encode(QUESTIONS)
+    kept, expected = plain.score(model, encoded), task.score(model, encoded)
+    assert kept["choices"].tolist() == expected["choices"].tolist()
+    again = renormalised(kept, encoded.labels, by)
+    for name in TASKS[TASK].metrics():
+        group = METRICS[name].group
+        assert statistics_of(again, group) == pytest.approx(statistics_of(expected, group), rel=1e-9)
+
+
+def test_a_choice_is_kept_with_its_tokens_characters_and_bytes_and_compared_by_any():
+    model, tokenizer = build(), word_tokenizer("<s> $A")
+    question = {"context": "a cat", "choices": ["the dog", "Bäume", "a"], "label": 0}
+    rows = {}
+    for by in NORMALISATIONS:
+        task = multiple_choice(model, tokenizer, options={"normalisation": by})
+        (row,) = task.score(model, task.encode(Examples([question])))["choices"]
+        (alternatives,) = task.score(model, task.encode(Examples([question])))["alternatives"]
+        rows[by] = row, alternatives
+    (row, _), sizes = rows["none"], {"tokens": (2, 1, 1), "characters": (7, 5, 1), "bytes": (7, 6, 1)}
+    assert [row[1::4], row[2::4], row[3::4]] == [list(sizes[by]) for by in ("tokens", "characters", "bytes")]
+    for by, (_, alternatives) in rows.items():
+        scores = [nats / size for nats, size in zip(row[::4], sizes.get(by, (1, 1, 1)), strict=True)]
+        total = math.log(sum(map(math.exp, scores)))
+        assert list(alternatives) == pytest.approx([score - total for score in scores], rel=1e-5)
+
+
+CHOICES = ["big tree .", "a dog"]
+
+
+@pytest.mark.parametrize(
+    ("template", "prefix", "before", "said"),
+    [
+        ("$A", "none", ["", ""], "no"),
+        ("$A", "auto", ["<s>", ""], "bos-if-empty"),
+        ("$A", "bos", ["<s>", "<s>"], "bos"),
+        ("</s> $A", "auto", ["</s>", "</s>"], "own"),
+        ("</s> $A", "bos", ["</s>", "</s>"], "own"),
+    ],
+)
+def test_the_prefix_is_read_before_what_has_none(template, prefix, before, said):
+    tokenizer = word_tokenizer(template)
+    task = multiple_choice(build(), tokenizer, options={"prefix": prefix})
+    questions = [{"context": each, "choices": CHOICES, "label": 0} for each in ("", "a cat")]
+    encoded = task.encode(Examples(questions))
+    read = [tokenizer.decode(choices[0]) for choices in encoded.tokens]
+    rest = ["big tree .", "a cat big tree ."]
+    assert read == [f"{first} {text}".strip() for first, text in zip(before, rest, strict=True)]
+    assert encoded.scored[0] == ([2, 1] if said == "no" else [3, 2])
+    assert encoded.scored[1] == [3, 2]
+    assert bool(task.notes) == (said == "no")
+    assert task.signatures["accuracy"] == f"mean:examples|by:tokens|prefix:{said}|space:one-if-none"
+
+
+def test_auto_takes_the_end_of_sequence_where_there_is_no_beginning_and_bos_refuses():
+    tokenizer = word_tokenizer("$A")
+    tokenizer.bos_token = None
+    question = Examples([{"context": "", "choices": ["cat", "dog"], "label": 0}])
+    task = multiple_choice(build(), tokenizer, options={"prefix": "auto"})
+    assert tokenizer.decode(task.encode(question).tokens[0][0]) == "</s> cat"
+    with pytest.raises(nvreg.UserError, match=r"evaluation.prefix: expected a tokenizer with a beginning"):
+        multiple_choice(build(), tokenizer, options={"prefix": "bos"})
+    with pytest.raises(nvreg.UserError, match=r"record 1: .*evaluation.prefix: auto puts one before it"):
+        multiple_choice(build(), tokenizer).encode(question)
+
+
+def test_the_normalisation_is_in_the_signatures_and_the_options_and_by_default_in_no_key():
+    model, tokenizer = build(), word_tokenizer("<s> $A")
+    by_bytes = multiple_choice(model, tokenizer, options={"normalisation": "bytes"})
+    assert by_bytes.signatures["nll"] == (
+        "unit:nat|scored:labels|softmax:log-likelihood-per-byte|by:bytes|prefix:own|space:one-if-none"
+    )
+    plain = multiple_choice(model, tokenizer)
+    assert plain.conditions == {
+        "nll": "unit:nat|scored:labels|softmax:mean-log-likelihood-of-tokens",
+        "accuracy": "mean:examples",
+        "ece": "bins:15|equal:mass|of:predicted-class",
+        "brier": "sum:classes|mean:examples",
+    }
+    unsaid = Evaluation(metrics=["nll"]).options.keys()
+    assert set(unsaid) == {"metrics", "generation", "window", "stride", "temperatures"}
+    options = Evaluation(metrics=["nll"], normalisation="bytes", prefix="auto").options
+    assert (options["normalisation"], options["prefix"]) == ("bytes", "auto")
