@@ -36,6 +36,9 @@ WRITTEN = ".nvreg.json"
 PRIOR_FORMAT = "nvreg-prior-1"
 """What a prior's file calls its format, at its beginning."""
 
+EVALUATION_FORMAT = "nvreg-evaluation"
+"""The mark of what ``nvreg evaluate`` writes."""
+
 FISHER_FORMAT = "nvreg-fisher-1"
 """What a file of Fisher scores calls its format, at its beginning."""
 

@@ -33,6 +33,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "export": "nvreg.cli.export:export",
         "prior": "nvreg.cli.prior:prior",
         "inspect": "nvreg.cli.inspect:inspect",
+        "evaluate": "nvreg.cli.evaluate:evaluate",
         "finetune": "nvreg.cli.finetune:finetune",
         "fisher": "nvreg.cli.fisher:fisher",
         "demo": "nvreg.cli.demo:demo",

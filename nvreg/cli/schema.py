@@ -6,8 +6,14 @@ from typing import Annotated, Literal
 from nvreg.cli.options import one_of, say
 
 Kind = Annotated[
-    Literal["experiment", "finetune"],
-    one_of("--kind", "experiment", "finetune", help="The file of nvreg sweep, or of nvreg finetune."),
+    Literal["experiment", "finetune", "evaluation"],
+    one_of(
+        "--kind",
+        "experiment",
+        "finetune",
+        "evaluation",
+        help="The file of nvreg sweep or of nvreg finetune, or what nvreg evaluate writes.",
+    ),
 ]
 
 
@@ -22,9 +28,12 @@ def schema(kind: Kind = "experiment") -> None:
         nvreg schema --kind finetune
     """
     from nvreg.config import Section
+    from nvreg.evaluation.result import Result
     from nvreg.experiment import Experiment
     from nvreg.finetune.schema import FineTuning
 
-    kinds: dict[str, type[Section]] = {"experiment": Experiment, "finetune": FineTuning}
-    described = {"$schema": "https://json-schema.org/draft/2020-12/schema", **kinds[kind].model_json_schema()}
+    kinds: dict[str, type[Section]] = {"experiment": Experiment, "finetune": FineTuning, "evaluation": Result}
+    mode: Literal["validation", "serialization"] = "serialization" if kind == "evaluation" else "validation"
+    described = kinds[kind].model_json_schema(mode=mode)
+    described = {"$schema": "https://json-schema.org/draft/2020-12/schema", **described}
     say(json.dumps(described, indent=1))

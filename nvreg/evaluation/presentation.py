@@ -1,0 +1,118 @@
+"""A result as a page, as a file, and its examples as records."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pandas import DataFrame
+
+from nvreg.evaluation.measure import Evaluated
+from nvreg.evaluation.result import DomainResult, Result, Score
+from nvreg.files import write_text
+from nvreg.metrics import METRICS, statistics_of
+from nvreg.results import finite
+from nvreg.text import in_markdown
+
+EXAMPLES_MARK = '{"id": 0, "record": '
+"""What every file of examples begins with."""
+
+
+def page(result: Result) -> str:
+    """Return a result as Markdown: a row a domain and metric."""
+    compared = result.against is not None
+    header = ["domain", "metric", "score", "95 % interval"]
+    header += [f"difference from {result.against.path}", "p (Holm)"] if result.against else []
+    lines = [f"# {in_markdown(described(result))}", "", _row(header), "|---" * len(header) + "|"]
+    for domain in result.domains:
+        for name, score in domain.metrics.items():
+            lines.append(
+                _row([domain.name, name, *_cells(score), *(_compared(domain, name) if compared else ())])
+            )
+        for by, metrics in (domain.normalisations or {}).items():
+            if "accuracy" in metrics:
+                lines.append(_row([domain.name, f"accuracy by {by}", *_cells(metrics["accuracy"])]))
+    lines += ["", *(f"- {name}: {in_markdown(signature)}" for name, signature in result.signatures.items())]
+    lines += [f"- note: {in_markdown(note)}" for note in result.notes]
+    return "\n".join(lines)
+
+
+def described(result: Result) -> str:
+    """Return a line that says what was measured."""
+    model = result.model
+    if model.space is None:
+        return f"{model.path} as pretrained"
+    settings = ", ".join(f"{name} {json.dumps(value)}" for name, value in model.settings.items())
+    return f"{model.path} with {settings or 'identity'} (space: {model.space})"
+
+
+def to_json(result: Result) -> str:
+    """Return a result as JSON in the schema of `nvreg.evaluation.result.Result`."""
+    return json.dumps(result.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
+
+
+def examples_file(output: Path, domain: str) -> Path:
+    """Return the file of the examples of a domain, beside that of the result."""
+    return output.with_name(f"{output.stem}.{re.sub(r'[^A-Za-z0-9._-]+', '-', domain)}.jsonl")
+
+
+def write(evaluated: Evaluated, output: Path, *, with_examples: bool) -> list[Path]:
+    """Write a result and, of each domain, a line an example, and return the files.
+
+    The examples of a domain are in a file of its own beside the result: ``result.DOMAIN.jsonl``.
+    """
+    write_text(output, to_json(evaluated.result))
+    written = [output]
+    for domain in evaluated.examples if with_examples else ():
+        path = examples_file(output, domain)
+        records = _records(evaluated, domain)
+        write_text(path, "".join(json.dumps(finite(each), allow_nan=False) + "\n" for each in records))
+        written.append(path)
+    return written
+
+
+def _records(evaluated: Evaluated, domain: str) -> Iterator[dict[str, Any]]:
+    frame, metrics = evaluated.frames[domain], evaluated.result.evaluation["metrics"]
+    scores = _scores(frame, metrics)
+    groups = dict.fromkeys(METRICS[name].group for name in metrics)
+    kept = [name for name in (*groups, "choices") if name in frame]
+    for number, record in enumerate(evaluated.examples[domain].records):
+        row = frame.iloc[number]
+        yield {
+            "id": number,
+            "record": record,
+            **({"prediction": row["prediction"]} if "prediction" in frame else {}),
+            "scores": {name: float(values[number]) for name, values in scores.items()},
+            "statistics": {name: list(map(float, row[name])) for name in kept},
+        }
+
+
+def _scores(frame: DataFrame, metrics: list[str]) -> dict[str, Any]:
+    """Return each example's own score of every metric that has one."""
+    scores = {name: METRICS[name].per_example(statistics_of(frame, METRICS[name].group)) for name in metrics}
+    return {name: values for name, values in scores.items() if values is not None}
+
+
+def _cells(score: Score) -> list[str]:
+    error = "" if score.standard_error is None else f" ± {score.standard_error:.2g}"
+    return [f"{score.value:.6g}{error}", _interval(score.low, score.high)]
+
+
+def _compared(domain: DomainResult, metric: str) -> list[str]:
+    difference = (domain.against or {}).get(metric)
+    if difference is None:
+        return ["measured otherwise", ""]
+    p = "" if difference.p_holm is None else f"{difference.p_holm:.3g}"
+    interval = _interval(difference.low, difference.high)
+    return [f"{difference.difference:+.4g} {interval}".strip(), p]
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"[{low:.6g}, {high:.6g}]"
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(map(in_markdown, cells))} |"

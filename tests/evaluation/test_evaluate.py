@@ -1,0 +1,163 @@
+"""One score without a sweep: what a trial measures, with its uncertainty, in a typed file."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+
+from nvreg.evaluation.result import Result
+from nvreg.experiment import load_experiment
+from nvreg.metrics import METRICS
+from nvreg.report.statistics import resample_counts
+from nvreg.results import read_trials
+from nvreg.sweep.runner import run_sweep
+from tests.cli.running import run
+from tests.models.architectures import ARCHITECTURES
+from tests.tiny import word_tokenizer
+
+COLUMNS = ("--column", "en", "--target-column", "de")
+GENERATION = ("--set", "evaluation.generation={num_beams: 1, max_new_tokens: 8}")
+SETTING = ("--tau-alpha", "cross=-1,encoder=1", "--tau-sigma", "encoder=0.2")
+
+
+@pytest.fixture(scope="module")
+def schema():
+    described = json.loads(run("schema", "--kind", "evaluation").stdout)
+    Draft202012Validator.check_schema(described)
+    return Draft202012Validator(described)
+
+
+@pytest.fixture
+def evaluate(tiny_experiment, tmp_path, schema):
+    """Evaluate the tiny translation model on both test sets; the result is checked against its schema."""
+    data = [tiny_experiment.parent / domain / "test.jsonl" for domain in ("home", "away")]
+
+    def evaluated(*arguments, model=tiny_experiment.parent / "model", task="translation", columns=COLUMNS):
+        files = [each for path in data for each in ("--data", path)]
+        out = tmp_path / "result.json"
+        result = run("evaluate", model, "--task", task, *files, *columns, "--output", out, *arguments)
+        assert result.exit_code == 0, result.output
+        written = json.loads(out.read_text())
+        schema.validate(written)
+        assert Result.model_validate(written).model_dump(mode="json") == written
+        return {domain["name"]: domain for domain in written["domains"]}, written
+
+    return evaluated
+
+
+def test_it_is_what_a_trial_of_a_sweep_measures(tiny_experiment, tmp_path, evaluate):
+    """The same prior, setting and numbers as those of the pretrained model and of a calibrated setting."""
+    output = tmp_path / "run"
+    enqueued = "{prior_weight: {cross: 0.1}, tau_sigma: {encoder: 0.2}}"
+    overrides = (
+        f"output={output}",
+        "sweep.trials=1",
+        "sweep.space={prior_weight: [0.1, 0.2], tau_sigma: 0.1}",
+    )
+    run_sweep(load_experiment(tiny_experiment, [*overrides, f"sweep.enqueue=[{enqueued}]"]), quiet=True)
+    plain, trial = read_trials(output / "trials.jsonl")
+    metrics = ("--metric", "perplexity", "--metric", "bleu", *GENERATION)
+    train = ("--prior-data", tiny_experiment.parent / "home/train.jsonl")
+    domains, written = evaluate(*metrics, *train, "--prior-weight", "cross=0.1", "--tau-sigma", "encoder=0.2")
+    assert written["model"]["space"] == "inputs"
+    assert written["model"]["resolved"] == trial.resolved
+    for expected, measured in ((trial, domains), (plain, evaluate(*metrics)[0])):
+        for name, domain in measured.items():
+            assert {
+                metric: score["value"] for metric, score in domain["metrics"].items()
+            } == expected.metrics[name]["test"]
+
+
+def test_differences_are_paired_and_intervals_are_those_of_a_report(evaluate, tiny_experiment, tmp_path):
+    prior = ("--prior-data", tiny_experiment.parent / "home/train.jsonl")
+    domains, written = evaluate(
+        "--metric", "nll", *prior, *SETTING, "--against", "pretrained", "--log-examples"
+    )
+    plain, _ = evaluate("--metric", "nll", "--force")
+    assert (written["against"]["space"], written["model"]["space"]) == (None, "inputs")
+    for name, domain in domains.items():
+        score, difference = domain["metrics"]["nll"], domain["against"]["nll"]
+        assert difference["other"] == plain[name]["metrics"]["nll"]["value"]
+        assert difference["difference"] == pytest.approx(score["value"] - difference["other"])
+        lines = (tmp_path / f"result.{name}.jsonl").read_text().splitlines()
+        examples = [json.loads(line) for line in lines]
+        assert [each["id"] for each in examples] == list(range(domain["examples"]))
+        assert set(examples[0]["record"]) == {"source", "target"}
+        rows = np.array([each["statistics"]["likelihood"] for each in examples])
+        assert METRICS["nll"].score(rows) == score["value"]
+        assert examples[0]["scores"]["nll"] == pytest.approx(rows[0, 0] / rows[0, 1])
+        if domain["examples"] < 10:
+            assert score["standard_error"] is score["low"] is difference["p"] is None
+            continue
+        drawn = METRICS["nll"].score(rows, resample_counts(f"{name}.test", len(rows)))
+        assert score["standard_error"] == pytest.approx(np.std(drawn, ddof=1))
+        assert score["low"] < score["value"] < score["high"]
+        assert 0 < difference["p"] <= difference["p_holm"] <= 1
+
+
+def test_a_converted_directory_is_measured_as_it_was_saved_and_compares_with_another(
+    tiny_experiment, tmp_path, evaluate
+):
+    out, train = tmp_path / "converted", tiny_experiment.parent / "home/train.jsonl"
+    model = tiny_experiment.parent / "model"
+    assert run("convert", model, out, "--prior-data", train, *COLUMNS, *SETTING).exit_code == 0
+    saved, written = evaluate("--metric", "nll", "--against", model, model=out)
+    given, _ = evaluate("--metric", "nll", "--prior", out / "nvreg_prior.safetensors", *SETTING)
+    assert written["model"]["settings"]["tau_sigma"] == {"encoder": 0.2}
+    assert written["against"]["path"] == str(model)
+    for name, domain in saved.items():
+        assert domain["metrics"] == given[name]["metrics"]
+        assert domain["against"]["nll"]["difference"] != 0
+    other, written = evaluate("--metric", "nll", "--tau-mu", "0.5", model=out)
+    assert written["model"]["settings"] == {"tau_mu": 0.5}
+    assert other["home"]["metrics"]["nll"]["value"] != saved["home"]["metrics"]["nll"]["value"]
+
+
+def test_multiple_choice_is_shown_by_every_normalisation(tmp_path, schema):
+    (architecture,) = (each for each in ARCHITECTURES if each.name == "llama")
+    architecture.build().save_pretrained(tmp_path / "model")
+    word_tokenizer("<s> $A").save_pretrained(tmp_path / "model")
+    records = [
+        {"context": "a cat sees", "choices": ["a dog", "the big red tree .", "Bäume"], "label": number % 3}
+        for number in range(12)
+    ]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    result = run(
+        "evaluate",
+        tmp_path / "model",
+        *("--task", "multiple-choice", "--data", tmp_path / "data.jsonl", "--output", "-", "--quiet"),
+        *("--set", "evaluation.normalisation=bytes"),
+    )
+    assert result.exit_code == 0, result.output
+    written = json.loads(result.stdout)
+    schema.validate(written)
+    (domain,) = written["domains"]
+    by = domain["normalisations"]
+    assert list(by) == ["tokens", "characters", "bytes", "none"]
+    assert by["bytes"] == domain["metrics"]
+    assert len({scores["nll"]["value"] for scores in by.values()}) == 4
+    assert "|by:bytes|" in written["signatures"]["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--tau-sigma", "0.1"), "expected --prior FILE or --prior-data FILE with a setting"),
+        (("--prior-weight", "0.1"), "expected --prior-data FILE, the text on which --prior-weight is solved"),
+        (("--metric", "overlap"), "expected --against MODEL with overlap"),
+        (("--metric", "blue"), "evaluation.metrics"),
+        (("--label-column", "x"), "--label-column: expected a task that has such a column, got translation"),
+        (("--set", "evaluation.windw=3"), "unknown key.*did you mean 'window'"),
+        (("--set", "model.trust_remote_code=true"), "trust_remote_code in the file alone"),
+        (("--log-examples",), "expected --output FILE with --log-examples"),
+    ],
+)
+def test_mistakes_are_one_line(tiny_experiment, arguments, message):
+    directory = tiny_experiment.parent
+    data = ("--data", directory / "home/test.jsonl")
+    result = run("evaluate", directory / "model", "--task", "translation", *data, *COLUMNS, *arguments)
+    assert result.exit_code == 2
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("nvreg: ")]
+    assert re.search(message, line)
