@@ -82,7 +82,8 @@ class UnderWay:
     @contextmanager
     def noted(self, key: str) -> Iterator[None]:
         """Have the key of a trial noted, until it ends in any way but a kill."""
-        write_text(self._path, json.dumps({"key": key, "kills": _kills_for_memory()}) + "\n")
+        with suppress(OSError):  # what is wrong with the directory is said when the trial is kept
+            write_text(self._path, json.dumps({"key": key, "kills": _kills_for_memory()}) + "\n")
         try:
             yield
         finally:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import yaml
 from torch import Tensor
 
-from nvreg.config.loading import read_yaml, write_yaml
-from nvreg.errors import DamagedError, UserError
 from nvreg.experiment import Experiment
-from nvreg.files import exclusive, write_text
+from nvreg.files import exclusive
 from nvreg.methods import METHODS
 from nvreg.progress import Progress
 from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, RunFiles, Trial, TrialStore
 from nvreg.sweep.executors import Executor, Local, RayExecutor, Resources, UnderWay
+from nvreg.sweep.keeping import Keeper
 from nvreg.sweep.ledger import Ledger
 from nvreg.sweep.manifest import (
     changed_conditions,
@@ -32,7 +27,7 @@ from nvreg.sweep.manifest import (
 from nvreg.sweep.plan import Plan
 from nvreg.sweep.search import Search
 from nvreg.sweep.workbench import Priors, Workbench, calibration_sample, open_workbench, priors_of
-from nvreg.sweep.worker import Frames, Job, Measured, Worker
+from nvreg.sweep.worker import Job, Measured, Worker
 
 Leaders = Callable[[Path, str, int], Iterable[tuple[str, str]]]
 """A function of a run's directory, method and seed that returns each protocol and its choice."""
@@ -93,8 +88,8 @@ def run_sweep(
             changed = changed_conditions(files.manifest, manifest)
             anew = changed_methods(files.manifest, manifest)
             manifest = with_earlier_methods(manifest, files.manifest)
-            setup = Setup(files, manifest, experiment, priors)
-            setup.write()
+            keeper = Keeper(files, manifest, experiment, priors)
+            keeper.write()
             store = TrialStore(output)
             if changed and len(store) and not store.trials(manifest["context"]):
                 progress.say(
@@ -114,7 +109,7 @@ def run_sweep(
                 )
             for search in workbench.plan.searches:
                 search.copy_study(files.study, progress.say)
-            run = _Run(experiment, ledger, workbench.plan, executor, progress, leaders, fail_fast, setup)
+            run = _Run(experiment, ledger, keeper, workbench.plan, executor, progress, leaders, fail_fast)
             return run.measure(steps=sum(map(len, workbench.scored.values())))
 
 
@@ -131,54 +126,6 @@ def _executor(
     return RayExecutor(workbench.experiment, priors, sample, resources)
 
 
-class Setup:
-    """What a run's directory holds beside trials.
-
-    Args:
-        files: the paths.
-        manifest: what is written as such.
-        experiment: the same; the methods that an earlier sweep tried in the directory stay in it.
-        priors: by space.
-    """
-
-    def __init__(
-        self, files: RunFiles, manifest: Mapping[str, Any], experiment: Experiment, priors: Priors
-    ) -> None:
-        self._files, self._priors = files, priors
-        written = experiment.model_dump()
-        methods = _methods_in(files, written["sweep"]["sampler"]) | written["sweep"]["methods"]
-        written["sweep"]["methods"] = methods
-        self._manifest, self._experiment = json.dumps(manifest, indent=1) + "\n", write_yaml(written)
-
-    def write(self) -> None:
-        """Write all of it; the manifest first, which makes the directory this experiment's."""
-        write_text(self._files.manifest, self._manifest)
-        write_text(self._files.experiment, self._experiment)
-        for space, prior in self._priors.items():
-            prior.save(self._files.prior_of(space))
-
-    def restore(self) -> None:
-        """Write again what someone has removed.
-
-        Raises:
-            DamagedError: if there is another manifest now.
-        """
-        manifest = self._files.manifest
-        if manifest.exists() and manifest.read_bytes() != self._manifest.encode():
-            raise DamagedError(f"{manifest} was changed by someone else")
-        self._files.directory.mkdir(parents=True, exist_ok=True)
-        self.write()
-
-
-def _methods_in(files: RunFiles, sampler: str) -> dict[str, Any]:
-    """Return the methods that an earlier sweep by a sampler tried here: its trials are there to be chosen."""
-    try:
-        sweep = read_yaml(files.experiment.read_text(encoding="utf-8"))["sweep"]
-        return dict(sweep["methods"]) if sweep["sampler"] == sampler else {}
-    except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError):
-        return {}
-
-
 class _Run:
     """One sweep under way."""
 
@@ -186,15 +133,14 @@ class _Run:
         self,
         experiment: Experiment,
         ledger: Ledger,
+        keeper: Keeper,
         plan: Plan,
         executor: Executor,
         progress: Progress,
         leaders: Leaders | None,
         fail_fast: bool,
-        setup: Setup,
     ) -> None:
-        self._setup, self._kept = setup, list[str]()
-        self._experiment, self._ledger, self._plan = experiment, ledger, plan
+        self._experiment, self._ledger, self._keeper, self._plan = experiment, ledger, keeper, plan
         self._executor, self._progress, self._fail_fast = executor, progress, fail_fast
         self._leaders = leaders
         self._total = 1 + plan.planned
@@ -208,7 +154,7 @@ class _Run:
                 self._finish(*self._executor.next())
             for search in self._plan.searches:
                 self._measure_search(search)
-            self._check_kept()
+            self._keeper.check(self._ledger, self._measured())
         finally:
             statuses = [trial.status for trial in self._measured()]
             outcome = Outcome(*(statuses.count(status) for status in ("completed", "stopped", "failed")))
@@ -296,74 +242,9 @@ class _Run:
             error=measured.error,
             change=measured.change,
         )
-        self._keep(trial, measured.frames)
+        self._keeper.keep(self._ledger, trial, measured.frames)
         self._progress.finish_trial(self._describe(trial), f"best {self._describe(self._ledger.best())}")
         return trial
-
-    def _keep(self, trial: Trial, frames: Frames) -> None:
-        """Write a trial, its examples first.
-
-        Raises:
-            UserError: as `_stop`.
-        """
-        self._restore(damage := self._damage())
-        store, digests = self._ledger.store, defaultdict[str, dict[str, str]](dict)
-        for (domain, split), frame in frames.items():
-            digests[domain][split] = store.save_examples(trial.key, domain, split, frame)
-        self._ledger.append(replace(trial, examples=dict(digests) or None))
-        self._kept.append(trial.key)
-        self._stop(damage)
-
-    def _check_kept(self) -> None:
-        """Check that what was measured is still there.
-
-        Raises:
-            UserError: as `_stop`.
-        """
-        self._restore(damage := self._damage())
-        store = self._ledger.store
-        for trial in self._measured():
-            if damage is None and trial.key in self._kept and not store.is_intact(trial):
-                damage = DamagedError(f"the examples of trial {trial.number} are gone or changed")
-        self._stop(damage)
-
-    def _damage(self) -> DamagedError | None:
-        """Return what someone else has done to the directory."""
-        try:
-            self._ledger.store.check()
-        except DamagedError as damage:
-            return damage
-        return None
-
-    def _restore(self, damage: DamagedError | None) -> None:
-        """Write again what is in memory, where that replaces nothing of someone else.
-
-        Raises:
-            UserError: if it does, or cannot be written.
-        """
-        if damage is None:
-            return
-        try:
-            self._setup.restore()
-            self._ledger.store.restore()
-        except DamagedError as theirs:
-            raise UserError(
-                f"{self._disturbed(theirs)}; nothing is written over it, and the trial under way is lost; "
-                "move it away and run the sweep again"
-            ) from theirs
-        except OSError as error:
-            raise UserError(f"{self._disturbed(damage)}, and cannot write it again: {error}") from error
-
-    def _stop(self, damage: DamagedError | None) -> None:
-        """End the sweep where someone else has removed or emptied the directory."""
-        if damage is not None:
-            raise UserError(
-                f"{self._disturbed(damage)}; what was in memory is written there again; run the sweep again, "
-                "which measures what is missing"
-            )
-
-    def _disturbed(self, damage: DamagedError) -> str:
-        return f"expected {self._experiment.output} to be left alone during the sweep, got: {damage}"
 
     def _describe(self, trial: Trial) -> str:
         """Say in a few words what a trial was, and what it scores."""

@@ -77,12 +77,9 @@ def test_the_pretrained_model_without_finite_scores_ends_the_sweep_with_2(
 
 
 def test_a_worker_s_mistake_stays_one(monkeypatch):
-    mistake = UserError("home test, example 1: expected finite scores")
-
     class Worker:
         def measure(self, job, step):
-            measured = executors._died(mistake)
-            return executors.replace(measured, error=str(mistake), exception=mistake)
+            return executors._failed("home test, example 1: expected finite scores")
 
     remote = executors._Remote.__new__(executors._Remote)
     remote._worker = Worker()
