@@ -101,7 +101,13 @@ def test_weights_that_are_meant_to_be_others_are_loaded_without_digests(load):
     load_model(directory, "AutoModelForSequenceClassification")
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "digests.json", "trainer_state.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name == "model.safetensors" else [pytest.mark.slow])
+        for name in ("model.safetensors", "optimizer.pt", "digests.json", "trainer_state.json")
+    ],
+)
 def test_training_does_not_go_on_from_a_damaged_checkpoint(load, steps, monkeypatch, tmp_path, capsys, name):
     expected = run_finetuning(load("bert", "plain", f"output={tmp_path / 'whole'}"), quiet=True)
     finetuning, step = load("bert"), TaskTrainer.training_step

@@ -75,7 +75,7 @@ def test_an_example_without_a_scored_word_teaches_nothing(load, workshop, tmp_pa
     (directory,) = run_finetuning(finetuning, quiet=True)
     assert json.loads((directory / "training.json").read_text())["steps"] == 12
     with pytest.raises(
-        UserError, match="home train: expected an example with something to predict, got none"
+        UserError, match=r"home train in .*nothing.jsonl: expected text in the column 'tokens', got 4 blank"
     ):
         open_bench(load("bert", "plain", *TAGGING, f"data.in_domain.train.files={nothing}"))
 

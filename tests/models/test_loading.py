@@ -142,6 +142,9 @@ def test_a_converted_directory_with_other_weights_is_refused(saved, tmp_path):
     }
     nvreg.from_pretrained(tmp_path / "nv")
     tiny_marian(seed=1)[0].save_pretrained(tmp_path / "nv")
+    with pytest.raises(nvreg.UserError, match=r"model.safetensors as nvreg wrote it, got another or none; "):
+        nvreg.from_pretrained(tmp_path / "nv")
+    (tmp_path / "nv" / "digests.json").unlink()
     with pytest.raises(nvreg.UserError, match="prior of this model"):
         nvreg.from_pretrained(tmp_path / "nv")
 

@@ -20,7 +20,7 @@ def rewrite_trials(output: Path, change: Callable[[dict], None], *, digested: bo
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     for line in lines:
         change(line)
-        del line["digest"]
+        line.pop("digest", None)
         if digested:
             line["digest"] = digest(dict(line))
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -69,7 +69,7 @@ def test_a_prior_of_an_earlier_version_is_checked_by_the_manifest(output, experi
 
 
 @pytest.mark.parametrize("damage", [flip, lambda path: path.write_bytes(b""), lambda path: path.unlink()])
-@pytest.mark.parametrize("number", [0, 2])
+@pytest.mark.parametrize("number", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_trial_without_its_examples_is_measured_again_and_keeps_its_number(
     output, finished, experiment, measured, capsys, damage, number
 ):
@@ -105,6 +105,7 @@ def test_a_seed_that_shares_a_lost_trial_has_it_again(experiment, tmp_path, meas
     assert len(measured) == 4
 
 
+@pytest.mark.slow
 def test_a_lost_draw_of_tpe_is_the_one_that_is_measured_again(experiment, tmp_path, measured):
     asked = experiment("sweep.sampler=tpe", "sweep.trials=3", "sweep.space={tau_sigma: {cross: [0, 1]}}")
     run_sweep(asked, quiet=True)
@@ -146,6 +147,8 @@ def meanwhile(monkeypatch, number, do):
     monkeypatch.setattr(Worker, "_measured", disturbed)
 
 
+SLOW = {"all it holds", "the manifest", "the examples"}
+
 REMOVALS = {
     "the directory": lambda output: shutil.rmtree(output),
     "all it holds": lambda output: [
@@ -157,7 +160,9 @@ REMOVALS = {
 }
 
 
-@pytest.mark.parametrize("removal", REMOVALS)
+@pytest.mark.parametrize(
+    "removal", [pytest.param(each, marks=[pytest.mark.slow] if each in SLOW else []) for each in REMOVALS]
+)
 def test_what_is_removed_under_a_sweep_ends_it_and_what_is_in_memory_is_written_again(
     experiment, finished, tmp_path, monkeypatch, removal
 ):
