@@ -75,18 +75,81 @@ def first_table(results: Path) -> str:
         control = outcome.best_control()
         for domain in (outcome.in_domain, *outcome.others):
             place = "in domain" if domain == outcome.in_domain else "out of domain"
-            alone = (outcome.plain, SOFTENING, CHOICE)
-            if outcome.after is not None:
-                alone = (outcome.after, PRETRAINED, CHOICE)
             rows.append([
                 f"{directory.name}: {domain} ({place})",
                 f"{outcome.metric} {outcome.direction}",
                 _score(outcome, domain),
-                _gain(*alone, domain),
+                _gain(*_softened(outcome), CHOICE, domain),
                 *(_gain(outcome.final, name, CHOICE, domain) for name in (NV, HEADS)),
                 f"{control}: {_gain(outcome.final, control, CHOICE, domain)}" if control else UNMEASURED,
             ])  # fmt: skip
     return laid_out(rows)
+
+
+def short_table(results: Path) -> str:
+    """Quote how many sets out of domain each method improves and worsens, a row a run, and what it costs.
+
+    Settings and figures are those of `first_table`.
+    """
+    header = ["run", "metric", "temperature alone", NV, HEADS, "best simple control"]
+    rows = [header]
+    for directory, outcome in _outcomes(results / "real"):
+        if outcome is None:
+            continue
+        control = outcome.best_control()
+        rows.append([
+            f"[{directory.name}](results/real/{directory.name}/report.md)",
+            outcome.metric,
+            _counts(outcome, *_softened(outcome)),
+            *(_counts(outcome, outcome.final, name) for name in (NV, HEADS)),
+            f"{control}: {_counts(outcome, outcome.final, control)}" if control else UNMEASURED,
+        ])  # fmt: skip
+    return laid_out(rows)
+
+
+def in_a_sentence(results: Path) -> str:
+    """Quote how many sets of all runs each method improves, and how many it worsens."""
+    found = [outcome for _, outcome in _outcomes(results / "real") if outcome is not None]
+    if not found:
+        return "Nothing is measured yet."
+    sets = sum(len(outcome.others) for outcome in found)
+
+    def told(pairs: list[tuple[list[str], list[str]]]) -> str:
+        better, worse = (sum(len(names) for names in side) for side in zip(*pairs, strict=True))
+        return f"improves {better} and worsens {worse}"
+
+    alone = told([outcome.changed(*_softened(outcome), CHOICE) for outcome in found])
+    of_nv, of_heads = (
+        told([
+            outcome.changed(outcome.final, name, CHOICE)
+            for outcome in found
+            if name in outcome.methods
+        ])
+        for name in (NV, HEADS)
+    )  # fmt: skip
+    return (
+        f"Of {sets} test sets out of domain, dividing logits by one number {alone}; beyond that, {NV} "
+        f"{of_nv}, {HEADS} {of_heads}."
+    )
+
+
+def _softened(outcome: Outcome) -> tuple[DataFrame, str]:
+    """Return the table and the method in which a temperature alone is."""
+    return (outcome.plain, SOFTENING) if outcome.after is None else (outcome.after, PRETRAINED)
+
+
+def _counts(outcome: Outcome, table: DataFrame, method: str) -> str:
+    if method not in set(table["method"]):
+        return UNMEASURED
+    said = outcome.said(table, method, CHOICE)
+    if set(said.values()) == {KEPT}:
+        return KEPT
+    better, worse = outcome.changed(table, method, CHOICE)
+    cost = {outcome.verbs[0]: "; better in domain", outcome.verbs[1]: "; worse in domain"}
+    return (
+        f"{len(better)} better, {len(worse)} worse of {len(outcome.others)}"
+        f"{cost.get(said[outcome.in_domain], '')}"
+    )
 
 
 def all_runs(results: Path) -> str:
@@ -216,7 +279,12 @@ def _outcomes(committed: Path) -> Iterator[tuple[Path, Outcome | None]]:
         yield directory, read_outcome(directory) if (directory / "report.md").is_file() else None
 
 
-QUOTES: dict[str, Quote] = {"real": first_table, "real-runs": all_runs}
+QUOTES: dict[str, Quote] = {
+    "real": first_table,
+    "real-short": short_table,
+    "real-sentence": in_a_sentence,
+    "real-runs": all_runs,
+}
 """Name in a marker to what is quoted."""
 
 

@@ -16,7 +16,7 @@ from nvreg.report.writing import write_report
 from scripts.outcome import read_outcome
 from scripts.quoting import CHOICE, filled
 from scripts.readme import RESULTS
-from scripts.real import QUOTES, copy, main
+from scripts.real import QUOTES, copy, in_a_sentence, main, short_table
 from tests.report.conftest import SyntheticRun
 
 EXPERIMENTS = sorted((RESULTS / "real" / "experiments").glob("*.yaml"))
@@ -158,6 +158,20 @@ def test_the_page_says_what_softening_is_and_what_is_more(reported: Path, commit
     assert rows["nv"][1] == "improves books, places"
     assert rows["nv"][3] == "no difference"
     assert rows["sink"][3] == "improves books, places"
+
+
+def test_a_short_table_and_a_sentence_count_the_sets(reported: Path, committed: Path) -> None:
+    assert in_a_sentence(committed.parent) == "Nothing is measured yet."
+    copy(reported, committed)
+    row = rows_of(short_table(committed.parent))["[sentiment](results/real/sentiment/report.md)"]
+    assert row[0] == "nll"
+    assert row[1].startswith("2 better, 0 worse of 2")
+    assert row[3] == "keeps the pretrained model"
+    assert row[4].startswith("sink: 2 better, 0 worse of 2")
+    assert in_a_sentence(committed.parent) == (
+        "Of 4 test sets out of domain, dividing logits by one number improves 4 and worsens 0; beyond that, "
+        "nv improves 0 and worsens 0, nv-heads improves 0 and worsens 0."
+    )
 
 
 def test_methods_that_are_not_measured_are_said_to_be(committed: Path, tmp_path: Path) -> None:
