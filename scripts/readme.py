@@ -53,7 +53,7 @@ def findings(results: Path) -> str:
     for path in sorted(results.glob("embedded/*/report.md")):
         page, task = read(path), path.parent.name
         metric = selection_metric(page)
-        lines.append(f"- [{task}](results/embedded/{task}/report.md), {metric}:")
+        lines.append(f"- [{task}](../results/embedded/{task}/report.md), {metric}:")
         lines += [f"  {line}" for line in bullets(section(page, metric))]
     return "\n".join(lines)
 

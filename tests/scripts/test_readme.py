@@ -10,7 +10,7 @@ from scripts import readme
 from scripts.quoting import MARKED
 from scripts.readme import DOCUMENTS, QUOTES, RESULTS, filled
 
-README = DOCUMENTS[0]
+DEMO = DOCUMENTS[1]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -23,7 +23,7 @@ def test_every_quote_stands_somewhere_and_says_something() -> None:
     text = "".join(document.read_text() for document in DOCUMENTS)
     quoted = {match["name"]: match[0].splitlines()[1:-1] for match in MARKED.finditer(text)}
     assert set(quoted) == set(QUOTES)
-    assert all(len(lines) > 4 for lines in quoted.values())
+    assert all(len(lines) > 0 for lines in quoted.values())
 
 
 def test_a_changed_report_changes_the_quotes(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_a_changed_report_changes_the_quotes(tmp_path: Path) -> None:
     (row,) = [line for line in plain.splitlines() if line.startswith("| pretrained")]
     score = row.split("|")[2].strip()
     report.write_text(report.read_text().replace(row, row.replace(score, "1234.5")))
-    text = README.read_text()
+    text = DEMO.read_text()
     assert filled(text, results) == text.replace(f"| pretrained | {score} ", "| pretrained | 1234.5 ")
 
 
@@ -69,7 +69,7 @@ Text.
 
 def test_text_outside_the_markers_stays() -> None:
     text = "a\n<!-- results: findings -->\nold\n<!-- end -->\nb\n"
-    assert filled(text).startswith("a\n<!-- results: findings -->\n- [classification](results")
+    assert filled(text).startswith("a\n<!-- results: findings -->\n- [classification](../results")
     assert filled(text).endswith(".\n<!-- end -->\nb\n")
     assert filled("a < b\n") == "a < b\n"
 
