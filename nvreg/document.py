@@ -1,8 +1,11 @@
-"""A page of text and tables as markdown or LaTeX, and figures as files."""
+"""A page of text, tables and drawings as markdown or LaTeX, and figures as files."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from nvreg.text import in_csv, in_latex, in_markdown, out_of_markdown, visible
 
@@ -10,21 +13,100 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
+Tone = Literal["", "better", "worse"]
+
+SIGNS: dict[Tone, str] = {"": "", "better": "✓", "worse": "✗"}
+"""What stands behind a number that is better or worse, so that no reader needs the colour."""
+
+
+class Cell(NamedTuple):
+    """A number in a table, with what it is compared with.
+
+    Attributes:
+        text: the number.
+        change: its difference from another, or a word for that.
+        interval: the interval of the difference, in its brackets.
+        tone: whether the difference is known to be better or worse.
+        facts: sentences that unfold where a form can; the others leave them out.
+        value: what a column is sorted by; NaN sorts last.
+    """
+
+    text: str
+    change: str = ""
+    interval: str = ""
+    tone: Tone = ""
+    facts: Sequence[str] = ()
+    value: float = math.nan
+
+    def __str__(self) -> str:
+        """Return the cell in a line."""
+        behind = " ".join(filter(None, (self.change, self.interval)))
+        line = f"{self.text} ({behind})" if self.change else f"{self.text} {behind}"
+        return f"{line.strip()} {SIGNS[self.tone]}".strip()
+
+
+class Marked(NamedTuple):
+    """A text of which some parts are marked.
+
+    Attributes:
+        parts: words, one or several, between spaces, and whether they are marked.
+    """
+
+    parts: Sequence[tuple[str, bool]]
+
+    def __str__(self) -> str:
+        """Return the text without marks."""
+        return " ".join(text for text, _ in self.parts)
+
 
 class Table(NamedTuple):
-    """The cells of a table, each a text that may say anything: no form of a page takes it for markup.
+    """The cells of a table, each of which may say anything: no form of a page takes it for markup.
 
     Attributes:
         header: a text for each column.
         body: the rows.
+        labels: how many columns, from the first, say what a row is.
     """
 
     header: Sequence[str]
-    body: Sequence[Sequence[str]]
+    body: Sequence[Sequence[str | Cell | Marked]]
+    labels: int = 1
 
 
-Block = str | Table
-"""A paragraph, list or heading in markdown, names as `nvreg.text.in_markdown` writes them, or a table."""
+class Section(NamedTuple):
+    """A part of a page that a reader may fold away.
+
+    Attributes:
+        title: plain text.
+        blocks: what stands in it.
+        is_open: whether it is unfolded at first.
+        is_aside: whether it is a part of the one around it, whose title only a form that folds shows.
+    """
+
+    title: str
+    blocks: Sequence[Block]
+    is_open: bool = True
+    is_aside: bool = False
+
+
+class Verdict(NamedTuple):
+    """What a page comes to, in a few sentences of plain text."""
+
+    sentences: Sequence[str]
+
+
+class Drawing(NamedTuple):
+    """A figure in HTML, which other forms leave out: they have figures as files.
+
+    Attributes:
+        html: safe markup, in which all text from data is escaped.
+    """
+
+    html: str
+
+
+Block = str | Table | Section | Verdict | Drawing
+"""Text in markdown, which has names as `nvreg.text.in_markdown` writes them, or one of the above."""
 
 Blocks = Sequence[Block]
 """A page."""
@@ -32,21 +114,17 @@ Blocks = Sequence[Block]
 
 def markdown(blocks: Blocks) -> str:
     """Return the page as markdown, whose tables line up as plain text too."""
-    return visible("\n\n".join(map(_markdown, blocks)) + "\n")
+    return visible("\n\n".join(_markdown(blocks)) + "\n")
 
 
 def latex(blocks: Blocks) -> str:
-    """Return the tables alone, captioned by the headings above them."""
-    tables, heading = [r"% needs \usepackage{booktabs} and \usepackage[T1]{fontenc}"], ""
-    for each in blocks:
-        if isinstance(each, Table):
-            tables.append(_latex_table(each, heading))
-        elif each.startswith("#"):
-            heading = each.lstrip("# ")
-    return "\n".join(tables)
+    """Return the verdict, and the tables captioned by the headings above them."""
+    tables = [r"% needs \usepackage{booktabs}, \usepackage{amssymb} and \usepackage[T1]{fontenc}"]
+    tables += _latex(blocks, "")
+    return visible("\n".join(tables) + "\n")
 
 
-def csv(frame: "DataFrame") -> str:
+def csv(frame: DataFrame) -> str:
     """Return a table with all digits, whose texts no spreadsheet takes for formulas."""
     from pandas import Series
 
@@ -60,38 +138,112 @@ def csv(frame: "DataFrame") -> str:
     return frame.assign(**texts).to_csv(index=False, lineterminator="\n")
 
 
-def png(figure: "Figure") -> bytes:
+def png(figure: Figure) -> bytes:
     """Return a figure as the content of a png file."""
     return _drawn(figure, "png")
 
 
-def svg(figure: "Figure") -> str:
-    """Return a figure as the content of an svg file, the same for the same figure."""
+def svg(figure: Figure) -> str:
+    """Return a figure as the content of an svg file, the same for the same figure; its text is text."""
     from matplotlib import rc_context
 
     with rc_context({"svg.hashsalt": "nvreg", "svg.fonttype": "none"}):
         return visible(_drawn(figure, "svg", metadata={"Date": None}).decode())
 
 
-def _drawn(figure: "Figure", form: str, **options: Any) -> bytes:
+def pdf(figure: Figure) -> bytes:
+    """Return a figure as the content of a pdf file, the same for the same figure; its text is text."""
+    from matplotlib import rc_context
+
+    with rc_context({"pdf.fonttype": 42}):
+        return _drawn(figure, "pdf", metadata={"CreationDate": None})
+
+
+def _drawn(figure: Figure, form: str, **options: Any) -> bytes:
     content = BytesIO()
     figure.savefig(content, format=form, **options)
     return content.getvalue()
 
 
-def _markdown(block: Block) -> str:
-    if not isinstance(block, Table):
-        return block
-    header, *body = [list(map(in_markdown, row)) for row in (block.header, *block.body)]
+def _markdown(blocks: Blocks, level: int = 2) -> Iterator[str]:
+    for block in blocks:
+        match block:
+            case Table():
+                yield _markdown_table(block)
+            case Section():
+                if not block.is_aside:
+                    yield f"{'#' * level} {in_markdown(block.title)}"
+                yield from _markdown(block.blocks, level + (not block.is_aside))
+            case Verdict():
+                yield "**Verdict.** " + " ".join(map(in_markdown, block.sentences))
+            case str():
+                yield block
+
+
+def _markdown_table(table: Table) -> str:
+    header, *body = [list(map(_cell_in_markdown, row)) for row in (table.header, *table.body)]
     widths = [max(map(len, column)) for column in zip(header, *body, strict=True)]
     rows = [header, ["-" * width for width in widths], *body]
     cells = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(f"| {row} |" for row in cells)
 
 
-def _latex_table(table: Table, caption: str) -> str:
-    from pandas import DataFrame
+def _cell_in_markdown(cell: str | Cell | Marked) -> str:
+    if not isinstance(cell, Marked):
+        return in_markdown(str(cell))
+    return " ".join(
+        f"**{in_markdown(text)}**" if marked else in_markdown(text) for text, marked in cell.parts
+    )
 
-    header, *body = [list(map(in_latex, row)) for row in (table.header, *table.body)]
-    style = DataFrame(body, columns=header).style.hide(axis="index")
-    return style.to_latex(hrules=True, caption=in_latex(out_of_markdown(caption)), position_float="centering")
+
+def _latex(blocks: Blocks, caption: str) -> Iterator[str]:
+    for block in blocks:
+        match block:
+            case Table():
+                yield _latex_table(block, caption)
+            case Section():
+                yield from _latex(block.blocks, caption if block.is_aside else in_latex(block.title))
+            case Verdict():
+                yield rf"\paragraph{{Verdict}} {' '.join(map(in_latex, block.sentences))}" + "\n"
+            case str() if block.startswith("#"):
+                caption = in_latex(out_of_markdown(block.lstrip("# ")))
+
+
+def _latex_table(table: Table, caption: str) -> str:
+    r"""Return a table of ``booktabs``, with differences and intervals in lines of their own.
+
+    What is better is bold, what is worse in italics.
+    """
+    rows = [_latex_row(row) for row in table.body]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{caption}}}",
+            rf"\begin{{tabular}}{{{'l' * len(table.header)}}}",
+            r"\toprule",
+            rf"{' & '.join(map(in_latex, table.header))} \\",
+            r"\midrule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+        ]
+    )
+
+
+LATEX_TONES: dict[Tone, str] = {"": "{}", "better": r"\textbf{{{}}}", "worse": r"\textit{{{}}}"}
+
+
+def _latex_row(row: Sequence[str | Cell | Marked]) -> str:
+    cells, below = [], []
+    for cell in row:
+        if isinstance(cell, Cell):
+            cells.append(LATEX_TONES[cell.tone].format(in_latex(cell.text)))
+            behind = in_latex(" ".join(filter(None, (cell.change, cell.interval))))
+            below.append(rf"{{\scriptsize {LATEX_TONES[cell.tone].format(behind)}}}" if behind else "")
+        else:
+            cells.append(in_latex(str(cell)))
+            below.append("")
+    lines = [f"{' & '.join(each)} \\\\" for each in (cells, below) if any(each)]
+    return "\n".join(lines) + (r"[2pt]" if len(lines) > 1 else "")

@@ -40,6 +40,7 @@ class RunFiles:
         tables: directory of the report's tables.
         figures: directory of the report's figures.
         page: the report as a page of HTML.
+        inspection: directory of what ``nvreg inspect`` measured of heads, where it was told to write there.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -52,6 +53,7 @@ class RunFiles:
         self.tables = directory / "tables"
         self.figures = directory / "figures"
         self.page = directory / "report.html"
+        self.inspection = directory / "inspection"
 
     @staticmethod
     def name_of_prior(space: str) -> str:

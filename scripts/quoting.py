@@ -46,8 +46,17 @@ def read(path: Path) -> str:
 
 
 def progress(page: str) -> str:
-    """Return the line that says how many settings were tried."""
-    return page.split("\n\n")[1]
+    """Return the line that says how many settings were tried.
+
+    Raises:
+        UserError: if there is none.
+    """
+    for block in page.split("\n\n"):
+        if "settings completed" in block:
+            return block
+    raise UserError(
+        "expected a report that says how many settings were tried, got another: make results writes it"
+    )
 
 
 def selection_metric(page: str) -> str:

@@ -193,12 +193,13 @@ def asker() -> Ask | None:
     return ask
 
 
-def open_in_browser(page: Path) -> None:
-    """Open a page, where somebody is there to look at it."""
-    if sys.stdout.isatty():
+def open_in_browser(page: Path, *, always: bool = False) -> None:
+    """Open a page, where somebody is there to look at it, or always; say where it is if there is no browser."""
+    if always or sys.stdout.isatty():
         import webbrowser
 
-        webbrowser.open(page.absolute().as_uri())
+        if not webbrowser.open(page.absolute().as_uri()):
+            say(f"no browser found; the page is {page}", err=True)
 
 
 def print_markdown(page: str) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nvreg.cli.options import Force, names_in, print_markdown, say
+from nvreg.cli.options import Force, names_in, open_in_browser, print_markdown, say
 from nvreg.errors import UserError
 from nvreg.report import FORMATS
 
@@ -62,6 +62,8 @@ Output = Annotated[
     ),
 ]
 
+Open = Annotated[bool, typer.Option("--open", help="Open the page in a browser.")]
+
 
 def report(
     results: Results,
@@ -72,6 +74,7 @@ def report(
     seed: Seed = None,
     output: Output = None,
     force: Force = False,
+    open_: Open = False,
 ) -> None:
     """Write tables and figures into each directory, and print the tables; of several runs the table of all.
 
@@ -85,11 +88,15 @@ def report(
     if not examples and (method is not None or seed is not None):
         raise UserError("expected --method and --seed only with --examples N, whose examples they choose")
 
+    chosen, analyses, pages = format_names(formats), [], []
+    if open_ and chosen is not None and "html" not in chosen:
+        raise UserError(f"expected html among the formats with --open, got {formats}; add it to --format")
+
     from nvreg.progress import Progress
     from nvreg.report.analysis import analyse
     from nvreg.report.writing import write_combined, write_report
+    from nvreg.results import RunFiles
 
-    chosen, analyses, pages = format_names(formats), [], []
     for directory in results:
         with Progress() as progress:
             progress.phase(f"reading {directory}")
@@ -103,6 +110,10 @@ def report(
             say("no table of all runs: they have no test set and metric in common", err=True)
     for page in pages:
         print_markdown(page)
+    if open_:
+        combined = output / "combined.html" if output is not None and len(pages) < len(results) else None
+        for path in [combined] if combined else [RunFiles(directory).page for directory in results]:
+            open_in_browser(path, always=True)
 
 
 def format_names(written: str | None) -> list[str] | None:

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from pandas import DataFrame
 
-from nvreg.document import Block
+from nvreg.document import Block, Verdict
 from nvreg.errors import UserError
 from nvreg.report.analysis import Analysis
 from nvreg.report.contrasts import Row, contrasts_table, pairs_table
+from nvreg.report.forest import forest
+from nvreg.report.page import test_examples
 from nvreg.report.reading import Run
 from nvreg.report.sections import (
     AFTER_TEMPERATURE,
@@ -33,6 +35,7 @@ from nvreg.report.tables import (
     tempered_table,
 )
 from nvreg.report.temperature import lacks_temperatures
+from nvreg.report.verdict import compared, verdict
 from nvreg.results import PRETRAINED
 from nvreg.text import in_markdown
 
@@ -64,31 +67,42 @@ def combine(analyses: Sequence[Analysis]) -> tuple[list[Block], dict[str, DataFr
     frames = {"combined": contrasts_table(metrics, domains, rows)}
     methods = {row.labels["method"] for row in rows} - {PRETRAINED}
     labels = {**PROTOCOL, "run": "run", **({"method": "method"} if len(methods) > 1 else {})}
+    chosen_by, in_domain, tempered = runs[0].selection_metric, runs[0].in_domain, after_temperature(groups)
+    metric = chosen_by if chosen_by in metrics else metrics[0]
+    after = tempered_table(metrics, domains, tempered)
+    rivals = rivals_table(chosen_by, domains, groups) if chosen_by in metrics else None
+    combined = frames["combined"]
     blocks: list[Block] = [
         f"# {len(runs)} runs",
+        Verdict(verdict(metric, combined, in_domain, after, rivals, _cannot_change(runs, metric))),
         "Each is compared with its own pretrained model. Repetitions are shown by their mean, ± the standard "
         "deviation of their scores. Intervals and tests are over examples, for these models: how much other "
         "seeds of training would change shows in ± alone.",
     ]
-    metric, in_domain, tempered = runs[0].selection_metric, runs[0].in_domain, after_temperature(groups)
-    after = tempered_table(metrics, domains, tempered)
+    if plot := forest(metric, combined, in_domain, test_examples(runs[0])):
+        blocks.append(plot)
     if after is not None:
         frames[f"combined{AFTER_TEMPERATURE}"] = after
     if any(lacks_temperatures(run) for run in runs):
         blocks.append(NO_TEMPERATURES)
-    rivals = rivals_table(metric, domains, groups) if metric in metrics else None
+    sections = {
+        each: metric_section(
+            each, combined[combined["metric"] == each], labels, in_domain,
+            after=after, cannot_change=_cannot_change(runs, each), is_open=each == metric,
+        )
+        for each in metrics
+    }  # fmt: skip
+    blocks += sections.pop(metric)
     if rivals is not None:
         frames["rivals"] = rivals
-        rivals_after = rivals_table(metric, domains, tempered)
+        rivals_after = rivals_table(chosen_by, domains, tempered)
         if rivals_after is not None:
             frames[f"rivals{AFTER_TEMPERATURE}"] = rivals_after
         names = {"run": "against run", "method": "method"}
-        ours = f"nv on {home_of(groups)}"
-        blocks += rivals_section(metric, rivals, names, in_domain, ours, rivals_after)
-    for each, cells in frames["combined"].groupby("metric", sort=False):
-        unchanged = _cannot_change(runs, str(each))
-        blocks += metric_section(str(each), cells, labels, in_domain, after=after, cannot_change=unchanged)
-    return blocks, frames
+        blocks.append(
+            rivals_section(metric, rivals, names, in_domain, f"nv on {home_of(groups)}", rivals_after)
+        )
+    return [*blocks, *(section for each in sections.values() for section in each)], frames
 
 
 def compare(first: Analysis, second: Analysis) -> tuple[list[Block], dict[str, DataFrame]]:
@@ -130,13 +144,19 @@ def compare(first: Analysis, second: Analysis) -> tuple[list[Block], dict[str, D
     if len(set(names)) == 1:
         names = [str(run.directory) for run in runs]
     directories = " → ".join(in_markdown(str(run.directory)) for run in runs)
+    chosen_by, in_domain = runs[0].selection_metric, runs[0].in_domain
+    first_metric = chosen_by if chosen_by in metrics else metrics[0]
     blocks: list[Block] = [
         f"# {in_markdown(names[1])} against {in_markdown(names[0])}",
+        Verdict(compared(first_metric, table, in_domain)),
         f"Each cell is {directories} and the difference, paired by example.",
     ]
+    if plot := forest(first_metric, table, in_domain, test_examples(runs[0]), "other run"):
+        blocks.append(plot)
     after = frames.get(f"comparison{AFTER_TEMPERATURE}")
-    for metric, rows in table.groupby("metric", sort=False):
-        blocks += metric_section(str(metric), rows, labels, runs[0].in_domain, "other run", after)
+    for metric in sorted(metrics, key=lambda name: name != first_metric):
+        rows, is_open = table[table["metric"] == metric], metric == first_metric
+        blocks += metric_section(metric, rows, labels, in_domain, "other run", after, is_open=is_open)
     return blocks, frames
 
 

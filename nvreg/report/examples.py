@@ -1,11 +1,12 @@
 """Single examples of the test sets, the pretrained model's outputs and the chosen setting's side by side."""
 
 from collections.abc import Mapping, Sequence
+from difflib import SequenceMatcher
 from typing import Any
 
 from pandas import DataFrame
 
-from nvreg.document import Block, Table
+from nvreg.document import Block, Cell, Marked, Section, Table
 from nvreg.errors import UserError
 from nvreg.metrics import METRICS, statistics_of
 from nvreg.report.reading import Run
@@ -16,7 +17,7 @@ WIDTH = 240
 """Characters of a text that a cell shows at most."""
 
 
-def examples_section(run: Run, name: str, choice: ProtocolChoice, count: int) -> list[Block]:
+def examples_section(run: Run, name: str, choice: ProtocolChoice, count: int) -> Section:
     """Return the examples of each test set that a choice changes most.
 
     Args:
@@ -32,10 +33,7 @@ def examples_section(run: Run, name: str, choice: ProtocolChoice, count: int) ->
     """
     metric = _metric(run)
     score = "nll" if metric == "perplexity" else metric  # an example has the logarithm
-    blocks: list[Block] = [
-        f"## Examples that change most ({name})",
-        f"Sorted by the change of the example's own {score}, the largest gain first.",
-    ]
+    blocks: list[Block] = [f"Sorted by the change of the example's own {score}, the largest gain first."]
     unchanged, scored = [], run.domains_with("test")
     for domain, pick in choice.items():
         if len(set(pick.trials)) == 1 and domain in scored:
@@ -43,8 +41,10 @@ def examples_section(run: Run, name: str, choice: ProtocolChoice, count: int) ->
             if changed.empty:
                 unchanged.append(domain)
             else:
-                blocks += [f"### {domain}", _table(run, domain, changed)]
-    return [*blocks, f"Nothing changes on {', '.join(unchanged)}."] if unchanged else blocks
+                blocks.append(Section(domain, [_table(run, domain, changed)]))
+    if unchanged:
+        blocks.append(f"Nothing changes on {', '.join(unchanged)}.")
+    return Section(f"Examples that change most ({name})", blocks)
 
 
 def _metric(run: Run) -> str:
@@ -89,13 +89,23 @@ def _table(run: Run, domain: str, changed: DataFrame) -> Table:
         [
             str(identity),
             *(_cut(_text(*cell)) for cell in records[int(identity)].items()),
-            *(_cut(example[name]) for name in outputs.values()),
-            f"{example['score_before']:.4g}",
-            f"{example['score_after']:.4g}",
+            *(_compared(*(_cut(example[name]) for name in outputs.values())) if len(outputs) == 2 else ()),
+            Cell(f"{example['score_before']:.4g}", value=example["score_before"]),
+            Cell(f"{example['score_after']:.4g}", value=example["score_after"]),
         ]
         for identity, example in zip(changed.index, changed.to_dict("records"), strict=True)
     ]
     return Table(header, body)
+
+
+def _compared(before: str, after: str) -> tuple[Marked, Marked]:
+    """Return both texts with the words marked that the other has not."""
+    words = before.split(), after.split()
+    runs = SequenceMatcher(None, *words, autojunk=False).get_opcodes()
+    return (
+        Marked([(" ".join(words[0][i:j]), kind != "equal") for kind, i, j, _, _ in runs if i < j]),
+        Marked([(" ".join(words[1][i:j]), kind != "equal") for kind, _, _, i, j in runs if i < j]),
+    )
 
 
 def _records(run: Run, domain: str) -> Sequence[Mapping[str, str]]:

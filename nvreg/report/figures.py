@@ -1,5 +1,6 @@
 """Figures: what each setting changes in domain and out of domain, where, and the scores of several runs."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Literal
@@ -11,6 +12,8 @@ from nvreg.metrics import METRICS
 from nvreg.parameters import ROLES
 from nvreg.protocols import upper_bounds
 from nvreg.report.analysis import Analysis
+from nvreg.report.forest import Line, forest_axis, forest_lines
+from nvreg.report.plot import axis_label, linear_middle, tick_text
 from nvreg.report.reading import Run
 from nvreg.report.sections import DIRECTIONS
 from nvreg.report.selection import ProtocolChoice
@@ -32,6 +35,14 @@ STYLES = (
 )
 """Colours of Okabe & Ito (2008), told apart with every common colour blindness, and shapes for grey."""
 
+COLUMN, WIDE = 3.3, 6.8
+"""The width of a column of a paper, and of its text, in inches."""
+
+SIZE, SMALL = 7, 6
+"""Sizes of text in points."""
+
+DPI = 300
+
 MARKS = (("#000000", "*"), *STYLES)
 """The styles of the models as they came, which are first, and of protocols."""
 
@@ -51,25 +62,82 @@ def changes_figure(analysis: Analysis, method: str) -> "Figure":
     arms = [arm for arm in run.sweeps if arm.method == method]
     numbers = sorted({number for arm in arms for number in run.candidates(arm)} - {PRETRAINED_NUMBER})
     points = _points(run, numbers, [choices[arm] for arm in arms if arm in choices])
-    figure = Figure(figsize=(7.6, 5.2), layout="constrained", dpi=150)
+    figure = Figure(figsize=(COLUMN, 0.9 * COLUMN), layout="constrained", dpi=DPI)
     axes = figure.add_subplot()
     for domain, (colour, marker) in zip(run.out_of_domain, cycle(STYLES), strict=False):
         x, y = points.loc[points["domain"] == domain, ["x", "y"]].to_numpy().T
-        axes.scatter(x, y, c=colour, marker=marker, s=34, alpha=0.75, linewidth=0, label=domain, zorder=3)
+        axes.scatter(x, y, c=colour, marker=marker, s=12, alpha=0.75, linewidth=0, label=domain, zorder=3)
     _ring(axes, points)
-    axes.scatter(0, 0, s=150, c="black", marker="*", label="pretrained", zorder=5)
+    axes.scatter(0, 0, s=50, c="black", marker="*", label="pretrained", zorder=5)
+    axes.tick_params(labelsize=SMALL)
     direction = METRICS[run.selection_metric].higher_is_better
     change, better = f"change in {run.selection_metric}", DIRECTIONS[direction]
     axes.set_xlabel(
-        f"{change} on {run.in_domain} (in domain; {better}{_scale(axes, 'x', points['x'])})", size=9
+        f"{change} on {run.in_domain} (in domain; {better}{_scale(axes, 'x', points['x'])})", size=SMALL
     )
-    axes.set_ylabel(f"{change} out of domain ({better}{_scale(axes, 'y', points['y'])})", size=9)
+    axes.set_ylabel(f"{change} out of domain\n({better}{_scale(axes, 'y', points['y'])})", size=SMALL)
     _shade(axes, max if direction else min)
     drawn, tried = points["trial"].nunique(), len(numbers)
     left_out = f" ({tried - drawn} more are not finite)" if drawn < tried else ""
     of = f" of {method}" if len(run.methods) > 1 else ""
-    axes.set_title(f"{in_figure(run.experiment.name)}: test sets, {drawn} settings{of}{left_out}", loc="left")
-    figure.legend(loc="outside right upper", frameon=False)
+    title = f"{in_figure(run.experiment.name)}: test sets, {drawn} settings{of}{left_out}"
+    axes.set_title(title, loc="left", size=SIZE)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=SMALL)
+    return figure
+
+
+def forest_figure(metric: str, rows: pd.DataFrame, in_domain: str, examples: Mapping[str, int]) -> "Figure":
+    """Draw what each selection changes on each domain, better on the right whatever the metric's direction.
+
+    Thick bars are the intervals that repeat the choice, thin ones take it as given. Hollow marks keep the
+    pretrained model, or are upper bounds, which are no selections.
+
+    Args:
+        metric: whose changes are drawn.
+        rows: a table of `nvreg.report.contrasts`.
+        in_domain: name of the domain to mark as such.
+        examples: how many test examples each domain has.
+    """
+    from matplotlib.figure import Figure
+
+    found = forest_lines(metric, rows, examples)
+    axis, domains = forest_axis(metric, found), list(dict.fromkeys(line.labels["domain"] for line in found))
+    lines: list[str | Line] = []
+    for domain in domains:
+        lines += [domain, *(line for line in found if line.labels["domain"] == domain)]
+    figure = Figure(figsize=(COLUMN, 0.7 + 0.125 * len(lines)), layout="constrained", dpi=DPI)
+    axes = figure.add_subplot()
+    for place, line in enumerate(lines):
+        if isinstance(line, str):
+            continue
+        colour = {"better": STYLES[0][0], "worse": STYLES[5][0], "": "0.35"}[line.tone]
+        for ends, width, alpha in ((line.as_chosen, 0.7, 0.8), (line.reselected, 3, 0.45)):
+            axes.plot(np.clip(ends, axis.low, axis.high), [place] * 2, color=colour, lw=width, alpha=alpha)
+        is_hollow = line.is_kept or line.labels["protocol"] in upper_bounds()
+        dot = np.clip(line.change, axis.low, axis.high)
+        axes.plot(dot, place, "o", ms=3, mew=0.7, color=colour, mfc="white" if is_hollow else colour)
+    axes.axvline(0, color="0.4", lw=0.8, zorder=1)
+    names = [
+        f"{in_figure(line)}{' (in domain)' if line == in_domain else ''}"
+        if isinstance(line, str)
+        else line.name
+        for line in lines
+    ]
+    axes.set_yticks(range(len(lines)), names, size=SMALL)
+    for label, line in zip(axes.get_yticklabels(), lines, strict=True):
+        label.set_fontweight("bold" if isinstance(line, str) else "normal")
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=SMALL)
+    axes.set_ylim(len(lines) - 0.5, -0.5)
+    if not math.isinf(axis.middle):
+        axes.set_xscale("symlog", linthresh=axis.middle, linscale=2)
+    ends = (axis.low, axis.high)
+    axes.set_xlim(*(ends[::-1] if axis.is_reversed else ends))
+    ticks = [value for value, _ in axis.ticks()]
+    axes.set_xticks(ticks, [tick_text(value) for value in ticks])
+    axes.set_xlabel(f"{axis_label(metric)} (better on the right)", size=SMALL)
+    for side in ("left", "right", "top"):
+        axes.spines[side].set_visible(False)
     return figure
 
 
@@ -88,8 +156,8 @@ def layers_figure(run: Run, rows: pd.DataFrame) -> "Figure":
 
     roles = [role for role in ROLES if role in set(rows["role"])]
     changes = list(rows.groupby(["parameter", "value"], sort=False))
-    size = (1.6 + 2.6 * len(roles), 1.3 + 1.9 * len(changes))
-    figure = Figure(figsize=size, layout="constrained", dpi=150)
+    size = (min(WIDE, 1.2 + 2 * len(roles)), 0.9 + 1.3 * len(changes))
+    figure = Figure(figsize=size, layout="constrained", dpi=DPI)
     panels = figure.subplots(len(changes), len(roles), squeeze=False, sharey="row", sharex="col")
     domains = rows["domain"].unique()
     styles = dict(zip(domains, (MARKS[0], *islice(cycle(STYLES), len(domains) - 1)), strict=True))
@@ -101,20 +169,20 @@ def layers_figure(run: Run, rows: pd.DataFrame) -> "Figure":
                 bars = np.abs(cells[["low", "high"]].sub(cells["difference"], axis=0)).fillna(0).to_numpy().T
                 axes.errorbar(
                     cells["layer"] + 0.12 * (place - (len(styles) - 1) / 2), cells["difference"], yerr=bars,
-                    fmt=f"{marker}-", color=colour, ms=4, lw=0.8, elinewidth=0.6, label=domain,
+                    fmt=f"{marker}-", color=colour, ms=2.5, lw=0.6, elinewidth=0.5, label=domain,
                 )  # fmt: skip
             axes.axhline(0, color="0.4", lw=0.8, zorder=1)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.tick_params(labelsize=8)
+            axes.tick_params(labelsize=SMALL)
         scales = [_scale(axes, "y", finite["difference"]) for axes in line]
-        line[0].set_ylabel(f"{parameter} {value:g}{scales[0]}", size=9)
+        line[0].set_ylabel(f"{parameter} {value:g}{scales[0]}", size=SMALL)
     for axes, role in zip(panels[0], roles, strict=True):
-        axes.set_title(role, size=9)
+        axes.set_title(role, size=SIZE)
     better = DIRECTIONS[METRICS[run.selection_metric].higher_is_better]
-    figure.supylabel(f"change in {run.selection_metric} ({better})", size=9)
-    figure.supxlabel(f"{in_figure(run.experiment.name)}: the one layer that is changed, from 0", size=9)
+    figure.supylabel(f"change in {run.selection_metric} ({better})", size=SMALL)
+    figure.supxlabel(f"{in_figure(run.experiment.name)}: the one layer that is changed, from 0", size=SMALL)
     handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=SMALL)
     return figure
 
 
@@ -140,7 +208,7 @@ def overview_figure(table: pd.DataFrame, metric: str, in_domain: str) -> "Figure
         "run", key=lambda run: run.map(runs.index), kind="stable"
     )
     lines, domains, protocols = list(places["line"]), list(rows["domain"].unique()), rows["protocol"].unique()
-    figure = Figure(figsize=(3 + 2 * len(domains), 1.5 + 0.4 * len(lines)), layout="constrained", dpi=150)
+    figure = Figure(figsize=(WIDE, 0.9 + 0.22 * len(lines)), layout="constrained", dpi=DPI)
     panels = figure.subplots(1, len(domains), sharey=True, squeeze=False)[0]
     for axes, domain in zip(panels, domains, strict=True):
         cells = rows[rows["domain"] == domain]
@@ -150,17 +218,19 @@ def overview_figure(table: pd.DataFrame, metric: str, in_domain: str) -> "Figure
             heights = [lines.index(line) + below for line in chosen["line"]]
             bars = chosen["deviation"].fillna(0)
             axes.errorbar(
-                chosen["score"], heights, xerr=bars, fmt=marker, color=colour, ms=4, lw=0.8, label=protocol
+                chosen["score"], heights, xerr=bars, fmt=marker, color=colour, ms=2.5, lw=0.6, label=protocol
             )
         axes.axvline(cells.loc[cells["line"] == lines[0], "score"].iloc[0], color="0.6", lw=0.8, zorder=0)
-        axes.set_title(f"{domain} (in domain)" if domain == in_domain else domain, size=9)
-        axes.tick_params(labelsize=8)
-    panels[0].set_yticks(range(len(lines)), map(in_figure, lines))
+        axes.set_title(f"{domain} (in domain)" if domain == in_domain else domain, size=SIZE)
+        axes.tick_params(labelsize=SMALL)
+    panels[0].set_yticks(range(len(lines)), map(in_figure, lines), size=SMALL)
     panels[0].invert_yaxis()
     direction = DIRECTIONS[METRICS[metric].higher_is_better]
-    figure.supxlabel(f"{metric} on test sets ({direction}); mean ± standard deviation of repetitions", size=9)
+    figure.supxlabel(
+        f"{metric} on test sets ({direction}); mean ± standard deviation of repetitions", size=SMALL
+    )
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=SMALL)
     return figure
 
 
@@ -199,15 +269,23 @@ def _ring(axes: "Axes", points: pd.DataFrame) -> None:
         x, y = points.loc[points["ring"] == ring, ["x", "y"]].to_numpy().T
         if x.size:
             axes.scatter(
-                x, y, s=130, facecolors="none", edgecolors="black", linestyle=line, label=ring, zorder=4
+                x,
+                y,
+                s=45,
+                linewidth=0.7,
+                facecolors="none",
+                edgecolors="black",
+                linestyle=line,
+                label=ring,
+                zorder=4,
             )
     ringed = points.dropna(subset="ring").sort_values("x")
     # Neighbours' numbers stay apart: above the highest ring, below the lowest, and so on.
-    sides = cycle(((max, 8), (min, -15)))
+    sides = cycle(((max, 4), (min, -9)))
     for (trial, rows), (extreme, away) in zip(ringed.groupby("trial", sort=False), sides, strict=False):
         place = (rows["x"].iloc[0], extreme(rows["y"]))
         axes.annotate(
-            str(trial), place, (0, away), textcoords="offset points", ha="center", fontsize=8, zorder=6
+            str(trial), place, (0, away), textcoords="offset points", ha="center", fontsize=SMALL, zorder=6
         )
 
 
@@ -216,9 +294,8 @@ def _scale(axes: "Axes", name: Literal["x", "y"], changes: pd.Series) -> str:
     from matplotlib.ticker import FixedLocator
 
     axis = axes.xaxis if name == "x" else axes.yaxis
-    sizes = changes.abs().to_numpy()
-    middle = _round_up(2 * float(np.median(sizes))) if sizes.size else 0.0
-    squashed = 0 < 4 * middle < sizes.max(initial=0)
+    middle = linear_middle(changes.to_list())
+    squashed = not math.isinf(middle)
     if squashed:
         getattr(axes, f"set_{name}scale")("symlog", linthresh=middle, linscale=2)
         ticks = middle * np.array([0.5, 1, 4, 10, 40, 100, 400, 1000])
@@ -226,14 +303,6 @@ def _scale(axes: "Axes", name: Literal["x", "y"], changes: pd.Series) -> str:
         axis.set_minor_locator(FixedLocator([]))
     axis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
     return f"; log beyond {middle:g}" if squashed else ""
-
-
-def _round_up(value: float) -> float:
-    """Return the next of ..., 0.5, 1, 2, 5, 10, 20, ... for a value above 0, and 0 for 0."""
-    if value == 0:
-        return value
-    power = 10.0 ** np.floor(np.log10(value))
-    return float(next(step * power for step in (1, 2, 5, 10) if step * power >= value))
 
 
 def _shade(axes: "Axes", towards: Callable[[tuple[float, float]], float]) -> None:

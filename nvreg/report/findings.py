@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 import numpy as np
 from pandas import DataFrame, Series
 
+from nvreg.document import Tone
 from nvreg.protocols import upper_bounds, without_last_bits
 from nvreg.report.analysis import MATCHED, NO_MATCH
 from nvreg.report.cells import CANNOT, keeps_pretrained
@@ -88,6 +89,15 @@ def verdicts(cells: DataFrame, higher_is_better: bool | None) -> list[str]:
     said = np.where(low > 0, verbs["above"], np.where(high < 0, verbs["below"], NOTHING))
     said = np.where(np.isnan(low) & ~kept.to_numpy(), UNKNOWN, said)
     return [str(verdict) for verdict in np.where(measured, said, INAPPLICABLE)]
+
+
+def tones(cells: DataFrame, higher_is_better: bool | None) -> list[Tone]:
+    """Return which cells of one row of a table are better or worse, as `verdicts` tells."""
+    if higher_is_better is None:
+        return [""] * len(cells)
+    (better, _), (worse, _) = OUTCOMES[higher_is_better]
+    known: dict[str, Tone] = {better: "better", worse: "worse"}
+    return [known.get(verdict, "") for verdict in verdicts(cells, higher_is_better)]
 
 
 def _subject(name: str, protocols: list[str], every: set[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pandas import DataFrame
 
-from nvreg.document import Block, Table
+from nvreg.document import Block, Section, Table
 from nvreg.methods import METHODS
 from nvreg.metrics import METRICS
 from nvreg.parameters import ROLES
@@ -47,12 +47,11 @@ def layers_table(run: Run) -> DataFrame | None:
     return rows.assign(place=places).sort_values(by, kind="stable").drop(columns="place")
 
 
-def layers_section(run: Run, table: DataFrame) -> list[Block]:
+def layers_section(run: Run, table: DataFrame) -> Section:
     """Return what the table of `layers_table` says: the best layers, then every layer."""
     metric, in_domain = run.selection_metric, run.in_domain
     direction = METRICS[metric].higher_is_better
     blocks: list[Block] = [
-        f"## Where it acts: {metric} ({DIRECTIONS[direction]})",
         "One layer of one role is changed at a time, all else is as pretrained; layers count from 0. Scores "
         "are of validation sets, so that a search may be narrowed by them; a domain without one is left out. "
         "layers.csv has every score, and intervals.",
@@ -68,8 +67,8 @@ def layers_section(run: Run, table: DataFrame) -> list[Block]:
         headers = [
             f"{domain}{' (in-domain)' if domain == in_domain else ''}" for domain in rows["domain"].unique()
         ]
-        blocks += [f"Change at {name} {values}:", Table([*SITE, *headers], body)]
-    return blocks
+        blocks += [f"Change at {name} {values}:", Table([*SITE, *headers], body, len(SITE))]
+    return Section(f"Where it acts: {metric} ({DIRECTIONS[direction]})", blocks, is_open=False)
 
 
 def _cells(run: Run, number: int) -> Iterator[dict[str, Any]]:

@@ -1,19 +1,22 @@
 """The page of a run: what its tables say, the settings that were chosen, and how all was measured."""
 
 import math
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from pandas import DataFrame
 
-from nvreg.document import Block, Table
+from nvreg.document import Block, Section, Table, Verdict
 from nvreg.metrics import randomisation
 from nvreg.protocols import PROTOCOLS
 from nvreg.report import statistics
 from nvreg.report.analysis import MATCHED, NO_MATCH
 from nvreg.report.cells import time_text
 from nvreg.report.findings import keeps_everywhere
+from nvreg.report.forest import forest
 from nvreg.report.layers import layers_section
 from nvreg.report.reading import Run
 from nvreg.report.sections import (
@@ -27,7 +30,8 @@ from nvreg.report.sections import (
 )
 from nvreg.report.selection import setting_text
 from nvreg.report.temperature import lacks_temperatures
-from nvreg.results import PRETRAINED_NUMBER
+from nvreg.report.verdict import verdict
+from nvreg.results import PRETRAINED_NUMBER, RunFiles
 from nvreg.tasks import TASKS
 from nvreg.text import code_in_markdown, in_markdown
 
@@ -35,39 +39,59 @@ CHANGES = {"change": "change", "nv_change": "NV's change"}
 """Headers of the columns of how much a setting changes attention outputs."""
 
 
-def run_page(run: Run, frames: Mapping[str, DataFrame], settings: DataFrame) -> list[Block]:
+def run_page(
+    run: Run, frames: Mapping[str, DataFrame], settings: DataFrame, more: Sequence[Section] = ()
+) -> list[Block]:
     """Return the page of a run.
 
     Args:
         run: where the tables are from.
         frames: its tables (see `nvreg.report.writing.run_tables`).
         settings: the table of `nvreg.report.tables.settings_table`.
+        more: sections that stand before how it was measured.
     """
-    blocks: list[Block] = [f"# {in_markdown(run.experiment.name)}: {run.experiment.task}", _progress(run)]
     labels = PROTOCOL if len(run.sweeps) == 1 else PROTOCOL_AND_METHOD
-    scores, after = frames.get("methods", frames["scores"]), frames.get("after-temperature")
+    scores, after, rivals = (frames.get(name) for name in ("methods", "after-temperature", "rivals"))
+    scores = frames["scores"] if scores is None else scores
+    metric, in_domain = run.selection_metric, run.in_domain
+    sentences = verdict(metric, scores, in_domain, after, rivals, run.cannot_change(metric))
+    blocks: list[Block] = [
+        f"# {in_markdown(run.experiment.name)}: {run.experiment.task}",
+        Verdict(sentences),
+        _progress(run),
+    ]
+    if plot := forest(metric, scores, in_domain, test_examples(run)):
+        blocks.append(plot)
     if lacks_temperatures(run):
         blocks.append(NO_TEMPERATURES)
-    if "layers" in frames:
-        blocks += layers_section(run, frames["layers"])
-    if "rivals" in frames and not keeps_everywhere(scores):
-        rivals, rivals_after = frames["rivals"], frames.get(f"rivals{AFTER_TEMPERATURE}")
-        against = {"method": "against"}
-        blocks += rivals_section(run.selection_metric, rivals, against, run.in_domain, after=rivals_after)
-    for metric, rows in scores.groupby("metric", sort=False):
-        unchanged = run.cannot_change(str(metric))
-        blocks += metric_section(
-            str(metric), rows, labels, run.in_domain, after=after, cannot_change=unchanged
+    sections = {
+        name: metric_section(
+            name, rows, labels, in_domain,
+            after=after, cannot_change=run.cannot_change(name), is_open=name == metric,
         )
+        for name, rows in ((str(name), rows) for name, rows in scores.groupby("metric", sort=False))
+    }  # fmt: skip
+    blocks += sections.pop(metric, [])
+    if rivals is not None and not keeps_everywhere(scores):
+        rivals_after = frames.get(f"rivals{AFTER_TEMPERATURE}")
+        blocks.append(rivals_section(metric, rivals, {"method": "against"}, in_domain, after=rivals_after))
+    blocks += [section for each in sections.values() for section in each]
+    if "layers" in frames:
+        blocks.append(layers_section(run, frames["layers"]))
     if keeps_everywhere(scores):
         settings = settings[settings["trial"].ne(PRETRAINED_NUMBER)]
     if len(settings):
-        blocks += ["## Settings chosen", _settings(run, settings)]
-    return [
-        *blocks,
-        "## How it was measured",
-        _provenance(run, scores["protocol"].unique(), has_matched=MATCHED in settings["method"].array),
-    ]
+        blocks.append(Section("Settings chosen", [_settings(run, settings)], is_open=False))
+    has_matched = MATCHED in settings["method"].array
+    measured = _provenance(run, scores["protocol"].unique(), has_matched)
+    again = Section("To make it again", [_commands(run)])
+    return [*blocks, *more, Section("How it was measured", [measured, again], is_open=False)]
+
+
+def test_examples(run: Run) -> dict[str, int]:
+    """Return how many examples each domain's test set has."""
+    data = run.manifest["data"]
+    return {name: data[name]["test"]["examples"] for name in run.domains if "test" in data.get(name, {})}
 
 
 def _progress(run: Run) -> str:
@@ -108,7 +132,7 @@ def _settings(run: Run, settings: DataFrame) -> Table:
         for row in settings.to_dict("records")
     ]
     columns = ["selection", "test domain", "trial", "setting", *numbers.values()]
-    return Table([*labels.values(), *columns], body)
+    return Table([*labels.values(), *columns], body, len(labels) + 2)
 
 
 def _trial_and_setting(run: Run, number: Any, beside_method: bool) -> tuple[str, str]:
@@ -136,6 +160,9 @@ def _provenance(run: Run, protocols: Iterable[str], has_matched: bool) -> str:
     )
     several = len({arm.seed for arm in run.sweeps}) > 1
     unscored = len(run.domains_with("test")) < len(run.domains)
+    manifest = run.manifest
+    versions = ", ".join(f"{name} {version}" for name, version in manifest.get("versions", {}).items())
+    hardware = ", ".join(f"{value} {name}" for name, value in manifest.get("hardware", {}).items())
     facts = [
         *(["- ±: standard deviation over the seeds of the search"] if several else []),
         "- in-domain column where a protocol chooses a setting for each domain: the mean over those settings",
@@ -147,10 +174,28 @@ def _provenance(run: Run, protocols: Iterable[str], has_matched: bool) -> str:
         f"- tests: approximate randomisation, two-sided, at most {randomisation.SWAPS} swaps, seed "
         f"{randomisation.SEED}, so p is {1 / (randomisation.SWAPS + 1):g} at least; corrected by Holm's "
         "method",
+        f"- seeds of the search: {', '.join(map(str, run.experiment.sweep.seeds))}; sampler: "
+        f"{run.experiment.sweep.sampler}",
         f"- examples: {in_markdown(examples)}",
-        f"- nvreg {in_markdown(run.manifest['nvreg'])}, model {code_in_markdown(run.manifest['model'])}",
+        f"- nvreg {in_markdown(manifest['nvreg'])}, model {code_in_markdown(manifest['model'])}, conditions "
+        f"{code_in_markdown(manifest['context'])}",
+        *([f"- versions: {in_markdown(versions)}"] if versions else []),
+        *([f"- hardware: {in_markdown(hardware)}"] if hardware else []),
     ]
     return "\n".join([*metrics, *facts])
+
+
+def _commands(run: Run) -> str:
+    """Return the commands that make the run, its report and a checkpoint of what was chosen, as code."""
+    output = run.experiment.output
+    protocol = next(iter(run.experiment.selection.protocols))
+    experiment = shlex.quote(str(Path(output) / RunFiles(Path(output)).experiment.name))
+    lines = [
+        f"nvreg sweep --config {experiment} --output {shlex.quote(f'{output}-again')}",
+        f"nvreg report {shlex.quote(str(output))}",
+        f"nvreg export {shlex.quote(str(output))} OUT --protocol {protocol}",
+    ]
+    return "\n".join(["```sh", *lines, "```"])
 
 
 def _texts_alone(run: Run, protocols: Iterable[str]) -> list[str]:

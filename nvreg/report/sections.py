@@ -1,25 +1,19 @@
 """Sections that pages share: what one metric says, and what NV has over its rivals."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from pandas import DataFrame
 
-from nvreg.document import Block, Table
+from nvreg.document import Block, Cell, Section, Table
 from nvreg.metrics import METRICS
 from nvreg.protocols import upper_bounds
 from nvreg.report import statistics
-from nvreg.report.cells import (
-    RESELECTED,
-    gain_text,
-    keeps_pretrained,
-    score_text,
-    time_text,
-    with_decimals,
-)
-from nvreg.report.findings import KEPT, findings, keeps_everywhere
+from nvreg.report.cells import RESELECTED, gain_cell, keeps_pretrained, score_cell, time_text, with_decimals
+from nvreg.report.findings import KEPT, findings, keeps_everywhere, tones
 from nvreg.results import PRETRAINED
 from nvreg.text import in_markdown
 
@@ -48,6 +42,9 @@ NO_TEMPERATURES = (
 )
 
 
+SIGNIFICANT = f"Where the {statistics.LEVEL:.0%} interval in braces excludes zero:"
+
+
 def metric_section(
     metric: str,
     rows: DataFrame,
@@ -56,7 +53,8 @@ def metric_section(
     other: str = PRETRAINED_MODEL,
     after: DataFrame | None = None,
     cannot_change: Collection[str] = (),
-) -> list[Block]:
+    is_open: bool = False,
+) -> list[Section]:
     """Return what one metric says: findings, a table of the domains, how to read it; and after temperature.
 
     Args:
@@ -67,28 +65,35 @@ def metric_section(
         other: words for what the scores are compared with.
         after: the table after temperature, of all metrics that it changes; None where there is none.
         cannot_change: the methods no setting of which can change the metric.
+        is_open: whether the section is unfolded at first.
     """
-    direction, level = METRICS[metric].higher_is_better, f"{statistics.LEVEL:.0%}"
     tempered = (
         None if after is None or metric not in after["metric"].array else after[after["metric"] == metric]
     )
-    blocks = [
-        f"## {metric} ({DIRECTIONS[direction]})",
-        *_told(metric, rows, labels, in_domain, tempered, cannot_change),
-    ]
+    blocks = _told(metric, rows, labels, in_domain, tempered, cannot_change)
     if _shown(rows, labels)["low"].notna().any():
-        blocks.append(
-            f"In [brackets] the {level} interval of the difference from the {other}, by paired bootstrap "
-            "over examples: it takes the chosen setting as given, without the luck of choosing it. In "
-            "{braces} the same with the choice repeated on every resample, of validation and test examples: "
-            "it shows that many settings were tried. p is of a paired test of no difference in the printed "
-            "score, corrected for the number of domains in the row, not for the number of rows. The numbers "
-            "of a cell end at the second digit of its narrower interval's half-width."
-        )
+        blocks.append(_how_to_read(other))
     blocks += _too_few(rows)
+    sections = [Section(f"{metric} ({_direction(metric)})", blocks, is_open)]
     if tempered is not None:
-        blocks += _after_temperature(metric, tempered, {**labels, **METHOD}, in_domain, other)
-    return blocks
+        told = _after_temperature(metric, tempered, {**labels, **METHOD}, in_domain, other)
+        sections.append(Section(f"{metric} after temperature ({_direction(metric)})", told, is_open=False))
+    return sections
+
+
+def _direction(metric: str) -> str:
+    return DIRECTIONS[METRICS[metric].higher_is_better]
+
+
+def _how_to_read(other: str) -> str:
+    return (
+        f"In {{braces}} the {statistics.LEVEL:.0%} interval of the difference from the {other}, by paired "
+        "bootstrap over examples with the choice repeated on every resample, of validation and test "
+        "examples: it shows that many settings were tried. ✓ and ✗: it excludes zero, for the better or the "
+        "worse. An upper bound has no such interval: in [brackets] its choice is taken as given. The csv has "
+        "both intervals of every cell, and p, of a paired test of no difference in the printed score, "
+        "corrected for the number of domains in the row, not for the number of rows."
+    )
 
 
 def _after_temperature(
@@ -104,7 +109,6 @@ def _after_temperature(
         f"Temperatures at the end of the list are chosen for {in_markdown('; '.join(ends))}: try wider ones."
     )
     return [
-        f"## {metric} after temperature ({DIRECTIONS[METRICS[metric].higher_is_better]})",
         "Each selection also chooses what the logits are divided by, by nll on the sets that it chooses "
         f"settings on: one temperature for the pretrained model (rows {PRETRAINED}), and one for what it "
         f"chose, which is compared with the {other} at its own. So no difference comes from softening alone"
@@ -124,16 +128,17 @@ def _told(
     after: DataFrame | None = None,
     cannot_change: Collection[str] = (),
 ) -> list[Block]:
-    """Return the findings of a metric's rows, and the table of them."""
+    """Return the table of a metric's rows, and its findings by selection."""
+    said: list[Block]
     if keeps_everywhere(rows):
-        said: list[Block] = [f"Every selection {KEPT}."]
+        said = [f"Every selection {KEPT}."]
     elif found := findings(rows, labels, METRICS[metric].higher_is_better, after, cannot_change):
-        said = [f"Where the {statistics.LEVEL:.0%} interval in braces excludes zero:", _bullets(found)]
+        said = [Section("By selection", [SIGNIFICANT, _bullets(found)], is_open=False, is_aside=True)]
     elif rows["protocol"].eq(PRETRAINED).all():
         said = ["No setting is measured yet."]
     else:
         said = ["Nothing but an upper bound is reported, which is no selection."]
-    return [*said, _scores(_shown(rows, labels), labels, in_domain, cannot_change)]
+    return [_scores(metric, _shown(rows, labels), labels, in_domain, cannot_change), *said]
 
 
 def rivals_section(
@@ -143,7 +148,7 @@ def rivals_section(
     in_domain: str,
     ours: str = "nv",
     after: DataFrame | None = None,
-) -> list[Block]:
+) -> Section:
     """Return what NV has over its rivals.
 
     Args:
@@ -155,29 +160,26 @@ def rivals_section(
         after: the same table after temperature; None where there is none.
     """
     direction, named = METRICS[metric].higher_is_better, in_markdown(ours)
+    found = [f"{ours} against {each}" for each in findings(rivals, [*labels, "protocol"], direction, after)]
     blocks: list[Block] = [
-        f"## Would something else have done as well? {named} against it: {metric} ({DIRECTIONS[direction]})",
-        f"Where the {statistics.LEVEL:.0%} interval in braces excludes zero:",
-        _bullets(
-            f"{ours} against {finding}"
-            for finding in findings(rivals, [*labels, "protocol"], direction, after)
-        ),
+        Section("By rival", [SIGNIFICANT, _bullets(found)], is_aside=True),
         f"Below, the score of {named} minus that of each rival, both chosen by the same rule: the mean over "
         "repetitions, paired by example. In {braces} its interval, by paired bootstrap over examples with "
-        "both choices repeated on every resample; p is of a paired test of no difference, corrected for "
-        "the number of domains in the row. rivals.csv has the scores, and the intervals that take both "
-        "choices as given"
+        f"both choices repeated on every resample; ✓ and ✗: it excludes zero, and {named} is better or "
+        "worse. rivals.csv has the scores, p, and the intervals that take both choices as given"
         + (", and rivals-after-temperature.csv the same after temperature." if after is not None else "."),
         *_too_few(rivals),
     ]
     for protocol, rows in with_decimals(rivals, [RESELECTED]).groupby("protocol", sort=False):
         body = [
-            [*map(str, label), *(gain_text(cell) for cell in cells.to_dict("records"))]
+            [*map(str, label), *_cells(gain_cell, cells, direction)]
             for label, cells in rows.groupby(list(labels), sort=False)
         ]
         header = [*labels.values(), *_domain_headers(rows, in_domain)]
-        blocks += [f"### Chosen by {protocol}: {named} minus each", Table(header, body)]
-    return blocks
+        table = Table(header, body, len(labels))
+        blocks.append(Section(f"Chosen by {protocol}: {ours} minus each", [table]))
+    title = f"Would something else have done as well? {ours} against it: {metric} ({DIRECTIONS[direction]})"
+    return Section(title, blocks, is_open=False)
 
 
 def protocol_label(name: Any) -> str:
@@ -214,23 +216,36 @@ def _bullets(sentences: Iterable[str]) -> str:
 
 
 def _scores(
-    rows: DataFrame, labels: Mapping[str, str], in_domain: str, cannot_change: Collection[str]
+    metric: str,
+    rows: DataFrame,
+    labels: Mapping[str, str],
+    in_domain: str,
+    cannot_change: Collection[str],
 ) -> Table:
+    direction = METRICS[metric].higher_is_better
     costs = {name: header for name, header in COSTS.items() if name in rows and rows[name].notna().any()}
     body = [
         [
             *map(protocol_label, label),
-            *(score_text(cell, cannot_change) for cell in cells.to_dict("records")),
+            *_cells(partial(score_cell, cannot_change=cannot_change), cells, direction),
             *(_cost(name, cells[name].iloc[0]) for name in costs),
         ]
         for label, cells in with_decimals(rows).groupby(list(labels), sort=False)
     ]
-    return Table([*labels.values(), *_domain_headers(rows, in_domain), *costs.values()], body)
+    header = [*labels.values(), *_domain_headers(rows, in_domain), *costs.values()]
+    return Table(header, body, len(labels))
+
+
+def _cells(cell: Callable[..., Cell], rows: DataFrame, higher_is_better: bool | None) -> list[Cell]:
+    told = zip(rows.to_dict("records"), tones(rows, higher_is_better), strict=True)
+    return [cell(record, tone=tone) for record, tone in told]
 
 
 def _domain_headers(rows: DataFrame, in_domain: str) -> list[str]:
     return [f"{domain} (in-domain)" if domain == in_domain else domain for domain in rows["domain"].unique()]
 
 
-def _cost(name: str, cost: float) -> str:
-    return "" if math.isnan(cost) else f"{cost:g}" if name == "tried" else time_text(cost)
+def _cost(name: str, cost: float) -> Cell:
+    if math.isnan(cost):
+        return Cell("")
+    return Cell(f"{cost:g}" if name == "tried" else time_text(cost), value=cost)

@@ -2,22 +2,21 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pandas import DataFrame
 
-from nvreg.document import Blocks, csv, latex, markdown, png, svg
+from nvreg.document import Blocks, csv, latex, markdown, pdf, png, svg
 from nvreg.files import claim, write_bytes, write_text
 from nvreg.report import FORMATS
 from nvreg.report.analysis import Analysis
 from nvreg.report.comparison import combine, compare
 from nvreg.report.examples import examples_section
-from nvreg.report.figures import changes_figure, layers_figure, overview_figure
+from nvreg.report.explore import explore
+from nvreg.report.figures import changes_figure, forest_figure, layers_figure, overview_figure
 from nvreg.report.layers import layers_table
-from nvreg.report.page import run_page
+from nvreg.report.page import run_page, test_examples
 from nvreg.report.reading import Run
 from nvreg.report.sections import AFTER_TEMPERATURE
 from nvreg.report.selection import find_arm
@@ -29,8 +28,9 @@ from nvreg.report.tables import (
     settings_table,
     tempered_table,
 )
+from nvreg.report.webpage import html
 from nvreg.results import RunFiles
-from nvreg.text import on_one_line, visible
+from nvreg.text import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,11 +54,6 @@ class Page:
     frames: Mapping[str, DataFrame]
     figures: Mapping[str, "Figure"] = field(default_factory=dict)
 
-    @cached_property
-    def drawings(self) -> Mapping[str, str]:
-        """The figures as svg."""
-        return {name: svg(figure) for name, figure in self.figures.items()}
-
 
 @dataclass(frozen=True)
 class Format:
@@ -73,30 +68,10 @@ class Format:
     of_tables: bool = True
 
 
-LIVE = ["autolink", "image", "link"]
-"""What no report has: whatever looks like it is text from data."""
-
-
-def as_html(page: Page) -> str:
-    """Return a page as one file that needs no other, with its figures as drawings."""
-    from jinja2 import Environment
-    from markdown_it import MarkdownIt
-
-    template = resources.files("nvreg.report").joinpath("report.html").read_text(encoding="utf-8")
-    body = (
-        MarkdownIt("commonmark", {"html": False}).enable("table").disable(LIVE).render(markdown(page.blocks))
-    )
-    drawings = [drawing[drawing.index("<svg") :] for drawing in page.drawings.values()]
-    environment = Environment(autoescape=True)
-    return environment.from_string(template).render(
-        title=on_one_line(page.title), body=body, figures=drawings
-    )
-
-
 MARKDOWN = Format(lambda page: {f"{page.name}.md": markdown(page.blocks)})
 LATEX = Format(lambda page: {f"{page.name}.tex": latex(page.blocks)})
 CSV = Format(lambda page: {f"{name}.csv": csv(frame) for name, frame in page.frames.items()})
-HTML = Format(lambda page: {f"{page.name}.html": as_html(page)}, of_tables=False)
+HTML = Format(lambda page: {f"{page.name}.html": html(page.title, page.blocks)}, of_tables=False)
 
 
 def write_report(
@@ -125,12 +100,16 @@ def write_report(
     chosen = _chosen(formats)
     run, choices = analysis.run, analysis.choices
     frames = run_tables(analysis)
-    blocks = run_page(run, frames, settings_table(analysis))
+    more = [section] if (section := explore(analysis)) else []
     if examples:
         arm = find_arm(run, method, seed, first=True)
         protocol, choice = next(iter(choices[arm].items()))
-        blocks += examples_section(run, f"{run.label(arm)}, {protocol}", choice, examples)
+        more.append(examples_section(run, f"{run.label(arm)}, {protocol}", choice, examples))
+    blocks = run_page(run, frames, settings_table(analysis), more)
+    scores = frames.get("methods", frames["scores"])
     figures = {_of("changes", name, run): changes_figure(analysis, name) for name in run.methods}
+    if any(choices.values()):
+        figures["forest"] = forest_figure(run.selection_metric, scores, run.in_domain, test_examples(run))
     if "layers" in frames:
         of_methods = frames["layers"].groupby("method", sort=False)
         figures |= {_of("layers", str(name), run): layers_figure(run, rows) for name, rows in of_methods}
@@ -192,7 +171,10 @@ def write_combined(
         run, table = analyses[0].run, frames["combined"]
         chosen_by = run.selection_metric
         metric = chosen_by if chosen_by in table["metric"].array else table["metric"].iloc[0]
-        figures = {"overview": overview_figure(table, metric, run.in_domain)}
+        figures = {
+            "overview": overview_figure(table, metric, run.in_domain),
+            "forest": forest_figure(metric, table, run.in_domain, test_examples(run)),
+        }
         page = Page("combined", f"{len(analyses)} runs", blocks, frames, figures)
         _write_apart(page, chosen, output, force)
     return markdown(blocks)
@@ -234,7 +216,7 @@ def _chosen(formats: Sequence[str] | None) -> list[Format]:
 def _write_apart(page: Page, formats: Sequence[Format], folder: Path, force: bool) -> None:
     """Write a page of several runs, with its figures, into a directory of its own."""
     texts = [name for each in formats for name in each.files(page)]
-    drawings = [f"{name}{end}" for name in page.figures for end in (".svg", ".png")]
+    drawings = [f"{name}{end}" for name in page.figures for end in (".svg", ".png", ".pdf")]
     claim(folder, [*texts, *drawings], force=force)
     for each in formats:
         _write(page, each, folder)
@@ -251,5 +233,6 @@ def _write(page: Page, form: Format, folder: Path) -> None:
 def _draw(page: Page, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in page.figures.items():
-        write_text(folder / f"{name}.svg", page.drawings[name])
+        write_text(folder / f"{name}.svg", svg(figure))
         write_bytes(folder / f"{name}.png", png(figure))
+        write_bytes(folder / f"{name}.pdf", pdf(figure))

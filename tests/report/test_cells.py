@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvreg.report.cells import RESELECTED, gain_text, number_text, score_text, with_decimals
+from nvreg.report.cells import RESELECTED, gain_text, number_text, score_cell, with_decimals
 
 NAN = float("nan")
 
@@ -22,7 +22,7 @@ def table(*cells: dict[str, float | str]) -> pd.DataFrame:
 
 
 def texts(*cells: dict[str, float | str]) -> list[str]:
-    return [score_text(cell) for cell in with_decimals(table(*cells)).to_dict("records")]
+    return [str(score_cell(cell)) for cell in with_decimals(table(*cells)).to_dict("records")]
 
 
 def gains(*cells: dict[str, float | str]) -> list[str]:
@@ -51,17 +51,38 @@ def test_numbers_end_at_the_second_digit_of_the_half_width(given, shown):
     assert texts(given) == [shown]
 
 
-def test_both_intervals_the_deviation_and_the_other_share_the_digits_of_the_narrower():
+def test_the_interval_that_repeats_the_choice_is_shown_and_sets_the_digits():
     both = cell(0.2793, 0.0077, 0.0025, 0.0127, p_holm=0.0012)
-    assert texts(both) == ["0.2793 (+0.0077 [+0.0052, +0.0102] {-0.0050, +0.0204} p=0.001)"]
-    assert gains(both) == ["+0.008 {-0.005, +0.020} p=0.001"]
+    assert texts(both) == ["0.279 (+0.008 {-0.005, +0.020})"]
+    assert gains(both) == ["+0.008 {-0.005, +0.020}"]
     with_other = both | {"deviation": 0.0412, "other": 0.2716}
-    assert texts(with_other)[0].startswith("0.2716 → 0.2793 ± 0.0412 (+0.0077 [")
+    assert texts(with_other) == ["0.272 → 0.279 ± 0.041 (+0.008 {-0.005, +0.020})"]
+
+
+def test_all_else_unfolds_with_the_digits_of_the_narrower_interval():
+    more = {"p_holm": 0.0012, "trial": 3, "method": "nv", "setting": '{"tau_sigma": {"cross": 0.5}}'}
+    (record,) = with_decimals(table(cell(0.2793, 0.0077, 0.0025, 0.0127) | more)).to_dict("records")
+    assert list(score_cell(record).facts) == [
+        "difference +0.0077",
+        "choice repeated {-0.0050, +0.0204}",
+        "choice as given [+0.0052, +0.0102]",
+        "p = 0.001",
+        "trial 3: tau_sigma cross=0.5",
+    ]
+    assert score_cell(record).value == 0.2793
+    (record,) = with_decimals(table(cell(0.2793, 0.0077, 0.0025) | {"p_holm": 0.0002})).to_dict("records")
+    assert "p < 0.001" in score_cell(record).facts
+
+
+def test_better_and_worse_have_a_sign():
+    (record,) = with_decimals(table(cell(0.28, 0.008, 0.0025, 0.0127))).to_dict("records")
+    assert str(score_cell(record, "better")).endswith(") ✓")
+    assert str(score_cell(record, "worse")).endswith(") ✗")
 
 
 @pytest.mark.parametrize("width", [0.0, 1e-12])
 def test_an_interval_without_width_leaves_the_digits_to_the_other_or_to_the_difference(width):
-    assert texts(cell(1.9, -0.1, width, 0.012)) == ["1.900 (-0.100 [-0.100, -0.100] {-0.112, -0.088})"]
+    assert texts(cell(1.9, -0.1, 0.012, width)) == ["1.900 (-0.100 {-0.100, -0.100})"]
     assert texts(cell(1.9, -0.1, width)) == ["1.90 (-0.10 [-0.10, -0.10])"]
     assert texts(cell(1.9, 0.0, width)) == ["1.900 (+0.000 [+0.000, +0.000])"]
 
@@ -72,7 +93,9 @@ def test_what_is_not_finite_is_a_word_and_an_interval_of_what_is_no_number_is_le
     assert texts({"score": NAN}) == ["n/a"]
     assert gains({"score": NAN}) == ["n/a"]
     ends = {"low": 0.1, "high": math.inf, "low_reselected": 0.05, "high_reselected": 0.35}
-    assert texts({"score": 3.0, "difference": 0.2, **ends}) == ["3.00 (+0.20 [+0.10, +inf] {+0.05, +0.35})"]
+    assert texts({"score": 3.0, "difference": 0.2, **ends}) == ["3.00 (+0.20 {+0.05, +0.35})"]
+    ends |= {"low_reselected": NAN, "high_reselected": NAN}
+    assert texts({"score": 3.0, "difference": 0.2, **ends}) == ["3.00 (+0.20 [+0.10, +inf])"]
 
 
 def test_a_score_alone_is_shown_like_the_others_of_its_domain():

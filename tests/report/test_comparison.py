@@ -58,7 +58,7 @@ def test_a_choice_of_the_pretrained_model_is_shown_with_its_difference(pair):
     pair[1].lines[1]["status"] = "stopped"
     text = write_comparison(*(analyse(run.write()) for run in pair))
     (row, *_) = [line for line in text.splitlines() if line.startswith("| in-domain ")]
-    assert "1.900 → 1.900 (+0.000 [" in row
+    assert "1.900 → 1.900 (+0.000 {" in row
     assert "(pretrained)" not in text
 
 
@@ -116,7 +116,7 @@ def test_the_comparison_is_printed_and_written(pair, tmp_path):
         app, [*directories, "--protocol", "in-domain", "--output", str(tmp_path / "ab")]
     )
     assert result.exit_code == 0
-    assert result.stdout.count("2.00 → 1.90 (-0.10 [-0.10, -0.10] {-0.10, -0.10} p<0.001)") == 3
+    assert result.stdout.count("2.00 → 1.90 (-0.10 {-0.10, -0.10}) ✓") == 3
     assert "out-of-domain-validation" not in result.stdout
     assert (tmp_path / "ab/comparison.md").read_text() in result.stdout
 
@@ -186,6 +186,10 @@ def test_the_table_is_written_where_asked_for(build, tmp_path):
         "rivals.csv",
         "overview.png",
         "overview.svg",
+        "overview.pdf",
+        "forest.png",
+        "forest.svg",
+        "forest.pdf",
     }
 
 

@@ -50,8 +50,8 @@ def test_texts_and_outputs_are_side_by_side(translated):
         "0",
         "source 0",
         "target 0",
-        r"key0 says 0 \| \<b\>\*",
-        r"key1 says 0 \| \<b\>\*",
+        r"**key0** says 0 \| \<b\>\*",
+        r"**key1** says 0 \| \<b\>\*",
         "2",
         "1",
     ]
@@ -67,7 +67,7 @@ def test_the_largest_gains_and_losses_are_shown_in_order(translated, count, show
 def test_outputs_that_markup_would_hide_are_shown_in_the_page_too(translated):
     rows_of(translated, 2)
     html = (translated.directory / "report.html").read_text()
-    assert "key0 says 0 | &lt;b&gt;*" in html
+    assert "<mark>key0</mark> says 0 | &lt;b&gt;*" in html
 
 
 def test_without_predictions_the_scores_are_shown(translated):
@@ -106,7 +106,7 @@ def test_they_are_of_the_method_and_seed_that_are_named(translated, control):
     for chosen in ({}, {"seed": 42}, {"method": "nv"}):
         text = write_report(analysis, examples=2, **chosen)
         assert "## Examples that change most (nv, seed 42, in-domain)" in text
-        assert "key1 says 0" in text
+        assert "**key1** says 0" in text
     with pytest.raises(UserError, match="--method: expected one of the run, nv, control, got 'sink'"):
         write_report(analysis, examples=2, method="sink")
     with pytest.raises(UserError, match="--seed: expected one of the run, 42, 43, got 7"):

@@ -33,7 +33,7 @@ def test_one_point_a_setting_and_domain(small):
 def test_axes_say_what_they_measure(small):
     axes = draw(small).axes[0]
     assert "perplexity on news" in axes.get_xlabel()
-    assert "out of domain (lower is better" in axes.get_ylabel()
+    assert "out of domain\n(lower is better" in axes.get_ylabel()
 
 
 def test_choices_are_ringed_and_numbered(small):

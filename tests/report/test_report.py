@@ -29,10 +29,10 @@ def test_the_page_is_html_with_its_figure_too(small):
     report(directory)
     html = (directory / "report.html").read_text()
     assert html.count("<table>") == 3
-    assert html.count("<svg") == 1
-    assert "<td>leave-one-domain-out</td>" in html
-    assert "src=" not in html
-    assert "<script" not in html
+    assert html.count("<figure") == 4
+    assert '<th scope="row">leave-one-domain-out</th>' in html
+    assert " src=" not in html
+    assert html.count("<script>") == 1
 
 
 def test_the_csv_reads_back_and_agrees_with_the_page(small):
@@ -44,9 +44,12 @@ def test_the_csv_reads_back_and_agrees_with_the_page(small):
         "low_reselected", "high_reselected", "p", "p_holm", "trial", "setting",
     ]  # fmt: skip
     cell = table.set_index(["metric", "protocol", "domain"]).loc["nll", "in-domain-tolerance", "talks"]
-    interval = f"{cell.difference:+.3f} [{cell.low:+.3f}, {cell.high:+.3f}]"
-    reselected = f"{{{cell.low_reselected:+.3f}, {cell.high_reselected:+.3f}}} p={cell.p_holm:.3f}"
-    assert f"{cell.score:.3f} ({interval} {reselected})" in text
+    reselected = f"{{{cell.low_reselected:+.3f}, {cell.high_reselected:+.3f}}}"
+    assert f"{cell.score:.3f} ({cell.difference:+.3f} {reselected})" in text
+    page = (directory / "report.html").read_text()
+    assert (
+        f"<li>choice as given [{cell.low:+.3f}, {cell.high:+.3f}]</li><li>p = {cell.p_holm:.3f}</li>" in page
+    )
 
 
 def test_a_report_can_be_repeated_and_is_the_same(small):
@@ -56,6 +59,8 @@ def test_a_report_can_be_repeated_and_is_the_same(small):
         "tables/report.tex",
         "figures/changes.svg",
         "figures/changes.png",
+        "figures/changes.pdf",
+        "figures/forest.svg",
         "report.html",
     ]
     first = report(directory)
@@ -74,6 +79,7 @@ def test_several_methods_have_a_table_of_means_and_a_figure_each(small, control)
     assert {path.name for path in (directory / "figures").glob("*.png")} == {
         "changes-nv.png",
         "changes-control.png",
+        "forest.png",
     }
     assert "| control " in text
 

@@ -1,0 +1,65 @@
+"""Prior weights by layer and head in a report, where ``nvreg inspect`` has measured them for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from markupsafe import Markup
+
+from nvreg.document import Drawing
+from nvreg.parameters import ROLES
+from nvreg.report.plot import joined, panels_of
+from nvreg.report.reading import Run
+from nvreg.results import RunFiles
+
+
+def heads_file(run: Run) -> Path:
+    """Return where ``nvreg inspect --output RUN/inspection`` leaves what it measured of heads."""
+    return RunFiles(run.directory).inspection / "inspect.csv"
+
+
+def heads_plot(run: Run) -> Drawing | None:
+    """Draw the prior weight of every layer and head, a panel a domain, where it was measured."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    table = pd.read_csv(heads_file(run))
+    table = table[table["quantity"].eq("prior_weight")]
+    if table.empty:
+        return None
+    table = table.assign(place=table["role"].map(ROLES.index)).sort_values(
+        ["place", "layer", "head"], kind="stable"
+    )
+    sites = list(dict.fromkeys(zip(table["role"], table["layer"], strict=True)))
+    heads, top = int(table["head"].max()) + 1, float(table["value"].max()) or 1.0
+    cell = Markup(
+        '<rect class="head dot" role="listitem" tabindex="-1" x="{:.2f}%" y="{:.2f}%" width="{:.2f}%" '
+        'height="{:.2f}%" fill="{}" data-tip="{}" aria-label="{}"/>'
+    )
+    wide, high = 100 / heads, 100 / len(sites)
+    panels = []
+    for domain, rows in table.groupby("domain", sort=False):
+        cells = []
+        for role, layer, head, value in rows[["role", "layer", "head", "value"]].itertuples(index=False):
+            tip, colour = (
+                f"{role} {layer}, head {head}: {value:.4f}",
+                to_hex(colormaps["cividis"](value / top)),
+            )
+            y = high * sites.index((role, layer))
+            cells.append(cell.format(wide * head, y, wide, high, colour, tip, tip))
+        names = joined(
+            Markup('<text x="-.4em" y="{}%" dy=".3em" text-anchor="end">{} {}</text>').format(
+                round(100 * (place + 0.5) / len(sites), 3), role, layer
+            )
+            for place, (role, layer) in enumerate(sites)
+        )
+        panels.append(
+            Markup(
+                '<figure class="plot heat"><svg role="list" data-marks aria-label="prior weight on {}" '
+                'style="height:{}rem">{}{}<text x="50%" y="100%" dy="1.3em" text-anchor="middle">'
+                "{}: head</text></svg></figure>"
+            ).format(domain, 1.2 * len(sites), joined(cells), names, domain)
+        )
+    caption = f"From 0 (dark) to {top:.3f} (bright), as nvreg inspect measured it."
+    return Drawing(panels_of("Prior weight by layer and head", caption, panels))

@@ -1,0 +1,233 @@
+"""What a page comes to, in words, over made-up tables."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+import pytest
+
+from nvreg.report.analysis import analyse
+from nvreg.report.verdict import compared, listing, verdict
+from nvreg.report.writing import write_report
+
+NAN = float("nan")
+DOMAINS = ("news", "talks", "books")
+
+Effect = tuple[float, float, float]
+"""A difference and the ends of the interval that repeats the choice."""
+
+NOTHING: Effect = (0.1, -0.4, 0.6)
+BETTER: Effect = (2.0, 1.0, 3.0)
+WORSE: Effect = (-2.0, -3.0, -1.0)
+
+
+def table(
+    *choices: tuple[str, str, Mapping[str, Effect]], metric: str = "bleu", other: float = 30.0, **labels: str
+) -> pd.DataFrame:
+    """A row a domain of each choice: method, protocol, and what it changes; nothing on other domains."""
+    rows = [
+        {"metric": metric, "method": method, "protocol": protocol, "domain": domain, "trial": trial, **labels}
+        | dict(zip(("difference", "low_reselected", "high_reselected"), effect, strict=True))
+        | {"low": effect[1], "high": effect[2], "score": other + effect[0], "deviation": NAN, "p_holm": 0.5}
+        for trial, (method, protocol, effects) in enumerate(choices, start=1)
+        for domain, effect in ({name: NOTHING for name in DOMAINS} | dict(effects)).items()
+    ]
+    model = [
+        dict.fromkeys(rows[0], NAN)
+        | {"metric": metric, "method": "pretrained", "protocol": "pretrained", "trial": 0, **labels}
+        | {"domain": domain, "score": other}
+        for domain in DOMAINS
+    ]
+    return pd.DataFrame([*model, *rows])
+
+
+def said(rows: pd.DataFrame, **more: pd.DataFrame) -> str:
+    return " ".join(verdict(rows["metric"].iloc[0], rows, "news", **more))
+
+
+def test_nothing_helps():
+    rows = table(
+        ("nv", "in-domain", {}), ("nv", "leave-one-domain-out", {"books": WORSE}), ("sink", "in-domain", {})
+    )
+    assert verdict("bleu", rows, "news") == [
+        "Nothing helps: by bleu, no selection of nv improves any of the 2 sets out of domain (talks and "
+        "books); nv chosen by leave-one-domain-out worsens books.",
+        "In domain (news) no difference shows either.",
+        "sink does not help either.",
+    ]
+
+
+def test_nothing_helps_and_it_has_a_price():
+    rows = table(("nv", "in-domain", {}), ("nv", "in-domain-tolerance", {"news": WORSE}))
+    assert (
+        "In domain, what in-domain-tolerance chose of nv has a price: bleu "
+        "goes from 30.0 to 28.0 (-2.0 {-3.0, -1.0}) on news." in said(rows)
+    )
+    assert "No simpler method was tried beside it." in said(rows)
+
+
+def test_one_domain_gains_and_the_price_is_in_domain():
+    rows = table(
+        ("nv", "in-domain", {}),
+        ("nv", "leave-one-domain-out", {"talks": BETTER, "news": WORSE}),
+        ("sink", "in-domain", {}),
+    )
+    assert verdict("bleu", rows, "news") == [
+        "nv helps on 1 of 2 sets out of domain: chosen by leave-one-domain-out, the best of 2 selections on "
+        "these sets, bleu goes from 30.0 to 32.0 (+2.0 {+1.0, +3.0}) on talks.",
+        "In domain it has a price: bleu goes from 30.0 to 28.0 (-2.0 {-3.0, -1.0}) on news.",
+        "sink did not do as well.",
+    ]
+
+
+def test_lower_is_better_of_perplexity():
+    rows = table(("nv", "in-domain", {"talks": WORSE, "books": BETTER}), metric="perplexity")
+    text = said(rows)
+    assert text.startswith(
+        "nv helps on 1 of 2 sets out of domain: chosen by in-domain, perplexity goes from 30.0 to 28.0"
+    )
+    assert "; it worsens books." in text
+
+
+@pytest.mark.parametrize(
+    ("after", "told"),
+    [
+        ({}, "After temperature, when both models may be softened, nothing of this is left."),
+        ({"talks": BETTER}, "After temperature it still helps on talks, not on books."),
+        ({"talks": BETTER, "books": BETTER}, "After temperature it still helps on talks and books."),
+    ],
+)
+def test_what_is_left_after_temperature(after, told):
+    both = {"talks": WORSE, "books": WORSE}
+    better = {name: WORSE for name in after}
+    rows = table(("nv", "in-domain", both), metric="nll", other=3.0)
+    text = said(rows, after=table(("nv", "in-domain", better), metric="nll", other=3.0))
+    assert told in text
+    assert "nv helps on all 2 sets out of domain" in text
+
+
+def test_a_control_did_as_well():
+    both = {"talks": BETTER, "books": BETTER}
+    rows = table(
+        ("nv", "in-domain", both), ("sink", "in-domain", both), ("low-rank", "in-domain", {"talks": BETTER})
+    )
+    assert said(rows).endswith("sink did as well.")
+    some = table(
+        ("nv", "in-domain", both), ("sink", "in-domain", {"books": BETTER}), ("low-rank", "in-domain", {})
+    )
+    assert said(some).endswith("As well did sink on books.")
+    none = table(("nv", "in-domain", both), ("sink", "in-domain", {}), ("low-rank", "in-domain", {}))
+    assert said(none).endswith("None of the 2 other methods did as well.")
+
+
+def test_a_control_that_nv_beats_did_not_do_as_well():
+    both = {"talks": BETTER, "books": BETTER}
+    rows = table(("nv", "in-domain", both), ("sink", "in-domain", both))
+    rivals = table(("sink", "in-domain", {"talks": BETTER, "books": BETTER}))
+    assert said(rows, rivals=rivals).endswith("sink did not do as well.")
+    assert said(rows, rivals=table(("sink", "in-domain", {"talks": BETTER}))).endswith(
+        "As well did sink on books."
+    )
+
+
+def test_a_control_helps_where_nv_does_not():
+    rows = table(
+        ("nv", "in-domain", {}), ("sink", "in-domain", {"books": BETTER}), ("low-rank", "in-domain", {})
+    )
+    assert said(rows).endswith("Of the 2 other methods some help, under some selection: sink on books.")
+
+
+def test_both_forms_of_nv_are_told_of():
+    rows = table(
+        ("nv", "in-domain", {"talks": BETTER}),
+        ("nv-heads", "in-domain", {"talks": BETTER, "books": BETTER}),
+        ("sink", "in-domain", {}),
+    )
+    text = said(rows)
+    assert text.startswith("nv-heads helps on all 2 sets out of domain")
+    assert "; nv helps on talks." in text
+
+
+def test_without_nv_every_method_is_told_of():
+    rows = table(("sink", "in-domain", {"talks": BETTER}), ("low-rank", "in-domain", {}))
+    assert said(rows).startswith("sink helps on 1 of 2 sets out of domain")
+    assert "did as well" not in said(rows)
+
+
+def test_upper_bounds_are_no_help():
+    rows = table(("nv", "in-domain", {}), ("nv", "oracle", {"talks": BETTER, "books": BETTER}))
+    assert said(rows).startswith("Nothing helps")
+    assert verdict("bleu", table(("nv", "oracle", {})), "news") == [
+        "Nothing but an upper bound is reported, which is no selection."
+    ]
+
+
+def test_too_few_examples_tell_nothing():
+    unknown = {name: (2.0, NAN, NAN) for name in DOMAINS}
+    assert said(table(("nv", "in-domain", unknown))).startswith(
+        "Nothing can be said: no test set has the 10 examples"
+    )
+    one = table(("nv", "in-domain", {"books": (2.0, NAN, NAN)}))
+    assert "; books has too few examples to tell." in said(one)
+
+
+def test_many_domains_are_counted():
+    many = {f"d{place}": BETTER for place in range(6)}
+    text = said(table(("nv", "in-domain", many)))
+    assert "nv helps on 6 of 8 sets out of domain" in text
+    assert text.count("from 30.0") == 3
+    assert (
+        "on d0, from 30.0 to 32.0 (+2.0 {+1.0, +3.0}) on d1 and from 30.0 to 32.0 (+2.0 {+1.0, +3.0}) on d2;"
+        in text
+    )
+    assert "; d3, d4 and d5 gain too." in text
+
+
+def test_runs_are_named_and_a_better_model_is_said_to_be():
+    rows = pd.concat(
+        [
+            table(("nv", "in-domain", {"talks": BETTER}), run="plain"),
+            table(("nv", "in-domain", {}), run="mvcr"),
+        ]
+    )
+    rivals = table(("pretrained", "in-domain", {"talks": WORSE}), run="mvcr")
+    text = said(rows, rivals=rivals[rivals["protocol"] == "in-domain"])
+    assert text.startswith("nv on plain helps on 1 of 2 sets out of domain")
+    assert "; nv on mvcr helps on none." in text
+
+
+def test_a_comparison_tells_of_models_and_of_choices():
+    rows = table(("nv", "in-domain", {"talks": BETTER}), ("nv", "leave-one-domain-out", {}))
+    rows.loc[rows["method"] == "pretrained", ["difference", "low_reselected", "high_reselected"]] = WORSE
+    assert compared("bleu", rows.drop(columns="trial"), "news") == [
+        "By bleu, the second model as it came is better on no set and worse on news, talks and books.",
+        "By bleu, what was chosen on the second is better on talks (1 of 2 selections) and worse on none.",
+    ]
+
+
+def test_lists():
+    assert [listing([]), listing(["a"]), listing(["a", "b"]), listing(["a", "b", "c"])] == [
+        "",
+        "a",
+        "a and b",
+        "a, b and c",
+    ]
+
+
+def test_a_verdict_stands_in_every_form(small):
+    directory = small.write()
+    page = write_report(analyse(directory))
+    (line,) = [line for line in page.splitlines() if line.startswith("**Verdict.** ")]
+    assert line.startswith("**Verdict.** nv helps on 1 of 2 sets out of domain: chosen by ")
+    assert "\\paragraph{Verdict} nv helps on 1 of 2" in (directory / "tables/report.tex").read_text()
+    assert (
+        '<div class="verdict" role="note" aria-label="verdict"><p>nv helps on 1 of 2'
+        in (directory / "report.html").read_text()
+    )
+
+
+def test_a_sweep_that_has_just_begun_and_one_that_keeps_the_model(run):
+    run.add_nll(news=2.0, talks=3.0, books=3.0)
+    assert "**Verdict.** No setting is measured yet." in write_report(analyse(run.write()))
+    run.add_nll(news=2.5, talks=3.5, books=3.5, strength=0.3)
+    page = write_report(analyse(run.write()))
+    assert "**Verdict.** Nothing helps: every selection of nv keeps the pretrained model." in page
