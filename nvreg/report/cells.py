@@ -132,10 +132,11 @@ def p_text(p: float) -> str:
 
 def chosen_text(record: Record) -> str:
     """Return the trial of a row and its setting; empty where the row is the mean of several."""
-    trial, written = record.get("trial", pd.NA), record.get("setting")
+    trial: Any = record.get("trial", pd.NA)
+    written = record.get("setting")
     if pd.isna(trial) or not isinstance(written, str):
         return ""
-    values, method = json.loads(written), record.get("method")
+    values, method = json.loads(written), str(record.get("method"))
     if method in METHODS and values:
         written = str(METHODS[method].setting_type.from_dict(values))
     return f"trial {trial}: {written}" if values else f"trial {trial}"

@@ -122,7 +122,8 @@ def changes_plot(run: Run, points: Sequence[Point]) -> Drawing:
         for name, of in {MEAN: out, **({name: [name] for name in out} if len(out) > 1 else {})}.items()
     }
     colours = _colours(points)
-    marks, names = [], []
+    marks: list[Markup] = []
+    names: list[Markup] = []
     order = sorted(range(len(points)), key=lambda at: points[at].test[run.in_domain])
     for at in order:
         point, place = points[at], places[MEAN][at]

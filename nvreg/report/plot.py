@@ -47,7 +47,7 @@ class Axis:
         from matplotlib.ticker import MaxNLocator
 
         if math.isinf(self.middle):
-            values = MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(self.low, self.high)
+            values = np.asarray(MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(self.low, self.high))
         else:
             steps = self.middle * np.array([0.5, 1, 4, 10, 40, 100, 400, 1000, 4000, 10000])
             values = np.array([*-steps[::-1], 0, *steps])

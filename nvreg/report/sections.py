@@ -171,7 +171,7 @@ def rivals_section(
         *_too_few(rivals),
     ]
     for protocol, rows in with_decimals(rivals, [RESELECTED]).groupby("protocol", sort=False):
-        body = [
+        body: list[list[str | Cell]] = [
             [*map(str, label), *_cells(gain_cell, cells, direction)]
             for label, cells in rows.groupby(list(labels), sort=False)
         ]
@@ -224,7 +224,7 @@ def _scores(
 ) -> Table:
     direction = METRICS[metric].higher_is_better
     costs = {name: header for name, header in COSTS.items() if name in rows and rows[name].notna().any()}
-    body = [
+    body: list[list[str | Cell]] = [
         [
             *map(protocol_label, label),
             *_cells(partial(score_cell, cannot_change=cannot_change), cells, direction),

@@ -233,6 +233,8 @@ def _write(page: Page, form: Format, folder: Path) -> None:
 def _draw(page: Page, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in page.figures.items():
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")  # all forms have the layout that was found once
         write_text(folder / f"{name}.svg", svg(figure))
         write_bytes(folder / f"{name}.png", png(figure))
         write_bytes(folder / f"{name}.pdf", pdf(figure))

@@ -29,7 +29,7 @@ def test_the_page_is_html_with_its_figure_too(small):
     report(directory)
     html = (directory / "report.html").read_text()
     assert html.count("<table>") == 3
-    assert html.count("<figure") == 4
+    assert html.count("<figure") == 5
     assert '<th scope="row">leave-one-domain-out</th>' in html
     assert " src=" not in html
     assert html.count("<script>") == 1
@@ -44,8 +44,8 @@ def test_the_csv_reads_back_and_agrees_with_the_page(small):
         "low_reselected", "high_reselected", "p", "p_holm", "trial", "setting",
     ]  # fmt: skip
     cell = table.set_index(["metric", "protocol", "domain"]).loc["nll", "in-domain-tolerance", "talks"]
-    reselected = f"{{{cell.low_reselected:+.3f}, {cell.high_reselected:+.3f}}}"
-    assert f"{cell.score:.3f} ({cell.difference:+.3f} {reselected})" in text
+    reselected = f"{{{cell.low_reselected:+.2f}, {cell.high_reselected:+.2f}}}"
+    assert f"{cell.score:.2f} ({cell.difference:+.2f} {reselected})" in text
     page = (directory / "report.html").read_text()
     assert (
         f"<li>choice as given [{cell.low:+.3f}, {cell.high:+.3f}]</li><li>p = {cell.p_holm:.3f}</li>" in page
