@@ -194,7 +194,7 @@ def asker() -> Ask | None:
 
 
 def open_in_browser(page: Path, *, always: bool = False) -> None:
-    """Open a page, where somebody is there to look at it, or always; say where it is if there is no browser."""
+    """Open a page where somebody is there to look at it, or always; say where it is without a browser."""
     if always or sys.stdout.isatty():
         import webbrowser
 

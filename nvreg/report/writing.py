@@ -86,7 +86,7 @@ def write_report(
 
     Args:
         analysis: the run's.
-        formats: some of `nvreg.report.FORMATS`; by default all.
+        formats: some of `nvreg.report.FORMATS`; by default all. With none nothing is written, figures neither.
         examples: how many examples of each test set to show, under the first protocol.
         method: whose examples; by default the experiment's first.
         seed: the seed of whose search; by default the first.
@@ -116,7 +116,8 @@ def write_report(
     page, files = Page("report", run.experiment.name, blocks, frames, figures), RunFiles(run.directory)
     for each in chosen:
         _write(page, each, files.tables if each.of_tables else run.directory)
-    _draw(page, files.figures)
+    if chosen:
+        _draw(page, files.figures)
     return markdown(blocks)
 
 
