@@ -86,7 +86,7 @@ def write_report(
 
     Args:
         analysis: the run's.
-        formats: some of `nvreg.report.FORMATS`; by default all. With none nothing is written, figures neither.
+        formats: some of `nvreg.report.FORMATS`; by default all. With none, nothing is written.
         examples: how many examples of each test set to show, under the first protocol.
         method: whose examples; by default the experiment's first.
         seed: the seed of whose search; by default the first.
