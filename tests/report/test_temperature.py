@@ -12,6 +12,7 @@ from scipy.special import softmax
 from nvreg.report.analysis import Analysis, analyse
 from nvreg.report.comparison import combine
 from nvreg.report.reading import Arm
+from nvreg.report.sections import NO_TEMPERATURES
 from nvreg.report.statistics import resample_counts
 from nvreg.report.tables import methods_table
 from nvreg.report.temperature import tempered
@@ -276,7 +277,7 @@ def test_two_runs_are_compared_after_temperature(two, tmp_path):
 def test_runs_of_which_one_kept_no_temperatures_have_none(two):
     two[1].temperatures = ()
     analyses = [analyse(run.write()) for run in two]
-    assert "There is no table after temperature" in combine(analyses)[0][2]
+    assert NO_TEMPERATURES in combine(analyses)[0]
 
 
 @pytest.mark.parametrize("temperatures", [None, (), (1.0,)])
