@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 
 from tests.faults.running import JOBS, SEED, TRAINING, Job, remove, run
+
+collect_ignore_glob = ["test_*.py"] if sys.platform == "win32" else []  # which forks no process
 
 
 class Undisturbed:

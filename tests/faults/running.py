@@ -49,7 +49,7 @@ training: {epochs: 2, batch_size: 4, learning_rate: 0.01, seeds: [1, 2], precisi
 output: tuned
 """
 
-_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT = multiprocessing.get_context(None if sys.platform == "win32" else "forkserver")
 _CONTEXT.set_forkserver_preload(["tests.faults.preloaded"])
 
 
