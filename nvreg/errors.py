@@ -41,10 +41,14 @@ MEMORY = ("can't allocate memory", "out of memory")
 """What errors of PyTorch say where memory is too little."""
 
 
-def explained(error: BaseException) -> str | None:
+def explained(error: BaseException, place: object = None) -> str | None:
     """Return the message for an error that is the system's, about a place or about memory, or else None.
 
     Libraries that write by themselves may hand on no more than the system's words.
+
+    Args:
+        error: what was raised.
+        place: what was to be written, where the error does not say it, or says what stands for it.
     """
     if isinstance(error, MemoryError) or any(words in str(error) for words in MEMORY):
         return (
@@ -53,10 +57,11 @@ def explained(error: BaseException) -> str | None:
         )
     for code, mend in PLACES.items():
         if isinstance(error, OSError) and error.errno == code:
-            place = error.filename or "what was to be written"
+            place = place or error.filename or "what was to be written"
             return f"expected a place that can be read and written, got {place} ({error.strerror}); {mend}"
         if mend is _FREE and os.strerror(code) in str(error):
-            return f"expected space on the disk, got none ({os.strerror(code)}); {mend}"
+            where = f" for {place}" if place else ""
+            return f"expected space on the disk{where}, got none ({os.strerror(code)}); {mend}"
     return None
 
 

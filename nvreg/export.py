@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nvreg.digests import fingerprint
 from nvreg.errors import UserError
-from nvreg.files import WEIGHTS, write_digests
+from nvreg.files import WEIGHTS, whole_directory, write_digests
 from nvreg.methods import METHODS
 from nvreg.models.weight_files import WeightFiles
 from nvreg.prior.artefact import Prior
@@ -49,8 +49,10 @@ def save_chosen(choice: ChosenTrial, out: Path) -> None:
             prior = Prior.load(files.prior_of(space), files.fingerprint_of_prior(space))
         method.attach_(model, prior, ())
         method.set_(model, method.setting_type.from_dict(trial.resolved or trial.settings))
-        method.save(model, out, weights)
-    else:
-        weights.save(model, out)
-    tokenizer.save_pretrained(out)
-    write_digests(out, WEIGHTS)
+    with whole_directory(out) as aside:
+        if is_saved:
+            method.save(model, aside, weights)
+        else:
+            weights.save(model, aside)
+        tokenizer.save_pretrained(aside)
+        write_digests(aside, WEIGHTS)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from typing import Any
 import psutil
 from filelock import FileLock, Timeout
 
-from nvreg.errors import DamagedError, UserError
+from nvreg.errors import DamagedError, UserError, explained
 
 MANIFEST = "manifest.json"
 """The file that says whose an output directory is."""
@@ -23,8 +24,11 @@ MANIFEST = "manifest.json"
 NAME_BYTES = 255
 """The longest name of a file that systems take."""
 
-_ASIDE = re.compile(r"\..*\.(\d+)\.part", re.DOTALL)
-"""The name of a file that `write_bytes` writes first, with the number of its process."""
+ASIDE = ".*.part"
+"""What everything is called that is not yet written whole."""
+
+_ASIDE = re.compile(r"(?P<name>\..*)\.(?P<process>\d+)\.part", re.DOTALL)
+"""The same with the number of the process that writes it."""
 
 LOCK = ".lock"
 """The file that a process holds open, and locked, while it writes to an output directory."""
@@ -60,9 +64,8 @@ def write_bytes(path: Path, content: bytes) -> None:
         OSError: if the place cannot be written to; it names ``path``.
     """
     check_regular(path)
-    end = f".{os.getpid()}.part"
-    name = os.fsencode(path.name)[: NAME_BYTES - len(end) - 1].decode(errors="ignore")
-    aside = path.with_name(f".{name}{end}")
+    aside = _aside(path)
+    _remove_leftovers(path.parent.glob(ASIDE), of=aside)
     with naming(path):
         try:
             with aside.open("wb") as file:
@@ -243,6 +246,32 @@ def _foreign(path: Path) -> str:
 
 
 @contextmanager
+def whole_directory(out: Path) -> Iterator[Path]:
+    """Yield a directory to fill, which takes the name of one that is new or empty when all is written.
+
+    Args:
+        out: the directory.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    aside = _aside(out)
+    _remove_leftovers(out.parent.glob(ASIDE), of=aside)
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        if out.is_dir():
+            out.rmdir()  # it is empty
+        aside.replace(out)
+    except Exception as error:
+        if line := explained(error, out):
+            raise UserError(line) from error
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Have the errors of the system that arise in here name a path, as a full disk's do not by themselves."""
     try:
@@ -252,11 +281,30 @@ def naming(path: Path) -> Iterator[None]:
         raise
 
 
-def remove_leftovers(directory: Path) -> None:
-    """Remove, anywhere in a directory, what `write_bytes` had not renamed yet when its process was killed."""
-    for path in directory.rglob(".*.part"):
-        owner = _ASIDE.fullmatch(path.name)
-        if owner and not psutil.pid_exists(int(owner[1])):
+def _aside(path: Path) -> Path:
+    """Return where this process writes what is to get a name, which may be as long as names can be."""
+    end = f".{os.getpid()}.part"
+    name = os.fsencode(path.name)[: NAME_BYTES - len(end) - 1].decode(errors="ignore")
+    return path.with_name(f".{name}{end}")
+
+
+def _remove_leftovers(paths: Iterable[Path], of: Path | None = None) -> None:
+    """Remove those of some files and directories that a process that is no more was writing aside.
+
+    Args:
+        paths: may be any.
+        of: what this process writes aside, if only what others would have given the same name is meant.
+    """
+    wanted = of and _ASIDE.fullmatch(of.name)
+    for path in paths:
+        found = _ASIDE.fullmatch(path.name)
+        if found is None or (wanted and wanted["name"] != found["name"]):
+            continue
+        if psutil.pid_exists(int(found["process"])):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
             path.unlink(missing_ok=True)
 
 
@@ -319,7 +367,7 @@ def exclusive(output: Path) -> Iterator[None]:
             "wait for that run or choose another with --output"
         ) from error
     with held:
-        remove_leftovers(output)
+        _remove_leftovers(output.rglob(ASIDE))
         yield
 
 

@@ -1,4 +1,5 @@
 import ast
+import errno
 import json
 import os
 import subprocess
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from nvreg import UserError
-from nvreg.files import check_file, check_output, claim, exclusive, write_bytes
+from nvreg.errors import explained
+from nvreg.files import check_file, check_output, claim, exclusive, whole_directory, write_bytes, write_text
 
 ROOT = Path(__file__).parents[1]
 OURS = {"name": "mine", "data": {"home": "digest"}}
@@ -130,3 +132,62 @@ def _depends_on_the_machine(call):
     if function == "open" or function.endswith(".open"):
         return not any("b" in each.value for each in call.args if isinstance(each, ast.Constant))
     return function.endswith((".read_text", ".write_text"))
+
+
+NOBODY = 2**22 + 1
+"""The number of no process."""
+
+
+def test_what_killed_processes_were_writing_is_removed_and_nothing_else(tmp_path):
+    others = [f".a.txt.{os.getpid()}.part", ".a.part", f"a.txt.{NOBODY}.part", f".b.txt.{NOBODY}.part"]
+    (tmp_path / "examples").mkdir()
+    for name in [*others, f".a.txt.{NOBODY}.part", f"examples/.c.{NOBODY}.part"]:
+        (tmp_path / name).touch()
+    write_text(tmp_path / "a.txt", "whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "examples", *others} - {others[0]}
+    with exclusive(tmp_path):
+        assert not (tmp_path / others[3]).exists()
+        assert not list((tmp_path / "examples").iterdir())
+        assert (tmp_path / others[2]).exists()
+
+
+def test_a_directory_is_whole_or_not_there(tmp_path):
+    out = tmp_path / ("n" * 240)
+
+    def fill(*, fails):
+        with whole_directory(out) as aside:
+            (aside / "first").touch()
+            if fails:
+                raise RuntimeError("No space left on device (os error 28)")
+            (aside / "second").touch()
+
+    (tmp_path / f".{'n' * 240}.{NOBODY}.part").mkdir()
+    with pytest.raises(UserError, match=r"expected space on the disk for .*n, got none"):
+        fill(fails=True)
+    assert not list(tmp_path.iterdir())
+    out.mkdir()
+    fill(fails=False)
+    assert {path.name for path in out.iterdir()} == {"first", "second"}
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG])
+def test_what_the_system_says_of_a_place_is_one_line_with_the_place(number, tmp_path, monkeypatch):
+    def fails(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(OSError) as raised:  # noqa: PT011 - its text is what is looked at
+        write_text(tmp_path / "a.txt", "whole")
+    line = explained(raised.value)
+    assert f"got {tmp_path / 'a.txt'} ({os.strerror(number)}); " in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_memory_that_does_not_suffice_is_one_line():
+    assert "expected memory" in explained(MemoryError())
+    assert "expected memory" in explained(
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+    )
+    assert explained(RuntimeError("a bug")) is None
+    assert explained(KeyError("a")) is None

@@ -94,6 +94,7 @@ def convert(
     from nvreg.checkpoint import save_pretrained
     from nvreg.estimation.calibration import calibrate
     from nvreg.estimation.estimate import estimate_prior
+    from nvreg.files import whole_directory
     from nvreg.models.convert import convert_, current_settings
     from nvreg.models.dispatching import left_alone
     from nvreg.models.loading import load_model, load_tokenizer
@@ -131,11 +132,12 @@ def convert(
             settings = calibrate(loaded, known, text(CALIBRATION_TOKENS), **setting.to_dict())
         else:
             settings = Settings.from_dict(setting.to_dict())
-    try:
-        save_pretrained(convert_(loaded, known, settings), out, like=WeightFiles.of(model))
-    except ValueError as error:
-        raise UserError(str(error)) from error
-    tokenizer.save_pretrained(out)
+    with whole_directory(out) as aside:
+        try:
+            save_pretrained(convert_(loaded, known, settings), aside, like=WeightFiles.of(model))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        tokenizer.save_pretrained(aside)
     resolved = current_settings(loaded) if "noise_share" in settings.to_dict() else settings
     say(f"{model} with {resolved} (space: {known.space}) written to {out}")
     say(OPENED_BY)
