@@ -130,6 +130,40 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
+_SEAL = "# digest of all above: "
+"""What the last line of a file of YAML begins with, which has its digest."""
+
+
+def sealed_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a manifest with its own digest, as ``digest``."""
+    content = json.loads(json.dumps(manifest))  # as it is read again
+    return {**content, "digest": digest(content)}
+
+
+def sealed_yaml(text: str) -> str:
+    """Return a text of YAML with its own digest in a comment at the end."""
+    return f"{text}{_SEAL}{digest(text)}\n"
+
+
+def check_sealed(files: RunFiles, manifest: Mapping[str, Any]) -> None:
+    """Check that a manifest, and the experiment file beside it, are as they were written.
+
+    Raises:
+        DamagedError: if one has changed. What earlier versions wrote has no digest, and is not checked.
+    """
+    content = {key: value for key, value in manifest.items() if key != "digest"}
+    text, _, seal = files.experiment.read_text(encoding="utf-8").rpartition(_SEAL)
+    is_changed = {
+        files.manifest: manifest.get("digest", digest(content)) != digest(content),
+        files.experiment: bool(text) and seal.strip() != digest(text),
+    }
+    for path in filter(is_changed.get, is_changed):
+        raise DamagedError(
+            f"expected {path} as the sweep wrote it, got one that has changed; run the sweep again, "
+            "which writes it anew"
+        )
+
+
 def trial_key(context: str, method: str, settings: Mapping[str, Any]) -> str:
     """Return the key of a trial: a digest of everything that can change its numbers.
 

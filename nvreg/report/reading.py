@@ -25,6 +25,7 @@ from nvreg.results import (
     RunFiles,
     Trial,
     check_examples,
+    check_sealed,
     latest_trials,
     read_trials,
 )
@@ -305,6 +306,7 @@ def read_run(directory: Path) -> Run:
                 f"run the sweep {again}"
             )
     experiment, manifest = load_experiment(files.experiment), _manifest(files.manifest)
+    check_sealed(files, manifest)
     latest = latest_trials(read_trials(files.trials), manifest["context"], manifest.get("methods"))
     completed = {trial.number: trial for trial in latest if trial.status == "completed"}
     if PRETRAINED_NUMBER not in completed:

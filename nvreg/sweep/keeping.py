@@ -14,7 +14,7 @@ from nvreg.config.loading import read_yaml, write_yaml
 from nvreg.errors import DamagedError, UserError
 from nvreg.experiment import Experiment
 from nvreg.files import write_text
-from nvreg.results import RunFiles, Trial
+from nvreg.results import RunFiles, Trial, sealed_manifest, sealed_yaml
 from nvreg.sweep.ledger import Ledger
 from nvreg.sweep.workbench import Priors
 from nvreg.sweep.worker import Frames
@@ -37,7 +37,8 @@ class Keeper:
         written = experiment.model_dump()
         methods = _methods_in(files, written["sweep"]["sampler"]) | written["sweep"]["methods"]
         written["sweep"]["methods"] = methods
-        self._manifest, self._experiment = json.dumps(manifest, indent=1) + "\n", write_yaml(written)
+        self._experiment = sealed_yaml(write_yaml(written))
+        self._manifest = json.dumps(sealed_manifest(manifest), indent=1) + "\n"
 
     def write(self) -> None:
         """Write everything but trials; the manifest first, which makes the directory this experiment's."""

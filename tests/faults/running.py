@@ -178,8 +178,9 @@ class Job:
 
 
 def numbers_of_sweep(output: Path) -> Any:
-    """The trials but for their times, and what they kept of every example."""
-    trials = [replace(trial, seconds=0.0) for trial in read_trials(output / "trials.jsonl")]
+    """The latest line of every trial but for its time, and what it kept of every example."""
+    lines = {trial.key: replace(trial, seconds=0.0) for trial in read_trials(output / "trials.jsonl")}
+    trials = sorted(lines.values(), key=lambda trial: trial.number)
     kept = {
         (trial.number, domain, split): pd.read_parquet(
             RunFiles(output).examples(trial.key, domain, split)

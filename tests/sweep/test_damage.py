@@ -8,6 +8,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from nvreg import Prior, UserError
+from nvreg.errors import DamagedError
 from nvreg.report.analysis import analyse
 from nvreg.report.reading import read_run
 from nvreg.report.writing import write_report
@@ -227,3 +228,22 @@ def test_a_directory_of_another_experiment_that_has_lost_its_manifest_is_refused
     (output / "trials.jsonl").write_text("of something else\n")
     with pytest.raises(UserError, match="expected a new or empty output directory"):
         run_sweep(experiment(), quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "now", "then"),
+    [("manifest.json", '"planned": 3', '"planned": 7'), ("experiment.yaml", "num_beams: 1", "num_beams: 3")],
+)
+def test_a_manifest_or_experiment_that_has_changed_is_refused_and_written_anew(
+    name, now, then, output, experiment, measured
+):
+    path = output / name
+    whole = path.read_text()
+    assert now in whole
+    path.write_text(whole.replace(now, then))
+    with pytest.raises(DamagedError, match=f"{name} as the sweep wrote it, got one that has changed"):
+        read_run(output)
+    run_sweep(experiment(), quiet=True)
+    assert measured == []
+    assert now in path.read_text()
+    read_run(output)
