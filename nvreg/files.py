@@ -320,7 +320,7 @@ def check_output(
         output: the directory; its `MANIFEST` says whose it is.
         ours: what makes the run another one.
         theirs_of: the same of a manifest.
-        is_ours: whether a directory that has lost its manifest is this run's by what else it holds.
+        is_ours: whether a directory whose manifest is lost or damaged is this run's by what else it holds.
 
     Raises:
         UserError: if it holds a run that differs in that, or something else.
@@ -337,7 +337,9 @@ def check_output(
         raise UserError(
             f"expected an output directory, got {output} ({error.strerror}); {elsewhere}"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:  # something else wrote it
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # damaged, or of something else
+        if is_ours():
+            return
         raise UserError(
             f"expected an output directory of this experiment, got {output} with another kind of "
             f"{MANIFEST}; {elsewhere}"

@@ -145,17 +145,27 @@ def sealed_yaml(text: str) -> str:
     return f"{text}{_SEAL}{digest(text)}\n"
 
 
+def is_changed_manifest(manifest: Mapping[str, Any]) -> bool:
+    """Return whether a manifest is no longer what its digest says, if it has one."""
+    content = {key: value for key, value in manifest.items() if key != "digest"}
+    return "digest" in manifest and manifest["digest"] != digest(content)
+
+
+def is_changed_yaml(text: str) -> bool:
+    """Return whether a text of YAML is no longer what the digest at its end says, if it has one."""
+    content, _, seal = text.rpartition(_SEAL)
+    return bool(content) and seal.strip() != digest(content)
+
+
 def check_sealed(files: RunFiles, manifest: Mapping[str, Any]) -> None:
     """Check that a manifest, and the experiment file beside it, are as they were written.
 
     Raises:
         DamagedError: if one has changed. What earlier versions wrote has no digest, and is not checked.
     """
-    content = {key: value for key, value in manifest.items() if key != "digest"}
-    text, _, seal = files.experiment.read_text(encoding="utf-8").rpartition(_SEAL)
     is_changed = {
-        files.manifest: manifest.get("digest", digest(content)) != digest(content),
-        files.experiment: bool(text) and seal.strip() != digest(text),
+        files.manifest: is_changed_manifest(manifest),
+        files.experiment: is_changed_yaml(files.experiment.read_text(encoding="utf-8")),
     }
     for path in filter(is_changed.get, is_changed):
         raise DamagedError(

@@ -14,7 +14,7 @@ from nvreg.config.loading import read_yaml, write_yaml
 from nvreg.errors import DamagedError, UserError
 from nvreg.experiment import Experiment
 from nvreg.files import write_text
-from nvreg.results import RunFiles, Trial, sealed_manifest, sealed_yaml
+from nvreg.results import RunFiles, Trial, is_changed_yaml, sealed_manifest, sealed_yaml
 from nvreg.sweep.ledger import Ledger
 from nvreg.sweep.workbench import Priors
 from nvreg.sweep.worker import Frames
@@ -120,7 +120,8 @@ def _damage(ledger: Ledger) -> DamagedError | None:
 def _methods_in(files: RunFiles, sampler: str) -> dict[str, Any]:
     """Return the methods that an earlier sweep by a sampler tried here: its trials are there to be chosen."""
     try:
-        sweep = read_yaml(files.experiment.read_text(encoding="utf-8"))["sweep"]
+        text = files.experiment.read_text(encoding="utf-8")
+        sweep = {} if is_changed_yaml(text) else read_yaml(text)["sweep"]
         return dict(sweep["methods"]) if sweep["sampler"] == sampler else {}
     except (OSError, LookupError, TypeError, ValueError, yaml.YAMLError):
         return {}

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from yaml import YAMLError
@@ -16,7 +16,7 @@ from nvreg.digests import options_of
 from nvreg.environment import environment
 from nvreg.errors import UserError
 from nvreg.files import check_output, differences
-from nvreg.results import RunFiles, digest, read_trials
+from nvreg.results import RunFiles, digest, is_changed_manifest, read_trials
 from nvreg.tasks import SCORING_VERSION
 from nvreg.tasks.base import identity_of
 from nvreg.tasks.sampling import CALIBRATION_EXAMPLES, CALIBRATION_TOKENS
@@ -105,7 +105,7 @@ def with_earlier_methods(manifest: Mapping[str, Any], path: Path) -> dict[str, A
 
     Trials of methods that a sweep does not try now are as good as they were.
     """
-    earlier = _earlier(path)
+    earlier = earlier_manifest(path)
     if earlier.get("context") != manifest["context"]:
         return dict(manifest)
     names = map(RunFiles.name_of_prior, ("inputs", "heads"))
@@ -115,24 +115,25 @@ def with_earlier_methods(manifest: Mapping[str, Any], path: Path) -> dict[str, A
 
 def changed_methods(path: Path, manifest: Mapping[str, Any]) -> list[str]:
     """Return the methods that do something else than by an earlier manifest of the same conditions."""
-    earlier = _earlier(path)
+    earlier = earlier_manifest(path)
     if earlier.get("context") != manifest["context"]:
         return []
     known = earlier.get("methods", {})
     return [name for name, now in manifest["methods"].items() if known.get(name, now) != now]
 
 
-def _earlier(path: Path) -> Mapping[str, Any]:
+def earlier_manifest(path: Path) -> Mapping[str, Any]:
+    """Return the manifest of an earlier sweep; nothing where it is lost or damaged."""
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return {}
-    return cast(Mapping[str, Any], manifest)
+    return manifest if isinstance(manifest, dict) and not is_changed_manifest(manifest) else {}
 
 
 def changed_conditions(path: Path, manifest: Mapping[str, Any]) -> str | None:
     """Say in which conditions an earlier manifest differs; None where there is none of other conditions."""
-    earlier = _earlier(path)
+    earlier = earlier_manifest(path)
     if not earlier or earlier.get("context") == manifest["context"]:
         return None
     if "conditions" not in earlier:
@@ -144,14 +145,16 @@ def changed_conditions(path: Path, manifest: Mapping[str, Any]) -> str | None:
 def check_directory(output: Path, workbench: Workbench) -> None:
     """Check that an output directory is new, or already this experiment's.
 
-    One that has lost its manifest is this experiment's if its trials can be read and its experiment file,
-    where there is one, has the name and the task.
+    One whose manifest is lost or damaged is this experiment's if its trials can be read and its experiment
+    file, where there is one, has the name and the task.
 
     Raises:
         UserError: if it holds an experiment of another name, task, model or data, or something else.
     """
 
     def theirs_of(manifest: dict[str, Any]) -> dict[str, Any]:
+        if is_changed_manifest(manifest):
+            raise ValueError("damaged")
         theirs = {key: manifest[key] for key in ours}
         theirs["data"] = {
             domain: {split: description["fingerprint"] for split, description in splits.items()}

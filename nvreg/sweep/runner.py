@@ -21,6 +21,7 @@ from nvreg.sweep.manifest import (
     changed_conditions,
     changed_methods,
     check_directory,
+    earlier_manifest,
     manifest_of,
     with_earlier_methods,
 )
@@ -75,8 +76,10 @@ def run_sweep(
         for note in workbench.notes:
             progress.say(note)
         check_directory(output, workbench)
-        if files.trials.exists() and not files.manifest.exists():
-            progress.say(f"{output} has lost its manifest, which is written again; its trials are kept")
+        if files.trials.exists() and not earlier_manifest(files.manifest):
+            progress.say(
+                f"the manifest of {output} is lost or damaged, and is written again; the trials are kept"
+            )
         priors = priors_of(workbench, files, progress)
         sample = calibration_sample(workbench)
         output.mkdir(parents=True, exist_ok=True)

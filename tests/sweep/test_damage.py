@@ -214,7 +214,7 @@ def test_a_directory_that_has_lost_its_manifest_is_mended_by_the_sweep(
         assert refused.exit_code == 2
         assert "without manifest.json; run the sweep again, which mends what is lost" in refused.stderr
     assert run_sweep(experiment()) == (4, 0, 0)
-    assert "has lost its manifest, which is written again" in capsys.readouterr().err
+    assert "is lost or damaged, and is written again" in capsys.readouterr().err
     assert measured == []
     assert {name: (output / name).read_bytes() for name in before} == before
 
@@ -230,9 +230,26 @@ def test_a_directory_of_another_experiment_that_has_lost_its_manifest_is_refused
         run_sweep(experiment(), quiet=True)
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]"])
+def test_a_manifest_that_cannot_be_read_is_mended_by_the_sweep(output, experiment, measured, capsys, content):
+    (output / "manifest.json").write_text(content)
+    assert run_sweep(experiment()) == (4, 0, 0)
+    assert "is lost or damaged, and is written again" in capsys.readouterr().err
+    assert measured == []
+    read_run(output)
+    (output / "manifest.json").write_text(content)
+    with pytest.raises(UserError, match=r"with another kind of manifest.json"):
+        run_sweep(experiment("name=another"), quiet=True)
+
+
 @pytest.mark.parametrize(
     ("name", "now", "then"),
-    [("manifest.json", '"planned": 3', '"planned": 7'), ("experiment.yaml", "num_beams: 1", "num_beams: 3")],
+    [
+        ("manifest.json", '"planned": 3', '"planned": 7'),
+        ("manifest.json", '"model": "', '"model": "0'),
+        ("experiment.yaml", "num_beams: 1", "num_beams: 3"),
+        ("experiment.yaml", "methods:", "methods:\n    sink: {space: {sink_logit: 1}}"),
+    ],
 )
 def test_a_manifest_or_experiment_that_has_changed_is_refused_and_written_anew(
     name, now, then, output, experiment, measured
@@ -246,4 +263,5 @@ def test_a_manifest_or_experiment_that_has_changed_is_refused_and_written_anew(
     run_sweep(experiment(), quiet=True)
     assert measured == []
     assert now in path.read_text()
+    assert then not in path.read_text()
     read_run(output)
