@@ -4,23 +4,41 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import transformers
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 from torch import nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from nvreg.attention.settings import Settings
 from nvreg.errors import UserError
 from nvreg.files import WEIGHTS, check_digests, write_digests, write_text
 from nvreg.models.conversion import conversion_of
 from nvreg.models.convert import convert_, current_settings
+from nvreg.models.loading import load_config, load_with
 from nvreg.models.weight_files import WeightFiles
 from nvreg.prior.artefact import Prior
 from nvreg.results import digest
+from nvreg.validation import checked, read_bytes
 
 PRIOR_FILE = "nvreg_prior.safetensors"
 SETTINGS_FILE = "nvreg.json"
+
+
+class WrittenSettings(BaseModel):
+    """What a converted checkpoint says of its settings: ``nvreg.json``."""
+
+    model_config = ConfigDict(strict=True, use_attribute_docstrings=True)
+
+    space: Literal["inputs", "heads"] = "inputs"
+    """Where attention is regularised: in input space or in head space."""
+    settings: dict[str, Any]
+    """Values by parameter, by role or for all roles; what is not named is as pretrained."""
+
+
+SETTINGS = TypeAdapter(WrittenSettings)
+"""The schema of ``nvreg.json``."""
 
 
 def save_pretrained(model: PreTrainedModel, path: str | Path, *, like: WeightFiles | None = None) -> None:
@@ -77,8 +95,8 @@ def from_pretrained(path: str | Path, **options: Any) -> PreTrainedModel:
     path = Path(path)
     check_digests(path)
     prior, settings = read_conversion(path)
-    architecture = AutoConfig.from_pretrained(path).architectures[0]
-    model = getattr(transformers, architecture).from_pretrained(path, **options).eval()
+    (architecture, *_) = load_config(path).architectures or ["AutoModel"]
+    model = load_with(getattr(transformers, architecture), path, **options).eval()
     return convert_(model, prior, settings)
 
 
@@ -91,12 +109,17 @@ def read_conversion(path: Path) -> tuple[Prior, Settings]:
     """Return the prior and the settings of a directory that `save_pretrained` wrote.
 
     Raises:
-        UserError: if the directory lacks a part.
+        UserError: if the directory lacks a part, or one is damaged.
     """
     for name in (SETTINGS_FILE, PRIOR_FILE, "config.json"):
         if not (path / name).is_file():
             raise UserError(
                 f"expected a directory written by nvreg.save_pretrained, found no {name} in {path}"
             )
-    written = json.loads((path / SETTINGS_FILE).read_text(encoding="utf-8"))
-    return Prior.load(path / PRIOR_FILE), Settings.from_dict(written["settings"])
+    file, hint = path / SETTINGS_FILE, "put the file that nvreg wrote back"
+    written = checked(SETTINGS, read_bytes(file, hint), str(file), hint)
+    try:
+        settings = Settings.from_dict(written.settings)
+    except ValueError as error:
+        raise UserError(f"{file}, settings.{error}; {hint}") from error
+    return Prior.load(path / PRIOR_FILE), settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -9,7 +10,6 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     Field,
     GetJsonSchemaHandler,
-    PositiveInt,
     SerializeAsAny,
     model_validator,
 )
@@ -24,8 +24,10 @@ from nvreg.config.sections import (
     InputPath,
     ModelSource,
     NameIn,
+    Reading,
     Section,
     Seeded,
+    Source,
 )
 from nvreg.errors import UserError
 from nvreg.methods import METHODS
@@ -33,10 +35,15 @@ from nvreg.methods.section import ByMethod, MethodSpace, space_of
 from nvreg.metrics import METRICS
 from nvreg.protocols import PROTOCOLS
 from nvreg.samplers import SAMPLERS
+from nvreg.space import OneOf, Space
 from nvreg.tasks import TASKS
 
 ProtocolName = Annotated[str, NameIn(PROTOCOLS)]
 TaskName = Annotated[str, NameIn(TASKS)]
+
+
+MOST_TRIALS = 100_000
+"""Settings of a method and seed at most."""
 
 
 class PriorSource(Section):
@@ -45,7 +52,7 @@ class PriorSource(Section):
     kind: Literal["empirical", "gaussian"] | None = None
     """Moments of in-domain training text, or the standard Gaussian."""
 
-    max_tokens: PositiveInt | None = None
+    max_tokens: Count | None = None
     """Tokens of the training text that the empirical prior is estimated on; by default all."""
 
     path: InputPath | None = None
@@ -68,7 +75,7 @@ class PriorSource(Section):
 class Racing(Section):
     """Settings that are clearly worse after some of the examples are stopped."""
 
-    after: PositiveInt
+    after: Count
     """How many examples of every validation set decide."""
 
 
@@ -85,7 +92,7 @@ class Sweep(Seeded):
     """How settings are drawn: every combination, independent draws, draws that learn from the results, or
     every role and layer by itself."""
 
-    trials: Count | None = None
+    trials: Annotated[Count, Field(le=MOST_TRIALS)] | None = None
     """Settings to try of each method and seed, the enqueued ones included."""
 
     racing: Racing | None = None
@@ -141,11 +148,20 @@ class Sweep(Seeded):
         for name, written in self.methods.items():
             where = f"methods.{name}." if len(self.methods) > 1 else ""
             try:
-                sampler.check(written.dimensions, written.method.setting_type.parameters)
+                sampler.check(written.dimensions, written.method.setting_type)
+                self._check_count(written.dimensions)
             except ValueError as error:
                 separator = ": " if str(error).startswith("expected") else "."
                 raise ValueError(f"{where}space{separator}{error}") from None
         return self
+
+    def _check_count(self, space: Space) -> None:
+        """Check that a space that is tried as a whole is not too large."""
+        if SAMPLERS[self.sampler].needs_trials or self.trials is not None:
+            return
+        choices = [len(dimension.values) for dimension in space.values() if isinstance(dimension, OneOf)]
+        if (count := math.prod(choices)) > MOST_TRIALS:
+            raise ValueError(f"expected at most {MOST_TRIALS} settings, got {count:.3g}; write trials")
 
 
 class Selection(Section):
@@ -229,15 +245,49 @@ class Experiment(Section):
         return self
 
 
-def load_experiment(path: Path | str, overrides: Sequence[str] = ()) -> Experiment:
+def load_experiment(
+    path: Path | str, overrides: Sequence[str] = (), *, is_record: bool = False
+) -> Experiment:
     """Read and check an experiment file.
 
     Args:
         path: the YAML file. Input paths in it are relative to its directory and returned absolute.
         overrides: ``a.b=value`` each, set before checking: a dotted path of keys (and of positions in lists,
             from 0) and a YAML value.
+        is_record: the file is of a run that is there already, and may say what has no use.
 
     Raises:
-        UserError: if the file cannot be read, or a key or value is not what the schema expects.
+        UserError: if the file cannot be read, or a key or value is not what the schema expects, or of no use.
     """
-    return load_checked(Experiment, path, overrides)
+    experiment = load_checked(Experiment, path, overrides)
+    if not is_record:
+        check_sense(path, experiment.task, experiment.data, experiment.evaluation)
+    return experiment
+
+
+def check_sense(path: Path | str, task: str, data: Reading, evaluation: Evaluation | None) -> None:
+    """Check that a file which its schema allows says nothing that can only be meant otherwise.
+
+    Args:
+        path: the file, for the message.
+        task: name of the task.
+        data: its data section.
+        evaluation: its evaluation section, if it has one.
+
+    Raises:
+        UserError: if a key is of no use to the task, or two splits that have to differ are one.
+    """
+    try:
+        TASKS[task].check_use(data, evaluation)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    known: list[tuple[str, Source]] = []
+    for key, _, split, source in data.splits():
+        for other, earlier in known:
+            in_domain = other.startswith("data.in_domain.")
+            if earlier.place == source.place and (other.startswith(f"{key}.") or in_domain):
+                raise UserError(
+                    f"{path}: {key}.{split}: expected other examples than those of {other}, got the same "
+                    f"({', '.join(map(str, source.place.values()))}); name others"
+                )
+        known.append((f"{key}.{split}", source))

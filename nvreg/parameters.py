@@ -41,9 +41,12 @@ class Parameter(NamedTuple):
         """
         if value in ("inf", "+inf", ".inf", "-inf", "-.inf"):
             value = math.copysign(math.inf, -1 if value.startswith("-") else 1)
-        if isinstance(value, bool) or not isinstance(value, Real) or not self.is_allowed(float(value)):
-            raise ValueError(f"{name}: expected {self.allowed}, got {shown(value)}")
-        return float(value)
+        try:
+            if not isinstance(value, bool) and isinstance(value, Real) and self.is_allowed(float(value)):
+                return float(value)
+        except OverflowError:  # a whole number may be larger than any other
+            pass
+        raise ValueError(f"{name}: expected {self.allowed}, got {shown(value)}")
 
 
 class Setting:

@@ -6,16 +6,18 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from nvreg.errors import DamagedError, UserError
+from nvreg.errors import DamagedError
 from nvreg.files import MANIFEST, check_regular, naming, write_bytes
+from nvreg.validation import Number, checked, parsed, read_bytes
 
 PRETRAINED = "pretrained"
 """The method of the trial of the pretrained model."""
@@ -23,8 +25,11 @@ PRETRAINED = "pretrained"
 PRETRAINED_NUMBER = 0
 """The number of the trial of the pretrained model."""
 
-Metrics = Mapping[str, Mapping[str, Mapping[str, float]]]
+Metrics = Mapping[str, Mapping[str, Mapping[str, Number]]]
 """Domain, then split, then metric."""
+
+Values = Mapping[str, Number | Mapping[str, Number | Sequence[Number]]]
+"""A setting as `nvreg.parameters.Setting.to_dict` writes it: values by parameter, or by role, or by layer."""
 
 
 class RunFiles:
@@ -77,6 +82,11 @@ class RunFiles:
         return self.directory / "examples" / key / f"{domain}.{split}.parquet"
 
 
+def _with_digest(schema: dict[str, Any]) -> None:
+    description = "Digest of the rest of the line; earlier versions wrote none."
+    schema["properties"]["digest"] = {"type": "string", "description": description}
+
+
 @dataclass(frozen=True)
 class Trial:
     """One measured setting: a line of ``trials.jsonl``.
@@ -107,22 +117,110 @@ class Trial:
             them.
     """
 
+    __pydantic_config__ = ConfigDict(strict=True, extra="forbid", json_schema_extra=_with_digest)
+
     key: str
     context: str
-    number: int
+    number: Annotated[int, Field(ge=0, lt=2**53)]
     method: str
     seed: int | None
-    settings: Mapping[str, Any]
-    resolved: Mapping[str, Any] | None
+    settings: Values
+    resolved: Values | None
     status: Literal["completed", "stopped", "failed"]
     metrics: Metrics
-    prior_weight: float | None
-    strength: float | None
-    seconds: float
+    prior_weight: Number | None
+    strength: Number | None
+    seconds: Number
     error: str | None = None
-    change: float | None = None
+    change: Number | None = None
     fingerprint: str | None = None
     examples: Mapping[str, Mapping[str, str]] | None = None
+
+
+TRIAL = TypeAdapter(Trial)
+"""The schema of a line of ``trials.jsonl``."""
+
+
+class SplitFacts(BaseModel):
+    """What a manifest says of the examples of a split."""
+
+    model_config = ConfigDict(strict=True, extra="allow", use_attribute_docstrings=True)
+
+    fingerprint: str
+    """Digest of the records, in their order."""
+    examples: Annotated[int, Field(ge=1)]
+    """How many there are."""
+    truncated: Annotated[int, Field(ge=0)] = 0
+    """How many of them were cut to the model's limits."""
+
+
+class PriorFacts(BaseModel):
+    """What a manifest says of a prior."""
+
+    model_config = ConfigDict(strict=True, extra="allow", use_attribute_docstrings=True)
+
+    kind: str
+    """How it was made: empirical, gaussian or given."""
+    fingerprint: str
+    """Digest of its moments."""
+
+
+class Manifest(BaseModel):
+    """What the manifest of a sweep says: ``manifest.json``. Earlier versions wrote fewer keys."""
+
+    model_config = ConfigDict(strict=True, extra="allow", use_attribute_docstrings=True)
+
+    name: str = ""
+    """Name of the experiment."""
+    task: str = ""
+    """What the model does with an example."""
+    model: str
+    """Digest of the model's class, weights and dtypes."""
+    data: dict[str, dict[str, SplitFacts]]
+    """What was scored, by domain and split."""
+    columns: list[str] = []
+    """The task's columns of the examples."""
+    prior: PriorFacts | None = None
+    """The prior of methods in input space."""
+    prior_heads: Annotated[PriorFacts | None, Field(alias="prior-heads")] = None
+    """The prior of methods in head space."""
+    context: str
+    """Digest of the conditions: trials of one context compare."""
+    conditions: dict[str, Any] = {}
+    """Everything but method and setting that can change a number."""
+    metrics: dict[str, str]
+    """Signature of every metric."""
+    methods: dict[str, str] = {}
+    """What decides, beside conditions and setting, what a method does."""
+    seeds: list[int] = []
+    """Seeds of the searches."""
+    planned: Annotated[int, Field(ge=0)] = 0
+    """How many settings the sweep tries in all, the pretrained model not counted."""
+    nvreg: str
+    """Version of nvreg."""
+    versions: dict[str, str] = {}
+    """Versions of Python and of the libraries that numbers depend on."""
+    git_commit: str | None = None
+    """Commit of nvreg, where it ran from a checkout."""
+    hardware: dict[str, Any] = {}
+    """Machine, cores and device."""
+
+
+MANIFEST_OF_SWEEP = TypeAdapter(Manifest)
+"""The schema of ``manifest.json``."""
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return what the manifest of a sweep says, as it is written.
+
+    Raises:
+        UserError: if it cannot be read, or is not a sweep's; the message names the key.
+    """
+    hint = "put the sweep's manifest back, or sweep into another directory"
+    text = read_bytes(path, hint)
+    checked(MANIFEST_OF_SWEEP, text, str(path), hint)
+    manifest: dict[str, Any] = json.loads(text)
+    return manifest
 
 
 def digest(value: Any) -> str:
@@ -191,25 +289,20 @@ def read_trials(path: Path) -> Iterator[Trial]:
     A last line that is whole counts, if only its end of line is missing.
 
     Raises:
-        UserError: if another line is not a trial's, or not as it was written.
+        UserError: if another line is not a trial's, or not as it was written; the message names the key.
     """
     *lines, last = path.read_bytes().split(b"\n")
     if _is_whole(last):
         lines.append(last)
+    hint = "remove the line and the trial is measured again"
     for number, line in enumerate(lines, start=1):
-        mended = "remove the line and the trial is measured again"
-        try:
-            written = json.loads(line)
-            expected = written.pop("digest", None)  # earlier versions wrote none
-            trial = Trial(**written)
-        except (ValueError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"{path}, line {number}: expected a trial, got {line[:60]!r}; {mended}"
-            ) from error
+        where = f"{path}, line {number}"
+        written = parsed(line, where, hint)
+        expected = written.pop("digest", None) if isinstance(written, dict) else None  # earlier: none
+        trial = checked(TRIAL, json.dumps(written).encode(), where, hint)
         if expected not in (None, digest(written)):
             raise DamagedError(
-                f"{path}, line {number}: expected a trial as it was written, got one that has changed; "
-                f"{mended}"
+                f"{where}: expected a trial as it was written, got one that has changed; {hint}"
             )
         yield trial
 
@@ -218,7 +311,7 @@ def _is_whole(line: bytes) -> bool:
     """Return whether a line without an end is nothing less: JSON of a mapping has its last bracket."""
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

@@ -51,12 +51,14 @@ class Sampler(ABC):
         needs_trials: whether it goes on without end, so that the file has to say how many to draw.
         takes_trials: whether the file may say how many to draw.
         takes_ranges: whether a space may have ranges.
+        combines: whether a setting has values of several dimensions.
     """
 
     name: ClassVar[str]
     needs_trials: ClassVar[bool] = True
     takes_trials: ClassVar[bool] = True
     takes_ranges: ClassVar[bool] = True
+    combines: ClassVar[bool] = True
 
     def __init__(
         self, space: Space, setting_type: type[Setting], layers: Layers, seed: int, objectives: int
@@ -64,12 +66,14 @@ class Sampler(ABC):
         self._space, self._setting_type, self._layers, self._seed = space, setting_type, layers, seed
 
     @classmethod
-    def check(cls, space: Space, parameters: Mapping[str, Parameter]) -> None:
-        """Check that it can draw from a space.
+    def check(cls, space: Space, setting_type: type[Setting]) -> None:
+        """Check that it can draw settings of a type from a space.
 
         Raises:
             ValueError: if it cannot; the message begins with the key of the dimension.
         """
+        if cls.combines:
+            _check_together(space, setting_type)
         for (parameter, role), dimension in space.items():
             if isinstance(dimension, Range) and not cls.takes_ranges:
                 raise ValueError(
@@ -109,12 +113,13 @@ class OneAtATime(Sampler):
     """
 
     name = "one-at-a-time"
-    needs_trials = takes_trials = takes_ranges = False
+    needs_trials = takes_trials = takes_ranges = combines = False
 
     @classmethod
-    def check(cls, space: Space, parameters: Mapping[str, Parameter]) -> None:
+    def check(cls, space: Space, setting_type: type[Setting]) -> None:
         """Check that some parameter has values by layer, and all others one (see `Sampler.check`)."""
-        super().check(space, parameters)
+        super().check(space, setting_type)
+        parameters = setting_type.parameters
         if not any(_is_by_layer(parameters[name]) for name, _ in space):
             raise ValueError(f"expected a parameter with values by layer, which sampler: {cls.name} sets")
         for (name, role), values in _choices(space).items():
@@ -160,6 +165,21 @@ def alone(setting: Setting) -> Alone | None:
                 if value != rule.identity
             ]
     return found[0] if len(found) == 1 else None
+
+
+def _check_together(space: Space, setting_type: type[Setting]) -> None:
+    """Check that a setting may move all dimensions of a space from identity at once.
+
+    Raises:
+        ValueError: if it may not, as of parameters that stand for each other one at most is given.
+    """
+    moved = []
+    for (name, _), dimension in space.items():
+        ends = [dimension.low, dimension.high] if isinstance(dimension, Range) else dimension.values
+        values = [each for end in ends for each in (end if isinstance(end, tuple) else (end,))]
+        identity = setting_type.parameters[name].identity
+        moved.append(next((value for value in values if value != identity), identity))
+    setting_type.from_dict(setting_values(space, moved))
 
 
 def _choices(space: Space) -> dict[Key, tuple[Value, ...]]:

@@ -15,6 +15,9 @@ from nvreg.parameters import ROLES, Parameter, Value
 
 SYNTAX = "[low, high], {values: [...]}, a number or inf, {layers: [...]} or {each_layer: [low, high]}"
 
+MOST_WHOLE = 100_000
+"""Whole numbers of a range at most, each of which is a choice."""
+
 
 @dataclass(frozen=True)
 class OneOf:
@@ -72,6 +75,8 @@ def parse_dimension(name: str, parameter: Parameter, written: Any) -> Dimension:
                 f"expected a range [low, high] of finite numbers with low < high, got {[low, high]}"
             )
         if parameter.whole:
+            if high - low > MOST_WHOLE:
+                raise ValueError(f"expected a range of at most {MOST_WHOLE} whole numbers, got {[low, high]}")
             return OneOf(numbers(range(int(low), int(high) + 1)))
         return Range(low, high, each_layer, logarithmic=parameter.logarithmic and low > 0)
 
@@ -109,8 +114,11 @@ def parse_space(parameters: Mapping[str, Parameter], written: Mapping[str, Any])
     for name, dimensions in written.items():
         if name not in parameters:
             raise ValueError(expected_one_of(parameters, name))
-        for role, dimension in _by_role(dimensions).items():
-            if role not in (None, *ROLES):
+        by_role = _by_role(dimensions)
+        if not by_role:
+            raise ValueError(f"{name}: expected {SYNTAX}, or one under some role, got nothing")
+        for role, dimension in by_role.items():
+            if (role not in ROLES and by_role is dimensions) or role not in (None, *ROLES):
                 raise ValueError(f"{name}: {expected_one_of(ROLES, role)}")
             if role is not None and not parameters[name].by_role:
                 raise ValueError(f"{name}: expected one dimension for the whole model, got {role}'s")

@@ -86,7 +86,7 @@ def test_a_whole_line_that_is_no_trial_is_named(tmp_path):
     TrialStore(tmp_path).append(trial(0))
     path = tmp_path / "trials.jsonl"
     path.write_bytes(path.read_bytes() + b'{"key": 1}\n')
-    with pytest.raises(UserError, match=r"line 2: expected a trial"):
+    with pytest.raises(UserError, match=r"line 2: key: expected text, got 1 "):
         TrialStore(tmp_path)
 
 

@@ -8,9 +8,11 @@ from typing import Any, ClassVar, NamedTuple
 
 from nvreg.parameters import Parameter, Setting
 
-PARAMETERS: Mapping[str, Parameter] = {
-    "tau_alpha": Parameter(math.inf, "any real number, or inf", lambda v: v > -math.inf),
-    "tau_sigma": Parameter(0.0, "a finite number >= 0", lambda v: 0 <= v < math.inf),
+PARAMETERS: Mapping[str, Parameter] = {  # beyond these numbers float32 has none for what follows from them
+    "tau_alpha": Parameter(
+        math.inf, "a number from -1e30 to 1e30, or inf", lambda v: abs(v) <= 1e30 or v == math.inf
+    ),
+    "tau_sigma": Parameter(0.0, "a number from 0 to 1e15", lambda v: 0 <= v <= 1e15),
     "tau_mu": Parameter(1.0, "a number from 0 to 1", lambda v: 0 <= v <= 1),
 }
 

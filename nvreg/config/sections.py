@@ -18,6 +18,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     NonNegativeInt,
     PositiveInt,
+    Strict,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -58,6 +59,9 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Count = Annotated[PositiveInt, Field(le=sys.maxsize)]
 """How many of something are taken, which no machine has more of."""
 
+Seed = Annotated[NonNegativeInt, Field(lt=2**63)]
+"""Decides random draws; no generator takes a larger one."""
+
 
 class NameIn:
     """What makes a text the name of something registered: ``Annotated[str, NameIn(TASKS)]``.
@@ -81,9 +85,12 @@ class NameIn:
 
 
 class Section(BaseModel):
-    """Keys with values, where an unknown key is an error that names the nearest known one."""
+    """Keys with values, where an unknown key is an error that names the nearest known one.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    Values are taken as they are written: text is no number, nor is true; 1e3 is a whole number like 1000.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -102,12 +109,18 @@ class Section(BaseModel):
                         "known": ", ".join(cls.model_fields),
                     },
                 )
-        return given
+        return {key: _whole(value) for key, value in given.items()}
 
     @classmethod
     def _written_out(cls, given: dict[str, Any]) -> dict[str, Any]:
         """Return what a shorter form stands for."""
         return given
+
+
+def _whole(value: Any) -> Any:
+    """Return the whole number that a number with an exponent or a point is."""
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+    return int(value) if is_whole else value
 
 
 class ModelSource(Section):
@@ -121,7 +134,7 @@ class ModelSource(Section):
     """Precision of the weights and of what is computed with them; auto is that of the checkpoint."""
     device: str = "auto"
     """Device by its name in PyTorch, such as cpu or cuda:1; auto is the GPU if there is one."""
-    trust_remote_code: bool = False
+    trust_remote_code: Annotated[bool, Strict(False)] = False
     """Run code that comes with the checkpoint."""
 
     @property
@@ -161,13 +174,18 @@ class Source(Section):
     """Split of the data set on the hub."""
     limit: Count | None = None
     """Most records that are taken: the first ones, or random ones where a seed is given."""
-    seed: NonNegativeInt | None = None
+    seed: Seed | None = None
     """Seed that draws as many random records as the limit says."""
     part: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
     """Part of the records, [from, to] between 0 and 1, in a random order that is the same each time: [0, 0.8]
     and [0.8, 1] of one source have no record in common. Limit and seed take from the part."""
     columns: dict[str, str] = {}
     """The task's columns to their names in these records; goes before data.columns."""
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Where the records are, whichever of them are taken."""
+        return self.model_dump(exclude={"limit", "seed", "columns"}, exclude_none=True)
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -218,7 +236,7 @@ class Reading(Section):
 
     columns: dict[str, str] = {}
     """The task's columns to their names in the data, where they differ; a.b is b inside a."""
-    max_length: PositiveInt | None = None
+    max_length: Count | None = None
     """Most tokens of a source, or of a text without one; by default the model's limit."""
     source_prefix: str | None = None
     """Text that goes before every source, as T5 has it."""
@@ -233,6 +251,15 @@ class Reading(Section):
     def options(self) -> dict[str, Any]:
         """Everything but the names of columns: what else decides how text becomes tokens."""
         return self.model_dump(include=Reading.model_fields.keys() - {"columns"})
+
+    def splits(self) -> Iterator[tuple[str, str, str, Source]]:
+        """Yield the key and the name of every domain, and the name of each split it has and where that is."""
+        domains = {"data.in_domain": getattr(self, "in_domain", None)}
+        domains |= {f"data.out_of_domain.{n}": d for n, d in enumerate(getattr(self, "out_of_domain", ()))}
+        for key, domain in domains.items():
+            for split in ("train", "validation", "test"):
+                if domain is not None and (source := getattr(domain, split, None)) is not None:
+                    yield key, domain.name, split, source
 
     def column_names(self, key: str) -> Iterator[tuple[str, str]]:
         """Yield the key of every ``columns`` in here and a task's column in it, given one's own key."""
@@ -269,7 +296,7 @@ class Data(Reading):
 class Seeded(Section):
     """What is done once a seed; ``seed`` may stand for one of ``seeds``."""
 
-    seeds: Annotated[list[NonNegativeInt], Field(min_length=1)] = [0]
+    seeds: Annotated[list[Seed], Field(min_length=1)] = [0]
     """Seeds, each of which repeats the whole; seed: 1 stands for seeds: [1]."""
 
     @classmethod
@@ -285,7 +312,12 @@ class Seeded(Section):
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         written = handler.resolve_ref_schema(super().__get_pydantic_json_schema__(schema, handler))
-        seed = {"type": "integer", "minimum": 0, "description": "One seed, in place of seeds."}
+        seed = {
+            "type": "integer",
+            "minimum": 0,
+            "exclusiveMaximum": 2**63,
+            "description": "One seed, in place of seeds.",
+        }
         written["properties"]["seed"] = seed
         return written
 
@@ -300,9 +332,9 @@ class Seeded(Section):
 class Generation(Section):
     """How predictions are decoded; the checkpoint's own generation config decides the rest."""
 
-    num_beams: PositiveInt = 4
+    num_beams: Count = 4
     """Number of beams; 1 is greedy decoding."""
-    max_new_tokens: PositiveInt = 128
+    max_new_tokens: Count = 128
     """Most tokens of a generated text."""
 
 
@@ -315,13 +347,13 @@ class Evaluation(Section):
 
     metrics: Annotated[list[Annotated[str, NameIn(METRICS)]], Field(min_length=1)]
     """Metrics, in the order of the tables."""
-    batch_tokens: PositiveInt | Literal["auto"] = "auto"
+    batch_tokens: Count | Literal["auto"] = "auto"
     """Most padded tokens of a batch; an example that is longer gets a batch of its own."""
     generation: Generation = Generation()
     """How predictions are decoded, for metrics of generated text."""
-    window: PositiveInt | None = None
+    window: Count | None = None
     """Tokens that language modelling reads at once; by default the model's positions."""
-    stride: PositiveInt | None = None
+    stride: Count | None = None
     """Most tokens that a window scores beyond those of the one before it; by default half a window."""
     prefix: Prefix = "none"
     """What a decoder reads before the first token where its tokenizer puts nothing there, for multiple choice

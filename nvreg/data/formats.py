@@ -10,6 +10,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, TextIO
 
@@ -148,7 +149,7 @@ def _open(path: str, mode: str, **options: str) -> Any:
 
 def _undecodable(path: str) -> str:
     """Return the message for the first line that is not UTF-8; a decoder knows only its place in a block."""
-    with _open(path, "rb") as lines:
+    with suppress(OSError, EOFError, zlib.error), _open(path, "rb") as lines:  # of what is read no further
         for number, line in enumerate(lines, start=1):
             try:
                 line.decode()

@@ -9,10 +9,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     Field,
+    FiniteFloat,
     GetJsonSchemaHandler,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
     SerializeAsAny,
     ValidationInfo,
     field_validator,
@@ -23,16 +21,19 @@ from pydantic_core import CoreSchema
 
 from nvreg.config.loading import load_checked
 from nvreg.config.sections import (
+    Count,
     FileName,
     ModelSource,
     NameIn,
     OutOfDomain,
     Reading,
     Section,
+    Seed,
     Seeded,
     Source,
 )
 from nvreg.errors import UserError, expected_one_of
+from nvreg.experiment import check_sense
 from nvreg.finetune.regularisers import REGULARISERS, Options
 from nvreg.metrics import METRICS
 from nvreg.tasks import TASKS
@@ -70,7 +71,7 @@ class EarlyStopping(Section):
     metric: str
     """Metric of the validation examples that decides."""
 
-    patience: PositiveInt = 3
+    patience: Count = 3
     """Number of epochs without a better score after which training stops."""
 
     @model_validator(mode="before")
@@ -89,16 +90,19 @@ class EarlyStopping(Section):
 class TrainingOptions(Seeded):
     """How a model is trained, once a seed: by AdamW, with gradients clipped to norm 1."""
 
-    epochs: PositiveInt = 3
+    seeds: list[Annotated[Seed, Field(lt=2**32)]] = Field(default=[0], min_length=1)
+    """Seeds, each of which trains a checkpoint; seed: 1 stands for seeds: [1]."""
+
+    epochs: Count = 3
     """Number of passes over the training examples, at most."""
 
-    batch_size: PositiveInt = 32
+    batch_size: Count = 32
     """Number of examples in a step."""
 
-    learning_rate: PositiveFloat = 2e-5
+    learning_rate: Annotated[FiniteFloat, Field(gt=0)] = 2e-5
     """Largest learning rate, which falls linearly to 0 by the last step."""
 
-    weight_decay: NonNegativeFloat = 0.0
+    weight_decay: Annotated[FiniteFloat, Field(ge=0)] = 0.0
     """Weight decay of AdamW."""
 
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -206,6 +210,8 @@ def load_finetuning(path: Path | str, overrides: Sequence[str] = ()) -> FineTuni
     """Read and check a fine-tuning file, as `nvreg.experiment.load_experiment` reads an experiment file.
 
     Raises:
-        UserError: if the file cannot be read, or a key or value is not what the schema expects.
+        UserError: if the file cannot be read, or a key or value is not what the schema expects, or of no use.
     """
-    return load_checked(FineTuning, path, overrides)
+    finetuning = load_checked(FineTuning, path, overrides)
+    check_sense(path, finetuning.task, finetuning.data, None)
+    return finetuning

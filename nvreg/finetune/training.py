@@ -7,7 +7,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
-from nvreg.config.loading import write_yaml
+from nvreg.config.yaml import write_yaml
 from nvreg.errors import UserError
 from nvreg.files import WEIGHTS, changed_files, check_output, exclusive, write_digests, write_text
 from nvreg.finetune.bench import Bench, open_bench

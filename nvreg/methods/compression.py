@@ -196,8 +196,8 @@ class LayerSkipSetting(Setting):
     parameters: ClassVar = {
         "skipped": Parameter(
             0.0,
-            "a whole number >= 0",
-            lambda v: v >= 0 and v.is_integer(),
+            "a whole number from 0 to 1e15",
+            lambda v: 0 <= v <= 1e15 and v.is_integer(),
             whole=True,
             by_layer=False,
         )

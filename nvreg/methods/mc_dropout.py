@@ -25,7 +25,9 @@ class MCDropoutSetting(Setting):
     parameters: ClassVar = {
         "rate": Parameter(0.0, "a number from 0 to below 1", lambda v: 0 <= v < 1, by_role=False),
         "rate_scale": Parameter(0.0, "a number from 0 to 9", lambda v: 0 <= v <= 9, by_role=False),
-        "seed": Parameter(0, "a whole number >= 0", lambda v: v >= 0 and v.is_integer(), by_role=False),
+        "seed": Parameter(
+            0, "a whole number from 0 to 1e15", lambda v: 0 <= v <= 1e15 and v.is_integer(), by_role=False
+        ),
     }
 
     def __init__(self, **values: Any) -> None:

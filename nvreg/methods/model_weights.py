@@ -82,9 +82,13 @@ class WeightNoiseSetting(Setting):
     """``scale``: norm of the noise over the norm of the matrix; ``seed`` of the draw."""
 
     parameters: ClassVar = {
-        "scale": Parameter(0.0, "a finite number >= 0", lambda v: 0 <= v < math.inf, logarithmic=True),
+        "scale": Parameter(0.0, "a number from 0 to 1e15", lambda v: 0 <= v <= 1e15, logarithmic=True),
         "seed": Parameter(
-            0, "a whole number >= 0", lambda v: v >= 0 and v.is_integer(), by_role=False, whole=True
+            0,
+            "a whole number from 0 to 1e15",
+            lambda v: 0 <= v <= 1e15 and v.is_integer(),
+            by_role=False,
+            whole=True,
         ),
     }
 
@@ -202,18 +206,25 @@ class WiseFT(Weights):
 
         return load_model(self._path, device="cpu")
 
-    def _views(self, model: PreTrainedModel) -> list[Tensor]:
+    def check(self, model: PreTrainedModel) -> None:
+        """Check that both have the same weights but for their values (see `Method.check`)."""
         from nvreg.digests import body_parameters
 
         pretrained = self._checkpoint.base_model.state_dict()
-        views = {name: parameter.detach() for name, parameter in body_parameters(model).items()}
-        for name, view in views.items():
+        for name, parameter in body_parameters(model).items():
             got = tuple(pretrained[name].shape) if name in pretrained else "none"
-            if got != tuple(view.shape):
+            if got != tuple(parameter.shape):
                 raise UserError(
                     f"pretrained: expected the checkpoint that the model was fine-tuned from, with {name} of "
-                    f"shape {tuple(view.shape)}, got {got} in {self._path}"
+                    f"shape {tuple(parameter.shape)}, got {got} in {self._path}"
                 )
+
+    def _views(self, model: PreTrainedModel) -> list[Tensor]:
+        from nvreg.digests import body_parameters
+
+        self.check(model)
+        pretrained = self._checkpoint.base_model.state_dict()
+        views = {name: parameter.detach() for name, parameter in body_parameters(model).items()}
         self._pretrained = [pretrained[name].to(view.device) for name, view in views.items()]
         del self._checkpoint  # is loaded again for another model
         return list(views.values())

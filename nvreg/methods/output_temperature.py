@@ -25,8 +25,8 @@ class OutputTemperatureSetting(Setting):
     parameters: ClassVar = {
         "output_temperature": Parameter(
             1.0,
-            "a finite number above 0",
-            lambda v: 0 < v < math.inf,
+            "a number from 1e-15 to 1e15",
+            lambda v: 1e-15 <= v <= 1e15,
             logarithmic=True,
             by_role=False,
         )

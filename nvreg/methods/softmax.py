@@ -56,7 +56,9 @@ class TemperatureSetting(Setting):
     """``temperature``: what scores are divided by."""
 
     parameters: ClassVar = {
-        "temperature": Parameter(1.0, "a finite number above 0", lambda v: 0 < v < math.inf, logarithmic=True)
+        "temperature": Parameter(
+            1.0, "a number from 1e-15 to 1e15", lambda v: 1e-15 <= v <= 1e15, logarithmic=True
+        )
     }
 
 
@@ -82,7 +84,13 @@ class Temperature(_Softmax):
 class SinkSetting(Setting):
     """``sink_logit``: the logit of the sink; at 0, one is added to the denominator of the softmax."""
 
-    parameters: ClassVar = {"sink_logit": Parameter(-math.inf, "a number, or -inf", lambda v: v < math.inf)}
+    parameters: ClassVar = {
+        "sink_logit": Parameter(
+            -math.inf,
+            "a number from -1e30 to 1e30, or -inf",
+            lambda v: abs(v) <= 1e30 or v == -math.inf,
+        )
+    }
 
 
 class Sink(_Softmax):

@@ -24,6 +24,7 @@ from nvreg.digests import body_parameters
 from nvreg.errors import UserError, expected_one_of
 from nvreg.files import check_digests
 from nvreg.models.dispatching import dispatching_modules
+from nvreg.models.integrity import broken_file, check_options, check_weights
 from nvreg.models.lora import class_count, find_adapted, is_hub_name, merge
 from nvreg.models.registry import adapters_by_class
 from nvreg.models.teacher_forcing import is_token
@@ -96,7 +97,7 @@ def load_config(
     """
     if adapted := find_adapted(path, revision):
         path, revision = adapted.base, adapted.base_revision
-    return _load(AutoConfig, path, revision=revision, trust_remote_code=trust_remote_code)
+    return load_with(AutoConfig, path, revision=revision, trust_remote_code=trust_remote_code)
 
 
 def load_model(
@@ -167,27 +168,29 @@ def _load_whole(
 ) -> PreTrainedModel:
     """Load a model with all of its weights, ``besides`` those of modules of these names."""
     hub = {"revision": revision, "trust_remote_code": trust_remote_code}
-    config = _load(AutoConfig, path, **hub)
+    config = load_with(AutoConfig, path, **hub)
+    check_options(Path(path).expanduser(), config)
     architectures = config.architectures or ["AutoModel"]
     loader = auto_class(head, config) if head else architectures[0]
+    if not hasattr(transformers, loader):
+        raise UserError(f"{path}: expected architectures of Transformers in config.json, got {loader!r}")
     _check_convertible(config, getattr(transformers, loader))
     if labels is not None:
-        options |= {"id2label": dict(enumerate(labels)), "ignore_mismatched_sizes": True}
+        options["id2label"] = dict(enumerate(labels))
         options["label2id"] = {label: number for number, label in enumerate(labels)}
-    model, info = _load(getattr(transformers, loader), path, output_loading_info=True, **options, **hub)
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # which is checked below
+    model, found = load_with(getattr(transformers, loader), path, **options, **hub)
     if labels is not None and type(model).__name__ in architectures:
         _renew_head_(model)
-    needed = set(model.state_dict()) if labels is None else _body(model)
-    missing = sorted(
-        name for name in needed & set(info["missing_keys"]) if besides.isdisjoint(name.split("."))
-    )
-    if head and missing:
+    is_whole = labels is None and (head is not None or config.architectures is not None)
+    body = None if is_whole else _body(model)
+    needed = set(model.state_dict()) if body is None else body
+    hint = "; it is damaged, or not whole"
+    if head:
         of_tokens = loader in ("AutoModelForCausalLM", "AutoModelForMaskedLM")
         other = ", or name its labels (nvreg fisher: --label-column or --tag-column)" if of_tokens else ""
-        raise UserError(
-            f"expected a checkpoint with all weights of {type(model).__name__}, {path} has no "
-            f"{missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''}; fine-tune it first{other}"
-        )
+        hint = f"; fine-tune it first{other}"
+    check_weights(model, path, found, needed=needed, body=body, besides=besides, hint=hint)
     return model
 
 
@@ -217,14 +220,24 @@ def load_tokenizer(
     """
     hub = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
-        return _load(AutoTokenizer, path, **hub)
+        return load_with(AutoTokenizer, path, **hub)
     except UserError:
         if (adapted := find_adapted(path, revision)) is None:
             raise
-        return _load(AutoTokenizer, adapted.base, **hub | {"revision": adapted.base_revision})
+        return load_with(AutoTokenizer, adapted.base, **hub | {"revision": adapted.base_revision})
 
 
-def _load(auto_class: Any, path: str | Path, **options: Any) -> Any:
+def load_with(auto_class: Any, path: str | Path, **options: Any) -> Any:
+    """Return what a class of Transformers loads from a checkpoint.
+
+    Args:
+        auto_class: the class.
+        path: a directory, or a name on the hub.
+        options: of its ``from_pretrained``.
+
+    Raises:
+        UserError: if it cannot; the message names the file that is broken, if one is.
+    """
     path = str(path)
     local = Path(path).expanduser()
     if local.is_dir():
@@ -233,14 +246,16 @@ def _load(auto_class: Any, path: str | Path, **options: Any) -> Any:
         raise UserError(f"expected a model directory, found none at {path}")
     try:
         return auto_class.from_pretrained(path, **options)
-    except Exception as error:
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # Transformers, tokenizers, safetensors and torch raise their own
         if mistake := _generation_mistake(auto_class, path, options.get("revision")):
             raise UserError(
                 f"{path}: expected options of generation that Transformers takes, got {mistake}; "
                 "change them in generation_config.json"
             ) from error
-        if not isinstance(error, (OSError, ValueError, KeyError)):
-            raise
+        if local.is_dir() and (broken := broken_file(local, error)):
+            raise UserError(broken) from error
         _explain(auto_class, path, local.is_dir(), error)
 
 
@@ -277,7 +292,7 @@ def _explain(auto_class: Any, path: str, is_local: bool, error: Exception) -> No
     what = {AutoTokenizer: "a tokenizer", AutoConfig: "config.json"}.get(auto_class, "weights")
     if is_local:
         raise UserError(
-            f"expected a Hugging Face checkpoint with {what} in {path}: {_line(error)}"
+            f"expected a Hugging Face checkpoint with {what} in {path}, got: {_line(error)}"
         ) from error
     raise UserError(
         f"could not get {path!r} from the Hugging Face hub ({_line(error)}); "
@@ -286,7 +301,8 @@ def _explain(auto_class: Any, path: str, is_local: bool, error: Exception) -> No
 
 
 def _line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    first = next(iter(str(error).strip().splitlines()), "")
+    return first if first and isinstance(error, OSError | ValueError) else f"{type(error).__name__} {first}"
 
 
 def _device(name: str) -> torch.device:

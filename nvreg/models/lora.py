@@ -57,8 +57,11 @@ def find_adapted(path: str | Path, revision: str | None = None) -> Adapted | Non
     file = find_adapter_config_file(path, revision=revision)
     if file is None:
         return None
-    config = json.loads(Path(file).read_text(encoding="utf-8"))
-    base = config.get("base_model_name_or_path")
+    try:
+        config = json.loads(Path(file).read_text(encoding="utf-8"))
+        base = config.get("base_model_name_or_path")
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{file}: expected keys and values of JSON, got: {error}") from error
     if not base:
         raise UserError(
             f"expected an adapter that names its model as base_model_name_or_path, got none in {file}; "

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from nvreg.errors import UserError
 from nvreg.models import IGNORED
 from nvreg.models.cache import without_cache
 
@@ -40,6 +41,21 @@ def padding_token(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) 
         if token is not None and is_token(config, token):
             return token
     return 0
+
+
+def check_vocabulary(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that a model has a vector for every token of a vocabulary, those added to it left out.
+
+    Raises:
+        UserError: if it has not, as the tokenizer is another model's.
+    """
+    if not is_token(config, tokenizer.vocab_size - 1):
+        known: Any = config.encoder if config.model_type == "encoder-decoder" else config
+        raise UserError(
+            f"expected a tokenizer of at most the model's {known.get_text_config().vocab_size} tokens "
+            f"(vocab_size), got one of {tokenizer.vocab_size} in {tokenizer.name_or_path}; put the model's "
+            "tokenizer back"
+        )
 
 
 def decoder_inputs(model: PreTrainedModel, labels: Tensor) -> Tensor:

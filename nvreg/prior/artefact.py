@@ -7,9 +7,10 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from transformers import PreTrainedModel
@@ -20,6 +21,43 @@ from nvreg.errors import DamagedError, UserError
 from nvreg.files import PRIOR_FORMAT, write_bytes
 from nvreg.models.registry import sites as sites_of
 from nvreg.models.site import Site, Space
+from nvreg.validation import first_mistake
+
+
+class BodyFacts(BaseModel):
+    """What a prior says of the model that it is of."""
+
+    model_config = ConfigDict(strict=True, use_attribute_docstrings=True)
+
+    architecture: str
+    """Model type of the body."""
+    digests: dict[str, str]
+    """Digest of the body's weights in each half precision."""
+
+
+class Description(BaseModel):
+    """What a prior's file says of itself in its metadata, as ``nvreg``."""
+
+    model_config = ConfigDict(strict=True, use_attribute_docstrings=True)
+
+    format: Literal["nvreg-prior-1"]
+    """Of the file."""
+    kind: str
+    """How the prior was made: empirical, gaussian or given."""
+    tokens: dict[str, NonNegativeInt]
+    """Number of tokens that each site's moments are of; 0 where they were given."""
+    model: BodyFacts | None
+    """The model that they were estimated on, if they were."""
+    data: str | None
+    """Fingerprint of the text that they were estimated on."""
+    space: Literal["inputs", "heads"] = "inputs"
+    """Where NV attention has the vectors that these are moments of."""
+    longest: dict[str, NonNegativeInt] = {}
+    """The most tokens that one text had, by site, in head space."""
+
+
+DESCRIPTION = TypeAdapter(Description)
+"""The schema of a prior's metadata."""
 
 
 class Prior(Mapping[str, Moments | HeadMoments]):
@@ -168,8 +206,10 @@ class Prior(Mapping[str, Moments | HeadMoments]):
 
     @classmethod
     def _read(cls, description: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> Prior:
-        if (found := description["format"]) != PRIOR_FORMAT:
-            raise ValueError(f"format {found}")
+        try:
+            DESCRIPTION.validate_python(description)
+        except ValidationError as error:
+            raise ValueError(first_mistake(error, description)) from None
         longest = description.get("longest", {})
         read = partial(_read_heads, longest=longest) if description.get("space") == "heads" else _read_inputs
         moments: dict[str, Any] = {

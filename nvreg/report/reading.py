@@ -1,6 +1,5 @@
 """One run's directory, read only: it may belong to a sweep that is still running."""
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -21,18 +20,17 @@ from nvreg.metrics import METRICS, padded
 from nvreg.metrics.temperature import ALTERNATIVES, columns_needed, statistics_at, temperatures_of
 from nvreg.report.statistics import Array, resample_counts
 from nvreg.results import (
+    PRETRAINED,
     PRETRAINED_NUMBER,
     RunFiles,
     Trial,
     check_examples,
     check_sealed,
     latest_trials,
+    read_manifest,
     read_trials,
 )
 from nvreg.tasks import TASKS
-
-FACTS = frozenset({"context", "data", "metrics", "model", "nvreg"})
-"""The keys that every manifest of a sweep has."""
 
 
 class Arm(NamedTuple):
@@ -143,10 +141,17 @@ class Run:
         """Return a completed trial's value of a metric, at one of `temperatures`.
 
         Raises:
-            UserError: if the file of examples cannot be read, which is done at other temperatures than 1.
+            UserError: if the trial has no such score, or the file of examples cannot be read, which is done
+                at other temperatures than 1.
         """
         if temperature == 1:
-            return float(self.trials[number].metrics[domain][split][metric])
+            try:
+                return float(self.trials[number].metrics[domain][split][metric])
+            except KeyError as error:
+                raise UserError(
+                    f"{RunFiles(self.directory).trials}, trial {number}, metrics.{domain}.{split}.{metric}: "
+                    "expected a score, as experiment.yaml names it, got none; sweep again"
+                ) from error
         rows = self.statistics(number, domain, split, METRICS[metric].group, temperature)
         return float(METRICS[metric].score(rows))
 
@@ -245,12 +250,16 @@ class Run:
         path = self._path(number, domain, split)
         try:
             with ParquetFile(path) as file:  # a tenth of the time of pandas.read_parquet
-                return file.read(choose(file.schema_arrow.names))
-        except (OSError, ValueError, KeyError) as error:
+                table = file.read(choose(file.schema_arrow.names))
+                _check_table(table, self.manifest["data"].get(domain, {}).get(split, {}).get("examples"))
+                return table
+        except (OSError, ValueError, KeyError, pyarrow.ArrowException) as error:
             wanted = f" with {error.args[0]!r}" if isinstance(error, KeyError) else ""
+            reason = "" if isinstance(error, KeyError) else f" ({' '.join(str(error).split())})"
+            got = f"{type(error).__name__}{reason}"
             raise UserError(
-                f"expected the examples of trial {number} in {path}{wanted}, got {type(error).__name__}; "
-                "remove the trial's line from trials.jsonl and sweep again"
+                f"expected the examples of trial {number} in {path}{wanted}, got {got}; remove "
+                "the trial's line from trials.jsonl and sweep again"
             ) from error
 
     def _path(self, number: int, domain: str, split: str) -> Path:
@@ -275,6 +284,22 @@ class Run:
     @cached_property
     def _resampled(self) -> dict[tuple[int, str, str, str, float], Array]:
         return {}
+
+
+def _check_table(table: pyarrow.Table, examples: int | None) -> None:
+    """Check that columns are what a trial keeps of its examples: numbers, texts and lists of numbers.
+
+    Raises:
+        ValueError: if they are not, or not of as many examples as the manifest says.
+    """
+    if examples is not None and len(table) != examples:
+        raise ValueError(f"expected {examples} examples, got {len(table)}")
+    types = pyarrow.types
+    for field in table.schema:
+        kind = field.type.value_type if types.is_list(field.type) else field.type
+        is_number = types.is_floating(kind) or types.is_integer(kind) or types.is_null(kind)
+        if field.name not in ("id", "prediction") and not (is_number and types.is_list(field.type)):
+            raise ValueError(f"expected lists of numbers as {field.name}, got {field.type}")
 
 
 def _alternatives_alone(names: list[str]) -> list[str]:
@@ -305,9 +330,11 @@ def read_run(directory: Path) -> Run:
                 f"expected a directory written by nvreg sweep, got {directory} without {path.name}; "
                 f"run the sweep {again}"
             )
-    experiment, manifest = load_experiment(files.experiment), _manifest(files.manifest)
+    experiment, manifest = load_experiment(files.experiment, is_record=True), read_manifest(files.manifest)
     check_sealed(files, manifest)
     latest = latest_trials(read_trials(files.trials), manifest["context"], manifest.get("methods"))
+    for trial in latest:
+        _check_trial(trial, files.trials)
     completed = {trial.number: trial for trial in latest if trial.status == "completed"}
     if PRETRAINED_NUMBER not in completed:
         raise UserError(
@@ -317,17 +344,22 @@ def read_run(directory: Path) -> Run:
     return Run(directory, experiment, manifest, dict(sorted(completed.items())), _sweeps(experiment, latest))
 
 
-def _manifest(path: Path) -> Mapping[str, Any]:
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        manifest = None
-    if not isinstance(manifest, dict) or not manifest.keys() >= FACTS:
-        raise UserError(
-            f"expected a directory written by nvreg sweep, got {path.parent} with a broken {path.name} "
-            "or one of something else; put the sweep's back, or sweep into another directory"
-        )
-    return manifest
+def _check_trial(trial: Trial, path: Path) -> None:
+    """Check that a trial's method is known, and its setting one of the method's.
+
+    Raises:
+        UserError: if it is not; the message names the key.
+    """
+    where, hint = f"{path}, trial {trial.number}", "put the file back, or sweep again"
+    if trial.method != PRETRAINED:
+        try:
+            setting_type = METHODS[METHODS.check(trial.method)].setting_type
+        except ValueError as error:
+            raise UserError(f"{where}, method: {error}; {hint}") from None
+        try:
+            setting_type.from_dict(trial.settings)
+        except ValueError as error:
+            raise UserError(f"{where}, settings.{error}; {hint}") from None
 
 
 def _sweeps(experiment: Experiment, trials: Iterable[Trial]) -> dict[Arm, list[Trial]]:

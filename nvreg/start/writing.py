@@ -7,7 +7,8 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from nvreg.config.loading import check_document, write_yaml
+from nvreg.config.loading import check_document
+from nvreg.config.yaml import write_yaml
 from nvreg.errors import UserError
 from nvreg.experiment import Experiment
 from nvreg.files import write_text

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from nvreg.config.loading import read_yaml, write_yaml
+from nvreg.config.yaml import read_yaml, write_yaml
 from nvreg.errors import DamagedError, UserError
 from nvreg.experiment import Experiment
 from nvreg.files import write_text

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from yaml import YAMLError
 
-from nvreg.config.loading import read_yaml
+from nvreg.config.yaml import read_yaml
 from nvreg.digests import options_of
 from nvreg.environment import environment
 from nvreg.errors import UserError
 from nvreg.files import check_output, differences
-from nvreg.results import RunFiles, digest, is_changed_manifest, read_trials
+from nvreg.results import RunFiles, digest, is_changed_manifest, read_manifest, read_trials
 from nvreg.tasks import SCORING_VERSION
 from nvreg.tasks.base import identity_of
 from nvreg.tasks.sampling import CALIBRATION_EXAMPLES, CALIBRATION_TOKENS
@@ -125,10 +125,10 @@ def changed_methods(path: Path, manifest: Mapping[str, Any]) -> list[str]:
 def earlier_manifest(path: Path) -> Mapping[str, Any]:
     """Return the manifest of an earlier sweep; nothing where it is lost or damaged."""
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        manifest = read_manifest(path)
+    except UserError:
         return {}
-    return manifest if isinstance(manifest, dict) and not is_changed_manifest(manifest) else {}
+    return {} if is_changed_manifest(manifest) else manifest
 
 
 def changed_conditions(path: Path, manifest: Mapping[str, Any]) -> str | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Typ
 import numpy as np
 
 from nvreg.data import batches
-from nvreg.errors import NotFiniteError, UserError, did_you_mean
+from nvreg.errors import NotFiniteError, UserError, did_you_mean, shown
 from nvreg.metrics import METRICS, Metric, Tokenisation, score, statistics_of, text_statistics
 
 if TYPE_CHECKING:
@@ -42,6 +42,17 @@ class Encoded(Protocol):
 
 E = TypeVar("E", bound=Encoded)
 
+# Keys of an experiment file that only some tasks have a use for, by what they are for.
+READS_PAIRS = frozenset({"data.source_prefix", "data.source_language", "data.target_language"})
+WRITES_TEXT = frozenset({"evaluation.generation", "evaluation.bleu_tokenize", "evaluation.rouge_tokenize"})
+READS_WINDOWS = frozenset({"evaluation.window", "evaluation.stride"})
+READS_LABELS = frozenset({"data.labels"})
+READS_PREFIX = frozenset({"evaluation.prefix"})
+NORMALISES = frozenset({"evaluation.normalisation"})
+
+OPTIONAL = READS_PAIRS | WRITES_TEXT | READS_WINDOWS | READS_LABELS | READS_PREFIX | NORMALISES
+"""All of them."""
+
 
 class Task(ABC, Generic[E]):
     """What the model is to do with an example, and what that scores.
@@ -63,6 +74,8 @@ class Task(ABC, Generic[E]):
         without: metrics of these groups that mean nothing here.
         generates: whether it has generated text and a reference, and so supplies the metrics of both.
         overlap: the metric that "overlap" with the pretrained model's text is; None: it has no overlap.
+        uses: those of `OPTIONAL`, the keys that not every task has a use for, that it has one for; all where
+            it does not say.
         trainable: whether `nvreg finetune` trains for it.
         columns: the columns of its examples; a file says what they are called in its data.
         may_be_blank: those of them that may hold blank text alone in all examples.
@@ -86,6 +99,7 @@ class Task(ABC, Generic[E]):
     without: ClassVar[frozenset[str]] = frozenset()
     generates: ClassVar[bool] = False
     overlap: ClassVar[str | None] = None
+    uses: ClassVar[frozenset[str]] = OPTIONAL
     trainable: ClassVar[bool] = False
     columns: ClassVar[Sequence[str]]
     may_be_blank: ClassVar[frozenset[str]] = frozenset({"label", "tags"})
@@ -103,9 +117,10 @@ class Task(ABC, Generic[E]):
         data: Reading,
         evaluation: Evaluation,
     ) -> None:
-        from nvreg.models.teacher_forcing import padding_token
+        from nvreg.models.teacher_forcing import check_vocabulary, padding_token
 
         self.check_metrics(evaluation.metrics)
+        check_vocabulary(model_config, tokenizer)
         self.halved = 0
         self._padding = padding_token(model_config, tokenizer)
         self._tokenizer = tokenizer
@@ -156,6 +171,25 @@ class Task(ABC, Generic[E]):
                 raise UserError(
                     f"{key}: expected some of {', '.join(cls.columns)} with task {cls.name}, "
                     f"got {name!r}{did_you_mean(name, cls.columns)}"
+                )
+
+    @classmethod
+    def check_use(cls, data: Reading, evaluation: Evaluation | None = None) -> None:
+        """Check that a file says nothing that the task has no use for.
+
+        Raises:
+            UserError: if it does; it names the key.
+        """
+        for key in sorted(OPTIONAL - cls.uses):
+            section, _, name = key.partition(".")
+            written = data if section == "data" else evaluation
+            if written is None:
+                continue
+            given = getattr(written, name)
+            if given != type(written).model_fields[name].default:
+                raise UserError(
+                    f"{key}: expected none with task {cls.name}, which has no use for it, got "
+                    f"{shown(given)}; remove it"
                 )
 
     @property

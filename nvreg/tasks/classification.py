@@ -13,7 +13,7 @@ from nvreg.errors import UserError
 from nvreg.metrics.classification import choice_statistics
 from nvreg.metrics.temperature import alternatives_of
 from nvreg.models import IGNORED
-from nvreg.tasks.base import Task
+from nvreg.tasks.base import READS_LABELS, Task
 from nvreg.tasks.limits import check_length, token_limit, tokenise
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class Classification(Task[LabelledTexts]):
     groups = frozenset({"likelihood", "classes", "calibration"})
     without = frozenset({"perplexity", "bits-per-character"})  # a label is no text
     trainable = True
+    uses = READS_LABELS
     columns = ("text", *PAIR, "label")
     unlabelled = "confidence"
     label_column = "label"

@@ -161,7 +161,7 @@ def try_generation(
     """Check that a model generates by its own generation config, with the first two tokens of a text.
 
     Raises:
-        UserError: if it does without some options of that config; it names them.
+        UserError: if it does only without some options of that config, which it names, or not at all.
     """
     import torch
 
@@ -190,7 +190,10 @@ def try_generation(
         if not fails(working):
             break
     else:
-        return  # the options are not to blame
+        raise UserError(  # what is missing is to blame, not what is there
+            "expected a checkpoint that generates text by its generation_config.json, got: "
+            f"{' '.join(str(error).split()):.300}; put back what it lacks"
+        ) from error
     failing = {}
     for key, value in without.items():
         one = deepcopy(working)

@@ -12,7 +12,7 @@ from nvreg.data import Examples, model_inputs, pad
 from nvreg.errors import UserError
 from nvreg.metrics.likelihood import byte_and_word_statistics
 from nvreg.models import IGNORED
-from nvreg.tasks.base import Task
+from nvreg.tasks.base import READS_PREFIX, READS_WINDOWS, Task
 from nvreg.tasks.limits import check_length, token_limit
 from nvreg.tasks.windows import (
     CausalReader,
@@ -67,6 +67,7 @@ class LanguageModelling(Task[EncodedTexts]):
     }
     groups = frozenset({"likelihood", "text"})
     trainable = True
+    uses = READS_WINDOWS | READS_PREFIX
     columns = ("text",)
 
     def _prepare(self, data: Reading, evaluation: Evaluation) -> None:

@@ -16,7 +16,7 @@ from nvreg.metrics.choices import CHOICES, choice_row, divisors
 from nvreg.metrics.classification import choice_statistics
 from nvreg.metrics.temperature import alternatives_of
 from nvreg.models import IGNORED
-from nvreg.tasks.base import Task
+from nvreg.tasks.base import NORMALISES, READS_LABELS, READS_PREFIX, Task
 from nvreg.tasks.classification import number_of
 from nvreg.tasks.limits import check_length, token_limit
 from nvreg.tasks.windows import LabelledTokens, frame_of, prefixed
@@ -68,6 +68,7 @@ class MultipleChoice(Task[EncodedQuestions]):
     auto_class: ClassVar[AutoClass] = {"decoder-only": "AutoModelForCausalLM"}
     groups = frozenset({"likelihood", "classes", "calibration"})
     without = frozenset({"perplexity", "bits-per-character", "macro-f1"})  # an answer is no class
+    uses = READS_LABELS | READS_PREFIX | NORMALISES
     columns = ("context", "choices", "label")
     may_be_blank = frozenset({"context", "label"})
 

@@ -15,7 +15,7 @@ from nvreg.data import Examples, batches, load_examples, model_inputs
 from nvreg.errors import UserError
 from nvreg.models import IGNORED
 from nvreg.models.registry import layers_by_role
-from nvreg.models.teacher_forcing import padding_token
+from nvreg.models.teacher_forcing import check_vocabulary, padding_token
 from nvreg.tasks import make_task
 from nvreg.tasks.base import BATCH_TOKENS, Task, part
 from nvreg.tasks.limits import token_limit
@@ -95,6 +95,7 @@ def batches_of_file(
             f"expected --column alone with {model.config.model_type}, which reads one text, "
             f"got a target, prefix or language: {got}"
         )
+    check_vocabulary(model.config, tokenizer)
     texts = [record["text"] for record in load_examples(source, {"text": column}, ["text"]).records]
     sequences = [ids for ids in _tokenise(model, tokenizer, texts) if ids]
     if tokens is not None:

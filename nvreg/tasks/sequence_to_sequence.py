@@ -15,7 +15,7 @@ from nvreg.metrics.likelihood import byte_and_word_statistics
 from nvreg.metrics.text import bleu_of
 from nvreg.metrics.tokenisation import tokenisation_of, writing_of_language, writing_of_texts
 from nvreg.models import IGNORED
-from nvreg.tasks.base import Task
+from nvreg.tasks.base import READS_PAIRS, WRITES_TEXT, Task
 from nvreg.tasks.generation import check_generation, generate, set_languages, try_generation
 from nvreg.tasks.limits import check_length, token_limit, tokenise
 
@@ -61,6 +61,7 @@ class SequenceToSequence(Task[EncodedPairs]):
     groups = frozenset({"likelihood", "text"})
     generates = True
     trainable = True
+    uses = READS_PAIRS | WRITES_TEXT
     likelihood = "scored:tokens+eos"
 
     def _prepare(self, data: Reading, evaluation: Evaluation) -> None:

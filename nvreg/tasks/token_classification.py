@@ -14,7 +14,7 @@ from nvreg.errors import UserError
 from nvreg.metrics.classification import entity_statistics, names_entities, word_statistics
 from nvreg.metrics.temperature import alternatives_of
 from nvreg.models import IGNORED
-from nvreg.tasks.base import Task
+from nvreg.tasks.base import READS_LABELS, Task
 from nvreg.tasks.classification import number_of
 from nvreg.tasks.limits import check_length, token_limit
 from nvreg.tasks.windows import frame_of
@@ -67,6 +67,7 @@ class TokenClassification(Task[EncodedWords]):
     groups = frozenset({"likelihood", "classes", "calibration", "entities"})
     without = frozenset({"perplexity", "bits-per-character"})  # a tag is no text
     trainable = True
+    uses = READS_LABELS
     label_column = "tags"
     columns = ("tokens", "tags")
     likelihood = "scored:words|piece:first"

@@ -50,7 +50,7 @@ MISTAKES = {
     "prior of another model": (sweep("prior={path: other.safetensors}"), "expected a prior of this model"),
     "negative tau_sigma": (
         sweep("sweep.space.tau_sigma.encoder=[-1, 0]"),
-        "expected a finite number >= 0, got -1",
+        "expected a number from 0 to 1e15, got -1",
     ),
     "role the model has not": (
         sweep("sweep.space.tau_sigma.head=[0, 1]"),
@@ -145,7 +145,7 @@ MISTAKES = {
     ),
     "convert with negative tau_sigma": (
         convert("--tau-sigma=-1"),
-        "tau_sigma: expected a finite number >= 0",
+        "tau_sigma: expected a number from 0 to 1e15",
     ),
     "convert with an unknown role": (convert("--tau-mu=head=0.5"), "encoder, cross, decoder"),
     "convert with no number": (convert("--tau-mu=encoder"), "--tau-mu: expected a number, or ROLE=NUMBER"),

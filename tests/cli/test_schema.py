@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from nvreg.config.loading import read_yaml
+from nvreg.config.yaml import read_yaml
 from tests.cli.running import run
 from tests.conftest import EXPERIMENT
 

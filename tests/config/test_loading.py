@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nvreg.config import Section
-from nvreg.config.loading import load_checked, read_yaml, write_yaml
+from nvreg.config.loading import load_checked
+from nvreg.config.yaml import read_yaml, write_yaml
 from nvreg.errors import UserError
-from nvreg.experiment import load_experiment
+from nvreg.experiment import Experiment, load_experiment
 from nvreg.finetune.schema import load_finetuning
 from tests.conftest import EXPERIMENT
 
@@ -51,12 +52,16 @@ def test_text_that_looks_like_a_number_a_date_or_an_answer_is_text(written):
 
 def test_norwegian_labels_and_dates_are_what_the_file_says(tmp_path):
     path = tmp_path / "experiment.yaml"
-    path.write_text(EXPERIMENT.replace("name: tiny", "name: 2024-01-01"))
-    overrides = ["data.target_language=no", "data.labels={no: yes}", "model.trust_remote_code=yes"]
-    experiment = load_experiment(path, overrides)
+    text = EXPERIMENT.replace("name: tiny", "name: 2024-01-01")
+    path.write_text(text.replace("path: model,", "path: model, trust_remote_code: yes,"))
+    overrides = ["data.target_language=no", "data.labels={no: yes}"]
+    experiment = load_checked(Experiment, path, overrides)
     assert experiment.name == "2024-01-01"
     assert (experiment.data.target_language, experiment.data.labels) == ("no", {"no": "yes"})
     assert experiment.model.trust_remote_code is True
+    path.write_text(text.replace("path: model,", "path: model, trust_remote_code: maybe,"))
+    with pytest.raises(UserError, match=r"model\.trust_remote_code: expected true or false, got 'maybe'"):
+        load_experiment(path)
 
 
 @given(st.floats(allow_nan=False) | st.integers())

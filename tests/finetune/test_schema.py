@@ -47,8 +47,8 @@ def test_a_file_needs_one_domain_and_a_method(load, tmp_path):
 
 
 def test_an_experiments_data_section_serves(load, tmp_path):
-    test = "{files: test.jsonl}"
-    finetuning = load(f"data.in_domain.test={test}", f"data.out_of_domain=[{{name: away, test: {test}}}]")
+    away = "[{name: away, test: {files: away.jsonl}}]"
+    finetuning = load("data.in_domain.test={files: test.jsonl}", f"data.out_of_domain={away}")
     assert finetuning.data.out_of_domain[0].name == "away"
 
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from jsonschema import Draft202012Validator
 
-from nvreg.config.loading import read_yaml
+from nvreg.config.yaml import read_yaml
 from nvreg.errors import UserError
 from nvreg.experiment import Experiment, load_experiment
 from nvreg.methods import METHODS

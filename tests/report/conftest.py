@@ -82,6 +82,7 @@ class SyntheticRun:
     task: str = "translation"
     temperatures: tuple[float, ...] | None = None
     lines: list[dict[str, Any]] = field(default_factory=list)
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def add(
         self,
@@ -97,7 +98,8 @@ class SyntheticRun:
         metrics: dict[str, dict[str, dict[str, float]]] = {}
         for domain, splits in statistics.items():
             for split, groups in splits.items():
-                frame = pd.DataFrame({"id": range(len(next(iter(groups.values()))))})
+                count = self.counts[domain, split] = len(next(iter(groups.values())))
+                frame = pd.DataFrame({"id": range(count)})
                 values = metrics.setdefault(domain, {}).setdefault(split, {})
                 for group, rows in groups.items():
                     frame[group] = rows.tolist()
@@ -173,7 +175,7 @@ class SyntheticRun:
                 domain: {
                     split: {
                         "fingerprint": self.fingerprints.get(domain, "f"),
-                        "examples": 40,
+                        "examples": self.counts.get((domain, split), 40),
                         "truncated": 0,
                     }
                     for split in splits

@@ -123,7 +123,7 @@ def test_a_directory_that_is_no_run_is_refused(small, name):
 def test_a_manifest_of_something_else_is_refused(small, content):
     directory = small.write()
     (directory / "manifest.json").write_text(content)
-    with pytest.raises(UserError, match=rf"{directory} with a broken manifest.json"):
+    with pytest.raises(UserError, match=rf"{directory}/manifest.json"):
         read_run(directory)
 
 

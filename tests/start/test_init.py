@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from nvreg.config.loading import read_yaml
+from nvreg.config.yaml import read_yaml
 from nvreg.experiment import load_experiment
 from nvreg.models.loading import load_model
 from tests.cli.running import run

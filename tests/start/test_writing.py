@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nvreg.config.loading import read_yaml
+from nvreg.config.yaml import read_yaml
 from nvreg.start.writing import WIDTH, commented_yaml
 
 KEYS = st.text(min_size=1, max_size=8)

@@ -1,0 +1,74 @@
+"""Command lines that cannot be meant: exit code 2, and the name of what is wrong."""
+
+import pytest
+
+from nvreg.cli import COMMANDS
+from tests.bad_input.checking import files_of, in_time
+from tests.cli.running import run
+
+WORDS = [
+    "",
+    "--no-such-option",
+    "-x",
+    "no/such/file",
+    "--output",
+    "--config=",
+    "--set=a",
+    "--set==",
+    "a b",
+    "\x1b[2J",
+]
+
+LINES = [(command, *words) for command in COMMANDS for words in [(word,) for word in WORDS]]
+LINES += [
+    ("sweep", "--config", "none.yaml", "--trials", "0"),
+    ("sweep", "--config", "none.yaml", "--trials", "x"),
+    ("sweep", "--config", "none.yaml", "--workers", "-1"),
+    ("sweep", "--config", "none.yaml", "--trials", "9" * 5000),
+    ("sweep", "--config", "."),
+    ("sweep", "--config", "/dev/null"),
+    ("sweep", "--config", "none.yaml", "--executor", "threads"),
+    ("finetune", "--config", "."),
+    ("finetune", "--config", "/dev/null"),
+    ("report", "."),
+    ("report", ".", "--format", "word"),
+    ("report", "none", "--examples", "-1"),
+    ("compare", ".", "."),
+    ("compare", "none", "nor this"),
+    ("prior", "none", "out", "--data", "none", "--column", "x"),
+    ("prior", "none", "no/such/dir/out", "--data", "none", "--column", "x"),
+    ("convert", "none", "out", "--tau-sigma", "x"),
+    ("convert", "none", "out", "--tau-sigma", "1e160"),
+    ("convert", "none", "out", "--tau-sigma", "nan"),
+    ("convert", "none", "out", "--tau-alpha", "encoder=,"),
+    ("convert", "none", "out", "--tau-alpha", "=3"),
+    ("convert", "none", "out", "--prior-weight", "1", "--prior-data", "x", "--column", "y"),
+    ("export", ".", "out", "--protocol", "best"),
+    ("export", "none", "out", "--protocol", "oracle"),
+    ("inspect", "none", "--data", "none"),
+    ("fisher", "none", "out", "--data", "none", "--column", "x"),
+    ("fisher", "none", "out", "--data", "none", "--column", "x", "--limit", "0"),
+    ("schema", "--kind", "none"),
+    ("architectures", "--format", "none"),
+    ("swep",),
+    ("",),
+    ("--nonsense",),
+]  # fmt: skip
+
+UNREFUSED = {("demo", "a b"), ("demo", "no/such/file")}
+"""Those that can be meant."""
+
+
+@pytest.mark.parametrize(
+    "line", LINES, ids=lambda line: " ".join(line)[:60].encode("unicode_escape").decode()
+)
+def test_a_command_line_that_cannot_be_meant_ends_with_2(line, tmp_path, monkeypatch):
+    if line in UNREFUSED or (line[0] in ("demo", "try", "init") and len(line) == 2):
+        pytest.skip("a directory may have any name")
+    monkeypatch.chdir(tmp_path)
+    with in_time():
+        result = run(*line)
+    assert result.exit_code == 2, f"{result.output} {result.exception!r}"
+    assert "Traceback" not in result.output
+    assert result.stderr.strip()
+    assert files_of(tmp_path) == {}
