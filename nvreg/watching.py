@@ -149,9 +149,9 @@ def _print_lines(looks: Iterator[Status], console: Console) -> None:
     for status in looks:
         new = [trial for trial in status.trials if trial.number not in said]
         said |= {trial.number for trial in new}
-        if last is None:
+        if last is None and status.is_running:
             _print(console, status.headline())
-        elif new and status.run:
+        elif last is not None and new and status.run:
             for trial in new:
                 _print(console, f"trial {trial.number}: {_outcome(status.run, trial)}")
             _print(console, status.headline())
