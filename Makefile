@@ -13,6 +13,7 @@
 #   make architectures [TYPES="..."]        try every model type of the installed Transformers (or these), and write the table
 #                                           that nvreg architectures prints
 #   make demo                               train the models that come with nvreg anew, into nvreg/demo/checkpoints
+#   make docs                               the documentation as a site in results/site (mkdocs serve shows it)
 #   make bench                              speed and memory beside the unconverted model
 #
 # Package indexes, where the defaults of pip are not wanted:
@@ -26,6 +27,7 @@ SUITE ?= embedded
 RIVALS ?= yes
 
 BIN := .venv/bin
+SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 INSTALLED := .venv/.stamp-installed
 TORCH := .venv/.stamp-torch
 LOWEST := .venv-lowest/.stamp-installed
@@ -60,6 +62,10 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(SITE) --quiet
+
+docs: $(INSTALLED)
+	$(SITE)
 
 audit: $(INSTALLED)
 	$(BIN)/python -m scripts.audit
@@ -104,7 +110,7 @@ demo: $(INSTALLED)
 	$(BIN)/python -m scripts.checkpoints results/trained
 
 clean:
-	rm -rf .venv .venv-lowest .hypothesis .mypy_cache .pytest_cache .ruff_cache results/demo results/runs results/trained
+	rm -rf .venv .venv-lowest .hypothesis .mypy_cache .pytest_cache .ruff_cache results/demo results/runs results/site results/trained
 
 $(TORCH):
 	$(PYTHON) -m venv .venv

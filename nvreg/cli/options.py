@@ -95,7 +95,7 @@ OutOfDomain = Annotated[
 ]
 MoreDomains = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[PATH]...", help="What follows the first PATH of --out-of-domain."),
+    typer.Argument(metavar="PATH", help="What follows the first PATH of --out-of-domain."),
 ]
 TaskName = Annotated[
     str | None,
