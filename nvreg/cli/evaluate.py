@@ -15,6 +15,7 @@ from nvreg.cli.options import (
     TauAlpha,
     TauMu,
     TauSigma,
+    names_in,
     one_of,
     print_markdown,
     read_nv_setting,
@@ -30,7 +31,14 @@ Model = Annotated[
         help="Directory of a checkpoint or of a converted model, or a name on the hub.",
     ),
 ]
-TaskName = Annotated[str, typer.Option("--task", help="What the model is to do, as in an experiment file.")]
+TaskName = Annotated[
+    str,
+    typer.Option(
+        "--task",
+        help="What the model is to do, as in an experiment file.",
+        autocompletion=names_in("nvreg.tasks:TASKS"),
+    ),
+]
 Data = Annotated[
     list[Path],
     typer.Option(
@@ -51,7 +59,12 @@ LabelColumn = Annotated[
 ]
 Metrics = Annotated[
     list[str] | None,
-    typer.Option("--metric", help="Metric, repeatable.", show_default="all of the task"),
+    typer.Option(
+        "--metric",
+        help="Metric, repeatable.",
+        show_default="all of the task",
+        autocompletion=names_in("nvreg.metrics:METRICS"),
+    ),
 ]
 Limit = Annotated[
     int | None,
@@ -139,6 +152,11 @@ def evaluate(
 
     Keys of the data and evaluation sections of an experiment file are set with --set, as in
     --set evaluation.window=512.
+
+    Example:
+        nvreg evaluate ./my-model --task language-modelling --data news.jsonl --data talks.jsonl
+
+        nvreg evaluate OUT --task classification --data talks.jsonl --against pretrained --output talks.json
     """
     is_printed = output is not None and str(output) == "-"
     if log_examples and (output is None or is_printed):

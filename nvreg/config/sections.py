@@ -247,6 +247,14 @@ class Reading(Section):
     labels: dict[str, str] | None = None
     """Labels of the data to those of the model, where they differ."""
 
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels_as_text(cls, labels: Any) -> Any:
+        """Take numbers for what they are written as: data has them, and so have models that name no class."""
+        if not isinstance(labels, dict):
+            return labels
+        return {_number_as_text(label): _number_as_text(name) for label, name in labels.items()}
+
     @property
     def options(self) -> dict[str, Any]:
         """Everything but the names of columns: what else decides how text becomes tokens."""
@@ -264,6 +272,10 @@ class Reading(Section):
     def column_names(self, key: str) -> Iterator[tuple[str, str]]:
         """Yield the key of every ``columns`` in here and a task's column in it, given one's own key."""
         return _column_names(self, key)
+
+
+def _number_as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _column_names(value: Any, key: str) -> Iterator[tuple[str, str]]:

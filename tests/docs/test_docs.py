@@ -13,6 +13,7 @@ import typer
 from pydantic import ValidationError
 
 from nvreg.cli import make_app
+from nvreg.config import Section
 from nvreg.config.loading import read_yaml
 from nvreg.experiment import Experiment
 from nvreg.finetune.schema import FineTuning
@@ -47,6 +48,15 @@ def test_commands_are_ones_that_there_are(page):
             command.make_context(name, list(arguments))  # or a mistake
 
 
+def mistakes(schema: type[Section], document: dict[str, Any]) -> set[str]:
+    """The kinds of mistakes that a file has."""
+    try:
+        schema.model_validate(document, context={"directory": ROOT})
+    except ValidationError as error:
+        return {each["type"] for each in error.errors()}
+    return set()
+
+
 @pytest.mark.parametrize("page", named([page for page in PAGES if blocks(page, "yaml")]))
 def test_files_have_keys_and_values_that_there_are(page):
     for block in blocks(page, "yaml"):
@@ -55,11 +65,7 @@ def test_files_have_keys_and_values_that_there_are(page):
         schema = FineTuning if {"method", "training"} & document.keys() else Experiment
         if not document.keys() <= schema.model_fields.keys():
             continue  # a part of a section
-        try:
-            schema.model_validate(document, context={"directory": ROOT})
-        except ValidationError as error:
-            kinds = {each["type"] for each in error.errors()}
-            assert kinds <= {"missing"}, f"{block}\n{error}"  # a part of a file
+        assert mistakes(schema, document) <= {"missing"}, block  # a part of a file
 
 
 @pytest.mark.parametrize(

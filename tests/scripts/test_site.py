@@ -38,11 +38,7 @@ def test_every_key_of_a_file_is_in_its_reference():
     [
         ("README.md", "[a](docs/start.md)", "[a](start.md)"),
         ("README.md", "[a](results/real/README.md#tables)", "[a](results/real/README.md#tables)"),
-        (
-            "README.md",
-            "![a](results/embedded/translation/changes.png)",
-            "![a](results/embedded/translation/changes.png)",
-        ),
+        ("README.md", "![a](results/real/a.png)", "![a](results/real/a.png)"),
         (
             "docs/demo.md",
             "[a](../results/embedded/rivals/combined.md)",
