@@ -10,7 +10,7 @@ from typing import Any
 from nvreg.config.loading import check_document
 from nvreg.config.yaml import write_yaml
 from nvreg.errors import UserError
-from nvreg.experiment import Experiment
+from nvreg.experiment import Experiment, check_sense
 from nvreg.files import write_text
 from nvreg.progress import Progress
 from nvreg.start.data import FULL
@@ -47,6 +47,7 @@ def write_experiment(
     with Progress(quiet) as progress:
         draft = draft_experiment(request, ask, progress)
     experiment = check_document(Experiment, draft.document, request.file)
+    check_sense(request.file, experiment.task, experiment.data, experiment.evaluation)
     rows = plan_rows(experiment, quiet=quiet) if is_timed else {}
     heading = [f"Written by: {command_of(request)}", "What is guessed says so. Change it, and run:"]
     heading.append(f"  nvreg sweep --config {shlex.quote(str(request.file))}")

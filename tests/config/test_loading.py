@@ -53,12 +53,12 @@ def test_text_that_looks_like_a_number_a_date_or_an_answer_is_text(written):
 def test_labels_may_be_numbers(tmp_path):
     path = tmp_path / "experiment.yaml"
     path.write_text(EXPERIMENT)
-    assert load_experiment(path, ["data.labels={1: negative, 2: 0}"]).data.labels == {
+    assert load_checked(Experiment, path, ["data.labels={1: negative, 2: 0}"]).data.labels == {
         "1": "negative",
         "2": "0",
     }
     with pytest.raises(UserError, match=r"data.labels.*: expected text, got True"):
-        load_experiment(path, ["data.labels={1: true}"])
+        load_checked(Experiment, path, ["data.labels={1: true}"])
 
 
 def test_norwegian_labels_and_dates_are_what_the_file_says(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import torch
 import typer
 from pydantic import ValidationError
+from transformers import AutoModelForCausalLM
 
 from nvreg.cli import make_app
 from nvreg.config import Section
@@ -82,6 +83,7 @@ def test_python_runs(page, tmp_path, monkeypatch):
     batch |= {"labels": tokenizer([LEXICON["a"]] * 2, return_tensors="pt").input_ids}
     generated = {name: batch[name] for name in ("input_ids", "attention_mask")}
     monkeypatch.setattr(model, "generate", lambda *_: type(model).generate(model, **generated, max_length=4))
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", lambda _: model)
     for name in list(PROTOCOLS):
         monkeypatch.setitem(PROTOCOLS, name, PROTOCOLS[name])
     known: dict[str, Any] = {
