@@ -132,11 +132,13 @@ def forest(
         "and ✓: better, orange and ✗: worse, as the thick one excludes zero. Hollow: the pretrained model "
         "is kept, or an upper bound, which is no selection."
     )
+    head = Markup("<figcaption><b>{}</b>. {}</figcaption>").format(named, caption)
+    longest, menus = max(len(line.name) for line in found), json.dumps(_menus(found))
     return Drawing(
         Markup(
-            '<figure class="forest" style="--rows:{}" data-labels="{}"><figcaption><b>{}</b>. {}</figcaption>'
+            '<figure class="forest" style="--rows:{};--longest:{}" data-labels="{}">{}'
             '<div class="controls"></div>{}</figure>'
-        ).format(place, json.dumps(_menus(found)), named, caption, svg)
+        ).format(place, longest, menus, head, svg)
     )
 
 

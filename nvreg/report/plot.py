@@ -14,6 +14,9 @@ from nvreg.metrics import METRICS
 EDGE = 0.04
 """The share of an axis that is left free at either end."""
 
+NEAREST = 7
+"""Ticks nearer to each other than so many percent of a side are left out."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -51,7 +54,12 @@ class Axis:
         else:
             steps = self.middle * np.array([0.5, 1, 4, 10, 40, 100, 400, 1000, 4000, 10000])
             values = np.array([*-steps[::-1], 0, *steps])
-        return [(float(value), self.place(float(value))) for value in values if self.has(value)]
+        found = [(float(value), self.place(float(value))) for value in values if self.has(value)]
+        apart = [tick for tick in found if tick[0] == 0]
+        for tick in sorted(found, key=lambda tick: abs(tick[0])):
+            if all(abs(tick[1] - other) >= NEAREST for _, other in apart):
+                apart.append(tick)
+        return sorted(apart)
 
     def _bent(self, value: float) -> float:
         size = abs(value)

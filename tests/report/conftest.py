@@ -25,7 +25,7 @@ GROUPS = {
     "likelihood": ("nll", "perplexity"),
     "bleu": ("bleu",),
     "calibration": ("brier", "ece"),
-    "classes": ("accuracy",),
+    "classes": ("accuracy", "macro-f1"),
 }
 
 
