@@ -63,3 +63,17 @@ def test_an_unknown_method_of_examples_is_refused(small, invoke):
     result = invoke(small.write(), "--examples", "2", "--method", "sink")
     assert "--method: expected one of the run, nv, got 'sink'" in str(result.exception)
     assert not (small.directory / "tables").exists()
+
+
+def test_the_page_is_opened_in_a_browser_when_asked_for(small, tmp_path, invoke, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or len(opened) < 2)
+    directory = small.write()
+    assert invoke(directory, "--format", "html", "--open").exit_code == 0
+    assert opened == [(directory / "report.html").as_uri()]
+    both = [directory, shutil.copytree(directory, tmp_path / "another")]
+    result = invoke(*both, "--format", "html", "--output", tmp_path / "all", "--open")
+    assert opened[1:] == [(tmp_path / "all" / "combined.html").as_uri()]
+    assert "no browser found; the page is" in result.stderr
+    refused = invoke(directory, "--format", "csv", "--open")
+    assert "expected html among the formats with --open, got csv" in str(refused.exception)
