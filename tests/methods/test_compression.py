@@ -10,6 +10,7 @@ import nvreg
 from nvreg.experiment import load_experiment
 from nvreg.methods import METHODS, compression
 from nvreg.methods.section import space_of
+from nvreg.models.weight_files import WeightFiles
 from nvreg.models.weights import body_matrices
 from nvreg.samplers import SAMPLERS
 from nvreg.sweep.runner import run_sweep
@@ -158,7 +159,7 @@ def test_a_checkpoint_holds_what_they_do(architecture, name, values, tmp_path):
     method = attached(name, model)
     method.set_(model, method.setting_type(**values))
     assert method.is_saved
-    method.save(model, tmp_path)
+    method.save(model, tmp_path, WeightFiles())
     loaded = type(model).from_pretrained(tmp_path).eval()
     inputs = architecture.inputs(model)
     assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)

@@ -24,8 +24,8 @@ name: softer
 task: language-modelling
 model: {path: model, device: cpu}
 data:
-  in_domain: {name: home, validation: {files: text.txt}, test: {files: text.txt}}
-  out_of_domain: [{name: away, test: {files: text.txt, limit: 2}}]
+  in_domain: {name: home, validation: {files: validation.txt}, test: {files: text.txt}}
+  out_of_domain: [{name: away, test: {files: away.txt}}]
 sweep: {sampler: grid, method: output-temperature, space: {output_temperature: {values: [1.25, 2]}}}
 evaluation: {metrics: [nll]}
 selection: {metric: nll, protocols: [in-domain]}
@@ -33,6 +33,14 @@ output: output
 """
 
 METHOD = METHODS["output-temperature"]
+LIKELIHOOD = {
+    "nll",
+    "perplexity",
+    "bits-per-character",
+    "bits-per-byte",
+    "byte-perplexity",
+    "word-perplexity",
+}
 T = 1.4
 
 
@@ -111,6 +119,8 @@ def test_a_sweep_of_it_alone_needs_no_prior_nor_training_text_nor_attention_that
     for part in (tokenizer, model):
         part.save_pretrained(tmp_path / "model")
     (tmp_path / "text.txt").write_text("a small cat sees the dog .\na red bird\nthe big tree\n")
+    (tmp_path / "validation.txt").write_text("a red dog\nthe small tree sees a bird\n")
+    (tmp_path / "away.txt").write_text("a dog\nthe red cat\n")
     path = tmp_path / "experiment.yaml"
     path.write_text(EXPERIMENT)
     experiment = load_experiment(path, [f"output={tmp_path / 'output'}"])
@@ -136,7 +146,7 @@ def test_the_factor_of_a_model_whose_logits_are_scaled_is_found():
         for _ in range(32):
             ids = torch.cat([ids, model(ids).logits[:, -1].softmax(-1).multinomial(1)], dim=1)
     task = test_language_modelling.modelling(model, tokenizer, window=64)
-    encoded = EncodedTexts(ids[:, 1:].tolist(), [1] * 64, 0)
+    encoded = EncodedTexts(ids[:, 1:].tolist(), [1] * 64, 0, ["a"] * 64)
 
     def best(model):
         method, scores = METHOD(), {}
@@ -157,7 +167,7 @@ def test_the_factor_of_a_model_whose_logits_are_scaled_is_found():
         ("multiple-choice", 1, set()),
         ("language-modelling", 1, set()),
         ("translation", 4, set()),
-        ("translation", 1, set(TASKS["translation"].metrics()) - {"nll", "perplexity", "bits-per-character"}),
+        ("translation", 1, set(TASKS["translation"].metrics()) - LIKELIHOOD),
     ],
 )
 def test_it_says_which_metrics_it_cannot_change(task, beams, unchanged):

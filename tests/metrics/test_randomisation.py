@@ -116,7 +116,7 @@ def test_bleu_is_tested_as_by_sacrebleu():
     _, results = PairedTest(named, {"BLEU": SacreBLEU(references=[REFERENCES])}, None, "ar", 10000)()
     expected = results["BLEU"][1].p_value
     assert 0.02 < expected < 0.8
-    assert p_value(BLEU, [bleu_rows(0.28, 2)], [bleu_rows(0.3, 1)], "talks.test") == pytest.approx(
+    assert p_value(BLEU, [bleu_rows(0.25, 2)], [bleu_rows(0.3, 1)], "talks.test") == pytest.approx(
         expected, abs=0.05
     )
 

@@ -141,7 +141,7 @@ def test_the_report_says_where_each_method_acts(measured):
     table = pd.read_csv(measured / "tables" / "layers.csv")
     assert len(table) == 16 * 2
     assert {path.name for path in (measured / "figures").glob("layers*")} == {
-        f"layers-{method}.{form}" for method in ("nv", "weight-noise") for form in ("png", "svg")
+        f"layers-{method}.{form}" for method in ("nv", "weight-noise") for form in ("pdf", "png", "svg")
     }
 
 
