@@ -117,7 +117,10 @@ def _another_model(path: Path) -> None:
 @pytest.mark.faults
 @pytest.mark.parametrize("what", CHANGED)
 def test_an_input_is_another(what, place):
-    directory = place(JOBS["report"])
+    directory = place(JOBS["sweep"])
+    assert (
+        run(*JOBS["sweep"].arguments, directory=directory).code == 0
+    )  # here, as a run knows where its model is
     CHANGED[what](directory)
     before = (directory / "run/trials.jsonl").read_bytes()
     assert "differs in" in run(*JOBS["sweep"].arguments, directory=directory).mistake

@@ -61,11 +61,11 @@ def test_a_token_is_in_no_message_of_the_hub(token, place):
 
 CODE = """
 import pathlib
-from transformers import MarianConfig
+from transformers import MarianMTModel
 pathlib.Path({mark!r}).touch()
 
 
-class Other(MarianConfig):
+class Other(MarianMTModel):
     pass
 """
 
@@ -77,7 +77,9 @@ def with_code(place):
     mark = directory / "code-was-run"
     (directory / "model/other.py").write_text(CODE.format(mark=str(mark)))
     path = directory / "model/config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoConfig": "other.Other"}}))
+    path.write_text(
+        json.dumps(json.loads(path.read_text()) | {"auto_map": {"AutoModelForSeq2SeqLM": "other.Other"}})
+    )
     return directory, mark
 
 
