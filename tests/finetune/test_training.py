@@ -266,10 +266,11 @@ def test_the_head_of_a_subset_has_the_labels_of_all_training_data(load):
 
 
 def test_numbers_as_labels_are_the_numbers_of_classes(load, tmp_path):
-    path = tmp_path / "numbers.jsonl"
+    paths = [tmp_path / f"{split}.jsonl" for split in ("train", "validation")]
     labels = [10, 2, 1, 0, 3, 4, 5, 6, 7, 8, 9]
-    path.write_text("\n".join(json.dumps({"en": "a cat", "mood": label}) for label in labels))
-    files = [f"data.in_domain.{split}.files={path}" for split in ("train", "validation")]
+    for path in paths:
+        path.write_text("\n".join(json.dumps({"en": "a cat", "mood": label}) for label in labels))
+    files = [f"data.in_domain.{path.stem}.files={path}" for path in paths]
     bench = open_bench(load("bert", "plain", *files))
     assert bench.task.batch(bench.splits["train"].encoded, range(11))["labels"].tolist() == labels
 

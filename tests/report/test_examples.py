@@ -28,6 +28,7 @@ def translated(run):
         predictions = [f"{key} says {number} | <b>*" for number in range(6)]
         frame = pd.DataFrame({"id": range(6), "likelihood": rows, "prediction": predictions})
         frame.to_parquet(run.directory / "examples" / key / "talks.test.parquet")
+    run.counts["talks", "test"] = 6
     for domain, count in {"news": 40, "talks": 6}.items():
         records = [{"source": f"source {n}", "target": f"target {n}"} for n in range(count)]
         path = run.directory / f"{domain}.jsonl"
@@ -97,6 +98,7 @@ def test_they_are_of_the_method_and_seed_that_are_named(translated, control):
     frame.assign(prediction="worse").to_parquet(
         translated.directory / "examples" / "key2" / "talks.test.parquet"
     )
+    translated.counts["talks", "test"] = 6
     analysis = analyse(translated.write(), ["in-domain"])
     text = write_report(analysis, examples=2, method=control, seed=43)
     assert "## Examples that change most (control, seed 43, in-domain)" in text

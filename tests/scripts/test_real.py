@@ -145,7 +145,7 @@ def test_the_page_says_what_softening_is_and_what_is_more(reported: Path, commit
     sentiment, stories, tagging = runs.split("\n### ")[1:]
     assert "About sentiment. ([file](experiments/sentiment.yaml))" in sentiment
     assert "5 of 5 settings completed" in sentiment
-    assert "Examples: films validation 40, films test 40" in sentiment
+    assert "Examples: films validation 400, films test 400" in sentiment
     assert (
         "By nll after temperature, of the 2 sets out of domain, each method under its best selection: "
         "nv improves none; nv-heads improves none; output-temperature improves none; "

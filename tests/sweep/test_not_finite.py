@@ -10,15 +10,15 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from nvreg.errors import UserError
+from nvreg.methods.model_weights import WeightNoise
 from nvreg.report.reading import read_run
 from nvreg.sweep import executors
 from nvreg.sweep.runner import run_sweep
 from tests.cli.running import run
 from tests.sweep.running import rewrite_trials, trials_in
 
-OVERFLOW = """sweep={sampler: grid,
-    methods: {weight-noise: {space: {scale: {cross: {values: [0.1, 1.0e38]}}}}}}"""
-"""The second setting is beyond what float32 holds."""
+TWO = """sweep={sampler: grid,
+    methods: {weight-noise: {space: {scale: {values: [0.1, 0.2]}}}}}"""
 
 
 @pytest.fixture
@@ -34,8 +34,17 @@ def broken(tiny_experiment, tmp_path):
     return path
 
 
-def test_a_setting_without_finite_scores_is_a_failed_trial_that_names_the_example(experiment, tmp_path):
-    assert run_sweep(experiment(OVERFLOW), quiet=True) == (2, 0, 1)
+def test_a_setting_without_finite_scores_is_a_failed_trial_that_names_the_example(
+    experiment, tmp_path, monkeypatch
+):
+    changed = WeightNoise._changed
+
+    def overflowing(self, index, original, setting):
+        weight = changed(self, index, original, setting)
+        return weight if weight is None or setting.value("scale", "cross") < 0.2 else weight * math.inf
+
+    monkeypatch.setattr(WeightNoise, "_changed", overflowing)
+    assert run_sweep(experiment(TWO), quiet=True) == (2, 0, 1)
     failed = trials_in(tmp_path / "output")[2]
     assert (failed.status, failed.metrics, failed.examples) == ("failed", {}, None)
     assert re.match(
@@ -125,8 +134,8 @@ def test_a_pretrained_model_that_an_earlier_version_gave_nan_is_measured_again(o
 
 
 def test_a_perplexity_that_is_too_large_for_a_number_is_infinite_and_a_result(experiment, tmp_path):
-    scaled = OVERFLOW.replace("weight-noise", "output-temperature").replace(
-        "scale: {cross: {values: [0.1, 1.0e38]}}", "output_temperature: {values: [1.0e-4]}"
+    scaled = TWO.replace("weight-noise", "output-temperature").replace(
+        "scale: {values: [0.1, 0.2]}", "output_temperature: {values: [1.0e-4]}"
     )
     assert run_sweep(experiment(scaled), quiet=True) == (2, 0, 0)
     assert math.isinf(float(trials_in(tmp_path / "output")[1].metrics["home"]["test"]["perplexity"]))

@@ -1,6 +1,7 @@
 """A sweep of every kind of task and model, from files to a table."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,12 +29,12 @@ data:
   in_domain:
     name: home
     train:      {{files: text.jsonl}}
-    validation: {{files: text.jsonl, limit: 9}}
-    test:       {{files: text.jsonl, limit: 12, seed: 1}}
+    validation: {{files: validation.jsonl, limit: 9}}
+    test:       {{files: test.jsonl, limit: 12, seed: 1}}
   out_of_domain:
     - name: away
-      validation: {{files: text.jsonl, limit: 8, seed: 2}}
-      test:       {{files: text.jsonl, limit: 8, seed: 3}}
+      validation: {{files: away-validation.jsonl, limit: 8, seed: 2}}
+      test:       {{files: away-test.jsonl, limit: 8, seed: 3}}
 sweep:
   sampler: tpe
   trials: 3
@@ -74,6 +75,8 @@ def experiment(request, tmp_path):
             record["tokens"] = [*texts[label % 3].split(), *["cat"] * (label % 2)]
             record["tags"] = [TAGS[(len(word) + label) % 3] for word in record["tokens"]]
             file.write(json.dumps(record) + "\n")
+    for name in ("validation", "test", "away-validation", "away-test"):
+        shutil.copy(tmp_path / "text.jsonl", tmp_path / f"{name}.jsonl")
     metrics, metric, window = CASES[task]
     path = tmp_path / "experiment.yaml"
     path.write_text(EXPERIMENT.format(task=task, metrics=metrics, metric=metric, window=window))

@@ -26,12 +26,12 @@ model: {path: model, device: cpu}
 data:
   in_domain:
     name: home
-    train:      {files: home.jsonl}
-    validation: {files: home.jsonl}
+    train:      {files: home-train.jsonl}
+    validation: {files: home-validation.jsonl}
     test:       {files: home.jsonl}
   out_of_domain:
-    - {name: away, validation: {files: away.jsonl}, test: {files: away.jsonl}}
-    - {name: afar, validation: {files: afar.jsonl}, test: {files: afar.jsonl}}
+    - {name: away, validation: {files: away-validation.jsonl}, test: {files: away.jsonl}}
+    - {name: afar, validation: {files: afar-validation.jsonl}, test: {files: afar.jsonl}}
     - {name: tested, test: {files: afar.jsonl}}
 sweep:
   sampler: random
@@ -47,11 +47,13 @@ NAMES = ("good", "bad")
 
 
 def write(path: Path, texts, labels) -> None:
+    """Write a set, and the same as sets to train and to validate on."""
     records = [
         {"text": text, **({} if label is None else {"label": label})}
         for text, label in zip(texts, labels, strict=True)
     ]
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    for name in (path.stem, f"{path.stem}-train", f"{path.stem}-validation"):
+        path.with_stem(name).write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
 @pytest.fixture(scope="module")

@@ -139,7 +139,9 @@ def test_the_languages_of_a_model_with_many_are_in_its_tokens(file):
     tokenizer = mbart50()
     languages = {"source_language": "en_XX", "target_language": "de_DE"}
     reading = Reading(**languages)
-    (batch,) = batches_of_file(build("mbart"), tokenizer, file, "en", "de", 4, reading=reading)
+    model = build("mbart")
+    model.resize_token_embeddings(len(tokenizer))
+    (batch,) = batches_of_file(model, tokenizer, file, "en", "de", 4, reading=reading)
     source, target = (tokenizer.convert_tokens_to_ids(language) for language in languages.values())
     assert (batch["input_ids"] == source).any(-1).all()
     assert (batch["labels"] == target).any(-1).all()
