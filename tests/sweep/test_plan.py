@@ -36,7 +36,7 @@ def random_sweep(**changes) -> Sweep:
     return Sweep.model_validate({"sampler": "random", "trials": 5, "space": SPACE, **changes})
 
 
-@given(st.integers(0, 2**63), st.integers(1, 20), st.integers(1, 20))
+@given(st.integers(0, 2**63 - 2), st.integers(1, 20), st.integers(1, 20))
 def test_a_random_trial_depends_on_the_seed_and_its_index_alone(seed, fewer, more):
     first, second = (
         settings_to_try(random_sweep(seed=seed, trials=trials)) for trials in sorted((fewer, more))
