@@ -24,8 +24,8 @@ BY_ROLE = "NUMBER|ROLE=NUMBER,..."
 
 
 OPENED_BY = (
-    "it opens regularised by nvreg.from_pretrained, nvreg evaluate and nvreg lm-eval, and as pretrained by "
-    "Transformers and lm_eval --model hf"
+    "it opens regularised by nvreg.from_pretrained and nvreg evaluate, and as pretrained by Transformers and "
+    "lm_eval --model hf"
 )
 """What opens a converted checkpoint as what."""
 

@@ -33,7 +33,10 @@ from nvreg.sweep.workbench import (
 )
 
 SAMPLE_EXAMPLES = 200
-"""How many examples a setting is timed on, spread over all splits."""
+"""How many examples a setting is timed on at most, spread over all splits."""
+
+SAMPLE_SECONDS = 3.0
+"""How long the pretrained model takes for the examples that a setting is timed on, where it is slow."""
 
 WARM_UP_EXAMPLES = 16
 """How many are scored before: what runs for the first time loads libraries and allocates memory."""
@@ -156,10 +159,18 @@ def _measured_costs(workbench: Workbench, priors: Priors, progress: Progress) ->
         for scored in splits.values()
         for record in scored.examples.records
     ]
-    first, sample = (
-        Examples(records[:: -(-len(records) // count)]) for count in (WARM_UP_EXAMPLES, SAMPLE_EXAMPLES)
-    )
-    warm_up, encoded = task.encode(first), task.encode(sample)
+
+    def spread(count: int) -> Examples:
+        return Examples(records[:: -(-len(records) // count)])
+
+    warm_up = task.encode(spread(WARM_UP_EXAMPLES))
+    progress.phase("timing", 1 + len(workbench.plan.methods))
+    task.score(model, warm_up)
+    started = time.monotonic()
+    task.score(model, warm_up)
+    affordable = int(WARM_UP_EXAMPLES * SAMPLE_SECONDS / (time.monotonic() - started))
+    sample = spread(min(max(affordable, WARM_UP_EXAMPLES), SAMPLE_EXAMPLES))
+    encoded = task.encode(sample)
 
     def cost(set_: Callable[[], object]) -> Cost:
         set_()
@@ -170,7 +181,6 @@ def _measured_costs(workbench: Workbench, priors: Priors, progress: Progress) ->
         task.score(model, encoded)
         return Cost(is_set - started, time.monotonic() - is_set, len(sample) / len(records))
 
-    progress.phase("timing", 1 + len(workbench.plan.methods))
     costs = {PRETRAINED: cost(lambda: None)}
     progress.step()
     batches = calibration_sample(workbench)
