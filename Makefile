@@ -46,7 +46,7 @@ MAKEFLAGS += --jobs=2
 results/%: export TTY_COMPATIBLE := 0
 endif
 
-.PHONY: install test test-faults test-lowest lint audit bench reproduce results readme architectures demo clean
+.PHONY: install test test-faults test-lowest lint audit docs bench reproduce results readme architectures demo clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)

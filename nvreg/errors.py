@@ -17,6 +17,10 @@ class UserError(Exception):
     """
 
 
+class NvregWarning(UserWarning):
+    """Something that the user should know and that ends nothing: the command line shows no other warnings."""
+
+
 _FREE = "free some space and run the command again: what is finished is kept, and not done again"
 _ALLOW = "choose another place, or let the user that runs nvreg write there"
 

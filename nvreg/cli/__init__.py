@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 import nvreg
 from nvreg.cli.options import say
 from nvreg.cli.renamed import today_s
-from nvreg.errors import UserError, explained
+from nvreg.errors import NvregWarning, UserError, explained
 from nvreg.registry import Registry
 from nvreg.text import on_one_line, without_secrets
 
@@ -113,13 +113,21 @@ def _root(
     """Regularise a pretrained model after training, and measure it on other domains."""
 
 
+def _warning_line(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    return f"nvreg: {on_one_line(str(message))}\n"
+
+
 app = make_app()
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line, which shows nvreg's own warnings, a line each, and none of the libraries'."""
     os.environ.update(QUIET | os.environ)
     warnings.simplefilter("ignore")
+    warnings.simplefilter("always", NvregWarning)
+    warnings.formatwarning = _warning_line
     for name in LOUD_ON_IMPORT:
         logging.getLogger(name).setLevel(logging.ERROR)
     sys.exit(app())

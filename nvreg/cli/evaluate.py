@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 import typer
 
 from nvreg.cli.options import (
+    DomainFiles,
     Force,
+    ModelOrOut,
     NoiseShare,
     Overrides,
     PriorWeight,
@@ -24,26 +26,12 @@ from nvreg.cli.options import (
 from nvreg.errors import UserError
 from nvreg.files import EVALUATION_FORMAT, check_file
 
-Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL_OR_OUT",
-        help="Directory of a checkpoint or of a converted model, or a name on the hub.",
-    ),
-]
 TaskName = Annotated[
     str,
     typer.Option(
         "--task",
         help="What the model is to do, as in an experiment file.",
         autocompletion=names_in("nvreg.tasks:TASKS"),
-    ),
-]
-Data = Annotated[
-    list[Path],
-    typer.Option(
-        "--data",
-        help="Text of a domain, repeatable; named after the file, or its directory where files are alike.",
     ),
 ]
 Column = Annotated[
@@ -123,9 +111,9 @@ LogExamples = Annotated[
 
 
 def evaluate(
-    model: Model,
+    model: ModelOrOut,
     task: TaskName,
-    data: Data,
+    data: DomainFiles,
     column: Column = None,
     target_column: TargetColumn = None,
     label_column: LabelColumn = None,

@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from nvreg.cli.options import (
+    DomainFiles,
     Force,
+    ModelOrOut,
     NoiseShare,
     PriorWeight,
     SourceLanguage,
@@ -22,12 +24,6 @@ from nvreg.cli.options import (
 )
 from nvreg.errors import UserError
 
-Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL", help="Directory of a checkpoint or of a converted model, or a name on the hub."
-    ),
-]
 PriorFile = Annotated[
     Path | None,
     typer.Option(
@@ -37,13 +33,6 @@ PriorFile = Annotated[
 PriorData = Annotated[
     Path | None,
     typer.Option("--prior-data", help="In-domain training text, on which --prior-weight is solved for."),
-]
-Data = Annotated[
-    list[Path],
-    typer.Option(
-        "--data",
-        help="Text of a domain, repeatable; named after the file, or its directory where files are alike.",
-    ),
 ]
 Column = Annotated[str, typer.Option("--column", help="Its column of texts, or of sources.")]
 TargetColumn = Annotated[
@@ -57,8 +46,8 @@ Output = Annotated[
 
 
 def inspect(
-    model: Model,
-    data: Data,
+    model: ModelOrOut,
+    data: DomainFiles,
     column: Column,
     target_column: TargetColumn = None,
     source_prefix: SourcePrefix = None,

@@ -66,6 +66,20 @@ def names_in(registry: str) -> Callable[[str], list[str]]:
 Model = Annotated[
     str, typer.Argument(metavar="MODEL", help="Directory of a checkpoint, or its name on the hub.")
 ]
+ModelOrOut = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL_OR_OUT",
+        help="Directory of a checkpoint or of a converted model, or a name on the hub.",
+    ),
+]
+DomainFiles = Annotated[
+    list[Path],
+    typer.Option(
+        "--data",
+        help="Text of a domain, repeatable; named after the file, or its directory where files are alike.",
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace files that nvreg did not write.")]
 Overrides = Annotated[

@@ -7,7 +7,7 @@ import json
 import random
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -77,7 +77,7 @@ def load_examples(
 def _examples(source: Source, columns: Columns) -> Examples:
     read, origin = _reader(source, columns), _origin(source)
     if source.part is not None:
-        read = partial(_part, read, *source.part)
+        read = _part(read, *source.part)
     if source.limit is not None and source.seed is not None:
         return Examples(_drawn(read, source.limit, source.seed), origin)
     return Examples(list(islice(read(), source.limit)), origin)
@@ -91,8 +91,8 @@ def _origin(source: Source) -> str:
     return source.conll or source.files or ""
 
 
-def _part(read: Callable[[], Iterator[Record]], start: float, end: float) -> Iterator[Record]:
-    """Yield the records of a part in their order; parts of one source that do not overlap share none.
+def _part(read: Callable[[], Iterator[Record]], start: float, end: float) -> Callable[[], Iterator[Record]]:
+    """Return what reads the records of a part in their order; parts that do not overlap share none.
 
     Raises:
         UserError: if the part has no record.
@@ -102,7 +102,7 @@ def _part(read: Callable[[], Iterator[Record]], start: float, end: float) -> Ite
     taken = set(order[round(start * total) : round(end * total)])
     if not taken:
         raise UserError(f"part: expected at least one record from {start:g} to {end:g} of {total}, got none")
-    return (record for number, record in enumerate(read()) if number in taken)
+    return lambda: (record for number, record in enumerate(read()) if number in taken)
 
 
 def _drawn(read: Callable[[], Iterator[Record]], limit: int, seed: int) -> list[Record]:

@@ -149,7 +149,8 @@ def _open(path: str, mode: str, **options: str) -> Any:
 
 def _undecodable(path: str) -> str:
     """Return the message for the first line that is not UTF-8; a decoder knows only its place in a block."""
-    with suppress(OSError, EOFError, zlib.error), _open(path, "rb") as lines:  # of what is read no further
+    # The file may break off before its first such line.
+    with suppress(OSError, EOFError, zlib.error), _open(path, "rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
                 line.decode()

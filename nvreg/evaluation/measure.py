@@ -77,6 +77,7 @@ def evaluate(
         for name, file in zip(names, files, strict=True)
     }
     encoded = {name: encode(ours.task, each, name) for name, each in examples.items()}
+    notes = list(ours.task.notes)  # the prior's text, which is read later, is not what is evaluated
     others: dict[str, DataFrame] | None = None
     described = signatures = None
     if against is not None:
@@ -84,7 +85,7 @@ def evaluate(
         if theirs is not ours:
             theirs.regularise_(Regularisation(type(wanted.setting)()), progress)
         described, signatures = theirs.described, theirs.task.signatures
-        others = _frames(theirs, examples, progress)
+        others = _frames(theirs, examples, progress, encoded=encoded if theirs is ours else None)
         del theirs
     ours.regularise_(wanted, progress)
     frames = _frames(ours, examples, progress, others, encoded)
@@ -112,7 +113,7 @@ def evaluate(
             )
             for name, file in zip(names, files, strict=True)
         ],
-        notes=list(ours.task.notes),
+        notes=notes,
         environment=environment(device_kind(ours.model.device)),
         seconds=round(time.monotonic() - started, 3),
     )

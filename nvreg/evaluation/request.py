@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nvreg.config import Evaluation, ModelSource, Reading, Section, Source
 from nvreg.config.loading import check_document, set_keys
 from nvreg.errors import UserError
-from nvreg.experiment import TaskName
+from nvreg.experiment import TaskName, check_sense
 from nvreg.methods.nv import NVSetting
 from nvreg.metrics.classification import names_entities
 from nvreg.tasks import TASKS, Task
@@ -84,7 +84,8 @@ def make_request(
         source: other keys of the model section.
 
     Raises:
-        UserError: if the task has no such column or metric, or a key or value is not what the schema expects.
+        UserError: if the task has no such column or metric, or no use for a key, or if a key or value is not
+            what the schema expects.
     """
     kind = TASKS[task]
     names: dict[str, str] = {}
@@ -104,6 +105,7 @@ def make_request(
     request = check_document(Request, document, COMMAND_LINE)
     kind.check_columns(request.data)
     kind.check_metrics(request.evaluation.metrics)
+    check_sense(COMMAND_LINE, task, request.data, request.evaluation)
     return request
 
 

@@ -69,7 +69,7 @@ class DomainResult(Section):
     metrics: dict[str, Score]
     """Every metric by its name."""
     normalisations: dict[str, dict[str, Score]] | None = None
-    """Of multiple choice, the metrics by every ``evaluation.normalisation``, of the same scoring."""
+    """The metrics by every ``evaluation.normalisation``, of one scoring; null but for multiple choice."""
     against: dict[str, Difference] | None = None
     """Differences by metric, where there is something to compare with."""
 

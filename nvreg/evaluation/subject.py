@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,7 +18,6 @@ from nvreg.evaluation.request import Regularisation, Request
 from nvreg.evaluation.result import Subject
 from nvreg.methods import METHODS
 from nvreg.methods.nv import NVSetting
-from nvreg.models.convert import revert_
 from nvreg.models.registry import layers_by_role
 from nvreg.models.site import Space
 from nvreg.prior.artefact import Prior
@@ -86,12 +84,6 @@ class Measurable:
         prior = self._prior(wanted, own, training, progress)
         sample = random_batches(self.task, training) if training and setting.is_calibrated else []
         self._set(prior, sample, setting)
-
-    def revert_(self) -> None:
-        """Bring the model back to what is pretrained."""
-        revert_(self.model)
-        update: dict[str, Any] = {"space": None, "settings": {}, "resolved": None, "prior": None}
-        self.described = self.described.model_copy(update=update)
 
     def _training(self, wanted: Regularisation) -> Examples | None:
         if wanted.prior_data is None:

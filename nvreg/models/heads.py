@@ -19,7 +19,7 @@ from nvreg.attention.heads import PreparedHeads, attend_heads, prepare_heads
 from nvreg.attention.moments import HeadMoments
 from nvreg.attention.settings import SiteSettings
 from nvreg.attention.solving import solve_tau_sigma
-from nvreg.errors import UserError
+from nvreg.errors import NvregWarning, UserError
 from nvreg.models.adapter import is_eager
 from nvreg.models.dispatching import scale_of
 from nvreg.models.module import NVForward
@@ -164,6 +164,7 @@ def _warn_beyond(longest: int) -> None:
     warnings.warn(
         f"texts are longer than the {longest} tokens that the prior was estimated on, and its moments depend "
         "on positions where keys are rotated; estimate it on texts as long as those that are scored",
+        category=NvregWarning,
         stacklevel=2,
     )
 

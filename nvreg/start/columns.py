@@ -102,7 +102,7 @@ def _find(look: Look, column: str, test: Test, taken: set[str]) -> Found | None:
                 return Found(name, known == column, BY_NAME)
     if not fitting:
         return None
-    if holds_text(column):  # of labels and of lists the first that fits
+    if holds_text(column):  # the first label or list that fits is taken
         lengths = {name: fmean(map(len, values)) for name, values in fitting.items()}
         return Found(max(lengths, key=lengths.__getitem__), False, BY_LENGTH)
     return Found(next(iter(fitting)), False, BY_KIND)

@@ -34,7 +34,7 @@ DONORS: Mapping[str, Sequence[str]] = {
     "validation": ("test", "train"),
     "test": ("validation", "train"),
 }
-"""From which other split the text of a missing one is taken, the better one first."""
+"""The other splits from which the text of a missing one is taken, the better one first."""
 
 WEIGHTS: Mapping[str, int] = {"train": 2, "validation": 1, "test": 2}
 """How a split is shared among those that are taken from it."""
@@ -184,7 +184,7 @@ def _local(path: str) -> tuple[str, dict[str, dict[str, Any]], bool]:
     if not place.is_dir():
         raise UserError(
             f"{path}: expected a file, a directory with files for training, validation and testing, or "
-            f"{HUB}NAME of a data set, there is none"
+            f"{HUB}NAME of a data set, got none of them"
         )
     files = sorted(each for each in place.iterdir() if each.is_file() and not each.name.startswith("."))
     found = {}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from nvreg.config.loading import set_keys
+from nvreg.errors import UserError
 from nvreg.methods import METHODS
 from nvreg.metrics.classification import names_entities
 from nvreg.progress import Progress
@@ -176,6 +177,8 @@ def _add_evaluation(draft: Draft, subject: Subject, references: Sequence[str], s
         own = getattr(subject.model.generation_config, "num_beams", None)
         beams = size.beams or own or BEAMS
         why = "greedy, to take less time" if size.beams else "the checkpoint's own" if own else "guess"
+        if not references:
+            raise UserError(f"expected text in the column {task.columns[1]!r}, got blank records alone")
         longest = subject.tokens(references)
         tokens = min(-(-int(longest * ROOM) // 16) * 16, subject.positions or longest * 2)
         evaluation["generation"] = {"num_beams": beams, "max_new_tokens": tokens}

@@ -187,7 +187,10 @@ def _pair_task(look: Look, because: str) -> tuple[str, str]:
         return "summarisation", f"{because}, and the columns are called so"
     first, second = (_mean_length(look, name) for name in texts(look)[:2])
     if first > SUMMARY_IS_SHORTER * second:
-        return "summarisation", f"{because}, and one text is {first / second:.0f} times as long as the other"
+        return (
+            "summarisation",
+            f"{because}, and one text is {first / max(1, second):.0f} times as long as the other",
+        )
     return "translation", f"{because}, and both texts are of similar length"
 
 

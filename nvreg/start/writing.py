@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,7 +12,7 @@ from nvreg.config.loading import check_document
 from nvreg.config.yaml import write_yaml
 from nvreg.errors import UserError
 from nvreg.experiment import Experiment, check_sense
-from nvreg.files import write_text
+from nvreg.files import check_place, write_text
 from nvreg.progress import Progress
 from nvreg.start.data import FULL
 from nvreg.start.draft import Request, draft_experiment
@@ -38,9 +39,11 @@ def write_experiment(
         What a dry run says; nothing where none is made.
 
     Raises:
-        UserError: if the model or the data cannot be had, something cannot be told, or the file is there.
+        UserError: if the model or the data cannot be had, something cannot be told, the file is there, or
+            the place cannot be written to.
     """
-    if request.file.exists():
+    check_place(request.file)
+    if os.path.lexists(request.file):
         raise UserError(
             f"expected a new file, got {request.file}, which is there already; name another with --output"
         )
@@ -77,7 +80,7 @@ def is_written(request: Request) -> bool:
     """
     if not request.file.is_file():
         return False
-    first = request.file.read_text(encoding="utf-8").partition("\n")[0]
+    first = request.file.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
     if first != f"# {on_one_line(f'Written by: {command_of(request)}')}":
         raise UserError(
             f"expected {request.file} to be written for this model and these data, got {first[:200]!r}; "

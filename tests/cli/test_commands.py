@@ -31,6 +31,21 @@ def test_help_and_version_need_none_of_the_heavy_libraries():
         subprocess.run([sys.executable, "-c", script, *arguments], check=True, capture_output=True)
 
 
+def test_warnings_are_nvreg_s_own_alone_a_line_each():
+    script = (
+        "import warnings\n"
+        "import nvreg.cli\n"
+        "from nvreg.errors import NvregWarning\n"
+        "def command():\n"
+        "    warnings.warn('a library is to change')\n"
+        "    warnings.warn('texts are\\nlonger', NvregWarning)\n"
+        "nvreg.cli.app = command\n"
+        "nvreg.cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("", "nvreg: texts are longer\n")
+
+
 def test_a_new_command_is_a_file_and_a_line(monkeypatch):
     monkeypatch.setitem(COMMANDS, "greet", "tests.cli.greet:greet")
     assert "Say hello." in run("--help").output

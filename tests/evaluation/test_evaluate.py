@@ -141,6 +141,23 @@ def test_multiple_choice_is_shown_by_every_normalisation(tmp_path, schema):
     assert "|by:bytes|" in written["signatures"]["accuracy"]
 
 
+def test_a_note_counts_each_example_of_the_data_once(tmp_path):
+    """Neither the model that is compared with nor the prior's text adds to what is said of the data."""
+    (architecture,) = (each for each in ARCHITECTURES if each.name == "llama")
+    architecture.build().save_pretrained(tmp_path / "model")
+    word_tokenizer("$A").save_pretrained(tmp_path / "model")
+    record = {"context": "", "choices": ["a dog", "the big red tree ."], "label": 0}
+    (tmp_path / "data.jsonl").write_text(3 * (json.dumps(record) + "\n"))
+    data = ("--data", tmp_path / "data.jsonl", "--prior-data", tmp_path / "data.jsonl", "--tau-sigma", "0.1")
+    result = run(
+        *("evaluate", tmp_path / "model", "--task", "multiple-choice", *data),
+        *("--against", "pretrained", "--output", "-", "--quiet"),
+    )
+    assert result.exit_code == 0, result.output
+    (note,) = json.loads(result.stdout)["notes"]
+    assert "is not scored in 3 examples" in note
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -149,6 +166,7 @@ def test_multiple_choice_is_shown_by_every_normalisation(tmp_path, schema):
         (("--metric", "overlap"), "expected --against MODEL with overlap"),
         (("--metric", "blue"), "evaluation.metrics"),
         (("--label-column", "x"), "--label-column: expected a task that has such a column, got translation"),
+        (("--set", "evaluation.window=3"), "nvreg evaluate: evaluation.window: expected none with task"),
         (("--set", "evaluation.windw=3"), "unknown key.*did you mean 'window'"),
         (("--set", "model.trust_remote_code=true"), "trust_remote_code in the file alone"),
         (("--log-examples",), "expected --output FILE with --log-examples"),

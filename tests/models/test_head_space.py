@@ -10,6 +10,7 @@ from transformers import AutoConfig
 
 import nvreg
 from nvreg.attention.settings import Settings
+from nvreg.errors import NvregWarning
 from nvreg.models import IGNORED
 from nvreg.models.convert import current_settings, is_converted
 from nvreg.models.dispatching import left_alone, scale_of
@@ -210,7 +211,7 @@ def test_texts_beyond_the_longest_of_the_prior_are_warned_of(architecture, plain
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model(**architecture.inputs(plain))
-    with pytest.warns(UserWarning, match="longer than the 7 tokens that the prior was estimated on"):
+    with pytest.warns(NvregWarning, match="longer than the 7 tokens that the prior was estimated on"):
         model(random_ids(1, 8))
 
 

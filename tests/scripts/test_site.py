@@ -8,7 +8,7 @@ pytest.importorskip("mkdocs", reason="the extra docs is not installed")
 
 from nvreg.cli import COMMANDS, described
 from nvreg.experiment import Experiment
-from scripts.site import ROOT, commands_page, keys_page, links_of, relinked
+from scripts.site import ROOT, WHOLE, commands_page, keys_page, links_of, relinked
 
 
 def test_every_command_and_its_examples_are_in_the_reference():
@@ -54,8 +54,12 @@ def test_links_lead_to_where_the_site_has_what_they_name(path, written, led):
     assert relinked(written, path) == led
 
 
-@pytest.mark.parametrize("path", ["README.md", "CONTRIBUTING.md", "docs/start.md", "docs/how-to/own-data.md"])
-def test_what_pages_link_to_is_there(path):
-    targets = list(links_of(path))
-    assert targets
-    assert [target for target in targets if not (ROOT / target).exists()] == []
+def test_what_pages_link_to_is_there():
+    pages = [
+        *WHOLE,
+        "SECURITY.md",
+        *(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md")),
+    ]
+    targets = [(page, target) for page in pages for target in links_of(page)]
+    assert ("README.md", "docs/start.md") in targets
+    assert [(page, target) for page, target in targets if not (ROOT / target).exists()] == []

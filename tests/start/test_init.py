@@ -110,6 +110,29 @@ def test_a_file_that_is_there_is_left_alone(subject):
     assert Path("my.yaml").read_text() == "mine"
 
 
+@pytest.mark.parametrize(
+    ("task", "column"), [((), "summary"), (("--task", "translation"), "target")], ids=["told", "given"]
+)
+def test_references_that_are_blank_are_refused(translator, task, column):
+    for path in (*Path("home").iterdir(), *Path("away").iterdir()):
+        write(path, [{"en": "a cat", "de": ""}] * 6)
+    columns = () if column == "summary" else ("--set", "data.columns={source: en, target: de}")
+    refused = init(*task, *columns)
+    assert refused.exit_code == 2, refused.stderr
+    assert f"expected text in the column '{column}', got blank records alone" in refused.stderr
+
+
+def test_a_place_that_cannot_be_written_to_is_named_before_the_work(translator):
+    (translator / "notes.txt").write_text("mine")
+    refused = run(
+        *("init", "model", "--in-domain", "home", "--out-of-domain", "away"),
+        *("--output", "notes.txt/my.yaml"),
+    )
+    assert refused.exit_code == 2
+    (line,) = refused.stderr.splitlines()
+    assert "expected a place that can be written to, got notes.txt/my.yaml" in line
+
+
 @pytest.mark.parametrize("subject", ["classification"], indirect=True)
 def test_labels_of_other_names_are_told_by_how_they_begin_or_asked_for(subject, monkeypatch):
     names = {"good": "go", "bad": "awful"}
@@ -125,8 +148,6 @@ def test_labels_of_other_names_are_told_by_how_they_begin_or_asked_for(subject, 
     assert load_experiment("my.yaml").data.labels == {"go": "good", "awful": "bad"}
     assert "# given" in Path("my.yaml").read_text()
 
-    answers = iter(["ugly", "bad"])
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("nvreg.cli.init.asker", lambda: terminal)
     asked = []
 
@@ -138,7 +159,6 @@ def test_labels_of_other_names_are_told_by_how_they_begin_or_asked_for(subject, 
     assert init().exit_code == 0
     assert asked == ["Which class of the model is the label 'awful'?"]
     assert load_experiment("my.yaml").data.labels == {"go": "good", "awful": "bad"}
-    del answers
 
 
 def test_a_question_is_asked_again_until_its_answer_is_one_of_those_offered(monkeypatch, capsys):
