@@ -106,7 +106,7 @@ def test_convert_without_a_setting_says_that_nothing_changes(directory, prior, t
     assert result.exit_code == 0, result.output
     said, opened = result.stdout.splitlines()[-2:]
     assert said.endswith(f"with identity (space: inputs) written to {tmp_path / 'converted'}")
-    assert opened.startswith("it opens regularised by nvreg.from_pretrained, ")
+    assert opened.startswith("it opens regularised by nvreg.from_pretrained and nvreg evaluate, ")
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("nvreg: ")]
     assert line.startswith("nvreg: no setting is given, so attention stays as pretrained; --prior-weight, ")
 
