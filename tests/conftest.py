@@ -13,21 +13,25 @@ hypothesis.settings.load_profile("nvreg")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors: threads would only wait for each other
 
-EXPERIMENT = """
-name: tiny
-task: translation
-model: {path: model, device: cpu}
-data:
+HOME = """data:
   columns: {source: en, target: de}
   in_domain:
     name: home
     train:      {files: home/train.jsonl}
     validation: {files: home/validation.jsonl}
-    test:       {files: home/test.jsonl}
+"""
+"""What files of experiments and of fine-tunings begin their data with."""
+
+EXPERIMENT = (
+    HOME
+    + """    test:       {files: home/test.jsonl}
   out_of_domain:
     - name: away
       validation: {files: away/validation.jsonl}
       test:       {files: away/test.jsonl}
+name: tiny
+task: translation
+model: {path: model, device: cpu}
 sweep:
   sampler: random
   trials: 3
@@ -38,6 +42,7 @@ evaluation: {metrics: [perplexity, bleu], generation: {num_beams: 1, max_new_tok
 selection: {metric: perplexity, protocols: [in-domain, in-domain-tolerance, oracle]}
 output: results/tiny
 """
+)
 
 
 @pytest.fixture(autouse=True)

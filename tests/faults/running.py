@@ -24,6 +24,7 @@ import pandas as pd
 
 from nvreg.prior.artefact import Prior
 from nvreg.results import RunFiles, read_trials
+from tests.conftest import HOME
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,21 +34,18 @@ SEED = int(os.environ.get("NVREG_FAULTS_SEED") or random.SystemRandom().randrang
 LIMIT = 120.0
 """Seconds after which a command counts as hanging."""
 
-TRAINING = """
+TRAINING = (
+    HOME
+    + """
 name: tuned
 task: translation
 model: {path: model, device: cpu}
-data:
-  columns: {source: en, target: de}
-  in_domain:
-    name: home
-    train: {files: home/train.jsonl}
-    validation: {files: home/validation.jsonl}
 method: mvcr
 regulariser: {widths: [4, 8], warm_up: 0.3}
 training: {epochs: 2, batch_size: 4, learning_rate: 0.01, seeds: [1, 2], precision: float32}
 output: tuned
 """
+)
 
 _CONTEXT = multiprocessing.get_context(None if sys.platform == "win32" else "forkserver")
 _CONTEXT.set_forkserver_preload(["tests.faults.preloaded"])

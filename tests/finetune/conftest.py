@@ -21,6 +21,7 @@ from nvreg.digests import body_digest
 from nvreg.finetune.dropout import dropout_sites
 from nvreg.finetune.fisher import Fisher
 from nvreg.finetune.schema import load_finetuning
+from nvreg.finetune.trainer import TaskTrainer
 from nvreg.finetune.training import run_finetuning
 from nvreg.models.loading import load_model
 from tests.tiny import LEXICON, tiny_marian
@@ -172,3 +173,16 @@ def tuned(workshop):
 @pytest.fixture(autouse=True)
 def default_dtype() -> None:
     """Leave the default dtype: all that is fine-tuned here is in float32, XGLM too."""
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """The numbers of the steps that are trained."""
+    trained, step = [], TaskTrainer.training_step
+
+    def noted(self, *arguments):
+        trained.append(self.state.global_step)
+        return step(self, *arguments)
+
+    monkeypatch.setattr(TaskTrainer, "training_step", noted)
+    return trained

@@ -19,19 +19,6 @@ from tests.sweep.test_damage import flip
 FAST = "training={epochs: 3, batch_size: 4, learning_rate: 1.0e+30, seeds: [1, 2], precision: float32}"
 
 
-@pytest.fixture
-def steps(monkeypatch):
-    """The numbers of the steps that are trained."""
-    trained, step = [], TaskTrainer.training_step
-
-    def noted(self, *arguments):
-        trained.append(self.state.global_step)
-        return step(self, *arguments)
-
-    monkeypatch.setattr(TaskTrainer, "training_step", noted)
-    return trained
-
-
 @pytest.mark.parametrize("kind", ["bert", "bart"])
 def test_a_training_that_diverges_fails_its_seed_and_saves_nothing(load, tmp_path, kind):
     with pytest.raises(UserError, match=r"^seed 1: expected .* finite, .* not saved; .*and 1 more seeds"):

@@ -28,19 +28,6 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def steps(monkeypatch):
-    """The numbers of the steps that are trained; a number in ``kill`` is a step to be killed in."""
-    trained, step = [], TaskTrainer.training_step
-
-    def noted(self, *arguments):
-        trained.append(self.state.global_step)
-        return step(self, *arguments)
-
-    monkeypatch.setattr(TaskTrainer, "training_step", noted)
-    return trained
-
-
-@pytest.fixture
 def scores(monkeypatch):
     """Make validation score what is put in here, one number an epoch."""
     given, evaluate = [], TaskTrainer.evaluate
