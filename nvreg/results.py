@@ -1,22 +1,19 @@
-"""What the directory of a run holds: its files, and its trials, which a kill at any moment leaves whole."""
+"""What the directory of a run holds: the names of its files, their schemas and digests, and their reading."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from io import BytesIO
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from nvreg.errors import DamagedError
-from nvreg.files import MANIFEST, check_regular, naming, write_bytes
+from nvreg.files import MANIFEST
 from nvreg.validation import Number, checked, parsed, read_bytes
 
 PRETRAINED = "pretrained"
@@ -74,7 +71,7 @@ class RunFiles:
         try:
             manifest = json.loads(self.manifest.read_text(encoding="utf-8"))
             return str(manifest[self.name_of_prior(space)]["fingerprint"])
-        except (OSError, ValueError, LookupError, TypeError):
+        except (OSError, ValueError, RecursionError, LookupError, TypeError):
             return None
 
     def examples(self, key: str, domain: str, split: str) -> Path:
@@ -292,7 +289,7 @@ def read_trials(path: Path) -> Iterator[Trial]:
         UserError: if another line is not a trial's, or not as it was written; the message names the key.
     """
     *lines, last = path.read_bytes().split(b"\n")
-    if _is_whole(last):
+    if is_whole_line(last):
         lines.append(last)
     hint = "remove the line and the trial is measured again"
     for number, line in enumerate(lines, start=1):
@@ -307,7 +304,7 @@ def read_trials(path: Path) -> Iterator[Trial]:
         yield trial
 
 
-def _is_whole(line: bytes) -> bool:
+def is_whole_line(line: bytes) -> bool:
     """Return whether a line without an end is nothing less: JSON of a mapping has its last bracket."""
     try:
         return isinstance(json.loads(line), dict)
@@ -355,7 +352,16 @@ def _with_numbers(trial: Trial, of_pretrained: Metrics) -> Trial:
 def check_examples(files: RunFiles, trial: Trial, domain: str, split: str) -> Path:
     """Return the file of what a trial kept of each example of a split, which is as it was written.
 
-    Of a file that an earlier version wrote, no more is known than that it is there and has its end.
+    Arguments and errors are those of `read_examples`.
+    """
+    read_examples(files, trial, domain, split)
+    return files.examples(trial.key, domain, split)
+
+
+def read_examples(files: RunFiles, trial: Trial, domain: str, split: str) -> bytes:
+    """Return what is in the file of what a trial kept of each example of a split.
+
+    Nothing more is known of a file that an earlier version wrote than that it is there and has its end.
 
     Raises:
         DamagedError: if it is gone or not as it was written.
@@ -368,12 +374,12 @@ def check_examples(files: RunFiles, trial: Trial, domain: str, split: str) -> Pa
         raise DamagedError(
             f"expected the examples of trial {trial.number} in {path}, got: {error.strerror}; {_AGAIN}"
         ) from error
-    if expected not in (None, _digest_of(content)) or not content.endswith(_END_OF_PARQUET):
+    if expected not in (None, digest_of_examples(content)) or not content.endswith(_END_OF_PARQUET):
         raise DamagedError(
             f"expected the examples of trial {trial.number} in {path} as they were written, got others; "
             f"{_AGAIN}"
         )
-    return path
+    return content
 
 
 _END_OF_PARQUET = b"PAR1"
@@ -381,121 +387,9 @@ _END_OF_PARQUET = b"PAR1"
 _AGAIN = "run the sweep again, which measures the trial anew"
 
 
-def _digest_of(content: bytes) -> str:
+def digest_of_examples(content: bytes) -> str:
+    """Return the digest of a file of examples that its trial keeps."""
     return hashlib.sha256(content).hexdigest()[:32]
-
-
-class TrialStore:
-    """An append-only file of trials, and the statistics of their examples beside it.
-
-    Only the holder of `nvreg.files.exclusive` may create one: opening removes the line that a kill tore.
-    """
-
-    def __init__(self, directory: Path) -> None:
-        """Open the trials of a run's directory.
-
-        Raises:
-            UserError: if a line is not a trial's.
-        """
-        self._files = files = RunFiles(directory)
-        check_regular(files.trials)
-        files.trials.touch()
-        content = files.trials.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        if _is_whole(content[whole:]):
-            with files.trials.open("ab") as file:
-                file.write(b"\n")
-        else:
-            os.truncate(files.trials, whole)
-        self._trials = list(read_trials(files.trials))
-        self._bytes = files.trials.stat().st_size
-        self._beside = [path for path in (files.manifest, files.experiment) if path.exists()]
-
-    def __len__(self) -> int:
-        """Return the number of lines, of all contexts."""
-        return len(self._trials)
-
-    def trials(self, context: str, methods: Mapping[str, str] | None = None) -> list[Trial]:
-        """Return the latest trial of each key and seed in a context (see `latest_trials`)."""
-        return latest_trials(self._trials, context, methods)
-
-    def is_intact(self, trial: Trial) -> bool:
-        """Return whether all that a trial kept of its examples is as it was written."""
-        try:
-            for domain, splits in trial.metrics.items() if trial.status == "completed" else ():
-                for split in splits:
-                    check_examples(self._files, trial, domain, split)
-        except DamagedError:
-            return False
-        return True
-
-    def check(self) -> None:
-        """Check that the directory still holds what was there when the store was opened, and all since then.
-
-        Raises:
-            DamagedError: if someone has removed or changed it.
-        """
-        for path in self._beside:
-            if not path.exists():
-                raise DamagedError(f"{path} is gone")
-        try:
-            size = self._files.trials.stat().st_size
-        except OSError:
-            raise DamagedError(f"{self._files.trials} is gone") from None
-        if size != self._bytes:
-            raise DamagedError(f"{self._files.trials} was changed by someone else")
-
-    def restore(self) -> None:
-        """Write again the trials, of which all are in memory, where their file is gone.
-
-        Raises:
-            DamagedError: if the file is there and was changed by someone else.
-        """
-        if self._files.trials.exists() and self._files.trials.stat().st_size != self._bytes:
-            raise DamagedError(f"{self._files.trials} was changed by someone else")
-        lines = b"".join(map(_line, self._trials))
-        write_bytes(self._files.trials, lines)
-        self._bytes = len(lines)
-
-    def append(self, trial: Trial) -> None:
-        """Add a trial; it is on disk when this returns.
-
-        Raises:
-            DamagedError: as `check`; nothing is written then.
-        """
-        self.check()
-        with naming(path := self._files.trials), path.open("ab") as file:
-            file.write(line := _line(trial))
-            file.flush()
-            os.fsync(file.fileno())
-        self._bytes += len(line)
-        self._trials.append(trial)
-
-    def save_examples(self, key: str, domain: str, split: str, frame: pd.DataFrame) -> str:
-        """Write the statistics of a trial's examples, all of them before the trial is appended.
-
-        Returns:
-            The digest of the file, which the trial keeps.
-        """
-        path = self._files.examples(key, domain, split)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = BytesIO()
-        frame.to_parquet(content, index=False)
-        write_bytes(path, content.getvalue())
-        return _digest_of(content.getvalue())
-
-    def load_examples(self, trial: Trial, domain: str, split: str) -> pd.DataFrame:
-        """Read what `save_examples` wrote.
-
-        Raises:
-            DamagedError: if it is gone or not as it was written.
-        """
-        return pd.read_parquet(check_examples(self._files, trial, domain, split))
-
-
-def _line(trial: Trial) -> bytes:
-    written = finite(asdict(trial))
-    return (json.dumps(written | {"digest": digest(written)}, allow_nan=False) + "\n").encode()
 
 
 def finite(value: Any) -> Any:

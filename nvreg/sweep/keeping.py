@@ -69,8 +69,8 @@ class Keeper:
             UserError: as `keep`.
         """
         self._restore(ledger, damage := _damage(ledger))
-        for trial in trials:
-            if damage is None and trial.key in self._kept and not ledger.store.is_intact(trial):
+        if damage is None:
+            for trial in ledger.store.lost(trial for trial in trials if trial.key in self._kept)[:1]:
                 damage = DamagedError(f"the examples of trial {trial.number} are gone or changed")
         self._stop(damage)
 

@@ -11,7 +11,8 @@ import numpy as np
 from nvreg.experiment import Experiment
 from nvreg.metrics import METRICS, statistics_of
 from nvreg.parameters import Setting
-from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, Trial, TrialStore, trial_key
+from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, Trial, trial_key
+from nvreg.store import TrialStore
 from nvreg.sweep.search import FirstExamples, Search
 
 
@@ -38,7 +39,7 @@ class Ledger:
         self._experiment, self._methods, self._retry_failed = experiment, methods, retry_failed
         self._metric = METRICS[experiment.selection.metric]
         current = store.trials(context, methods)
-        self._lost = {_line_of(trial) for trial in current if not store.is_intact(trial)}
+        self._lost = set(map(_line_of, store.lost(current)))
         self._numbers = {trial.key: trial.number for trial in store.trials(context)}  # stale ones keep theirs
         self._numbers.setdefault(self.pretrained_key, PRETRAINED_NUMBER)
         self._statistics: dict[str, FirstExamples] = {}
@@ -60,7 +61,7 @@ class Ledger:
         return sorted({trial.number for trial in trials})
 
     def append(self, trial: Trial) -> None:
-        """Add a trial (see `nvreg.results.TrialStore.append`)."""
+        """Add a trial (see `nvreg.store.TrialStore.append`)."""
         self.store.append(trial)
         self._lost.discard(_line_of(trial))
 

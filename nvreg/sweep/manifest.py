@@ -100,12 +100,11 @@ def _fingerprint(workbench: Workbench, name: str, priors: Priors) -> str:
     return " ".join(parts)
 
 
-def with_earlier_methods(manifest: Mapping[str, Any], path: Path) -> dict[str, Any]:
+def with_earlier_methods(manifest: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str, Any]:
     """Add what an earlier manifest of the same conditions says of methods, and priors, that this one has not.
 
     Trials of methods that a sweep does not try now are as good as they were.
     """
-    earlier = earlier_manifest(path)
     if earlier.get("context") != manifest["context"]:
         return dict(manifest)
     names = map(RunFiles.name_of_prior, ("inputs", "heads"))
@@ -113,9 +112,8 @@ def with_earlier_methods(manifest: Mapping[str, Any], path: Path) -> dict[str, A
     return {**manifest, **priors, "methods": earlier.get("methods", {}) | manifest["methods"]}
 
 
-def changed_methods(path: Path, manifest: Mapping[str, Any]) -> list[str]:
+def changed_methods(earlier: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[str]:
     """Return the methods that do something else than by an earlier manifest of the same conditions."""
-    earlier = earlier_manifest(path)
     if earlier.get("context") != manifest["context"]:
         return []
     known = earlier.get("methods", {})
@@ -131,9 +129,8 @@ def earlier_manifest(path: Path) -> Mapping[str, Any]:
     return {} if is_changed_manifest(manifest) else manifest
 
 
-def changed_conditions(path: Path, manifest: Mapping[str, Any]) -> str | None:
+def changed_conditions(earlier: Mapping[str, Any], manifest: Mapping[str, Any]) -> str | None:
     """Say in which conditions an earlier manifest differs; None where there is none of other conditions."""
-    earlier = earlier_manifest(path)
     if not earlier or earlier.get("context") == manifest["context"]:
         return None
     if "conditions" not in earlier:

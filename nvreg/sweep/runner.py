@@ -13,7 +13,8 @@ from nvreg.experiment import Experiment
 from nvreg.files import exclusive
 from nvreg.methods import METHODS
 from nvreg.progress import Progress
-from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, RunFiles, Trial, TrialStore
+from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, RunFiles, Trial
+from nvreg.store import TrialStore
 from nvreg.sweep.executors import Executor, Local, RayExecutor, Resources, UnderWay
 from nvreg.sweep.keeping import Keeper
 from nvreg.sweep.ledger import Ledger
@@ -88,9 +89,9 @@ def run_sweep(
             closing(_executor(workbench, priors, sample, progress, resources)) as executor,
         ):
             manifest = manifest_of(workbench, priors, executor.device)
-            changed = changed_conditions(files.manifest, manifest)
-            anew = changed_methods(files.manifest, manifest)
-            manifest = with_earlier_methods(manifest, files.manifest)
+            earlier = earlier_manifest(files.manifest)
+            changed, anew = changed_conditions(earlier, manifest), changed_methods(earlier, manifest)
+            manifest = with_earlier_methods(manifest, earlier)
             keeper = Keeper(files, manifest, experiment, priors)
             keeper.write()
             store = TrialStore(output)
