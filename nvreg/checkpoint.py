@@ -6,17 +6,16 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-import transformers
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 from torch import nn
 from transformers import PreTrainedModel
 
 from nvreg.attention.settings import Settings
 from nvreg.errors import UserError
-from nvreg.files import WEIGHTS, check_digests, write_digests, write_text
+from nvreg.files import check_digests, write_text
 from nvreg.models.conversion import conversion_of
 from nvreg.models.convert import convert_, current_settings
-from nvreg.models.loading import load_config, load_with
+from nvreg.models.loading import class_of, load_config, load_with
 from nvreg.models.weight_files import WeightFiles
 from nvreg.prior.artefact import Prior
 from nvreg.results import digest
@@ -70,6 +69,8 @@ def save_pretrained(model: PreTrainedModel, path: str | Path, *, like: WeightFil
                 "it is quantised, and quantise what nvreg.from_pretrained returns"
             )
     path, prior = Path(path), conversion.prior
+    path.mkdir(parents=True, exist_ok=True)
+    prior.save(path / PRIOR_FILE)
     written = {"space": prior.space, "settings": current_settings(model).to_dict()}
     identity = digest([written, prior.fingerprint])
     model.config.nvreg = {"space": prior.space, "settings_digest": identity}
@@ -77,9 +78,7 @@ def save_pretrained(model: PreTrainedModel, path: str | Path, *, like: WeightFil
         (like or WeightFiles()).save(model, path)
     finally:
         del model.config.nvreg
-    prior.save(path / PRIOR_FILE)
     write_text(path / SETTINGS_FILE, json.dumps(written, indent=1) + "\n")
-    write_digests(path, WEIGHTS)
 
 
 def from_pretrained(path: str | Path, **options: Any) -> PreTrainedModel:
@@ -96,7 +95,7 @@ def from_pretrained(path: str | Path, **options: Any) -> PreTrainedModel:
     check_digests(path)
     prior, settings = read_conversion(path)
     (architecture, *_) = load_config(path).architectures or ["AutoModel"]
-    model = load_with(getattr(transformers, architecture), path, **options).eval()
+    model = load_with(class_of(architecture, path), path, **options).eval()
     return convert_(model, prior, settings)
 
 

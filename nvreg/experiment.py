@@ -156,8 +156,9 @@ class Sweep(Seeded):
         return self
 
     def _check_count(self, space: Space) -> None:
-        """Check that a space that is tried as a whole is not too large."""
-        if SAMPLERS[self.sampler].needs_trials or self.trials is not None:
+        """Check that a space of which every combination is tried is not too large."""
+        sampler = SAMPLERS[self.sampler]
+        if sampler.needs_trials or not sampler.combines or self.trials is not None:
             return
         choices = [len(dimension.values) for dimension in space.values() if isinstance(dimension, OneOf)]
         if (count := math.prod(choices)) > MOST_TRIALS:

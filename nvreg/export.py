@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nvreg.digests import fingerprint
 from nvreg.errors import UserError
-from nvreg.files import WEIGHTS, whole_directory, write_digests
+from nvreg.files import whole_directory
 from nvreg.methods import METHODS
 from nvreg.models.weight_files import WeightFiles
 from nvreg.prior.artefact import Prior
@@ -55,4 +55,3 @@ def save_chosen(choice: ChosenTrial, out: Path) -> None:
         else:
             weights.save(model, aside)
         tokenizer.save_pretrained(aside)
-        write_digests(aside, WEIGHTS)

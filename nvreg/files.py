@@ -103,7 +103,7 @@ def changed_files(directory: Path) -> list[str]:
         ]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    except (ValueError, AttributeError):  # is no JSON, or no mapping
+    except (ValueError, RecursionError, AttributeError):  # is no JSON, or no mapping
         return [DIGESTS]
 
 
@@ -204,7 +204,7 @@ def check_files(directory: Path, names: Iterable[str], *, force: bool = False) -
             raise UserError(f"expected a directory to write to, got a file: {directory}; choose another name")
         return []
     try:
-        written: list[str] = json.loads((directory / WRITTEN).read_text(encoding="utf-8"))["files"]
+        written: list[str] = list(json.loads((directory / WRITTEN).read_text(encoding="utf-8"))["files"])
     except FileNotFoundError:
         written = []
         if not force and _visible(directory):
@@ -212,7 +212,7 @@ def check_files(directory: Path, names: Iterable[str], *, force: bool = False) -
                 f"expected a new or empty directory, or one that nvreg wrote, got {directory} with other "
                 "files; choose another name, or add --force"
             ) from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, RecursionError, KeyError, TypeError):
         raise UserError(
             f"expected {directory / WRITTEN} as nvreg wrote it, got another; remove it, and add --force"
         ) from None
@@ -337,7 +337,7 @@ def check_output(
         raise UserError(
             f"expected an output directory, got {output} ({error.strerror}); {elsewhere}"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:  # damaged, or of something else
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:  # is another file
         if is_ours():
             return
         raise UserError(

@@ -10,9 +10,19 @@ import pytest
 
 from nvreg import UserError
 from nvreg.errors import explained
-from nvreg.files import check_file, check_output, claim, exclusive, whole_directory, write_bytes, write_text
+from nvreg.files import (
+    changed_files,
+    check_file,
+    check_output,
+    claim,
+    exclusive,
+    whole_directory,
+    write_bytes,
+    write_text,
+)
 
 ROOT = Path(__file__).parents[1]
+DEEP = "[" * 100_000
 OURS = {"name": "mine", "data": {"home": "digest"}}
 
 
@@ -33,11 +43,24 @@ def test_another_run_s_is_refused_with_what_differs(tmp_path):
         check_output(tmp_path, OURS, theirs_of)
 
 
-@pytest.mark.parametrize("content", ["", "no JSON", "[]", "{}", '{"name": "mine"}'])
+@pytest.mark.parametrize("content", ["", "no JSON", DEEP, "[]", "{}", '{"name": "mine"}'])
 def test_a_manifest_of_something_else_is_refused(tmp_path, content):
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(UserError, match="with another kind of manifest"):
         check_output(tmp_path, OURS, theirs_of)
+
+
+@pytest.mark.parametrize("content", ["", DEEP, "[]", '{"files": 1}'])
+def test_a_broken_list_of_what_nvreg_wrote_is_refused_by_name(tmp_path, content):
+    (tmp_path / ".nvreg.json").write_text(content)
+    with pytest.raises(UserError, match=r"\.nvreg\.json as nvreg wrote it, got another; remove it"):
+        claim(tmp_path, ["a.csv"])
+
+
+@pytest.mark.parametrize("content", ["", DEEP, "[]"])
+def test_broken_digests_are_noticed(tmp_path, content):
+    (tmp_path / "digests.json").write_text(content)
+    assert changed_files(tmp_path) == ["digests.json"]
 
 
 def test_a_directory_with_files_and_a_file_are_refused(tmp_path):

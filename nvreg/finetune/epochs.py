@@ -104,7 +104,7 @@ class Checkpoints(TrainerCallback):
         for path in sorted(self.directory.glob(f"{_CHECKPOINT}*"), key=_step, reverse=True):
             try:
                 state = json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-            except (OSError, ValueError):
+            except (OSError, ValueError, RecursionError):
                 continue  # the Trainer writes this file last
             history, needed = History(state["log_history"]), {path}
             if self._stopping and history.validations:

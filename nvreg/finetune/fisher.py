@@ -98,7 +98,7 @@ class Fisher:
             raise UserError(
                 f"expected Fisher scores written by `nvreg fisher`, got {path} ({error.strerror})"
             ) from error
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+        except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
             raise UserError(
                 f"expected Fisher scores written by `nvreg fisher`, got another kind of file: {path}"
             ) from error
@@ -203,7 +203,7 @@ class _Sums:
             is_whole = document.pop("digest") == digest(document)
         except FileNotFoundError:
             return
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
             is_whole = False
         if not is_whole:
             say(f"{path} is not as it was written; the estimation begins anew")

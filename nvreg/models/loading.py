@@ -67,6 +67,17 @@ def auto_class(wanted: AutoClass, config: PreTrainedConfig) -> str:
     return wanted[kind]
 
 
+def class_of(name: str, path: str | Path) -> Any:
+    """Return the class of Transformers that a checkpoint's config.json names.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if not hasattr(transformers, name):
+        raise UserError(f"{path}: expected architectures of Transformers in config.json, got {name!r}")
+    return getattr(transformers, name)
+
+
 def position_count(config: PreTrainedConfig) -> int | None:
     """Return how many tokens a model has positions for, None where its config has no such number.
 
@@ -172,14 +183,13 @@ def _load_whole(
     check_options(Path(path).expanduser(), config)
     architectures = config.architectures or ["AutoModel"]
     loader = auto_class(head, config) if head else architectures[0]
-    if not hasattr(transformers, loader):
-        raise UserError(f"{path}: expected architectures of Transformers in config.json, got {loader!r}")
-    _check_convertible(config, getattr(transformers, loader))
+    model_class = class_of(loader, path)
+    _check_convertible(config, model_class)
     if labels is not None:
         options["id2label"] = dict(enumerate(labels))
         options["label2id"] = {label: number for number, label in enumerate(labels)}
     options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # which is checked below
-    model, found = load_with(getattr(transformers, loader), path, **options, **hub)
+    model, found = load_with(model_class, path, **options, **hub)
     if labels is not None and type(model).__name__ in architectures:
         _renew_head_(model)
     is_whole = labels is None and (head is not None or config.architectures is not None)

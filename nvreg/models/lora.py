@@ -60,7 +60,7 @@ def find_adapted(path: str | Path, revision: str | None = None) -> Adapted | Non
     try:
         config = json.loads(Path(file).read_text(encoding="utf-8"))
         base = config.get("base_model_name_or_path")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, RecursionError, AttributeError) as error:
         raise UserError(f"{file}: expected keys and values of JSON, got: {error}") from error
     if not base:
         raise UserError(

@@ -51,10 +51,10 @@ def check_vocabulary(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBas
     """
     if not is_token(config, tokenizer.vocab_size - 1):
         known: Any = config.encoder if config.model_type == "encoder-decoder" else config
+        place = f" in {tokenizer.name_or_path}" if tokenizer.name_or_path else ""  # none: made in memory
         raise UserError(
             f"expected a tokenizer of at most the model's {known.get_text_config().vocab_size} tokens "
-            f"(vocab_size), got one of {tokenizer.vocab_size} in {tokenizer.name_or_path}; put the model's "
-            "tokenizer back"
+            f"(vocab_size), got one of {tokenizer.vocab_size}{place}; put the model's tokenizer back"
         )
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file
 
+from nvreg.files import WEIGHTS, write_digests
 from nvreg.models.lora import find_adapted
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -28,8 +29,8 @@ class WeightFiles:
     """How a checkpoint keeps its weights.
 
     Attributes:
-        dtype: of most of them; None where it is not known.
-        dtypes: of each, by its name in the files.
+        dtype: the dtype of most of them; None where it is not known.
+        dtypes: the dtype of each, by its name in the files.
         shard_bytes: size of the largest file; None where there is none.
         mode: permissions of a file; None where there is none.
     """
@@ -50,7 +51,7 @@ class WeightFiles:
         found = _files(path, revision)
         dtypes = {name: dtype for file in found for name, dtype in _dtypes(file).items()}
         counts = Counter(dtypes.values())
-        dtype = counts.most_common(1)[0][0] if counts else _of_config(path, revision)
+        dtype = counts.most_common(1)[0][0] if counts else _dtype_of_config(path, revision)
         if not found:
             return cls(dtype)
         return cls(
@@ -61,14 +62,15 @@ class WeightFiles:
         """Write a model's config and weights, in these dtypes, in files of these sizes and permissions.
 
         The model's own weights are brought to these dtypes. What is not known is as the model has it, and as
-        any new file.
+        any new file. The digests of all weights in the directory are written beside them.
         """
         self._restore_dtypes_(model)
         model.save_pretrained(path, max_shard_size=self.shard_bytes or "50GB")
         # safetensors gives its files to their owner alone.
         mode = (path / "config.json").stat().st_mode & 0o777 if self.mode is None else self.mode
-        for file in path.glob("*.safetensors"):
+        for file in path.glob(WEIGHTS):
             os.chmod(file, mode)
+        write_digests(path, WEIGHTS)
 
     def _restore_dtypes_(self, model: PreTrainedModel) -> None:
         if self.dtype is None:
@@ -111,6 +113,8 @@ def _dtypes(file: Path) -> dict[str, torch.dtype]:
     return {name: _DTYPES[dtype] for name, dtype in named.items() if dtype in _DTYPES}
 
 
-def _of_config(path: str | Path, revision: str | None) -> torch.dtype | None:
-    config = AutoConfig.from_pretrained(path, revision=revision)
-    return config.dtype if isinstance(config.dtype, torch.dtype) else None
+def _dtype_of_config(path: str | Path, revision: str | None) -> torch.dtype | None:
+    """Return the dtype that config.json names, which is read alone: code of the checkpoint's is not run."""
+    written, _ = PreTrainedConfig.get_config_dict(path, revision=revision)
+    named = getattr(torch, str(written.get("dtype") or written.get("torch_dtype")), None)
+    return named if isinstance(named, torch.dtype) else None

@@ -41,7 +41,7 @@ class Description(BaseModel):
     model_config = ConfigDict(strict=True, use_attribute_docstrings=True)
 
     format: Literal["nvreg-prior-1"]
-    """Of the file."""
+    """Name of the file's format."""
     kind: str
     """How the prior was made: empirical, gaussian or given."""
     tokens: dict[str, NonNegativeInt]
@@ -183,7 +183,7 @@ class Prior(Mapping[str, Moments | HeadMoments]):
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except FileNotFoundError:
             raise UserError(f"expected a prior written by `nvreg prior`, found no file {path}") from None
-        except (SafetensorError, KeyError, ValueError, TypeError, OSError):
+        except (SafetensorError, KeyError, ValueError, RecursionError, TypeError, OSError):
             raise UserError(
                 f"expected a prior written by `nvreg prior`, {path} is another kind of file"
             ) from None

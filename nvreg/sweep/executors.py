@@ -70,7 +70,7 @@ class UnderWay:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._killed: str | None = None
-        with suppress(OSError, ValueError, LookupError, TypeError):
+        with suppress(OSError, ValueError, RecursionError, LookupError, TypeError):
             found = json.loads(path.read_text(encoding="utf-8"))
             self._killed = found["key"] if found["kills"] < _kills_for_memory() else None
         path.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import BertConfig, BertModel, MarianConfig, MarianMTModel
 
 from tests.bad_input.checking import check_refused, one_in
 from tests.cli.running import run
@@ -181,6 +182,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], tuple[str, ...]]] = {
         ("generation_config.json", "decoder_start_token_id"),
     ),
     "a broken adapter": (written("adapter_config.json", b"{"), ("adapter_config.json",)),
+    "a deep adapter": (written("adapter_config.json", b"[" * 100_000), ("adapter_config.json",)),
     "an adapter as a list": (written("adapter_config.json", b"[]"), ("adapter_config.json",)),
 }
 
@@ -210,3 +212,37 @@ def test_the_checkpoint_that_is_damaged_loads(tiny_experiment, tmp_path, monkeyp
     data = tiny_experiment.parent / "home/train.jsonl"
     result = run("prior", tiny_experiment.parent / "model", "out", "--data", data, *COLUMNS)
     assert result.exit_code == 0, result.output
+
+
+def another_width(directory: Path) -> None:
+    changed(d_model=16, encoder_ffn_dim=16)(directory)
+    config = MarianConfig.from_pretrained(directory)
+    MarianMTModel(config).save_pretrained(directory)
+
+
+def another_architecture(directory: Path) -> None:
+    for path in directory.iterdir():
+        path.unlink()
+    config = BertConfig(vocab_size=29, hidden_size=32, num_hidden_layers=2, num_attention_heads=4)
+    BertModel(config).save_pretrained(directory)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (another_architecture, "pretrained: expected the checkpoint that the model was fine-tuned from"),
+        (another_width, "pretrained: expected the checkpoint that the model was fine-tuned from"),
+        (shutil.rmtree, "expected a model directory, found none at"),
+    ],
+)
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_a_sweep_of_wise_ft_refuses_what_is_not_the_pretrained_checkpoint(
+    change, name, options, tiny_experiment, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(tiny_experiment.parent / "model", tmp_path / "pretrained")
+    change(tmp_path / "pretrained")
+    written = f"method: wise-ft, pretrained: {tmp_path}/pretrained, space: {{mix: 0.5}}"
+    sweep = f"sweep={{sampler: grid, {written}}}"
+    arguments = ("sweep", "--config", tiny_experiment, "--output", "run", "--set", sweep, *options)
+    check_refused(tmp_path, arguments, name, f"{tmp_path}/pretrained")

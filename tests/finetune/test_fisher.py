@@ -190,7 +190,9 @@ def test_what_is_not_finite_has_no_scores(architecture):
         estimate(model, sequences)
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", '{"format": "nvreg-fisher-0"}', '{"format": "x"'])
+@pytest.mark.parametrize(
+    "content", [None, "", "[]", "[" * 100_000, '{"format": "nvreg-fisher-0"}', '{"format": "x"']
+)
 def test_another_file_is_a_clear_error(tmp_path, content):
     path = tmp_path / "fisher.json"
     if content is not None:

@@ -149,6 +149,19 @@ def test_a_converted_directory_with_other_weights_is_refused(saved, tmp_path):
         nvreg.from_pretrained(tmp_path / "nv")
 
 
+def test_a_converted_directory_of_no_known_architecture_is_refused(saved, tmp_path):
+    model = load_model(saved)
+    nvreg.save_pretrained(
+        nvreg.convert_(model, nvreg.Prior.gaussian(model), nvreg.Settings()), tmp_path / "nv"
+    )
+    config = tmp_path / "nv" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"architectures": ["NoSuchModel"]}))
+    with pytest.raises(
+        nvreg.UserError, match=r"expected architectures of Transformers .*, got 'NoSuchModel'"
+    ):
+        nvreg.from_pretrained(tmp_path / "nv")
+
+
 # --- adapters -------------------------------------------------------------------------------------
 
 

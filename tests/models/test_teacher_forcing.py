@@ -1,11 +1,14 @@
 """What a model runs for its attention alone, against the same with labels and all logits."""
 
+import pytest
 import torch
 
+from nvreg.errors import UserError
 from nvreg.models.registry import attention_modules
-from nvreg.models.teacher_forcing import query_masks, run_body
+from nvreg.models.teacher_forcing import check_vocabulary, query_masks, run_body
 from tests.estimation.test_calibration import sample
 from tests.models.running import EXACT, of
+from tests.tiny import tiny_marian
 
 
 @of("marian", "t5", "bert", "gpt2", "llama", "t5 encoder", "opt", "bert to gpt2")
@@ -44,3 +47,17 @@ def test_labels_of_classes_are_no_text():
     model(**batch)
     run_body(model, batch)
     assert torch.equal(*seen)
+
+
+def test_a_tokenizer_of_too_many_tokens_is_named_by_its_directory_if_it_has_one(tmp_path):
+    model, tokenizer = tiny_marian()
+    check_vocabulary(model.config, tokenizer)
+    model.config.vocab_size = 4
+    expected = f"the model's 4 tokens (vocab_size), got one of {tokenizer.vocab_size}"
+    with pytest.raises(UserError) as in_memory:
+        check_vocabulary(model.config, tokenizer)
+    assert f"{expected}; put the model's tokenizer back" in str(in_memory.value)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(UserError) as loaded:
+        check_vocabulary(model.config, type(tokenizer).from_pretrained(tmp_path))
+    assert f"{expected} in {tmp_path}; put" in str(loaded.value)

@@ -97,6 +97,9 @@ def test_files_that_are_no_prior_are_refused(tmp_path):
     save_file({"weight": torch.zeros(2)}, tmp_path / "weights.safetensors")
     with pytest.raises(nvreg.UserError, match="another kind of file"):
         nvreg.Prior.load(tmp_path / "weights.safetensors")
+    save_file({"weight": torch.zeros(2)}, tmp_path / "deep.safetensors", metadata={"nvreg": "[" * 100_000})
+    with pytest.raises(nvreg.UserError, match="another kind of file"):
+        nvreg.Prior.load(tmp_path / "deep.safetensors")
 
 
 @given(st.data())

@@ -41,6 +41,12 @@ def test_every_value_of_every_parameter_stands_in_every_layer_by_itself():
     assert set(map(alone, settings)) == expected
 
 
+def test_the_number_of_combinations_is_no_limit_as_none_is_tried():
+    values = {"values": [number / 100 for number in range(50)]}
+    settings = listed({name: {"cross": values} for name in ("tau_sigma", "tau_alpha", "tau_mu")})
+    assert 3 * 3 * 49 <= len(settings) <= 3 * 3 * 50
+
+
 def test_those_that_leave_the_encoder_alone_share_its_outputs():
     settings = listed({"tau_sigma": {"values": [0.1, 0.2]}})
     changes_encoder = ["encoder" in setting.to_dict()["tau_sigma"] for setting in settings]
