@@ -171,9 +171,10 @@ def _markdown(blocks: Blocks, level: int = 2) -> Iterator[str]:
             case Table():
                 yield _markdown_table(block)
             case Section():
-                if not block.is_aside:
+                found = list(_markdown(block.blocks, level + (not block.is_aside)))
+                if found and not block.is_aside:
                     yield f"{'#' * level} {in_markdown(block.title)}"
-                yield from _markdown(block.blocks, level + (not block.is_aside))
+                yield from found
             case Verdict():
                 yield "**Verdict.** " + " ".join(map(in_markdown, block.sentences))
             case str():

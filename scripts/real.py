@@ -43,8 +43,9 @@ def copy(runs: Path, committed: Path) -> list[str]:
     """
     taken = {}
     for run in sorted(path for path in runs.iterdir() if path.is_dir()):
-        tables = sorted(RunFiles(run).tables.glob("*.md")) + sorted(RunFiles(run).tables.glob("*.csv"))
-        if not tables and RunFiles(run).trials.is_file():
+        files = RunFiles(run)
+        tables = [*sorted(files.tables.glob("*.md")), *sorted(files.tables.glob("*.csv"))]
+        if not tables and files.trials.is_file():
             raise UserError(f"{run}: expected tables of a run that has trials, got none: nvreg report {run}")
         for path in tables:
             if EXAMPLES in path.read_text(encoding="utf-8"):
@@ -52,7 +53,8 @@ def copy(runs: Path, committed: Path) -> list[str]:
                     f"{path}: expected no texts, got examples: nvreg report {run} writes it without"
                 )
         if tables:
-            taken[run.name] = [*tables, *sorted(run.glob("*/*.png"))]
+            figures = [*sorted(files.figures.glob("*.png")), *sorted(files.tables.glob("*.png"))]
+            taken[run.name] = [*tables, *figures]  # the page of several runs has its figures beside it
     for name, paths in taken.items():
         shutil.rmtree(committed / name, ignore_errors=True)
         (committed / name).mkdir(parents=True)

@@ -57,6 +57,7 @@ def test_sections_are_headings_but_for_asides_and_drawings_are_left_out():
     inner = Section("Inner *b*", ["text"])
     page = [Section("Outer", [inner, Section("Aside", ["more"], is_aside=True)]), Drawing("<svg/>")]
     assert markdown(page) == "## Outer\n\n### Inner \\*b\\*\n\ntext\n\nmore\n"
+    assert markdown([*page, Section("Drawn", [Drawing("<svg/>")])]) == markdown(page)
     assert r"\caption{Outer}" in latex([Section("Outer", [Table(["a"], [["b"]])])])
 
 

@@ -33,7 +33,7 @@ AS_CHOSEN, RESELECTED = "", "_reselected"
 """The ends of the names of the columns of both intervals."""
 
 INTERVALS = (RESELECTED, AS_CHOSEN)
-"""Of these a cell shows the first that it has."""
+"""The intervals in their order of preference: a cell shows the first that it has."""
 
 
 def with_decimals(rows: DataFrame, intervals: Sequence[str] = INTERVALS) -> DataFrame:
@@ -43,7 +43,7 @@ def with_decimals(rows: DataFrame, intervals: Sequence[str] = INTERVALS) -> Data
 
     Args:
         rows: what is to be shown.
-        intervals: of these a cell shows the first that it has.
+        intervals: a cell shows the first of these that it has.
     """
     cells = rows.to_dict("records")
     found = pd.Series([_decimals(cell, intervals) for cell in cells], index=rows.index, dtype=float)

@@ -54,6 +54,7 @@ class Point(NamedTuple):
         test: the change on each domain's test set, as it is drawn.
         validation: the same on validation sets.
         chosen: what chose it, for which domains.
+        is_selected: whether some of that is a selection, and no upper bound.
     """
 
     trial: int
@@ -63,6 +64,7 @@ class Point(NamedTuple):
     test: Mapping[str, float]
     validation: Mapping[str, float]
     chosen: Sequence[str]
+    is_selected: bool
 
 
 def explore(analysis: Analysis) -> Section | None:
@@ -84,20 +86,22 @@ def points_of(analysis: Analysis) -> Iterator[Point]:
     """Yield the completed settings of a run in the order of measuring."""
     run, metric = analysis.run, analysis.run.selection_metric
     chosen: dict[int, dict[str, list[str]]] = {}
+    selected: set[int] = set()
     for arm, by_protocol in analysis.choices.items():
         for protocol, choice in by_protocol.items():
             for domain, pick in choice.items():
                 for number in pick.trials if domain != run.in_domain or len(run.domains) == 1 else ():
                     name = f"{run.label(arm)}, {protocol}" if len(run.sweeps) > 1 else protocol
                     chosen.setdefault(number, {}).setdefault(name, []).append(domain)
+                    if protocol not in upper_bounds():
+                        selected.add(number)
 
     def changes(number: int, split: Split) -> dict[str, float]:
-        return {
-            domain: change_of(
-                metric, *(run.score(each, domain, split, metric) for each in (number, PRETRAINED_NUMBER))
-            )
-            for domain in run.domains_with(split)
-        }
+        found = {}
+        for domain in run.domains_with(split):
+            score, other = (run.score(each, domain, split, metric) for each in (number, PRETRAINED_NUMBER))
+            found[domain] = change_of(metric, score - other, other)
+        return found
 
     for number, trial in run.trials.items():
         if number != PRETRAINED_NUMBER:
@@ -105,7 +109,7 @@ def points_of(analysis: Analysis) -> Iterator[Point]:
             values = dict(_values(trial.settings))
             yield Point(
                 number, trial.method, setting_text(trial, with_method=len(run.methods) > 1), values,
-                changes(number, "test"), changes(number, "validation"), names,
+                changes(number, "test"), changes(number, "validation"), names, number in selected,
             )  # fmt: skip
 
 
@@ -139,18 +143,17 @@ def changes_plot(run: Run, points: Sequence[Point]) -> Drawing:
                 *(f"chosen by {each}" for each in point.chosen),
             ]
         )
-        is_chosen = any(not _is_bound(name) for name in point.chosen)
         across = x.place(point.test[run.in_domain])
         marks.append(
             Markup(
                 '<circle class="dot point{} c{}" data-at="{}" role="listitem" tabindex="-1" '
                 'cx="{}%" cy="{}%" r="{}" data-tip="{}" aria-label="{}"/>'
             ).format(
-                " chosen" if is_chosen else "", colours[point.method], at,
-                across, place, 7 if is_chosen else 4.5, tip, tip.replace("\n", "; "),
+                " chosen" if point.is_selected else "", colours[point.method], at,
+                across, place, 7 if point.is_selected else 4.5, tip, tip.replace("\n", "; "),
             )
         )  # fmt: skip
-        if is_chosen:
+        if point.is_selected:
             away = -10 if len(names) % 2 else 20
             names.append(
                 Markup(
@@ -304,10 +307,6 @@ def _legend(colours: Mapping[str, int]) -> Markup:
         '<circle class="c{}" cx="50%" cy="50%" r="45%"/></svg>{}</span>'
     )
     return joined(Markup(sample).format(colour, method) for method, colour in colours.items())
-
-
-def _is_bound(chosen: str) -> bool:
-    return any(f"{name} (" in chosen for name in upper_bounds())
 
 
 def _json(value: Any) -> Markup:

@@ -120,7 +120,7 @@ def forest_figure(metric: str, rows: pd.DataFrame, in_domain: str, examples: Map
     names = [
         f"{in_figure(line)}{' (in domain)' if line == in_domain else ''}"
         if isinstance(line, str)
-        else line.name
+        else in_figure(line.name)
         for line in lines
     ]
     axes.set_yticks(range(len(lines)), names, size=SMALL)

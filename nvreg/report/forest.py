@@ -24,11 +24,11 @@ from nvreg.report.cells import (
     with_decimals,
 )
 from nvreg.report.findings import tones
-from nvreg.report.plot import Axis, axis_label, axis_of, is_relative, joined, lines, tick_text
+from nvreg.report.plot import Axis, axis_label, axis_of, change_of, joined, lines, tick_text
 from nvreg.results import PRETRAINED
 
 MANY = 80
-"""Of more rows than these, those of one selection are shown at first."""
+"""The most rows that are all shown at first; where there are more, those of one selection are."""
 
 LABELS = {"protocol": "selection", "method": "method", "run": "run"}
 """The columns that tell rows of a domain apart, and words for them."""
@@ -96,7 +96,7 @@ def forest(
     examples: Mapping[str, int],
     other: str = "pretrained model",
 ) -> Drawing | None:
-    """Return the plot, or None where there is nothing to compare.
+    """Return the plot, or None where there is nothing to compare, or neither direction is better.
 
     Args:
         metric: whose changes are drawn.
@@ -106,7 +106,7 @@ def forest(
         other: words for what scores are compared with.
     """
     found = forest_lines(metric, rows, examples)
-    if not found:
+    if not found or METRICS[metric].higher_is_better is None:
         return None
     axis = forest_axis(metric, found)
     body, place = [], 0
@@ -164,11 +164,9 @@ def _line(
 ) -> Line:
     other = record["score"] - record["difference"]
 
-    def drawn(difference: float) -> float:
-        return 100 * difference / abs(other) if is_relative(metric) and other else difference
-
     def ends(which: str) -> tuple[float, float]:
-        return drawn(record[f"low{which}"]), drawn(record[f"high{which}"])
+        low, high = (change_of(metric, record[f"{end}{which}"], other) for end in ("low", "high"))
+        return low, high
 
     labels = {name: str(record[name]) for name in ("domain", *telling)}
     name = " · ".join(labels[label] for label in telling)
@@ -187,7 +185,7 @@ def _line(
         name,
         tone,
         kept,
-        drawn(record["difference"]),
+        change_of(metric, record["difference"], other),
         ends(RESELECTED),
         ends(AS_CHOSEN),
         numbers,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
 from nvreg.document import Drawing
+from nvreg.errors import UserError
 from nvreg.parameters import ROLES
 from nvreg.report.plot import joined, panels_of
 from nvreg.report.reading import Run
@@ -20,12 +22,15 @@ def heads_file(run: Run) -> Path:
 
 
 def heads_plot(run: Run) -> Drawing | None:
-    """Draw the prior weight of every layer and head, a panel a domain, where it was measured."""
+    """Draw the prior weight of every layer and head, a panel a domain, where it was measured.
+
+    Raises:
+        UserError: if the file is not as ``nvreg inspect`` writes it.
+    """
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
-    table = pd.read_csv(heads_file(run))
-    table = table[table["quantity"].eq("prior_weight")]
+    table = _prior_weights(heads_file(run))
     if table.empty:
         return None
     table = table.assign(place=table["role"].map(ROLES.index)).sort_values(
@@ -63,3 +68,22 @@ def heads_plot(run: Run) -> Drawing | None:
         )
     caption = f"From 0 (dark) to {top:.3f} (bright), as nvreg inspect measured it."
     return Drawing(panels_of("Prior weight by layer and head", caption, panels))
+
+
+def _prior_weights(path: Path) -> pd.DataFrame:
+    """Return the rows of a table of ``nvreg inspect`` that have prior weights, checked.
+
+    Raises:
+        UserError: if it is no such table.
+    """
+    try:
+        table = pd.read_csv(path, dtype={"layer": int, "head": int, "value": float, "domain": str})
+        table = table.loc[table["quantity"].eq("prior_weight"), ["domain", "role", "layer", "head", "value"]]
+        if not (table["role"].isin(ROLES).all() and np.isfinite(table["value"]).all()):
+            raise ValueError("other roles, or weights that are not finite")
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{path}: expected what nvreg inspect writes, got another table "
+            f"({' '.join(str(error).split())}); inspect again, or delete it"
+        ) from error
+    return table

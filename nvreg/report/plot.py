@@ -106,11 +106,9 @@ def is_relative(metric: str) -> bool:
     return METRICS[metric].group == "likelihood"
 
 
-def change_of(metric: str, score: float, other: float) -> float:
-    """Return the change from another score, as it is drawn."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        change = np.float64(score) - other
-        return float(100 * change / abs(other)) if is_relative(metric) else float(change)
+def change_of(metric: str, difference: float, other: float) -> float:
+    """Return a difference from another score as it is drawn; from a score of 0 it has no percentage."""
+    return 100 * difference / abs(other) if is_relative(metric) and other else difference
 
 
 def axis_label(metric: str) -> str:

@@ -95,7 +95,7 @@ class Run:
 
     @property
     def methods(self) -> list[str]:
-        """Names of the methods tried."""
+        """Names of the methods that the experiment tries, begun or not, and of any tried before."""
         return list(dict.fromkeys(arm.method for arm in self.sweeps))
 
     def cannot_change(self, metric: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""What a page comes to in one to three sentences: what helps where, at what price, and what did as well.
+"""What a page comes to in a few sentences: what helps where, at what price, and what did as well.
 
 They go by the interval that repeats the choice (docs/reports.md): where it contains zero, nothing is claimed.
 """
@@ -19,6 +19,9 @@ from nvreg.results import PRETRAINED
 
 OURS = (NV, "nv-heads")
 """The forms of NV that a verdict is about where a run tried one; all else is what they are held against."""
+
+UNTOLD = (None, UNKNOWN, INAPPLICABLE)
+"""The verdicts on a domain that tell nothing, None where it has no row."""
 
 NAMED = 3
 """The most domains of which a sentence has numbers, and the most methods that it names."""
@@ -92,6 +95,8 @@ def verdict(
         rivals: the table of `nvreg.report.tables.rivals_table`; None where there is none.
         cannot_change: the methods no setting of which can change the metric.
     """
+    if METRICS[metric].higher_is_better is None:
+        return [_directionless(metric)]
     choices = list(_choices(metric, rows))
     if not choices:
         is_begun = not rows["protocol"].eq(PRETRAINED).all()
@@ -101,6 +106,8 @@ def verdict(
             else "No setting is measured yet."
         ]
     out = [str(name) for name in rows["domain"].unique() if name != in_domain]
+    if not out:
+        return [f"Nothing can be said out of domain: no set but {in_domain} is shown."]
     ours = [each for each in choices if each.method in OURS] or choices
     others = [
         each for each in choices if each.method not in {*OURS, *cannot_change} and len(ours) < len(choices)
@@ -134,6 +141,8 @@ def compared(metric: str, rows: DataFrame, in_domain: str) -> list[str]:
         rows: the table of `nvreg.report.comparison.compare`.
         in_domain: the name of the domain that the models were tuned on.
     """
+    if METRICS[metric].higher_is_better is None:
+        return [_directionless(metric)]
     shown = rows[rows["metric"].eq(metric)]
     domains = [str(name) for name in shown["domain"].unique()]
     models = list(
@@ -163,6 +172,10 @@ def compared(metric: str, rows: DataFrame, in_domain: str) -> list[str]:
 def listing(names: Sequence[str]) -> str:
     """Return names as a sentence lists them."""
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def _directionless(metric: str) -> str:
+    return f"Nothing can be said: neither direction of {metric} is better."
 
 
 def _share(count: int, of: Sequence[_Choice]) -> str:
@@ -224,7 +237,7 @@ def _price(metric: str, best: _Choice, in_domain: str) -> str:
         return f"In domain it has a price: {metric} goes {best.step(in_domain)}."
     if said == best.better:
         return f"In domain it helps too: {metric} goes {best.step(in_domain)}."
-    if said in (None, UNKNOWN, INAPPLICABLE):
+    if said in UNTOLD:
         return f"In domain ({in_domain}) nothing can be said."
     return f"In domain ({in_domain}) no difference shows ({best.change(in_domain)})."
 
@@ -237,14 +250,19 @@ def _beyond(
     rivals: DataFrame | None,
     metric: str,
 ) -> Iterator[str]:
-    """Say what is left of a gain after temperature, and which other methods did as well."""
+    """Say what is left of a gain after temperature, and which other methods did as well.
+
+    That takes a paired comparison, which `rivals` has of NV alone; elsewhere it is said which help there too.
+    """
     helped = best.helped(out)
     for same in tempered:
         if (same.name, same.protocol) == (best.name, best.protocol):
             left = [name for name in helped if same.said.get(name) == same.better]
             lost = [name for name in helped if name not in left]
             if not left:
-                yield "After temperature, when both models may be softened, nothing of this is left."
+                harmed = same.harmed(out)
+                harm = f", and it worsens {listing(harmed)}" if harmed else ""
+                yield f"After temperature, when both models may be softened, nothing of this is left{harm}."
             else:
                 rest = f", not on {listing(lost)}" if lost else ""
                 yield f"After temperature it still helps on {listing(left)}{rest}."
@@ -253,6 +271,7 @@ def _beyond(
         if best.method in OURS:
             yield "No simpler method was tried beside it."
         return
+    is_paired = rivals is not None and best.method == NV
     against = _against(best, rivals, metric)
     for rival in against:
         if rival.method == PRETRAINED and (ahead := rival.harmed(helped)):
@@ -266,16 +285,20 @@ def _beyond(
             if where:
                 as_well[each.name] = where
     if not as_well:
-        several = f"None of the {len(tried)} other methods did as well."
-        yield several if len(tried) > 1 else f"{tried[0]} did not do as well."
+        several = "did as well" if is_paired else "helps there"
+        alone = "did not do as well" if is_paired else "does not help there"
+        yield (
+            f"None of the {len(tried)} other methods {several}." if len(tried) > 1 else f"{tried[0]} {alone}."
+        )
         return
     everywhere = [name for name, where in as_well.items() if len(where) == len(helped)]
     if everywhere:
         more = f" and {len(everywhere) - NAMED} more" if len(everywhere) > NAMED else ""
-        yield f"{', '.join(everywhere[:NAMED]) if more else listing(everywhere)}{more} did as well."
+        did = "did as well" if is_paired else f"help{'s' * (len(everywhere) == 1)} there too"
+        yield f"{', '.join(everywhere[:NAMED]) if more else listing(everywhere)}{more} {did}."
     else:
         parts = [f"{name} on {listing(where)}" for name, where in list(as_well.items())[:NAMED]]
-        yield f"As well did {listing(parts)}."
+        yield f"{'As well did' if is_paired else 'What helps too is'} {listing(parts)}."
 
 
 def _against(best: _Choice, rivals: DataFrame | None, metric: str) -> list[_Choice]:
@@ -321,6 +344,8 @@ def _prices(metric: str, ours: Sequence[_Choice], in_domain: str) -> str:
                 f"In domain, what {first.protocol} chose of {first.name} {words}: {metric} goes "
                 f"{first.step(in_domain)}{rest}."
             )
+    if all(each.said.get(in_domain) in UNTOLD for each in ours):
+        return f"In domain ({in_domain}) nothing can be said."
     return f"In domain ({in_domain}) no difference shows either."
 
 
@@ -342,7 +367,9 @@ def _what_else(
     if helpful:
         parts = [f"{name} on {listing(where)}" for name, where in list(helpful.items())[:NAMED]]
         more = f", and {len(helpful) - NAMED} more" if len(helpful) > NAMED else ""
-        yield f"Of the {len(tried)} other methods some help, under some selection: {listing(parts)}{more}."
+        some = f"Of the {len(tried)} other methods some help, under some selection: {listing(parts)}{more}."
+        alone = f"Under some selection {tried[0]} helps on {listing(helpful.get(tried[0], ()))}."
+        yield some if len(tried) > 1 else alone
     elif tried:
         several = f"None of the {len(tried)} other methods helps either."
         yield several if len(tried) > 1 else f"{tried[0]} does not help either."

@@ -9,6 +9,7 @@ from pandas import DataFrame
 
 from nvreg.document import Blocks, csv, latex, markdown, pdf, png, svg
 from nvreg.files import claim, write_bytes, write_text
+from nvreg.metrics import METRICS
 from nvreg.report import FORMATS
 from nvreg.report.analysis import Analysis
 from nvreg.report.comparison import combine, compare
@@ -34,6 +35,10 @@ from nvreg.text import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+DRAWN = (".svg", ".png", ".pdf")
+"""The ends of the names of a figure's files."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,10 @@ def write_report(
         more.append(examples_section(run, f"{run.label(arm)}, {protocol}", choice, examples))
     blocks = run_page(run, frames, settings_table(analysis), more)
     scores = frames.get("methods", frames["scores"])
-    figures = {_of("changes", name, run): changes_figure(analysis, name) for name in run.methods}
+    completed = {arm.method for arm in run.sweeps if len(run.candidates(arm)) > 1}
+    figures = {
+        _of("changes", name, run): changes_figure(analysis, name) for name in run.methods if name in completed
+    }
     if any(choices.values()):
         figures["forest"] = forest_figure(run.selection_metric, scores, run.in_domain, test_examples(run))
     if "layers" in frames:
@@ -117,6 +125,7 @@ def write_report(
     for each in chosen:
         _write(page, each, files.tables if each.of_tables else run.directory)
     if chosen:
+        _delete_earlier(page, files.figures)
         _draw(page, files.figures)
     return markdown(blocks)
 
@@ -172,10 +181,9 @@ def write_combined(
         run, table = analyses[0].run, frames["combined"]
         chosen_by = run.selection_metric
         metric = chosen_by if chosen_by in table["metric"].array else table["metric"].iloc[0]
-        figures = {
-            "overview": overview_figure(table, metric, run.in_domain),
-            "forest": forest_figure(metric, table, run.in_domain, test_examples(run)),
-        }
+        figures = {"overview": overview_figure(table, metric, run.in_domain)}
+        if METRICS[metric].higher_is_better is not None:
+            figures["forest"] = forest_figure(metric, table, run.in_domain, test_examples(run))
         page = Page("combined", f"{len(analyses)} runs", blocks, frames, figures)
         _write_apart(page, chosen, output, force)
     return markdown(blocks)
@@ -217,7 +225,7 @@ def _chosen(formats: Sequence[str] | None) -> list[Format]:
 def _write_apart(page: Page, formats: Sequence[Format], folder: Path, force: bool) -> None:
     """Write a page of several runs, with its figures, into a directory of its own."""
     texts = [name for each in formats for name in each.files(page)]
-    drawings = [f"{name}{end}" for name in page.figures for end in (".svg", ".png", ".pdf")]
+    drawings = [f"{name}{end}" for name in page.figures for end in DRAWN]
     claim(folder, [*texts, *drawings], force=force)
     for each in formats:
         _write(page, each, folder)
@@ -229,6 +237,14 @@ def _write(page: Page, form: Format, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in form.files(page).items():
         write_text(folder / name, visible(content))
+
+
+def _delete_earlier(page: Page, folder: Path) -> None:
+    """Delete the figures of a run's earlier report that this one does not draw."""
+    for kind in ("changes", "forest", "layers"):
+        for path in [*folder.glob(f"{kind}.*"), *folder.glob(f"{kind}-*.*")]:
+            if path.suffix in DRAWN and path.stem not in page.figures:
+                path.unlink()
 
 
 def _draw(page: Page, folder: Path) -> None:

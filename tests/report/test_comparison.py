@@ -169,6 +169,9 @@ def test_only_domains_with_the_same_examples_are_shown(build):
     second.fingerprints = {"talks": "others"}
     _, frames = combine([analyse(run.write()) for run in (first, second)])
     assert set(frames["combined"]["domain"]) == {"news", "books"}
+    second.fingerprints = dict.fromkeys(("talks", "books"), "others")
+    text = write_combined([analyse(run.write()) for run in (first, second)])
+    assert "**Verdict.** Nothing can be said out of domain: no set but news is shown." in text
     second.fingerprints = dict.fromkeys(second.domains, "others")
     assert write_combined([analyse(run.write()) for run in (first, second)]) is None
 

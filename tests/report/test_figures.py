@@ -6,7 +6,8 @@ import pytest
 
 from nvreg.document import png, svg
 from nvreg.report.analysis import analyse
-from nvreg.report.figures import changes_figure, overview_figure
+from nvreg.report.figures import changes_figure, forest_figure, overview_figure
+from tests.report.test_verdict import table as scores
 
 
 def draw(synthetic, method="nv"):
@@ -125,3 +126,9 @@ def test_what_does_not_apply_is_left_out_and_the_figure_is_reproducible(table):
     figure = overview_figure(table, "accuracy", "news")
     assert len(figure.axes[1].containers[1].lines[0].get_xdata()) == 2
     assert svg(figure) == svg(overview_figure(table, "accuracy", "news"))
+
+
+def test_names_of_runs_in_the_forest_are_no_mathematics():
+    rows = pd.concat(scores(("nv", "in-domain", {}), run=name) for name in ("plain", "a$^2$b"))
+    labels = forest_figure("bleu", rows, "news", {}).axes[0].get_yticklabels()
+    assert "in-domain · a\\$^2\\$b" in [label.get_text() for label in labels]

@@ -8,6 +8,7 @@ import pytest
 
 from nvreg.errors import UserError
 from nvreg.report.analysis import analyse
+from nvreg.report.explore import points_of
 from nvreg.report.writing import write_report
 
 
@@ -82,6 +83,61 @@ def test_several_methods_have_a_table_of_means_and_a_figure_each(small, control)
         "forest.png",
     }
     assert "| control " in text
+
+
+def test_a_method_without_a_completed_setting_has_no_figure(small, control):
+    small.methods = {**small.methods, control: small.methods["nv"]}
+    small.add_nll(news=2.5, talks=3.5, books=3.5, method=control, status="stopped")
+    directory = small.write()
+    figures = directory / "figures"
+    figures.mkdir()
+    earlier = ["changes-control.png", "changes-control.svg", "layers.pdf"]
+    for name in [*earlier, "mine.png", "changes-control.txt"]:
+        (figures / name).write_text("of an earlier report")
+    report(directory)
+    assert {path.name for path in figures.iterdir() if path.suffix in (".png", ".txt")} == {
+        "changes-nv.png",
+        "forest.png",
+        "mine.png",
+        "changes-control.txt",
+    }
+    assert not any((figures / name).exists() for name in earlier)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "domain,role\nnews,cross\n",
+        "domain,role,layer,head,quantity,value\nnews,cross,0,zero,prior_weight,0.5\n",
+        "domain,role,layer,head,quantity,value\nnews,hidden,0,0,prior_weight,0.5\n",
+        "domain,role,layer,head,quantity,value\nnews,cross,0,0,prior_weight,\n",
+    ],
+)
+def test_a_damaged_table_of_heads_is_refused_by_its_name(small, text):
+    directory = small.write()
+    (directory / "inspection").mkdir()
+    (directory / "inspection" / "inspect.csv").write_text(text)
+    with pytest.raises(UserError, match=r"inspect\.csv: expected what nvreg inspect writes, got .*; inspect"):
+        report(directory)
+
+
+def test_prior_weights_of_heads_are_drawn_where_they_were_measured(small):
+    directory = small.write()
+    (directory / "inspection").mkdir()
+    rows = "".join(f"news,cross,{layer},1,prior_weight,0.25\n" for layer in (0, 1))
+    (directory / "inspection" / "inspect.csv").write_text(f"domain,role,layer,head,quantity,value\n{rows}")
+    report(directory)
+    assert "cross 1, head 1: 0.2500" in (directory / "report.html").read_text()
+
+
+def test_what_an_upper_bound_alone_chose_is_not_selected(small):
+    small.protocols = ("oracle",)
+    assert not [point for point in points_of(analyse(small.write())) if point.is_selected]
+    small.protocols = ("oracle", "leave-one-domain-out")
+    points = list(points_of(analyse(small.write())))
+    chosen = [point.trial for point in points if any("leave-one" in name for name in point.chosen)]
+    assert [point.trial for point in points if point.is_selected] == chosen != []
 
 
 def test_one_protocol_and_one_format(small):

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from nvreg.report.analysis import analyse
+from nvreg.report.forest import forest
 from nvreg.report.verdict import compared, listing, verdict
 from nvreg.report.writing import write_report
 
@@ -75,7 +76,7 @@ def test_one_domain_gains_and_the_price_is_in_domain():
         "nv helps on 1 of 2 sets out of domain: chosen by leave-one-domain-out, the best of 2 selections on "
         "these sets, bleu goes from 30.0 to 32.0 (+2.0 {+1.0, +3.0}) on talks.",
         "In domain it has a price: bleu goes from 30.0 to 28.0 (-2.0 {-3.0, -1.0}) on news.",
-        "sink did not do as well.",
+        "sink does not help there.",
     ]
 
 
@@ -91,16 +92,20 @@ def test_lower_is_better_of_perplexity():
 @pytest.mark.parametrize(
     ("after", "told"),
     [
-        ({}, "After temperature, when both models may be softened, nothing of this is left."),
-        ({"talks": BETTER}, "After temperature it still helps on talks, not on books."),
-        ({"talks": BETTER, "books": BETTER}, "After temperature it still helps on talks and books."),
+        ({}, "After temperature, when both models may be softened, nothing of this is left. "),
+        (
+            {"books": BETTER},
+            "After temperature, when both models may be softened, nothing of this is left, and it worsens "
+            "books. ",
+        ),
+        ({"talks": WORSE}, "After temperature it still helps on talks, not on books."),
+        ({"talks": WORSE, "books": WORSE}, "After temperature it still helps on talks and books."),
     ],
 )
 def test_what_is_left_after_temperature(after, told):
     both = {"talks": WORSE, "books": WORSE}
-    better = {name: WORSE for name in after}
     rows = table(("nv", "in-domain", both), metric="nll", other=3.0)
-    text = said(rows, after=table(("nv", "in-domain", better), metric="nll", other=3.0))
+    text = said(rows, after=table(("nv", "in-domain", after), metric="nll", other=3.0))
     assert told in text
     assert "nv helps on all 2 sets out of domain" in text
 
@@ -110,13 +115,29 @@ def test_a_control_did_as_well():
     rows = table(
         ("nv", "in-domain", both), ("sink", "in-domain", both), ("low-rank", "in-domain", {"talks": BETTER})
     )
-    assert said(rows).endswith("sink did as well.")
+    rivals = table(("sink", "in-domain", {}), ("low-rank", "in-domain", {}))
+    assert said(rows, rivals=rivals).endswith("sink did as well.")
     some = table(
         ("nv", "in-domain", both), ("sink", "in-domain", {"books": BETTER}), ("low-rank", "in-domain", {})
     )
-    assert said(some).endswith("As well did sink on books.")
+    assert said(some, rivals=rivals).endswith("As well did sink on books.")
     none = table(("nv", "in-domain", both), ("sink", "in-domain", {}), ("low-rank", "in-domain", {}))
-    assert said(none).endswith("None of the 2 other methods did as well.")
+    assert said(none, rivals=rivals).endswith("None of the 2 other methods did as well.")
+
+
+def test_without_a_paired_comparison_nothing_is_said_to_do_as_well():
+    both = {"talks": BETTER, "books": BETTER}
+    rivals = table(("sink", "in-domain", {}), ("low-rank", "in-domain", {}))  # they are of nv alone
+
+    def told(*controls: tuple[str, Mapping[str, Effect]]) -> str:
+        others = [(name, "in-domain", effects) for name, effects in controls]
+        return said(table(("nv", "in-domain", {}), ("nv-heads", "in-domain", both), *others), rivals=rivals)
+
+    assert told(("sink", both), ("low-rank", {})).endswith(" sink helps there too.")
+    assert told(("sink", both), ("low-rank", both)).endswith(" sink and low-rank help there too.")
+    assert told(("sink", {"books": BETTER}), ("low-rank", {})).endswith("What helps too is sink on books.")
+    assert told(("sink", {}), ("low-rank", {})).endswith("None of the 2 other methods helps there.")
+    assert told(("sink", {})).endswith(" sink does not help there.")
 
 
 def test_a_control_that_nv_beats_did_not_do_as_well():
@@ -134,6 +155,8 @@ def test_a_control_helps_where_nv_does_not():
         ("nv", "in-domain", {}), ("sink", "in-domain", {"books": BETTER}), ("low-rank", "in-domain", {})
     )
     assert said(rows).endswith("Of the 2 other methods some help, under some selection: sink on books.")
+    one = table(("nv", "in-domain", {}), ("sink", "in-domain", {"books": BETTER}))
+    assert said(one).endswith("Under some selection sink helps on books.")
 
 
 def test_both_forms_of_nv_are_told_of():
@@ -168,6 +191,24 @@ def test_too_few_examples_tell_nothing():
     )
     one = table(("nv", "in-domain", {"books": (2.0, NAN, NAN)}))
     assert "; books has too few examples to tell." in said(one)
+    few = table(("nv", "in-domain", {"news": (2.0, NAN, NAN)}))
+    assert "In domain (news) nothing can be said." in said(few)
+
+
+def test_nothing_is_said_out_of_domain_where_only_the_set_in_domain_is_shown():
+    rows = table(("nv", "in-domain", {"news": BETTER}))
+    assert said(rows[rows["domain"].eq("news")]) == (
+        "Nothing can be said out of domain: no set but news is shown."
+    )
+
+
+def test_nothing_helps_by_a_metric_without_a_direction():
+    rows = table(("nv", "in-domain", {"talks": BETTER}), metric="length-ratio")
+    told = ["Nothing can be said: neither direction of length-ratio is better."]
+    assert verdict("length-ratio", rows, "news") == told
+    assert compared("length-ratio", rows, "news") == told
+    assert forest("length-ratio", rows, "news", {}) is None
+    assert forest("bleu", rows.assign(metric="bleu"), "news", {}) is not None
 
 
 def test_many_domains_are_counted():

@@ -119,11 +119,14 @@ def rows_of(text: str) -> dict[str, list[str]]:
 
 
 def test_tables_and_figures_are_copied_and_nothing_else(reported: Path, committed: Path) -> None:
+    inspection = reported / "sentiment" / "inspection"
+    inspection.mkdir()
+    (inspection / "inspect.png").write_bytes(b"of nvreg inspect")
     assert copy(reported, committed) == ["sentiment", "tagging"]
     names = {path.name for path in (committed / "sentiment").iterdir()}
     assert {"report.md", "methods.csv", "after-temperature.csv", "rivals.csv", "changes-nv.png"} <= names
     assert {Path(name).suffix for name in names} == {".md", ".csv", ".png"}
-    assert "old.csv" not in names
+    assert not {"old.csv", "inspect.png"} & names
     assert not (committed / "finetuning").exists()
 
 
