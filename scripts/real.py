@@ -41,6 +41,8 @@ def copy(runs: Path, committed: Path) -> list[str]:
     Raises:
         UserError: if a run has trials and no tables, or texts among them, before anything is copied.
     """
+    if not runs.is_dir():
+        raise UserError(f"expected a directory of runs, got {runs}: make reproduce SUITE=real writes one")
     taken = {}
     for run in sorted(path for path in runs.iterdir() if path.is_dir()):
         files = RunFiles(run)

@@ -188,12 +188,19 @@ def _provenance(run: Run, protocols: Iterable[str], has_matched: bool) -> str:
 def _commands(run: Run) -> str:
     """Return the commands that make the run, its report and a checkpoint of what was chosen, as code."""
     output = run.experiment.output
-    protocol = next(iter(run.experiment.selection.protocols))
+    protocol = run.experiment.selection.protocols[0]
+    chosen = [f"--protocol {protocol}"]
+    if PROTOCOLS[protocol].by_domain:
+        chosen.append(f"--domain {shlex.quote(run.out_of_domain[0])}")
+    if len(run.methods) > 1:
+        chosen.append(f"--method {run.methods[0]}")
+    if len(run.experiment.sweep.seeds) > 1:
+        chosen.append(f"--seed {run.experiment.sweep.seeds[0]}")
     experiment = shlex.quote(str(Path(output) / RunFiles(Path(output)).experiment.name))
     lines = [
         f"nvreg sweep --config {experiment} --output {shlex.quote(f'{output}-again')}",
         f"nvreg report {shlex.quote(str(output))}",
-        f"nvreg export {shlex.quote(str(output))} OUT --protocol {protocol}",
+        f"nvreg export {shlex.quote(str(output))} OUT {' '.join(chosen)}",
     ]
     return "\n".join(["```sh", *lines, "```"])
 

@@ -23,6 +23,15 @@ OURS = (NV, "nv-heads")
 UNTOLD = (None, UNKNOWN, INAPPLICABLE)
 """The verdicts on a domain that tell nothing, None where it has no row."""
 
+TOLD = (
+    "leave-one-domain-out",
+    "out-of-domain-validation",
+    "unlabelled",
+    "in-domain-tolerance",
+    "in-domain",
+)
+"""Which selection a verdict tells of: the first that applies, and never one that test scores have picked."""
+
 NAMED = 3
 """The most domains of which a sentence has numbers, and the most methods that it names."""
 
@@ -117,16 +126,18 @@ def verdict(
     )
     if all(set(each.said.values()) <= {UNKNOWN, INAPPLICABLE} for each in ours):
         return [f"Nothing can be said: no test set has the {FEWEST} examples that an interval takes."]
-    best = max(ours, key=lambda each: _rank(each, out, in_domain))
+    told = _told_of(ours)
+    best = max(told, key=lambda each: _rank(each, out, in_domain))
     if best.helped(out):
         sentences = [
-            _helps(metric, best, ours, out),
+            _helps(metric, best, told, ours, out),
             _price(metric, best, in_domain),
             " ".join(_beyond(best, out, tempered, others, rivals, metric)),
         ]
     else:
+        is_helped = any(each.helped(out) for each in ours)
         sentences = [
-            _nothing_helps(metric, ours, out),
+            _helps_elsewhere(metric, told, ours, out) if is_helped else _nothing_helps(metric, ours, out),
             _prices(metric, ours, in_domain),
             " ".join(_what_else(ours, out, tempered, others)),
         ]
@@ -197,28 +208,54 @@ def _choices(metric: str, table: DataFrame) -> Iterator[_Choice]:
         yield _Choice(named["method"], named.get("run", ""), named["protocol"], records, said, better, worse)
 
 
+def _told_of(choices: Sequence[_Choice]) -> list[_Choice]:
+    """Return what the selection chose that a verdict tells of, of every method and run."""
+    applied = [each for each in choices if set(each.said.values()) != {INAPPLICABLE}] or choices
+    known = dict.fromkeys(each.protocol for each in applied)
+    protocol = next((name for name in TOLD if name in known), next(iter(known)))
+    return [each for each in applied if each.protocol == protocol]
+
+
 def _rank(choice: _Choice, out: Sequence[str], in_domain: str) -> tuple[bool, int, bool]:
     helped, harmed = choice.helped(out), choice.harmed(out)
     return bool(helped), len(helped) - len(harmed), not choice.harmed([in_domain])
 
 
-def _helps(metric: str, best: _Choice, ours: Sequence[_Choice], out: Sequence[str]) -> str:
-    """Say where the best choice helps, by how much, and among how many selections it is the best."""
+def _helps(
+    metric: str, best: _Choice, told: Sequence[_Choice], ours: Sequence[_Choice], out: Sequence[str]
+) -> str:
+    """Say where a choice helps, by how much, and how many other selections of the method help somewhere."""
     helped, harmed = best.helped(out), best.harmed(out)
     more = f"; {listing(helped[NAMED:])} gain too" if len(helped) > NAMED else ""
     mates = [each for each in ours if each.name == best.name]
-    rank = f", the best of {len(mates)} selections on these sets" if len(mates) > 1 else ""
+    helping = sum(bool(each.helped(out)) for each in mates)
+    share = f" ({helping} of {len(mates)} selections help somewhere)" if len(mates) > 1 else ""
     sentence = (
-        f"{best.name} helps on {_count(helped, out)}: chosen by {best.protocol}{rank}, {metric} goes "
+        f"{best.name} helps on {_count(helped, out)}: chosen by {best.protocol}{share}, {metric} goes "
         f"{listing([best.step(name) for name in helped[:NAMED]])}{more}"
     )
     if harmed:
         sentence += f"; it worsens {listing(harmed)}"
-    for name in dict.fromkeys(each.name for each in ours if each.name != best.name):
-        found = {domain for each in ours if each.name == name for domain in each.helped(out)}
-        where = listing([domain for domain in out if domain in found])
-        sentence += f"; {name} helps on {where or 'none'}"
+    for each in told:
+        if each.name != best.name:
+            sentence += f"; {each.name} helps on {listing(each.helped(out)) or 'none'}"
     return f"{sentence}."
+
+
+def _helps_elsewhere(
+    metric: str, told: Sequence[_Choice], ours: Sequence[_Choice], out: Sequence[str]
+) -> str:
+    """Say that the selection that is told of helps nowhere, and which others do."""
+    names = listing(list(dict.fromkeys(each.name for each in told)))
+    found = {f"{each.name} chosen by {each.protocol}": each.helped(out) for each in ours}
+    helped = [f"{name} helps on {listing(domains)}" for name, domains in found.items() if domains]
+    more = f", and {len(helped) - NAMED} more" if len(helped) > NAMED else ""
+    harmed = {each.name: each.harmed(out) for each in told}
+    worse = listing([f"{name} worsens {listing(domains)}" for name, domains in harmed.items() if domains])
+    return (
+        f"By {metric}, what {told[0].protocol} chose of {names} helps on no set out of domain"
+        f"{f'; {worse}' if worse else ''}. Under other selections {listing(helped[:NAMED])}{more}."
+    )
 
 
 def _count(named: Sequence[str], out: Sequence[str]) -> str:

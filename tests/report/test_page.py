@@ -90,6 +90,13 @@ def test_how_it_was_measured(small):
         assert fact in text
 
 
+def test_the_commands_name_all_that_export_asks_for(small):
+    assert f"nvreg export {small.directory} OUT --protocol in-domain\n" in page_of(small)
+    small.methods, small.seeds = {**small.methods, "sink": {"space": {"sink_logit": [0, 1]}}}, (42, 43)
+    small.protocols = ("leave-one-domain-out",)
+    assert "OUT --protocol leave-one-domain-out --domain talks --method nv --seed 42\n" in page_of(small)
+
+
 def test_a_finished_sweep(small):
     assert "4 settings completed, chosen on perplexity" in page_of(small)
 

@@ -239,6 +239,11 @@ def test_a_run_without_tables_or_with_texts_is_refused_before_anything_is_copied
     assert (committed / "sentiment" / "old.csv").exists()
 
 
+def test_runs_that_are_not_there_are_one_line(committed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([str(committed / "nowhere"), str(committed)]) == 2
+    assert "expected a directory of runs, got" in capsys.readouterr().err
+
+
 def test_a_page_of_several_runs_is_told_by_its_findings(committed: Path) -> None:
     (committed / "tunings").mkdir()
     (committed / "tunings" / "combined.md").write_text(
