@@ -40,7 +40,7 @@ def _absolute(path: str, info: ValidationInfo) -> str:
 
 def _absolute_if_local(path: str, info: ValidationInfo) -> str:
     """Resolve a path, and leave the name of a model on the hub as it is."""
-    local = path.startswith((".", "/", "~")) or (_directory(info) / path).exists()
+    local = path.startswith((".", "/", "~")) or os.path.exists(_directory(info) / path)
     return _absolute(path, info) if local else path
 
 

@@ -42,6 +42,16 @@ class History:
         """Seconds of training and validation."""
         return float(self.log[-1]["seconds"])
 
+    @property
+    def train_loss(self) -> float:
+        """The mean loss over all steps, those before an interruption included."""
+        total, before = 0.0, 0
+        for entry in self.log:
+            if "loss" in entry:
+                total += entry["loss"] * (entry["step"] - before)
+                before = entry["step"]
+        return total / before
+
     def best(self, stopping: EarlyStopping | None) -> dict[str, Any]:
         """Return the entry of the first best validation, or of the last where no score decides.
 

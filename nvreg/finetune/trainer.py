@@ -16,7 +16,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from nvreg.errors import NotFiniteError, UserError
 from nvreg.finetune.bench import Bench
-from nvreg.finetune.epochs import SCORE
+from nvreg.finetune.epochs import SCORE, History
 from nvreg.finetune.regularisers import Regulariser
 from nvreg.finetune.schema import TrainingOptions
 from nvreg.metrics import score
@@ -130,7 +130,12 @@ class TaskTrainer(Trainer):
         torch.save(self._regulariser.state(), directory / STATE)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log numbers with the seconds so far."""
+        """Log numbers with the seconds so far, and as train_loss the mean over all steps.
+
+        The Trainer's own is of the steps since it last went on from a checkpoint.
+        """
+        if "train_loss" in logs:
+            logs = {**logs, "train_loss": History(self.state.log_history).train_loss}
         before = self.state.log_history[-1][SECONDS] if self.state.log_history else 0.0
         now = time.monotonic()
         super().log({**logs, SECONDS: round(before + now - self._started, 3)}, start_time)
