@@ -104,6 +104,13 @@ def set_attention_implementation_(config: Any, implementation: str | None) -> No
     config._attn_implementation = implementation
 
 
+@functools.cache
+def naming_attention(config_class: Any, implementation: str) -> Any:
+    """Return a subclass of a class of configs whose instances name that implementation of attention."""
+    names = {"__module__": config_class.__module__, "_attn_implementation": implementation}
+    return type(config_class.__name__, (config_class,), names)
+
+
 def is_cross_cached(cache: Any, layer: int) -> bool:
     """Whether the cache of an encoder-decoder model has the encoder's keys of a layer."""
     return bool(cache.is_updated.get(layer))
@@ -123,6 +130,12 @@ def quantises(layer: Any) -> bool:
 
 KEPT_FORWARDS = ("_old_forward", "forward")
 """Where accelerate keeps a module's own forward, on the module: while a hook wraps it, and then."""
+
+
+def device_of_hook(module: nn.Module) -> Any:
+    """Return the device that a hook of accelerate runs a module on; None where there is no such hook."""
+    return getattr(getattr(module, "_hf_hook", None), "execution_device", None)
+
 
 # --- peft 0.21 ------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from nvreg.errors import UserError
 
-HEADS = ("pooler.", "lm_head.")
+HEAD_PREFIXES = ("pooler.", "lm_head.")
 """Parameters that some of a body's heads have and others have not."""
 
 _NOT_OF_OUTPUTS = {"architectures", "dtype", "nvreg", "torch_dtype", "transformers_version", "use_cache"}
@@ -47,7 +47,7 @@ class BodyDigest:
 def body_parameters(model: PreTrainedModel) -> dict[str, torch.nn.Parameter]:
     """Return the parameters of a model's body by their names in it, without those of heads."""
     named = model.base_model.named_parameters()
-    return {name: parameter for name, parameter in named if not name.startswith(HEADS)}
+    return {name: parameter for name, parameter in named if not name.startswith(HEAD_PREFIXES)}
 
 
 def body_digest(model: PreTrainedModel) -> BodyDigest:

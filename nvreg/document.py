@@ -73,7 +73,7 @@ class Table(NamedTuple):
     labels: int = 1
 
 
-class Section(NamedTuple):
+class PageSection(NamedTuple):
     """A part of a page that a reader may fold away.
 
     Attributes:
@@ -105,7 +105,7 @@ class Drawing(NamedTuple):
     html: str
 
 
-Block = str | Table | Section | Verdict | Drawing
+Block = str | Table | PageSection | Verdict | Drawing
 """Text in markdown, which has names as `nvreg.text.in_markdown` writes them, or one of the above."""
 
 Blocks = Sequence[Block]
@@ -170,7 +170,7 @@ def _markdown(blocks: Blocks, level: int = 2) -> Iterator[str]:
         match block:
             case Table():
                 yield _markdown_table(block)
-            case Section():
+            case PageSection():
                 found = list(_markdown(block.blocks, level + (not block.is_aside)))
                 if found and not block.is_aside:
                     yield f"{'#' * level} {in_markdown(block.title)}"
@@ -202,7 +202,7 @@ def _latex(blocks: Blocks, caption: str) -> Iterator[str]:
         match block:
             case Table():
                 yield _latex_table(block, caption)
-            case Section():
+            case PageSection():
                 yield from _latex(block.blocks, caption if block.is_aside else in_latex(block.title))
             case Verdict():
                 yield rf"\paragraph{{Verdict}} {' '.join(map(in_latex, block.sentences))}" + "\n"

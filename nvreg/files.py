@@ -49,7 +49,7 @@ FISHER_FORMAT = "nvreg-fisher-1"
 DIGESTS = "digests.json"
 """The file that has the digests of others of its directory, by which damage is noticed."""
 
-WEIGHTS = "*.safetensors"
+WEIGHT_FILES = "*.safetensors"
 """The files of a checkpoint that have its weights; what else it holds, its user may change."""
 
 MARK_BYTES = 4096

@@ -28,23 +28,37 @@ OWN = {"_asdict", "_replace", "_fields", "_sums", "_make"}
 """Members of named tuples, which are public, and of the same file's classes."""
 
 
+ASKED_BY_NAME = {"getattr", "hasattr", "setattr", "delattr"}
+
+
 def test_nothing_else_is_private_to_another_library():
-    """Attributes that begin with an underscore are asked of ``self`` or of what the same file defines."""
+    """Attributes that begin with an underscore are asked of ``self`` or of what the same file defines.
+
+    So are those that are asked for by their name as text.
+    """
     found = []
     for path in ROOT.rglob("*.py"):
         tree = ast.parse(path.read_text())
         defined = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and _is_own(node)}
         defined |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         found += [
-            f"{path.relative_to(ROOT)}:{node.lineno} {node.attr}"
+            f"{path.relative_to(ROOT)}:{node.lineno} {name}"
             for node in ast.walk(tree)
-            if isinstance(node, ast.Attribute)
-            and node.attr.startswith("_")
-            and not node.attr.endswith("__")
-            and not _is_own(node)
-            and node.attr not in OWN | defined
+            if (name := _asked_for(node)).startswith("_")
+            and not name.endswith("__")
+            and name not in OWN | defined
         ]
     assert {line.split(":")[0] for line in found} == {"compat.py"}, found
+
+
+def _asked_for(node):
+    """Return the name of the attribute that a piece of code asks for."""
+    match node:
+        case ast.Attribute() if not _is_own(node):
+            return node.attr
+        case ast.Call(func=ast.Name(id=function), args=[_, ast.Constant(value=str(name)), *_]):
+            return name if function in ASKED_BY_NAME else ""
+    return ""
 
 
 def _is_own(node):
@@ -119,6 +133,15 @@ def test_the_implementation_of_attention():
     assert compat.attention_implementation(config) == "sdpa"
 
 
+def test_a_class_of_configs_that_names_an_implementation():
+    config = LlamaConfig(attn_implementation="eager")
+    seen = object.__new__(compat.naming_attention(LlamaConfig, "another"))
+    vars(seen).update(vars(config))
+    assert compat.attention_implementation(seen) == "another"
+    assert isinstance(seen, LlamaConfig)
+    assert compat.attention_implementation(config) == "eager"
+
+
 def test_the_cache_of_an_encoders_keys():
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
     assert not compat.is_cross_cached(cache, 0)
@@ -150,6 +173,16 @@ def test_where_accelerate_keeps_a_forward():
     hooks.remove_hook_from_module(module)
     assert kept not in vars(module)
     assert vars(module)[wrapped] == forward
+
+
+def test_the_device_of_a_hook_of_accelerate():
+    hooks = pytest.importorskip("accelerate.hooks", reason="needs accelerate")
+    module = nn.Linear(2, 3)
+    assert compat.device_of_hook(module) is None
+    hooks.add_hook_to_module(module, hooks.AlignDevicesHook(execution_device="cpu"))
+    assert compat.device_of_hook(module) == "cpu"
+    hooks.remove_hook_from_module(module)
+    assert compat.device_of_hook(module) is None
 
 
 def test_lora_is_known_by_its_place():

@@ -1,6 +1,6 @@
 """A page in its forms."""
 
-from nvreg.document import Cell, Drawing, Marked, Section, Table, Verdict, latex, markdown
+from nvreg.document import Cell, Drawing, Marked, PageSection, Table, Verdict, latex, markdown
 
 NUMBER = Cell("2.80 ± 0.10", "-0.20", "{-0.4, -0.1}", "better", ("p < 0.001",), 2.8)
 PAGE = [
@@ -54,11 +54,11 @@ def test_a_number_is_a_line_of_markdown_and_two_of_latex():
 
 
 def test_sections_are_headings_but_for_asides_and_drawings_are_left_out():
-    inner = Section("Inner *b*", ["text"])
-    page = [Section("Outer", [inner, Section("Aside", ["more"], is_aside=True)]), Drawing("<svg/>")]
+    inner = PageSection("Inner *b*", ["text"])
+    page = [PageSection("Outer", [inner, PageSection("Aside", ["more"], is_aside=True)]), Drawing("<svg/>")]
     assert markdown(page) == "## Outer\n\n### Inner \\*b\\*\n\ntext\n\nmore\n"
-    assert markdown([*page, Section("Drawn", [Drawing("<svg/>")])]) == markdown(page)
-    assert r"\caption{Outer}" in latex([Section("Outer", [Table(["a"], [["b"]])])])
+    assert markdown([*page, PageSection("Drawn", [Drawing("<svg/>")])]) == markdown(page)
+    assert r"\caption{Outer}" in latex([PageSection("Outer", [Table(["a"], [["b"]])])])
 
 
 def test_a_verdict_is_text_in_every_form():

@@ -1,5 +1,6 @@
-"""The public names of the package."""
+"""The public names of the package, and that what it is made of has one name each."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -48,3 +49,12 @@ def test_lower_bounds_are_the_versions_that_make_test_lowest_installs():
     }
     pins = re.findall(r"^([\w-]+)==(\S+)", (ROOT / "constraints-lowest.txt").read_text(), re.MULTILINE)
     assert {name.lower(): [Version(version)] for name, version in pins} == lowest
+
+
+def test_no_two_classes_have_one_name():
+    defined: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "nvreg").rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                defined.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert {name: paths for name, paths in defined.items() if len(paths) > 1} == {}

@@ -48,13 +48,13 @@ def init(
 
         nvreg init ORG/MODEL --in-domain hub:ORG/REVIEWS --out-of-domain a.csv --set data.columns.text=plot
     """
-    from nvreg.start.draft import Request, name_of, new_output
+    from nvreg.start.draft import DraftRequest, name_of, new_output
     from nvreg.start.writing import write_experiment
 
     name = name_of(model)
     file = output or Path(f"{name}.yaml")
     domains = [*out_of_domain, *(more or ())]
-    request = Request(model, in_domain, domains, file, new_output(name), task, overrides or ())
+    request = DraftRequest(model, in_domain, domains, file, new_output(name), task, overrides or ())
     for row, text in write_experiment(request, asker(), is_timed=True, quiet=quiet).items():
         say(f"{row:<12}{text}")
     say(f"written to {file}; run it with: nvreg sweep --config {file}")

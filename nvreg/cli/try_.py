@@ -54,12 +54,12 @@ def try_(
         nvreg try ./my-model --in-domain data/news --out-of-domain data/talks data/manuals
     """
     from nvreg.start.data import SMALL
-    from nvreg.start.draft import Request, name_of
+    from nvreg.start.draft import DraftRequest, name_of
     from nvreg.start.writing import is_written, write_experiment
 
     directory = output or Path(f"try-{name_of(model)}")
     file, run, domains = directory / "experiment.yaml", directory / "results", [*out_of_domain, *(more or ())]
-    request = Request(model, in_domain, domains, file, str(run), task, overrides or (), SMALL)
+    request = DraftRequest(model, in_domain, domains, file, str(run), task, overrides or (), SMALL)
     if not is_written(request):
         check_new_directory(directory)
         write_experiment(request, asker(), is_timed=False, quiet=quiet)

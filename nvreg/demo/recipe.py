@@ -12,7 +12,7 @@ from nvreg.demo.language import IN_DOMAIN, OUT_OF_DOMAIN
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-VERSION = 3
+RECIPE_VERSION = 3
 """Raised by hand when the same recipe and seed come to give other corpora or another model."""
 
 PAD, END, UNKNOWN, START, MASK = SPECIAL_TOKENS = ("<pad>", "</s>", "<unk>", "<s>", "<mask>")
@@ -68,7 +68,7 @@ class Recipe:
 
     def digest(self, task: str, seed: int) -> str:
         """Name everything that a task's demo depends on but the code, for which the version stands."""
-        ingredients = (VERSION, task, seed, self, IN_DOMAIN, OUT_OF_DOMAIN)
+        ingredients = (RECIPE_VERSION, task, seed, self, IN_DOMAIN, OUT_OF_DOMAIN)
         return hashlib.sha256(repr(ingredients).encode()).hexdigest()
 
 

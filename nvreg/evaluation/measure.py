@@ -24,11 +24,9 @@ from nvreg.metrics.metric import Array, Metric
 from nvreg.metrics.randomisation import p_value
 from nvreg.progress import Progress
 from nvreg.report.statistics import FEWEST, holm, interval, resample_counts, standard_error
+from nvreg.results import PRETRAINED
 from nvreg.tasks import Encoded, encode, score_set
 from nvreg.tasks.multiple_choice import EncodedQuestions
-
-PRETRAINED = "pretrained"
-"""What ``against`` is for the same model as pretrained."""
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,6 @@ from pydantic import PlainSerializer, WithJsonSchema
 
 from nvreg.config import Section
 
-VERSION = 1
-"""Raised with every change that a reader of earlier results would misread."""
-
 Number = Annotated[
     float,
     PlainSerializer(lambda value: value if math.isfinite(value) else str(value), when_used="json"),
@@ -74,7 +71,7 @@ class DomainResult(Section):
     """Differences by metric, where there is something to compare with."""
 
 
-class Subject(Section):
+class MeasuredModel(Section):
     """A model that is measured."""
 
     path: str
@@ -101,12 +98,12 @@ class Result(Section):
     schema_name: Literal["nvreg-evaluation"] = "nvreg-evaluation"
     """What kind of file it is."""
     schema_version: Literal[1] = 1
-    """Version of its keys."""
+    """Version of its keys, raised with every change that a reader of earlier results would misread."""
     task: str
     """The task."""
-    model: Subject
+    model: MeasuredModel
     """What was measured."""
-    against: Subject | None = None
+    against: MeasuredModel | None = None
     """What it was compared with."""
     data: dict[str, Any]
     """How text was read: the data section of an experiment file."""

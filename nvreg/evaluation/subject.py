@@ -15,7 +15,7 @@ from nvreg.digests import fingerprint
 from nvreg.errors import UserError
 from nvreg.estimation.estimate import estimate_prior
 from nvreg.evaluation.request import Regularisation, Request
-from nvreg.evaluation.result import Subject
+from nvreg.evaluation.result import MeasuredModel
 from nvreg.methods import METHODS
 from nvreg.methods.nv import NVSetting
 from nvreg.models.registry import layers_by_role
@@ -50,7 +50,7 @@ class Measurable:
         self.model, tokenizer = load_subject(request.model, request.task)
         self.task = _task(request, self.model, tokenizer)
         self._request = request
-        self.described = Subject(
+        self.described = MeasuredModel(
             path=request.model.path,
             model_type=self.model.config.model_type,
             fingerprint=fingerprint(self.model),

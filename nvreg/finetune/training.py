@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nvreg.config.yaml import write_yaml
 from nvreg.errors import UserError
-from nvreg.files import WEIGHTS, changed_files, check_output, exclusive, write_digests, write_text
+from nvreg.files import WEIGHT_FILES, changed_files, check_output, exclusive, write_digests, write_text
 from nvreg.finetune.bench import Bench, open_bench
 from nvreg.finetune.epochs import Announcer, Checkpoints, History, scores_of
 from nvreg.finetune.regularisers import REGULARISERS
@@ -17,7 +17,7 @@ from nvreg.finetune.schema import FineTuning, TrainingOptions
 from nvreg.finetune.trainer import DivergedError, TaskTrainer
 from nvreg.progress import Progress
 
-MANIFEST = "training.json"
+TRAINING_MANIFEST = "training.json"
 """Name of the file that a finished directory gets last."""
 
 LOG = "training.jsonl"
@@ -81,11 +81,11 @@ def run_finetuning(finetuning: FineTuning, *, quiet: bool = False) -> list[Path]
 
 def is_finished(directory: Path, seed: int, progress: Progress) -> bool:
     """Return whether a seed is trained; one whose weights are no longer those that were saved is not."""
-    if not (directory / MANIFEST).exists():
+    if not (directory / TRAINING_MANIFEST).exists():
         return False
     if changed := changed_files(directory):
         progress.say(f"seed {seed}: {directory / changed[0]} is not as it was written; trained again")
-        (directory / MANIFEST).unlink()
+        (directory / TRAINING_MANIFEST).unlink()
     return not changed
 
 
@@ -117,7 +117,7 @@ def train_seed(bench: Bench, seed: int, directory: Path, progress: Progress) -> 
     regulariser.detach_()
     trainer.release().save_pretrained(directory)
     bench.tokenizer.save_pretrained(directory)
-    write_digests(directory, WEIGHTS)
+    write_digests(directory, WEIGHT_FILES)
     write_text(directory / LOG, "".join(json.dumps(entry) + "\n" for entry in history.log))
     manifest = {
         **bench.subject,
@@ -131,7 +131,7 @@ def train_seed(bench: Bench, seed: int, directory: Path, progress: Progress) -> 
         "precision": bench.precision.description,
         **bench.environment,
     }
-    write_text(directory / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    write_text(directory / TRAINING_MANIFEST, json.dumps(manifest, indent=1) + "\n")
     progress.say(f"seed {seed}: best epoch {best['epoch']:g}, {history.seconds:.0f} s, in {directory}")
 
 

@@ -13,7 +13,7 @@ from pydantic import PositiveInt
 from nvreg.config import Section
 from nvreg.errors import UserError
 from nvreg.methods.method import Batch, Method
-from nvreg.methods.model_weights import Weights
+from nvreg.methods.model_weights import WeightMethod
 from nvreg.parameters import Parameter, Setting
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from nvreg.prior.artefact import Prior
 
 
-class _Body(Weights):
+class _Body(WeightMethod):
     """A method that writes to all matrices of the body: embeddings, norms, heads and routers stay."""
 
     space = None

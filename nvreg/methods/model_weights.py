@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nvreg.prior.artefact import Prior
 
 
-class Weights(Method):
+class WeightMethod(Method):
     """A method that writes to weights, and keeps the original ones beside them."""
 
     is_saved = True
@@ -57,7 +57,7 @@ class Weights(Method):
         del self._weights
 
 
-class _AttentionWeights(Weights):
+class _AttentionWeights(WeightMethod):
     """A method that writes to some of each site's matrices, by role and layer."""
 
     matrices: ClassVar[tuple[str, ...]]
@@ -176,7 +176,7 @@ class WiseFTOptions(Section):
     """The checkpoint that the model was fine-tuned from, with any head: a directory or a name on the hub."""
 
 
-class WiseFT(Weights):
+class WiseFT(WeightMethod):
     """The mean of the fine-tuned body and the pretrained one (Wortsman et al., 2022, arXiv 2109.01903).
 
     The pretrained checkpoint is loaded once, for the fingerprint and for the first model it is attached to.

@@ -19,6 +19,7 @@ from nvreg.attention.heads import PreparedHeads, attend_heads, prepare_heads
 from nvreg.attention.moments import HeadMoments
 from nvreg.attention.settings import SiteSettings
 from nvreg.attention.solving import solve_tau_sigma
+from nvreg.compat import naming_attention
 from nvreg.errors import NvregWarning, UserError
 from nvreg.models.adapter import is_eager
 from nvreg.models.dispatching import scale_of
@@ -205,14 +206,9 @@ class DispatchedForward(NVForward):
 def _seen(config: PreTrainedConfig) -> PreTrainedConfig:
     """Return the very same config, but for the attention function that it names."""
     kind: Any = type(config)
-    seen = object.__new__(_seen_class(kind))
+    seen = object.__new__(naming_attention(kind, NAME))
     object.__setattr__(seen, "__dict__", vars(config))
     return seen
-
-
-@functools.cache
-def _seen_class(plain: Any) -> Any:
-    return type(plain.__name__, (plain,), {"__module__": plain.__module__, "_attn_implementation": NAME})
 
 
 def attention_forward(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from nvreg.compat import device_of_hook
 from nvreg.errors import UserError
 from nvreg.models import IGNORED
 from nvreg.models.cache import without_cache
@@ -133,8 +134,7 @@ def device_of(model: PreTrainedModel) -> torch.device:
     """Return the device that a model reads its inputs on, whose weights accelerate may have offloaded."""
     if model.device.type != "meta":
         return model.device
-    hooks = (getattr(module, "_hf_hook", None) for module in model.modules())
-    devices = (getattr(hook, "execution_device", None) for hook in hooks)
+    devices = map(device_of_hook, model.modules())
     return torch.device(next((device for device in devices if device is not None), model.device))
 
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import cached_file
 
-from nvreg.files import WEIGHTS, write_digests
+from nvreg.files import WEIGHT_FILES, write_digests
 from nvreg.models.lora import find_adapted
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -68,9 +68,9 @@ class WeightFiles:
         model.save_pretrained(path, max_shard_size=self.shard_bytes or "50GB")
         # safetensors gives its files to their owner alone.
         mode = (path / "config.json").stat().st_mode & 0o777 if self.mode is None else self.mode
-        for file in path.glob(WEIGHTS):
+        for file in path.glob(WEIGHT_FILES):
             os.chmod(file, mode)
-        write_digests(path, WEIGHTS)
+        write_digests(path, WEIGHT_FILES)
 
     def _restore_dtypes_(self, model: PreTrainedModel) -> None:
         if self.dtype is None:

@@ -22,7 +22,7 @@ DIGITS = 2
 EXACT = 4
 """Significant digits of a score where nothing says how far it is known."""
 
-NOISE = 1e-6
+RELATIVE_NOISE = 1e-6
 """Scores agree to so much, relatively, however examples are batched: a smaller width is none."""
 
 LONGEST = 4
@@ -208,7 +208,7 @@ def _half_width(record: Record, which: str) -> float:
 def _is_width(size: float, record: Record) -> bool:
     """Return whether a width is more than what batches change."""
     largest = max(abs(record["score"]), abs(record["score"] - record["difference"]))
-    return bool(NOISE * largest < size < math.inf)
+    return bool(RELATIVE_NOISE * largest < size < math.inf)
 
 
 def _last_place(value: float, digits: int) -> int:

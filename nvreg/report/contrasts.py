@@ -16,7 +16,7 @@ from nvreg.report.statistics import FEWEST, Array, holm, interval
 
 NAN = float("nan")
 
-TEMPERATURES = ("temperature", "other_temperature", "end_of_list")
+TEMPERATURE_COLUMNS = ("temperature", "other_temperature", "end_of_list")
 """The columns that a table after temperature has more."""
 
 
@@ -61,8 +61,8 @@ def contrasts_table(metrics: Sequence[str], domains: Sequence[str], rows: Sequen
 
     Columns: metric, the labels, domain; the fields of `Contrast`; p_holm, p corrected over the domains; trial
     and setting (JSON), empty where the score is the mean over several settings. Where choices are at
-    temperatures, also `TEMPERATURES`: that of the choice, that of what it is compared with (the lowest and
-    the highest of several), and whether one of the choice's is the lowest or highest that was tried.
+    temperatures, also `TEMPERATURE_COLUMNS`: that of the choice, that of what it is compared with (the lowest
+    and the highest of several), and whether one of the choice's is the lowest or highest that was tried.
 
     Raises:
         UserError: if an example file of a chosen trial cannot be read.
@@ -70,7 +70,7 @@ def contrasts_table(metrics: Sequence[str], domains: Sequence[str], rows: Sequen
     table = DataFrame([cell for metric in metrics for row in rows for cell in _cells(metric, domains, row)])
     labels = dict.fromkeys(label for row in rows for label in row.labels)
     columns = ["metric", *labels, "domain", *Contrast._fields, "p_holm", "trial", "setting"]
-    columns += [name for name in TEMPERATURES if name in table]
+    columns += [name for name in TEMPERATURE_COLUMNS if name in table]
     return table.reindex(columns=columns).astype({"trial": "Int64"})
 
 
@@ -156,7 +156,7 @@ def _trial(picks: Sequence[Pick]) -> dict[str, Any]:
 
 
 def _temperatures(ours: Sequence[Pick], theirs: Sequence[Pick]) -> dict[str, Any]:
-    """Return the columns of `TEMPERATURES` where either side is at temperatures."""
+    """Return the columns of `TEMPERATURE_COLUMNS` where either side is at temperatures."""
     if not any(pick.temperatures for pick in (*ours, *theirs)):
         return {}
     mine, others = (
@@ -164,4 +164,4 @@ def _temperatures(ours: Sequence[Pick], theirs: Sequence[Pick]) -> dict[str, Any
     )
     ends = {end(pick.run.temperatures) for pick in ours for end in (min, max)}
     texts = (" to ".join(f"{each:.4g}" for each in dict.fromkeys((of[0], of[-1]))) for of in (mine, others))
-    return dict(zip(TEMPERATURES, (*texts, not ends.isdisjoint(mine)), strict=True))
+    return dict(zip(TEMPERATURE_COLUMNS, (*texts, not ends.isdisjoint(mine)), strict=True))

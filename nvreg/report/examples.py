@@ -6,7 +6,7 @@ from typing import Any
 
 from pandas import DataFrame
 
-from nvreg.document import Block, Cell, Marked, Section, Table
+from nvreg.document import Block, Cell, Marked, PageSection, Table
 from nvreg.errors import UserError
 from nvreg.metrics import METRICS, statistics_of
 from nvreg.report.reading import Run
@@ -17,7 +17,7 @@ WIDTH = 240
 """Characters of a text that a cell shows at most."""
 
 
-def examples_section(run: Run, name: str, choice: ProtocolChoice, count: int) -> Section:
+def examples_section(run: Run, name: str, choice: ProtocolChoice, count: int) -> PageSection:
     """Return the examples of each test set that a choice changes most.
 
     Args:
@@ -41,10 +41,10 @@ def examples_section(run: Run, name: str, choice: ProtocolChoice, count: int) ->
             if changed.empty:
                 unchanged.append(domain)
             else:
-                blocks.append(Section(domain, [_table(run, domain, changed)]))
+                blocks.append(PageSection(domain, [_table(run, domain, changed)]))
     if unchanged:
         blocks.append(f"Nothing changes on {', '.join(unchanged)}.")
-    return Section(f"Examples that change most ({name})", blocks)
+    return PageSection(f"Examples that change most ({name})", blocks)
 
 
 def _metric(run: Run) -> str:

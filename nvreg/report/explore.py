@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from nvreg.document import Drawing, Section
+from nvreg.document import Drawing, PageSection
 from nvreg.methods import METHODS
 from nvreg.metrics import METRICS
 from nvreg.protocols import upper_bounds
@@ -67,7 +67,7 @@ class Point(NamedTuple):
     is_selected: bool
 
 
-def explore(analysis: Analysis) -> Section | None:
+def explore(analysis: Analysis) -> PageSection | None:
     """Return the drawings of all settings of a run, or None where none is measured."""
     run = analysis.run
     points = list(points_of(analysis))
@@ -79,7 +79,7 @@ def explore(analysis: Analysis) -> Section | None:
         progress_plot(run, points),
         *([heads_plot(run)] if heads_file(run).is_file() else []),
     ]
-    return Section("Explore all settings", [each for each in drawings if each is not None])
+    return PageSection("Explore all settings", [each for each in drawings if each is not None])
 
 
 def points_of(analysis: Analysis) -> Iterator[Point]:

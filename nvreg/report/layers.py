@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pandas import DataFrame
 
-from nvreg.document import Block, Section, Table
+from nvreg.document import Block, PageSection, Table
 from nvreg.methods import METHODS
 from nvreg.metrics import METRICS
 from nvreg.parameters import ROLES
@@ -47,7 +47,7 @@ def layers_table(run: Run) -> DataFrame | None:
     return rows.assign(place=places).sort_values(by, kind="stable").drop(columns="place")
 
 
-def layers_section(run: Run, table: DataFrame) -> Section:
+def layers_section(run: Run, table: DataFrame) -> PageSection:
     """Return what the table of `layers_table` says: the best layers, then every layer."""
     metric, in_domain = run.selection_metric, run.in_domain
     direction = METRICS[metric].higher_is_better
@@ -68,7 +68,7 @@ def layers_section(run: Run, table: DataFrame) -> Section:
             f"{domain}{' (in-domain)' if domain == in_domain else ''}" for domain in rows["domain"].unique()
         ]
         blocks += [f"Change at {name} {values}:", Table([*SITE, *headers], body, len(SITE))]
-    return Section(f"Where it acts: {metric} ({DIRECTIONS[direction]})", blocks, is_open=False)
+    return PageSection(f"Where it acts: {metric} ({DIRECTIONS[direction]})", blocks, is_open=False)
 
 
 def _cells(run: Run, number: int) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from pandas import DataFrame
 
-from nvreg.document import Block, Section, Table, Verdict
+from nvreg.document import Block, PageSection, Table, Verdict
 from nvreg.metrics import randomisation
 from nvreg.protocols import PROTOCOLS
 from nvreg.report import statistics
@@ -40,7 +40,7 @@ CHANGES = {"change": "change", "nv_change": "NV's change"}
 
 
 def run_page(
-    run: Run, frames: Mapping[str, DataFrame], settings: DataFrame, more: Sequence[Section] = ()
+    run: Run, frames: Mapping[str, DataFrame], settings: DataFrame, more: Sequence[PageSection] = ()
 ) -> list[Block]:
     """Return the page of a run.
 
@@ -81,11 +81,11 @@ def run_page(
     if keeps_everywhere(scores):
         settings = settings[settings["trial"].ne(PRETRAINED_NUMBER)]
     if len(settings):
-        blocks.append(Section("Settings chosen", [_settings(run, settings)], is_open=False))
+        blocks.append(PageSection("Settings chosen", [_settings(run, settings)], is_open=False))
     has_matched = MATCHED in settings["method"].array
     measured = _provenance(run, scores["protocol"].unique(), has_matched)
-    again = Section("To make it again", [_commands(run)])
-    return [*blocks, *more, Section("How it was measured", [measured, again], is_open=False)]
+    again = PageSection("To make it again", [_commands(run)])
+    return [*blocks, *more, PageSection("How it was measured", [measured, again], is_open=False)]
 
 
 def test_examples(run: Run) -> dict[str, int]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pandas import DataFrame
 
-from nvreg.document import Block, Cell, Section, Table
+from nvreg.document import Block, Cell, PageSection, Table
 from nvreg.metrics import METRICS
 from nvreg.protocols import upper_bounds
 from nvreg.report import statistics
@@ -54,7 +54,7 @@ def metric_section(
     after: DataFrame | None = None,
     cannot_change: Collection[str] = (),
     is_open: bool = False,
-) -> list[Section]:
+) -> list[PageSection]:
     """Return what one metric says: findings, a table of the domains, how to read it; and after temperature.
 
     Args:
@@ -74,10 +74,11 @@ def metric_section(
     if _shown(rows, labels)["low"].notna().any():
         blocks.append(_how_to_read(other))
     blocks += _too_few(rows)
-    sections = [Section(f"{metric} ({_direction(metric)})", blocks, is_open)]
+    sections = [PageSection(f"{metric} ({_direction(metric)})", blocks, is_open)]
     if tempered is not None:
         told = _after_temperature(metric, tempered, {**labels, **METHOD}, in_domain, other)
-        sections.append(Section(f"{metric} after temperature ({_direction(metric)})", told, is_open=False))
+        title = f"{metric} after temperature ({_direction(metric)})"
+        sections.append(PageSection(title, told, is_open=False))
     return sections
 
 
@@ -133,7 +134,7 @@ def _told(
     if keeps_everywhere(rows):
         said = [f"Every selection {KEPT}."]
     elif found := findings(rows, labels, METRICS[metric].higher_is_better, after, cannot_change):
-        said = [Section("By selection", [SIGNIFICANT, _bullets(found)], is_open=False, is_aside=True)]
+        said = [PageSection("By selection", [SIGNIFICANT, _bullets(found)], is_open=False, is_aside=True)]
     elif rows["protocol"].eq(PRETRAINED).all():
         said = ["No setting is measured yet."]
     else:
@@ -148,7 +149,7 @@ def rivals_section(
     in_domain: str,
     ours: str = "nv",
     after: DataFrame | None = None,
-) -> Section:
+) -> PageSection:
     """Return what NV has over its rivals.
 
     Args:
@@ -162,7 +163,7 @@ def rivals_section(
     direction, named = METRICS[metric].higher_is_better, in_markdown(ours)
     found = [f"{ours} against {each}" for each in findings(rivals, [*labels, "protocol"], direction, after)]
     blocks: list[Block] = [
-        Section("By rival", [SIGNIFICANT, _bullets(found)], is_aside=True),
+        PageSection("By rival", [SIGNIFICANT, _bullets(found)], is_aside=True),
         f"Below, the score of {named} minus that of each rival, both chosen by the same rule: the mean over "
         "repetitions, paired by example. In {braces} its interval, by paired bootstrap over examples with "
         f"both choices repeated on every resample; ✓ and ✗: it excludes zero, and {named} is better or "
@@ -177,9 +178,9 @@ def rivals_section(
         ]
         header = [*labels.values(), *_domain_headers(rows, in_domain)]
         table = Table(header, body, len(labels))
-        blocks.append(Section(f"Chosen by {protocol}: {ours} minus each", [table]))
+        blocks.append(PageSection(f"Chosen by {protocol}: {ours} minus each", [table]))
     title = f"Would something else have done as well? {ours} against it: {metric} ({DIRECTIONS[direction]})"
-    return Section(title, blocks, is_open=False)
+    return PageSection(title, blocks, is_open=False)
 
 
 def protocol_label(name: Any) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from nvreg.document import SIGNS, Blocks, Cell, Drawing, Marked, Section, Table, Verdict
+from nvreg.document import SIGNS, Blocks, Cell, Drawing, Marked, PageSection, Table, Verdict
 from nvreg.text import on_one_line, visible
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ KINDS = {
     "cell": Cell,
     "marked": Marked,
     "table": Table,
-    "section": Section,
+    "section": PageSection,
     "verdict": Verdict,
     "drawing": Drawing,
 }

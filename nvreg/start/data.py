@@ -14,11 +14,10 @@ from nvreg.data.looking import Look
 from nvreg.errors import UserError, expected_one_of
 from nvreg.metrics.tokenisation import writing_of_texts
 from nvreg.start.columns import Found, check_found, find_columns, named_columns, texts
-from nvreg.start.domains import Domain, written_source
+from nvreg.start.domains import DomainDraft, written_source
 from nvreg.start.subject import Ask, Subject
 from nvreg.tasks import TASKS
-
-PAIR = ("premise", "hypothesis")
+from nvreg.tasks.classification import PAIR
 
 
 class Size(NamedTuple):
@@ -63,7 +62,9 @@ class DataSection:
         self.notes: dict[str, str] = {}
         self.references: list[str] = []
 
-    def write(self, ours: Domain, others: Sequence[Domain], size: Size, directory: Path) -> dict[str, Any]:
+    def write(
+        self, ours: DomainDraft, others: Sequence[DomainDraft], size: Size, directory: Path
+    ) -> dict[str, Any]:
         """Return the section.
 
         Args:
@@ -97,7 +98,7 @@ class DataSection:
     def _note(self, key: str, *said: str) -> None:
         self.notes[f"data.{key}"] = "; ".join(filter(None, said))
 
-    def _domain(self, domain: Domain, key: str, size: Size, directory: Path) -> dict[str, Any]:
+    def _domain(self, domain: DomainDraft, key: str, size: Size, directory: Path) -> dict[str, Any]:
         """Return the keys of a domain."""
         columns, why = self.columns, ""
         if not self._fits(domain.first):
@@ -239,7 +240,7 @@ class DataSection:
             self._reading["source_prefix"] = prefix
             self._note("source_prefix", "guess: the checkpoint's own for the task")
 
-    def _labels(self, domains: Sequence[Domain]) -> dict[str, str]:
+    def _labels(self, domains: Sequence[DomainDraft]) -> dict[str, str]:
         """Return what the labels of the data are called by the model, for those that are called otherwise."""
         if self._given.get("labels") or self._subject.task != "classification":
             return {}

@@ -36,14 +36,14 @@ DONORS: Mapping[str, Sequence[str]] = {
 }
 """The other splits from which the text of a missing one is taken, the better one first."""
 
-WEIGHTS: Mapping[str, int] = {"train": 2, "validation": 1, "test": 2}
+SPLIT_PARTS: Mapping[str, int] = {"train": 2, "validation": 1, "test": 2}
 """How a split is shared among those that are taken from it."""
 
 _SOURCE_OF_PATHS = ("files", "source_file", "target_file", "conll")
 
 
 @dataclass(frozen=True)
-class Domain:
+class DomainDraft:
     """A domain, as an experiment file is to have it.
 
     Attributes:
@@ -64,7 +64,7 @@ class Domain:
         return next(iter(self.looks.values()))
 
 
-def find_domains(in_domain: str, out_of_domain: Sequence[str]) -> tuple[Domain, list[Domain]]:
+def find_domains(in_domain: str, out_of_domain: Sequence[str]) -> tuple[DomainDraft, list[DomainDraft]]:
     """Return the domain that the model was tuned on and the others, of different names.
 
     Args:
@@ -84,7 +84,7 @@ def find_domains(in_domain: str, out_of_domain: Sequence[str]) -> tuple[Domain, 
         while name in taken:
             name, number = f"{domain.name}-{number}", number + 1
         taken.add(name)
-        named.append(Domain(name, domain.sources, domain.looks, domain.notes))
+        named.append(DomainDraft(name, domain.sources, domain.looks, domain.notes))
     return ours, named
 
 
@@ -104,7 +104,7 @@ def written_path(path: str, directory: Path) -> str:
     return path
 
 
-def _domain(path: str, wanted: Sequence[str]) -> Domain:
+def _domain(path: str, wanted: Sequence[str]) -> DomainDraft:
     name, found, whole = _hub(path) if path.startswith(HUB) else _local(path)
     if whole:  # one text, whose split is not named
         found = {"test": found[""]}
@@ -125,7 +125,7 @@ def _domain(path: str, wanted: Sequence[str]) -> Domain:
     for split in filter(sources.__contains__, wanted):
         seen = next((each for each in looks if wholes[each] == wholes[split]), None)
         looks[split] = looks[seen] if seen else look(Source(**wholes[split]))
-    return Domain(name, {split: sources[split] for split in looks}, looks, notes)
+    return DomainDraft(name, {split: sources[split] for split in looks}, looks, notes)
 
 
 def _shared(
@@ -142,8 +142,8 @@ def _shared(
         if len(sharing) == 1:
             sources[donor] = source
             continue
-        total = sum(WEIGHTS[split] for split in sharing)
-        ends = [round(sum(WEIGHTS[each] for each in sharing[:n]) / total, 2) for n in range(len(sharing) + 1)]
+        parts = [SPLIT_PARTS[split] for split in sharing]
+        ends = [round(sum(parts[:n]) / sum(parts), 2) for n in range(len(parts) + 1)]
         for split, (start, end) in zip(sharing, pairwise(ends), strict=True):
             sources[split] = {**source, "part": [start, end]}
             share = f"a random {end - start:.0%}"

@@ -17,19 +17,19 @@ from nvreg.metrics.classification import names_entities
 from nvreg.progress import Progress
 from nvreg.protocols import PROTOCOLS
 from nvreg.start.data import FULL, DataSection, Size
-from nvreg.start.domains import Domain, find_domains, written_path
+from nvreg.start.domains import DomainDraft, find_domains, written_path
 from nvreg.start.subject import Ask, Subject, open_subject
 from nvreg.tasks import TASKS
 
 SPACE = {"prior_weight": [0.003, 0.3], "noise_share": [0.0003, 0.1]}
 """The ranges that settings of NV are drawn from, log-uniformly, in every role."""
 
-TEMPERATURES = [0.5, 2]
+TEMPERATURE_RANGE = [0.5, 2]
 
 WINDOW = 512
 """Tokens that a language model reads at once at most, unless the file is changed."""
 
-METRICS: Mapping[str, Sequence[str]] = {
+SUGGESTED_METRICS: Mapping[str, Sequence[str]] = {
     "translation": ("bleu", "chrf", "nll"),
     "summarisation": ("rougeL", "rouge1", "nll"),
     "language-modelling": ("bits-per-character", "perplexity"),
@@ -57,7 +57,7 @@ def new_output(name: str) -> str:
     return next(each for each in names if not Path(each).exists())
 
 
-class Request(NamedTuple):
+class DraftRequest(NamedTuple):
     """What a user asks for.
 
     Attributes:
@@ -94,7 +94,7 @@ class Draft:
     notes: dict[str, str] = field(default_factory=dict)
 
 
-def draft_experiment(request: Request, ask: Ask | None, progress: Progress) -> Draft:
+def draft_experiment(request: DraftRequest, ask: Ask | None, progress: Progress) -> Draft:
     """Look at a model and at data, and return the experiment that they suggest.
 
     Args:
@@ -150,7 +150,7 @@ def _add_sweep(draft: Draft, subject: Subject, size: Size) -> None:
             methods[method] = {
                 "space": {name: {role: list(ends) for role in roles} for name, ends in SPACE.items()}
             }
-    methods["output-temperature"] = {"space": {"output_temperature": TEMPERATURES}}
+    methods["output-temperature"] = {"space": {"output_temperature": TEMPERATURE_RANGE}}
     draft.document["prior"] = {"kind": "empirical"}
     draft.document["sweep"] = {"sampler": "random", "trials": size.trials, "seed": 1, "methods": methods}
     draft.notes |= {
@@ -168,7 +168,7 @@ def _add_sweep(draft: Draft, subject: Subject, size: Size) -> None:
 def _add_evaluation(draft: Draft, subject: Subject, references: Sequence[str], size: Size) -> None:
     """Add what is measured."""
     task = TASKS[subject.task]
-    metrics = list(METRICS.get(subject.task, task.metrics()[:1]))
+    metrics = list(SUGGESTED_METRICS.get(subject.task, task.metrics()[:1]))
     if "f1" in metrics and not all(map(names_entities, subject.classes)):
         metrics.remove("f1")
     evaluation: dict[str, Any] = {"metrics": metrics}
@@ -194,7 +194,7 @@ def _add_evaluation(draft: Draft, subject: Subject, references: Sequence[str], s
     draft.document["evaluation"] = evaluation
 
 
-def _add_selection(draft: Draft, subject: Subject, others: Sequence[Domain]) -> None:
+def _add_selection(draft: Draft, subject: Subject, others: Sequence[DomainDraft]) -> None:
     """Add how settings are chosen: by every protocol that has something to choose by."""
     validated = [domain for domain in others if "validation" in domain.sources]
     task = TASKS[subject.task]

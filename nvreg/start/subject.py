@@ -28,7 +28,7 @@ from nvreg.tasks.classification import number_of
 Ask = Callable[[str, Sequence[str]], str]
 """Asks a user a question with some answers, and returns one of them."""
 
-HEADS: Mapping[str, Sequence[str]] = {
+TASKS_OF_HEADS: Mapping[str, Sequence[str]] = {
     "SequenceClassification": ("classification",),
     "TokenClassification": ("token-classification",),
     "CausalLM": ("multiple-choice", "language-modelling"),
@@ -157,7 +157,7 @@ def _task_of(path: str, look: Look, ask: Ask | None, revision: str | None) -> tu
     adapted = find_adapted(path, revision)
     config = load_config(path, revision=revision)
     architecture = (adapted and adapted.head) or next(iter(config.architectures or ()), "a bare model")
-    tasks = next((tasks for ending, tasks in HEADS.items() if architecture.endswith(ending)), ())
+    tasks = next((tasks for ending, tasks in TASKS_OF_HEADS.items() if architecture.endswith(ending)), ())
     if not tasks:
         if ask is None:
             raise UserError(

@@ -15,7 +15,7 @@ from nvreg.experiment import Experiment, check_sense
 from nvreg.files import check_place, write_text
 from nvreg.progress import Progress
 from nvreg.start.data import FULL
-from nvreg.start.draft import Request, draft_experiment
+from nvreg.start.draft import DraftRequest, draft_experiment
 from nvreg.start.subject import Ask
 from nvreg.sweep.dry_run import plan_rows
 from nvreg.text import on_one_line
@@ -25,7 +25,7 @@ WIDTH = 110
 
 
 def write_experiment(
-    request: Request, ask: Ask | None, *, is_timed: bool, quiet: bool = False
+    request: DraftRequest, ask: Ask | None, *, is_timed: bool, quiet: bool = False
 ) -> dict[str, str]:
     """Write an experiment file from a model and data, once it is known to run.
 
@@ -61,7 +61,7 @@ def write_experiment(
     return rows
 
 
-def command_of(request: Request) -> str:
+def command_of(request: DraftRequest) -> str:
     """Return the command that asks for an experiment."""
     name = "init" if request.size == FULL else "try"
     domains = [part for path in request.out_of_domain for part in ("--out-of-domain", path)]
@@ -72,7 +72,7 @@ def command_of(request: Request) -> str:
     )
 
 
-def is_written(request: Request) -> bool:
+def is_written(request: DraftRequest) -> bool:
     """Return whether the file of a request is there, written for the same.
 
     Raises:

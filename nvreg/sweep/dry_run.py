@@ -44,7 +44,7 @@ WARM_UP_EXAMPLES = 16
 SAMPLE_TOKENS = 1000
 """How many tokens the prior of the timed setting is estimated on."""
 
-SECONDS_BETWEEN_LOOKS = 0.02
+SECONDS_BETWEEN_SAMPLES = 0.02
 """How often the memory of the process is looked at."""
 
 
@@ -236,5 +236,5 @@ class PeakMemory:
         process = psutil.Process()
         while True:
             self.bytes = max(self.bytes, process.memory_info().rss)
-            if self._is_over.wait(SECONDS_BETWEEN_LOOKS):
+            if self._is_over.wait(SECONDS_BETWEEN_SAMPLES):
                 return

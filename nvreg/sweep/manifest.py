@@ -22,7 +22,7 @@ from nvreg.tasks.base import identity_of
 from nvreg.tasks.sampling import CALIBRATION_EXAMPLES, CALIBRATION_TOKENS
 
 if TYPE_CHECKING:
-    from nvreg.sweep.workbench import Priors, Scored, Workbench
+    from nvreg.sweep.workbench import Priors, ScoredSplit, Workbench
 
 
 def conditions_of(workbench: Workbench, device: str) -> dict[str, Any]:
@@ -183,14 +183,14 @@ def _subject(workbench: Workbench) -> dict[str, Any]:
     }
 
 
-def _by_split(workbench: Workbench, describe: Callable[[Scored], Any]) -> dict[str, dict[str, Any]]:
+def _by_split(workbench: Workbench, describe: Callable[[ScoredSplit], Any]) -> dict[str, dict[str, Any]]:
     return {
         domain: {split: describe(scored) for split, scored in splits.items()}
         for domain, splits in workbench.scored.items()
     }
 
 
-def _describe(scored: Scored) -> dict[str, Any]:
+def _describe(scored: ScoredSplit) -> dict[str, Any]:
     return {
         "fingerprint": scored.examples.fingerprint,
         "examples": len(scored.examples),

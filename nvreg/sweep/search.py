@@ -13,11 +13,11 @@ from nvreg.metrics.randomisation import p_value
 from nvreg.parameters import Setting
 from nvreg.samplers import TPE, Sampler, Scores
 
-LEVEL = 0.05
+RACE_LEVEL = 0.05
 """The level of the test on each validation set; a setting has to fail on all of them to be stopped."""
 
-SWAPS = 999
-"""Random swaps of the test at most, which tell a p-value of `LEVEL` to less than a hundredth."""
+RACE_SWAPS = 999
+"""Random swaps of the test at most, which tell a p-value of `RACE_LEVEL` to less than a hundredth."""
 
 FirstExamples = Mapping[str, Array]
 """By domain, sufficient statistics of the first examples of its validation set, ``(examples, k)``."""
@@ -96,9 +96,9 @@ class Search:
 def is_clearly_worse(metric: Metric, setting: FirstExamples, incumbent: FirstExamples) -> bool:
     """Return whether a setting is worse than the incumbent on every validation set, so that it is stopped.
 
-    On each, a one-sided test of the metric by approximate randomisation has to reject "not worse" at `LEVEL`,
-    or the setting has no finite score where the incumbent has one. A setting that is better anywhere, or for
-    which it is not clear, goes on.
+    On each, a one-sided test of the metric by approximate randomisation has to reject "not worse" at
+    `RACE_LEVEL`, or the setting has no finite score where the incumbent has one. A setting that is better
+    anywhere, or for which it is not clear, goes on.
 
     Args:
         metric: what settings are chosen on.
@@ -111,5 +111,5 @@ def is_clearly_worse(metric: Metric, setting: FirstExamples, incumbent: FirstExa
 def _is_worse(metric: Metric, ours: Array, theirs: Array, domain: str) -> bool:
     if not np.isfinite(metric.score(ours)):
         return bool(np.isfinite(metric.score(theirs)))
-    p = p_value(metric, [ours], [theirs], f"{domain}.validation", alternative="worse", swaps=SWAPS)
-    return p < LEVEL
+    p = p_value(metric, [ours], [theirs], f"{domain}.validation", alternative="worse", swaps=RACE_SWAPS)
+    return p < RACE_LEVEL

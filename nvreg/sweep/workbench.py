@@ -33,7 +33,7 @@ from nvreg.tasks.sampling import random_batches
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredSplit:
     """A split that every trial is scored on.
 
     Attributes:
@@ -68,7 +68,7 @@ class Workbench:
     layers: Layers
     plan: Plan
     task: Task
-    scored: Mapping[str, Mapping[str, Scored]]
+    scored: Mapping[str, Mapping[str, ScoredSplit]]
 
     @cached_property
     def training(self) -> Examples:
@@ -99,7 +99,7 @@ class Workbench:
         ]
 
     @property
-    def in_domain_validation(self) -> Scored:
+    def in_domain_validation(self) -> ScoredSplit:
         """What strength is measured on, and most selections."""
         return self.scored[self.experiment.data.in_domain.name]["validation"]
 
@@ -133,15 +133,15 @@ def open_workbench(experiment: Experiment) -> Workbench:
     task = make_task(experiment.task, tokenizer, model.config, data=data, evaluation=experiment.evaluation)
     task.check_model(model)
 
-    def load(source: Source, domain: str, split: str) -> Scored:
+    def load(source: Source, domain: str, split: str) -> ScoredSplit:
         needs_labels = domain == data.in_domain.name or not experiment.goes_without_labels
         optional = None if needs_labels else task.label_column
         examples = load_examples(source, data.columns, task.required, optional)
         encoded = encode(task, examples, f"{domain} {split}")
         if racing is None or split != "validation" or racing.after >= len(examples):
-            return Scored(examples, encoded, (encoded,))
+            return ScoredSplit(examples, encoded, (encoded,))
         halves = slice(racing.after), slice(racing.after, None)
-        return Scored(examples, encoded, tuple(part(encoded, half) for half in halves))
+        return ScoredSplit(examples, encoded, tuple(part(encoded, half) for half in halves))
 
     domains: list[InDomain | OutOfDomain] = [data.in_domain, *data.out_of_domain]
     scored = {

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from nvreg.cli.schema import SCHEMAS
 from nvreg.config.yaml import read_yaml
 from tests.cli.running import run
 from tests.conftest import EXPERIMENT
@@ -17,8 +18,8 @@ FINETUNINGS = sorted(EXPERIMENTS.glob("*/finetuning/*.yaml"))
 
 @pytest.fixture(scope="module")
 def schemas():
-    """Each kind of file's schema, checked."""
-    found = {kind: json.loads(run("schema", "--kind", kind).stdout) for kind in ("experiment", "finetune")}
+    """The schema of each kind of file, checked."""
+    found = {kind: json.loads(run("schema", "--kind", kind).stdout) for kind in SCHEMAS}
     for schema in found.values():
         Draft202012Validator.check_schema(schema)
     return {kind: Draft202012Validator(schema) for kind, schema in found.items()}

@@ -499,7 +499,7 @@ _HEADS_ONLY = [  # what head space alone expresses
         "hrm_text",
         "hrm_text",
         "HrmTextForCausalLM",
-        {**_LLAMA, "num_layers_per_stack": 1, "num_hidden_layers": 8},
+        {**_HEADS, "num_layers_per_stack": 1, "num_hidden_layers": 8},
     ),
 ]
 

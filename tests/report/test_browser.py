@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nvreg.document import Section, Verdict
+from nvreg.document import PageSection, Verdict
 from nvreg.report.analysis import analyse
 from nvreg.report.webpage import html
 from nvreg.report.writing import write_report
@@ -260,7 +260,7 @@ def test_hostile_texts_stay_text(tmp_path, look):
 def test_no_script_but_the_page_s_own_runs(tmp_path, browser):
     path = tmp_path / "page.html"
     path.write_text(
-        html("title", ["# x", Verdict(["fine"]), Section("a", ["b"])]).replace(
+        html("title", ["# x", Verdict(["fine"]), PageSection("a", ["b"])]).replace(
             "<main>", "<main><script>window.hacked = 1</script>"
         )
     )
