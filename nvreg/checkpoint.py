@@ -11,7 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from nvreg.attention.settings import Settings
-from nvreg.errors import UserError
+from nvreg.errors import DamagedError, UserError
 from nvreg.files import check_digests, write_text
 from nvreg.models.conversion import conversion_of
 from nvreg.models.convert import convert_, current_settings
@@ -19,7 +19,7 @@ from nvreg.models.loading import class_of, load_config, load_with
 from nvreg.models.weight_files import WeightFiles
 from nvreg.prior.artefact import Prior
 from nvreg.results import digest
-from nvreg.validation import checked, read_bytes
+from nvreg.validation import checked, parsed, read_bytes
 
 PRIOR_FILE = "nvreg_prior.safetensors"
 SETTINGS_FILE = "nvreg.json"
@@ -91,11 +91,13 @@ def from_pretrained(path: str | Path, **options: Any) -> PreTrainedModel:
     Raises:
         UserError: if the directory lacks a part or its weights are not the ones that were saved.
     """
-    path = Path(path)
+    path, is_trusted = Path(path), bool(options.get("trust_remote_code"))
     check_digests(path)
     prior, settings = read_conversion(path)
-    (architecture, *_) = load_config(path).architectures or ["AutoModel"]
-    model = load_with(class_of(architecture, path), path, **options).eval()
+    config = load_config(path, trust_remote_code=is_trusted)
+    (architecture, *_) = config.architectures or ["AutoModel"]
+    model_class = class_of(architecture, path, config if is_trusted else None)
+    model = load_with(model_class, path, **options).eval()
     return convert_(model, prior, settings)
 
 
@@ -108,7 +110,8 @@ def read_conversion(path: Path) -> tuple[Prior, Settings]:
     """Return the prior and the settings of a directory that `save_pretrained` wrote.
 
     Raises:
-        UserError: if the directory lacks a part, or one is damaged.
+        UserError: if the directory lacks a part, or one is none.
+        DamagedError: if setting and prior are no longer those that were saved.
     """
     for name in (SETTINGS_FILE, PRIOR_FILE, "config.json"):
         if not (path / name).is_file():
@@ -121,4 +124,22 @@ def read_conversion(path: Path) -> tuple[Prior, Settings]:
         settings = Settings.from_dict(written.settings)
     except ValueError as error:
         raise UserError(f"{file}, settings.{error}; {hint}") from error
-    return Prior.load(path / PRIOR_FILE), settings
+    prior = Prior.load(path / PRIOR_FILE)
+    _check_identity(path, prior)
+    return prior, settings
+
+
+def _check_identity(path: Path, prior: Prior) -> None:
+    """Check that setting and prior are those of the digest in config.json, if it has one."""
+    hint = "put back what nvreg wrote, or save the model with another setting by nvreg convert"
+    config, written = (
+        parsed(read_bytes(file, hint), str(file), hint)
+        for file in (path / "config.json", path / SETTINGS_FILE)
+    )
+    noted = config.get("nvreg") if isinstance(config, dict) else None
+    expected = noted.get("settings_digest") if isinstance(noted, dict) else None
+    if expected not in (None, digest([written, prior.fingerprint])):
+        raise DamagedError(
+            f"{path / SETTINGS_FILE}: expected the setting and the prior that were saved together, got "
+            f"others; {hint}"
+        )

@@ -246,21 +246,25 @@ def _foreign(path: Path) -> str:
 
 
 @contextmanager
-def whole_directory(out: Path) -> Iterator[Path]:
+def whole_directory(out: Path, *, replacing: bool = False) -> Iterator[Path]:
     """Yield a directory to fill, which takes the name of one that is new or empty when all is written.
 
     Args:
         out: the directory.
+        replacing: it may be one that nvreg wrote, whose place the new one takes.
 
     Raises:
         UserError: if it cannot be written.
     """
-    aside = _aside(out)
-    _remove_leftovers(out.parent.glob(ASIDE), of=aside)
+    aside, before = _aside(out), _aside(out.with_name(f"{out.name}.before"))
+    for each in (aside, before):
+        _remove_leftovers(out.parent.glob(ASIDE), of=each)
     try:
         aside.mkdir(parents=True)
         yield aside
-        if out.is_dir():
+        if replacing and out.is_dir():
+            out.replace(before)
+        elif out.is_dir():
             out.rmdir()  # it is empty
         aside.replace(out)
     except Exception as error:
@@ -268,7 +272,8 @@ def whole_directory(out: Path) -> Iterator[Path]:
             raise UserError(line) from error
         raise
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        for each in (aside, before):
+            shutil.rmtree(each, ignore_errors=True)
 
 
 @contextmanager

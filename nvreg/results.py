@@ -252,6 +252,11 @@ def is_changed_yaml(text: str) -> bool:
     return bool(content) and seal.strip() != digest(content)
 
 
+def is_sealed_yaml(text: str) -> bool:
+    """Return whether a text of YAML has the digest at its end that `sealed_yaml` gave it."""
+    return _SEAL in text and not is_changed_yaml(text)
+
+
 def check_sealed(files: RunFiles, manifest: Mapping[str, Any]) -> None:
     """Check that a manifest, and the experiment file beside it, are as they were written.
 

@@ -37,8 +37,8 @@ _LATEX = str.maketrans(
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "→": r"$\to$"}
 )
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a cell begins with that spreadsheets calculate."""
+_FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
+"""What a cell begins with that spreadsheets calculate, in either width; blanks before it are left out."""
 
 
 def visible(text: str) -> str:

@@ -134,7 +134,7 @@ def _looks(files: RunFiles, pause: Callable[[float], None]) -> Iterator[Status]:
         is_held = holder.is_there()
         if status is None or _change(files) != seen:
             seen = _change(files)
-            run = _read(files)
+            run = _read(files, status.run if status else None)
             status = Status(run, _leaders(run), _pace(run) if run else None, is_held)
         status = Status(status.run, status.leaders, status.pace, is_held or _is_recent(files, status))
         yield status
@@ -259,8 +259,12 @@ def _change(files: RunFiles) -> tuple[int, ...]:
     return tuple(number for each in there for number in (each.st_size, each.st_mtime_ns))
 
 
-def _read(files: RunFiles) -> Run | None:
+def _read(files: RunFiles, earlier: Run | None) -> Run | None:
     """Return what is finished; None where the pretrained model is not.
+
+    Args:
+        files: the run's.
+        earlier: what was finished before.
 
     Raises:
         UserError: if what is there is broken.
@@ -268,7 +272,7 @@ def _read(files: RunFiles) -> Run | None:
     trials = read_trials(files.trials) if files.trials.is_file() and files.trials.stat().st_size else ()
     if not any(trial.number == PRETRAINED_NUMBER and trial.status == "completed" for trial in trials):
         return None
-    return read_run(files.directory)
+    return read_run(files.directory, earlier)
 
 
 def _leaders(run: Run | None) -> dict[Arm, list[tuple[str, str]]]:

@@ -29,6 +29,9 @@ from nvreg.text import (
     without_secrets,
 )
 
+FULL_WIDTH = "\uff1d\uff0b\uff0d\uff20"
+"""What spreadsheets of East Asia take for =, +, - and @."""
+
 HOSTILE = [
     '<img src="http://evil.example/x.png">',
     "![x](http://evil.example/x.png)",
@@ -42,6 +45,7 @@ HOSTILE = [
     "$$ and $x_1$ and \\$",
     "back\\slash \\* \\",
     '=HYPERLINK("http://evil.example")',
+    *(f"{sign}1+1" for sign in FULL_WIDTH),
     "\x1b]0;title\x07\x1b[31mred",
     "abc\u202edcba\u2066\r\u2028line",
     "half \udcff",
@@ -154,7 +158,7 @@ def test_no_cell_of_csv_is_a_formula(text):
     cell = rows[1][0]
     assert cell in (in_csv(text), "")
     assert cell.removeprefix("'") == on_one_line(text).removeprefix("'")
-    if cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+    if cell.startswith(("=", "+", "-", "@", "\t", "\r", *FULL_WIDTH)):
         float(cell)
 
 

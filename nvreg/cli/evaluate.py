@@ -161,14 +161,14 @@ def evaluate(
     columns = {"--column": column, "--target-column": target_column, "--label-column": label_column}
 
     from nvreg.evaluation.measure import evaluate as measure
-    from nvreg.evaluation.presentation import EXAMPLES_MARK, examples_file, page, to_json, write
+    from nvreg.evaluation.presentation import EXAMPLES_MARK, examples_files, page, to_json, write
     from nvreg.evaluation.request import Regularisation, make_request
     from nvreg.inspection.measure import domain_names
     from nvreg.progress import Progress
 
     if output is not None and log_examples:
-        for domain in domain_names(data):
-            check_file(examples_file(output, domain), EXAMPLES_MARK, force=force)
+        for path in examples_files(output, domain_names(data)).values():
+            check_file(path, EXAMPLES_MARK, force=force)
     request = make_request(
         task, model, columns=columns, metrics=metric, overrides=overrides or (), dtype=dtype, device=device
     )

@@ -1,5 +1,6 @@
 """``nvreg init``."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -57,4 +58,4 @@ def init(
     request = DraftRequest(model, in_domain, domains, file, new_output(name), task, overrides or ())
     for row, text in write_experiment(request, asker(), is_timed=True, quiet=quiet).items():
         say(f"{row:<12}{text}")
-    say(f"written to {file}; run it with: nvreg sweep --config {file}")
+    say(f"written to {file}; run it with: nvreg sweep --config {shlex.quote(str(file))}")

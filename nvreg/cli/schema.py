@@ -16,6 +16,9 @@ SCHEMAS: Registry[Any] = Registry(
         "manifest": "nvreg.results:MANIFEST_OF_SWEEP",
         "prior": "nvreg.prior.artefact:DESCRIPTION",
         "settings": "nvreg.checkpoint:SETTINGS",
+        "finetune-manifest": "nvreg.trained:FINETUNING_MANIFEST",
+        "training": "nvreg.trained:TRAINING_RECORD",
+        "fisher": "nvreg.finetune.fisher:WRITTEN_SCORES",
     },
 )
 """The type of the content of each kind of file, or a `pydantic.TypeAdapter` of it."""
@@ -25,9 +28,10 @@ Kind = Annotated[
     one_of(
         "--kind",
         *SCHEMAS,
-        help="The file of nvreg sweep or of nvreg finetune, or what nvreg evaluate writes; of what runs "
-        "leave, a line of trials.jsonl, "
-        "manifest.json, the metadata of a prior's file or, in a converted checkpoint, nvreg.json.",
+        help="The file of nvreg sweep or of nvreg finetune, or what nvreg evaluate writes; of what sweeps "
+        "leave, a line of trials.jsonl, manifest.json, the metadata of a prior's file or, in a converted "
+        "checkpoint, nvreg.json; of what fine-tunings leave, manifest.json, training.json or a file of "
+        "Fisher scores.",
     ),
 ]
 

@@ -90,7 +90,7 @@ def sweep(
     if method:
         experiment = _limited(experiment, method)
 
-    from nvreg.report.selection import leaders
+    from nvreg.report.selection import Leaders
     from nvreg.sweep.dry_run import describe_plan
     from nvreg.sweep.executors import Resources
     from nvreg.sweep.runner import run_sweep
@@ -101,7 +101,7 @@ def sweep(
     outcome = run_sweep(
         experiment,
         resources=Resources(workers, cpus_per_worker, ray_address) if executor == "ray" else None,
-        leaders=leaders,
+        leaders=Leaders(),
         fail_fast=fail_fast,
         retry_failed=retry_failed,
         quiet=quiet,

@@ -1,5 +1,6 @@
 """``nvreg try``."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -66,16 +67,19 @@ def try_(
 
     from nvreg.experiment import load_experiment
     from nvreg.report.analysis import analyse
-    from nvreg.report.selection import leaders
+    from nvreg.report.selection import Leaders
     from nvreg.report.writing import write_report
     from nvreg.results import RunFiles
     from nvreg.sweep.runner import run_sweep
 
     experiment = load_experiment(file).model_copy(update={"output": str(run)})
-    outcome = run_sweep(experiment, leaders=leaders, quiet=quiet)
+    outcome = run_sweep(experiment, leaders=Leaders(), quiet=quiet)
     print_markdown(write_report(analyse(run, ())))
     page = RunFiles(run).page
-    say(f"written to {page}; more settings: nvreg sweep --config {file} --trials 30", err=True)
+    say(
+        f"written to {page}; more settings: nvreg sweep --config {shlex.quote(str(file))} --trials 30",
+        err=True,
+    )
     if open:
         open_in_browser(page)
     if outcome.failed:

@@ -36,8 +36,8 @@ def parquet_records(path: str, columns: Columns) -> Iterator[Mapping[str, Any]]:
     try:
         with pq.ParquetFile(path) as file:
             features = Features.from_arrow_schema(_fields(file.schema_arrow, names, path))
-            yield from _records(file.iter_batches(_ROWS, columns=names), features, names)
-    except (OSError, ValueError, pa.ArrowException) as error:
+            yield from _records(file.iter_batches(_ROWS, columns=names), features, names, path)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException) as error:
         raise UserError(f"{path}: expected parquet, got: {_one_line(error)}") from error
 
 
@@ -64,7 +64,7 @@ def hub_records(dataset: Dataset, columns: Columns, origin: str) -> Iterator[Map
     """
     names = list(dict.fromkeys(columns.values()))
     chosen = dataset.select_columns(_fields(dataset.features.arrow_schema, names, origin).names)
-    return _records(chosen.with_format("arrow").iter(_ROWS), dataset.features, names)
+    return _records(chosen.with_format("arrow").iter(_ROWS), dataset.features, names, origin)
 
 
 def hub_splits(name: str, config: str | None) -> list[str]:
@@ -119,14 +119,21 @@ def field_names(fields: Iterable[pa.Field], before: str = "") -> Iterator[str]:
 
 
 def _records(
-    tables: Iterable[pa.Table | pa.RecordBatch], features: Features, names: Sequence[str]
+    tables: Iterable[pa.Table | pa.RecordBatch], features: Features, names: Sequence[str], origin: str
 ) -> Iterator[Mapping[str, Any]]:
-    """Yield records whose numbered classes have their names."""
+    """Yield records whose numbered classes have their names.
+
+    Raises:
+        UserError: if a number is that of no class.
+    """
     flat = features.flatten()
     classes = {name: _classes(flat.get(name)) for name in names}
     for table in tables:
         for row in table.to_pylist():
-            yield {name: _named(value_of(row, name), classes[name]) for name in names}
+            yield {
+                name: _named(value_of(row, name), classes[name], f"{origin}, column {name!r}")
+                for name in names
+            }
 
 
 def _classes(feature: Any) -> list[str] | None:
@@ -134,12 +141,14 @@ def _classes(feature: Any) -> list[str] | None:
     return getattr(getattr(feature, "feature", feature), "names", None)
 
 
-def _named(value: Any, classes: list[str] | None) -> Any:
+def _named(value: Any, classes: list[str] | None, where: str) -> Any:
     """Return the name of a numbered class; a number below 0 is that of no class."""
     if classes is None or value is None:
         return value
     if isinstance(value, list):
-        return [_named(each, classes) for each in value]
+        return [_named(each, classes, where) for each in value]
+    if not isinstance(value, int) or value >= len(classes):
+        raise UserError(f"{where}: expected the number of a class, below {len(classes)}, got {value!r:.80}")
     return classes[value] if value >= 0 else None
 
 

@@ -16,7 +16,8 @@ from nvreg.demo.corpora import digest_of, read_records, write_corpora
 from nvreg.demo.language import IN_DOMAIN
 from nvreg.demo.recipe import RECIPES, Recipe
 from nvreg.errors import UserError, expected_one_of
-from nvreg.files import write_bytes, write_text
+from nvreg.files import whole_directory, write_bytes, write_text
+from nvreg.text import visible
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike
@@ -69,7 +70,7 @@ def build_demo(
         recipe, made = recipes[task], directory / task
         stamp = recipe.digest(task, seed) + (" trained" if train else "")
         if is_made(made, stamp):
-            print(f"{made} is complete: nothing to do")
+            print(visible(f"{made} is complete: nothing to do"))
             continue
         with staged(made, stamp) as aside:
             write_corpora(aside, task, seed, recipe)
@@ -78,7 +79,7 @@ def build_demo(
                 write_text(aside / FIGURES, json.dumps(figures, indent=2) + "\n")
             else:
                 _write_built_in(aside, task)
-        print(f"wrote {made}: {_quality(_figures(made))}")
+        print(visible(f"wrote {made}: {_quality(_figures(made))}"))
 
 
 def copy_checkpoints(source: Path, target: Path, dtype: DTypeLike) -> None:
@@ -107,7 +108,8 @@ def is_made(directory: Path, stamp: str) -> bool:
 def staged(directory: Path, stamp: str) -> Iterator[Path]:
     """Yield an empty directory that becomes ``directory``, stamped, when the block ends without an error.
 
-    A kill leaves at most hidden directories beside it, which the next attempt removes.
+    A kill leaves at most hidden directories beside it, which the next attempt removes. Of two attempts at
+    once, one has its place in the end.
 
     Raises:
         UserError: if ``directory`` cannot be made, or holds what was not made here.
@@ -117,21 +119,11 @@ def staged(directory: Path, stamp: str) -> Iterator[Path]:
             f"expected {directory} to be absent or of an earlier demo, got other files in it: "
             "move them away or name another directory"
         )
-    aside, replaced = (directory.with_name(f".{directory.name}.{state}") for state in ("part", "replaced"))
-    shutil.rmtree(aside, ignore_errors=True)
-    shutil.rmtree(replaced, ignore_errors=True)
-    try:
-        aside.mkdir(parents=True)
-    except OSError as error:
-        raise UserError(
-            f"expected a directory to write to, got {directory.parent} ({error.strerror}): name another one"
-        ) from error
-    yield aside
-    (aside / STAMP).write_text(stamp, encoding="utf-8")
-    if directory.exists():
-        directory.rename(replaced)
-    aside.rename(directory)
-    shutil.rmtree(replaced, ignore_errors=True)
+    with whole_directory(
+        directory.resolve() if directory.is_symlink() else directory, replacing=True
+    ) as aside:
+        yield aside
+        write_text(aside / STAMP, stamp)
 
 
 def _figures(directory: Path) -> dict[str, Any]:

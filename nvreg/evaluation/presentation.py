@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,15 @@ def to_json(result: Result) -> str:
     return json.dumps(result.model_dump(mode="json"), indent=1, allow_nan=False) + "\n"
 
 
-def examples_file(output: Path, domain: str) -> Path:
-    """Return the file of the examples of a domain, beside that of the result."""
-    return output.with_name(f"{output.stem}.{re.sub(r'[^A-Za-z0-9._-]+', '-', domain)}.jsonl")
+def examples_files(output: Path, domains: Iterable[str]) -> dict[str, Path]:
+    """Return the file of the examples of every domain, beside that of the result: no two have the same."""
+    files: dict[str, Path] = {}
+    for domain in domains:
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", domain)
+        names = chain([name], (f"{name}-{number}" for number in count(2)))
+        paths = (output.with_name(f"{output.stem}.{each}.jsonl") for each in names)
+        files[domain] = next(path for path in paths if path not in files.values())
+    return files
 
 
 def write(evaluated: Evaluated, output: Path, *, with_examples: bool) -> list[Path]:
@@ -66,8 +73,7 @@ def write(evaluated: Evaluated, output: Path, *, with_examples: bool) -> list[Pa
     """
     write_text(output, to_json(evaluated.result))
     written = [output]
-    for domain in evaluated.examples if with_examples else ():
-        path = examples_file(output, domain)
+    for domain, path in examples_files(output, evaluated.examples if with_examples else ()).items():
         records = _records(evaluated, domain)
         write_text(path, "".join(json.dumps(finite(each), allow_nan=False) + "\n" for each in records))
         written.append(path)

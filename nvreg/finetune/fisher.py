@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, PositiveInt, TypeAdapter
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -18,13 +20,42 @@ from nvreg.digests import BodyDigest, body_digest
 from nvreg.errors import DamagedError, UserError
 from nvreg.files import FISHER_FORMAT, write_text
 from nvreg.finetune.dropout import DropoutSite, dropout_sites
-from nvreg.results import digest
+from nvreg.prior.artefact import BodyFacts
+from nvreg.results import digest, is_changed_manifest, sealed_manifest
+from nvreg.validation import checked, parsed
 
 SAVE_PERIOD = 30.0
 """Largest number of seconds of work that a kill loses."""
 
-_KEYS = {"format", "loss", "sequences", "model", "data", "sites", "scores"}
-"""What a file of scores has beside its digest."""
+Information = Annotated[FiniteFloat, Field(ge=0)]
+"""A mean of squares."""
+
+
+class WrittenScores(BaseModel):
+    """Fisher scores as ``nvreg fisher`` writes them."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", use_attribute_docstrings=True)
+
+    format: Literal["nvreg-fisher-1"]
+    """Name of the file's format."""
+    loss: str
+    """The loss whose gradients they are of."""
+    sequences: PositiveInt
+    """Number of sequences that they are means over."""
+    model: BodyFacts
+    """The model whose they are."""
+    data: str
+    """Fingerprint of the text."""
+    sites: dict[str, Annotated[dict[str, Information], Field(min_length=1)]]
+    """Mean information of a parameter's elements, by dropout site in forward order and by parameter."""
+    scores: dict[str, Information] = {}
+    """Score by site: the mean over its parameters."""
+    digest: str | None = None
+    """Digest of all of it; earlier versions wrote none."""
+
+
+WRITTEN_SCORES = TypeAdapter(WrittenScores)
+"""The schema of a file of Fisher scores."""
 
 Sequences = Callable[[int], Iterable[Mapping[str, Tensor]]]
 """A function from an example's number to its sequences, each a batch of one with labels."""
@@ -68,40 +99,30 @@ class Fisher:
     def save(self, path: Path) -> None:
         """Write the scores to a JSON file, complete or not at all."""
         document = {"format": FISHER_FORMAT, **asdict(self), "scores": self.scores}
-        write_text(path, json.dumps(document | {"digest": digest(document)}, indent=1) + "\n")
+        write_text(path, json.dumps(sealed_manifest(document), indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Fisher:
         """Read scores that `save` wrote.
 
         Raises:
-            UserError: if the file is missing or is something else.
+            UserError: if the file is missing or is something else; the message names the key.
             DamagedError: if it is no longer as it was written.
         """
+        hint = "estimate them with `nvreg fisher`"
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            expected = document.pop("digest", None)  # earlier versions wrote none
-            if document.keys() - _KEYS or expected not in (None, digest(document)):
-                raise DamagedError(
-                    f"expected Fisher scores as they were written in {path}, got others; estimate them again "
-                    "with `nvreg fisher`"
-                )
-            found = document["format"]
-            if found != FISHER_FORMAT:
-                raise UserError(f"expected Fisher scores of format {FISHER_FORMAT}, got {found} in {path}")
-            model = BodyDigest(**document["model"])
-            fisher = cls(document["loss"], document["sequences"], model, document["data"], document["sites"])
-            if not all(map(math.isfinite, fisher.scores.values())):
-                raise ValueError("scores that are not finite")
-            return fisher
+            text = path.read_bytes()
         except OSError as error:
             raise UserError(
                 f"expected Fisher scores written by `nvreg fisher`, got {path} ({error.strerror})"
             ) from error
-        except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
-            raise UserError(
-                f"expected Fisher scores written by `nvreg fisher`, got another kind of file: {path}"
-            ) from error
+        written = checked(WRITTEN_SCORES, text, str(path), hint)
+        if is_changed_manifest(parsed(text, str(path), hint)):
+            raise DamagedError(
+                f"expected Fisher scores as they were written in {path}, got others; {hint} again"
+            )
+        model = BodyDigest(written.model.architecture, written.model.digests)
+        return cls(written.loss, written.sequences, model, written.data, written.sites)
 
 
 def estimate_fisher(

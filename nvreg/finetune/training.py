@@ -1,24 +1,38 @@
-"""Fine-tuning a model, once a seed: each leaves a plain checkpoint with a manifest."""
+"""Fine-tuning a model, once a seed: each leaves a plain checkpoint with a record of its training."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from nvreg.config.yaml import write_yaml
+from yaml import YAMLError
+
+from nvreg.config.yaml import read_yaml, write_yaml
 from nvreg.errors import UserError
-from nvreg.files import WEIGHT_FILES, changed_files, check_output, exclusive, write_digests, write_text
+from nvreg.files import (
+    MANIFEST,
+    WEIGHT_FILES,
+    changed_files,
+    check_output,
+    exclusive,
+    write_digests,
+    write_text,
+)
 from nvreg.finetune.bench import Bench, open_bench
 from nvreg.finetune.epochs import Announcer, Checkpoints, History, scores_of
 from nvreg.finetune.regularisers import REGULARISERS
 from nvreg.finetune.schema import FineTuning, TrainingOptions
 from nvreg.finetune.trainer import DivergedError, TaskTrainer
 from nvreg.progress import Progress
+from nvreg.results import finite, is_changed_manifest, is_sealed_yaml, sealed_yaml
+from nvreg.trained import RECORD, TrainingRecord, read_manifest, read_record, sealed_text
 
-TRAINING_MANIFEST = "training.json"
-"""Name of the file that a finished directory gets last."""
+FILE = "finetuning.yaml"
+"""Name of the file that has the fine-tuning as it was understood."""
 
 LOG = "training.jsonl"
 """Name of the file with the numbers of every epoch, in a finished directory."""
@@ -30,7 +44,9 @@ CHECKPOINTS = "checkpoints"
 def run_finetuning(finetuning: FineTuning, *, quiet: bool = False) -> list[Path]:
     """Fine-tune a model once for each seed that its output directory does not hold yet.
 
-    A training that was interrupted goes on from its last finished epoch, to the same weights.
+    A training that was interrupted goes on from its last finished epoch, to the same weights. Where the
+    manifest is lost or damaged, it is written again; finished seeds are kept, as their records say whose they
+    are, and those under way begin anew, as nothing says so of their checkpoints.
 
     Args:
         finetuning: the fine-tuning file.
@@ -54,12 +70,18 @@ def run_finetuning(finetuning: FineTuning, *, quiet: bool = False) -> list[Path]
         bench = open_bench(finetuning)
         for note in (f"training in {bench.precision.description}", *bench.task.notes):
             progress.say(note)
-        check_output(output, bench.subject, lambda theirs: {key: theirs.get(key) for key in bench.subject})
+        check_directory(output, bench.subject)
         output.mkdir(parents=True, exist_ok=True)
         with exclusive(output):
-            write_text(output / "manifest.json", json.dumps(bench.subject, indent=1) + "\n")
-            resolved = write_yaml(finetuning.model_dump())
-            write_text(output / "finetuning.yaml", resolved)
+            if any(output.glob("seed-*")) and not _has_manifest(output):
+                progress.say(
+                    f"the manifest of {output} is lost or damaged, and is written again; finished seeds are "
+                    "kept, and those under way begin anew"
+                )
+                for path in output.glob(f"seed-*/{CHECKPOINTS}"):
+                    path.unlink() if path.is_symlink() else shutil.rmtree(path)
+            write_text(output / MANIFEST, sealed_text(bench.subject))
+            write_text(output / FILE, sealed_yaml(write_yaml(finetuning.model_dump())))
             failures: list[str] = []
             directories = [output / f"seed-{seed}" for seed in finetuning.training.seeds]
             for seed, directory in zip(finetuning.training.seeds, directories, strict=True):
@@ -79,13 +101,64 @@ def run_finetuning(finetuning: FineTuning, *, quiet: bool = False) -> list[Path]
     return directories
 
 
-def is_finished(directory: Path, seed: int, progress: Progress) -> bool:
-    """Return whether a seed is trained; one whose weights are no longer those that were saved is not."""
-    if not (directory / TRAINING_MANIFEST).exists():
+def check_directory(output: Path, subject: Mapping[str, Any]) -> None:
+    """Check that an output directory is new, or already this fine-tuning's.
+
+    One whose manifest is lost or damaged is this one's if the records of its finished seeds say so or, where
+    none is finished, the file that nvreg wrote there has the name, the task and the method.
+
+    Raises:
+        UserError: if it holds another fine-tuning, or something else.
+    """
+    ours = json.loads(json.dumps(finite(dict(subject))))
+
+    def theirs_of(manifest: dict[str, Any]) -> dict[str, Any]:
+        if is_changed_manifest(manifest):
+            raise ValueError("damaged")
+        return {key: manifest[key] for key in ours}
+
+    def is_ours() -> bool:
+        records = [_record_in(path.parent) for path in output.glob(f"seed-*/{RECORD}")]
+        theirs = [record.model_dump(include=set(ours)) for record in records if record is not None]
+        if theirs:
+            return all(each == ours for each in theirs)
+        try:
+            written = read_yaml(text := (output / FILE).read_text(encoding="utf-8"))
+            return is_sealed_yaml(text) and all(
+                written[key] == ours[key] for key in ("name", "task", "method")
+            )
+        except (OSError, LookupError, TypeError, ValueError, YAMLError):
+            return False
+
+    check_output(output, ours, theirs_of, is_ours)
+
+
+def _has_manifest(output: Path) -> bool:
+    try:
+        read_manifest(output / MANIFEST)
+    except UserError:
         return False
-    if changed := changed_files(directory):
+    return True
+
+
+def _record_in(directory: Path) -> TrainingRecord | None:
+    """Return the record of a seed; None where it is lost or damaged."""
+    try:
+        return read_record(directory / RECORD)
+    except UserError:
+        return None
+
+
+def is_finished(directory: Path, seed: int, progress: Progress) -> bool:
+    """Return whether a seed is trained; one whose weights or record are no longer as saved is not."""
+    if not (directory / RECORD).exists():
+        return False
+    record, changed = _record_in(directory), changed_files(directory)
+    if record is None or record.seed != seed:
+        changed = [RECORD]
+    if changed:
         progress.say(f"seed {seed}: {directory / changed[0]} is not as it was written; trained again")
-        (directory / TRAINING_MANIFEST).unlink()
+        (directory / RECORD).unlink()
     return not changed
 
 
@@ -118,8 +191,8 @@ def train_seed(bench: Bench, seed: int, directory: Path, progress: Progress) -> 
     trainer.release().save_pretrained(directory)
     bench.tokenizer.save_pretrained(directory)
     write_digests(directory, WEIGHT_FILES)
-    write_text(directory / LOG, "".join(json.dumps(entry) + "\n" for entry in history.log))
-    manifest = {
+    write_text(directory / LOG, "".join(json.dumps(finite(entry)) + "\n" for entry in history.log))
+    record = {
         **bench.subject,
         **finetuning.model.trusted,
         "applied": applied,
@@ -131,7 +204,7 @@ def train_seed(bench: Bench, seed: int, directory: Path, progress: Progress) -> 
         "precision": bench.precision.description,
         **bench.environment,
     }
-    write_text(directory / TRAINING_MANIFEST, json.dumps(manifest, indent=1) + "\n")
+    write_text(directory / RECORD, sealed_text(record))
     progress.say(f"seed {seed}: best epoch {best['epoch']:g}, {history.seconds:.0f} s, in {directory}")
 
 

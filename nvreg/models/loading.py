@@ -67,12 +67,21 @@ def auto_class(wanted: AutoClass, config: PreTrainedConfig) -> str:
     return wanted[kind]
 
 
-def class_of(name: str, path: str | Path) -> Any:
+def class_of(name: str, path: str | Path, config: PreTrainedConfig | None = None) -> Any:
     """Return the class of Transformers that a checkpoint's config.json names.
+
+    Args:
+        name: the class's.
+        path: the checkpoint's.
+        config: its config, where code that comes with it may be run: the class may be of that code, which the
+            class of Transformers that is returned then loads.
 
     Raises:
         UserError: if there is none.
     """
+    for auto_name, place in (getattr(config, "auto_map", None) or {}).items():
+        if str(place).rpartition(".")[2] == name and hasattr(transformers, auto_name):
+            return getattr(transformers, auto_name)
     if not hasattr(transformers, name):
         raise UserError(f"{path}: expected architectures of Transformers in config.json, got {name!r}")
     return getattr(transformers, name)
@@ -183,7 +192,7 @@ def _load_whole(
     check_options(Path(path).expanduser(), config)
     architectures = config.architectures or ["AutoModel"]
     loader = auto_class(head, config) if head else architectures[0]
-    model_class = class_of(loader, path)
+    model_class = class_of(loader, path, config if trust_remote_code else None)
     _check_convertible(config, model_class)
     if labels is not None:
         options["id2label"] = dict(enumerate(labels))

@@ -1,11 +1,13 @@
 """One run's directory, read only: it may belong to a sweep that is still running."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow
@@ -31,6 +33,8 @@ from nvreg.results import (
     read_trials,
 )
 from nvreg.tasks import TASKS
+
+T = TypeVar("T")
 
 
 class Arm(NamedTuple):
@@ -203,14 +207,14 @@ class Run:
         Raises:
             UserError: if the file of examples cannot be read.
         """
-        rows = self.statistics(number, domain, split, METRICS[metric].group, temperature)
-        counts = resample_counts(f"{domain}.{split}", len(rows))
+
+        def score(which: NDArray[np.bool_] | slice = slice(None)) -> Array:
+            rows = self.statistics(number, domain, split, METRICS[metric].group, temperature)
+            return METRICS[metric].score(rows, resample_counts(f"{domain}.{split}", len(rows))[which])
+
         if which is not None:
-            return METRICS[metric].score(rows, counts[which])
-        place = (number, domain, split, metric, temperature)
-        if place not in self._resampled:
-            self._resampled[place] = METRICS[metric].score(rows, counts)
-        return self._resampled[place]
+            return score(which)
+        return self.once(number, ("resampled", domain, split, metric, temperature), score)
 
     def log_probabilities(self, number: int, domain: str, split: str) -> Array:
         """Return the log-probabilities of all classes, [examples, classes], and read nothing else.
@@ -264,13 +268,33 @@ class Run:
 
     def _path(self, number: int, domain: str, split: str) -> Path:
         """Return the file of a trial's examples, which is checked once."""
-        place, files = (number, domain, split), RunFiles(self.directory)
-        if place not in self._checked:
-            self._checked[place] = check_examples(files, self.trials[number], domain, split)
-        return self._checked[place]
+        files, trial = RunFiles(self.directory), self.trials[number]
+        return self.once(
+            number, ("checked", domain, split), lambda: check_examples(files, trial, domain, split)
+        )
+
+    def once(self, number: int, what: tuple[Hashable, ...], compute: Callable[[], T]) -> T:
+        """Return something of a completed trial that is small, and is computed once.
+
+        Args:
+            number: the trial's.
+            what: which of all that is computed of it.
+            compute: computes it.
+        """
+        of_trial = self._known.setdefault(number, {})
+        if what not in of_trial:
+            of_trial[what] = compute()
+        found: T = of_trial[what]
+        return found
+
+    def recall(self, earlier: Run) -> None:
+        """Take what was computed `once` when the run was read before, of the trials that are the same."""
+        if earlier.manifest.get("context") == self.manifest.get("context"):
+            same = (number for number, trial in self.trials.items() if earlier.trials.get(number) == trial)
+            self._known.update({number: earlier._known.get(number, {}) for number in same})
 
     @cached_property
-    def _checked(self) -> dict[tuple[int, str, str], Path]:
+    def _known(self) -> dict[int, dict[tuple[Hashable, ...], Any]]:
         return {}
 
     @cached_property
@@ -279,10 +303,6 @@ class Run:
 
     @cached_property
     def _recent(self) -> dict[tuple[int, str, str, str, bool], Mapping[str, Array]]:
-        return {}
-
-    @cached_property
-    def _resampled(self) -> dict[tuple[int, str, str, str, float], Array]:
         return {}
 
 
@@ -315,8 +335,12 @@ def _rows(column: pyarrow.ChunkedArray) -> Array:
     return padded(values, lists.value_lengths().to_numpy())
 
 
-def read_run(directory: Path) -> Run:
+def read_run(directory: Path, earlier: Run | None = None) -> Run:
     """Read what a sweep has finished so far.
+
+    Args:
+        directory: what ``nvreg sweep`` writes.
+        earlier: the same as it was read before; what was computed of its trials is kept.
 
     Raises:
         UserError: if the directory is not a run's, or the pretrained model has not been measured yet.
@@ -341,7 +365,10 @@ def read_run(directory: Path) -> Run:
             f"expected the pretrained model among the completed trials of {directory}, got "
             f"{len(completed)} completed without it; run the sweep again to continue it"
         )
-    return Run(directory, experiment, manifest, dict(sorted(completed.items())), _sweeps(experiment, latest))
+    run = Run(directory, experiment, manifest, dict(sorted(completed.items())), _sweeps(experiment, latest))
+    if earlier is not None:
+        run.recall(earlier)
+    return run
 
 
 def _check_trial(trial: Trial, path: Path) -> None:

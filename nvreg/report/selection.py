@@ -281,19 +281,27 @@ def find_arm(run: Run, method: str | None, seed: int | None, *, first: bool = Fa
     return arm
 
 
-def leaders(directory: Path, method: str, seed: int) -> Iterator[tuple[str, str]]:
-    """Yield each honest protocol of a run's experiment with what it would choose of one search so far.
+class Leaders:
+    """What each honest protocol of a run's experiment would choose of one search so far.
 
-    A sweep shows it while it runs. Nothing comes from a test set.
-
-    Raises:
-        UserError: as `nvreg.report.reading.read_run`.
+    A sweep shows it after every trial. Nothing comes from a test set, and no trial's examples are read twice.
     """
-    return leaders_of(read_run(directory), Arm(method, seed))
+
+    def __init__(self) -> None:
+        self._run: Run | None = None
+
+    def __call__(self, directory: Path, method: str, seed: int) -> Iterator[tuple[str, str]]:
+        """Yield each protocol and its choice.
+
+        Raises:
+            UserError: as `nvreg.report.reading.read_run`.
+        """
+        self._run = read_run(directory, self._run)
+        return leaders_of(self._run, Arm(method, seed))
 
 
 def leaders_of(run: Run, arm: Arm) -> Iterator[tuple[str, str]]:
-    """Yield what `leaders` does, of a run that has been read.
+    """Yield each honest protocol and what it would choose of one search of a run that has been read.
 
     Raises:
         UserError: if an example file of the in-domain validation set cannot be read.

@@ -1,6 +1,5 @@
 """Runs as tidy tables: what each protocol's choice scores, what that has over others, settings and costs."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from nvreg.report.contrasts import Row, contrasts_table, pairs_table
 from nvreg.report.reading import Arm, Run
 from nvreg.report.selection import ProtocolChoice, pretrained
 from nvreg.results import PRETRAINED
+from nvreg.trained import training_seconds
 
 MODELS = {"method": PRETRAINED, "protocol": PRETRAINED}
 """The labels of the models as they came."""
@@ -227,15 +227,10 @@ def costs(runs: Sequence[Run], method: str | None = None) -> dict[str, float | N
     """
     searches = [trials for run in runs for arm, trials in run.sweeps.items() if arm.method == method]
     seconds = [sum(trial.seconds for trial in trials) for trials in searches]
-    training = [took for run in runs if (took := training_seconds(run)) is not None]
+    models = (Path(run.experiment.model.path).expanduser() for run in runs)
+    training = [took for model in models if (took := training_seconds(model)) is not None]
     return {
         "tried": fmean(map(len, searches)) if searches else None,
         "search_seconds": fmean(seconds) if searches else None,
         "training_seconds": fmean(training) if training else None,
     }
-
-
-def training_seconds(run: Run) -> float | None:
-    """Return how long ``nvreg finetune`` took to train the model of a run; None if it was not trained so."""
-    record = Path(run.experiment.model.path) / "training.json"
-    return float(json.loads(record.read_text(encoding="utf-8"))["seconds"]) if record.is_file() else None

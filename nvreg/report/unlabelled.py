@@ -1,6 +1,7 @@
 """How good settings seem on texts without labels, for the protocol that chooses by these."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -38,7 +39,12 @@ def unlabelled_scores(
     if known_by is None or len(run.temperatures) == 1:
         return {}
     domains = _with_texts(run)
-    by_candidate = [estimated_accuracy(run, each, domains, is_resampled=is_resampled) for each in candidates]
+
+    def accuracy(number: int) -> dict[str, Array]:
+        return estimated_accuracy(run, number, domains, is_resampled=is_resampled)
+
+    what = ("estimated accuracy", *domains, is_resampled)
+    by_candidate = [run.once(each, what, partial(accuracy, each)) for each in candidates]
     return {domain: np.stack([each[domain] for each in by_candidate], axis=-1) for domain in domains}
 
 

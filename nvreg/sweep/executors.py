@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nvreg.errors import UserError
+from nvreg.errors import NvregWarning, UserError
 from nvreg.experiment import Experiment
 from nvreg.files import write_text
 from nvreg.sweep.workbench import open_workbench
@@ -158,10 +159,13 @@ class _Remote:
         return self._worker.device
 
     def measure(self, job: Job) -> Measured:
-        measured = self._worker.measure(job, lambda: None)
+        with warnings.catch_warnings(record=True) as caught:  # what a worker prints is shown to nobody
+            warnings.simplefilter("always", NvregWarning)
+            measured = self._worker.measure(job, lambda: None)
+        said = [str(each.message) for each in caught if issubclass(each.category, NvregWarning)]
         kind = UserError if isinstance(measured.exception, UserError) else RuntimeError
         exception = kind(measured.error) if measured.error else None  # the real one may not travel
-        return replace(measured, exception=exception)
+        return replace(measured, exception=exception, warnings=tuple(said))
 
 
 class RayExecutor:
@@ -212,6 +216,7 @@ class RayExecutor:
         self._idle = deque(self._started() for _ in range(self.capacity))
         self._under_way: dict[Any, tuple[Job, Any]] = {}
         self._deaths: Counter[str] = Counter()
+        self._said: set[str] = set()
         self.device = self._device_of_a_worker()
 
     def submit(self, job: Job) -> None:
@@ -239,11 +244,19 @@ class RayExecutor:
                     f"{_reason(error)}"
                 )
             self._idle.append(actor)
+            self._warn(measured.warnings)
             return job, measured
 
     def close(self) -> None:
         """Stop the workers, and the cluster where it was started here."""
         self._ray.shutdown()
+
+    def _warn(self, lines: Sequence[str]) -> None:
+        """Warn once of what workers, each for itself, have warned of."""
+        for line in dict.fromkeys(lines):
+            if line not in self._said:
+                self._said.add(line)
+                warnings.warn(line, NvregWarning, stacklevel=2)
 
     def _device_of_a_worker(self) -> str:
         """Return the kind of device of the worker that gets the first job; all are taken to have the same."""

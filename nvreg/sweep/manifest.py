@@ -16,7 +16,15 @@ from nvreg.digests import options_of
 from nvreg.environment import environment
 from nvreg.errors import UserError
 from nvreg.files import check_output, differences
-from nvreg.results import RunFiles, digest, is_changed_manifest, read_manifest, read_trials
+from nvreg.results import (
+    RunFiles,
+    digest,
+    is_changed_manifest,
+    is_changed_yaml,
+    is_sealed_yaml,
+    read_manifest,
+    read_trials,
+)
 from nvreg.tasks import SCORING_VERSION
 from nvreg.tasks.base import identity_of
 from nvreg.tasks.sampling import CALIBRATION_EXAMPLES, CALIBRATION_TOKENS
@@ -142,8 +150,8 @@ def changed_conditions(earlier: Mapping[str, Any], manifest: Mapping[str, Any]) 
 def check_directory(output: Path, workbench: Workbench) -> None:
     """Check that an output directory is new, or already this experiment's.
 
-    One whose manifest is lost or damaged is this experiment's if its trials can be read and its experiment
-    file, where there is one, has the name and the task.
+    One whose manifest is lost or damaged is this experiment's if the experiment file that nvreg wrote there
+    has the name and the task or, where that is lost or damaged too, its trials can be read.
 
     Raises:
         UserError: if it holds an experiment of another name, task, model or data, or something else.
@@ -163,8 +171,11 @@ def check_directory(output: Path, workbench: Workbench) -> None:
         files, wanted = RunFiles(output), workbench.experiment
         try:
             trials = files.trials.is_file() and any(True for _ in read_trials(files.trials))
-            written = read_yaml(files.experiment.read_text(encoding="utf-8"))
-            return (written["name"], written["task"]) == (wanted.name, wanted.task)
+            text = files.experiment.read_text(encoding="utf-8")
+            if is_changed_yaml(text):
+                return trials
+            written, is_known = read_yaml(text), trials or is_sealed_yaml(text)  # else it may be the user's
+            return is_known and (written["name"], written["task"]) == (wanted.name, wanted.task)
         except UserError:
             return False
         except (OSError, LookupError, TypeError, ValueError, YAMLError):

@@ -78,6 +78,7 @@ class Measured:
         halved: how many batches did not fit in memory and were halved.
         error: one line, where it failed.
         exception: what it failed with.
+        warnings: what another process warned of meanwhile; this one warns by itself.
     """
 
     metrics: Metrics
@@ -91,6 +92,7 @@ class Measured:
     halved: int = 0
     error: str | None = None
     exception: Exception | None = None
+    warnings: Sequence[str] = ()
 
 
 class Worker:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,10 @@ def test_command_passes_its_options(
     assert calls == [((Path("somewhere"), tasks, seed), {"train": train})]
 
 
+NOBODY = 10**9
+"""The number of no process."""
+
+
 def make(directory: Path, stamp: str, content: str = "content") -> None:
     with staged(directory, stamp) as aside:
         (aside / "file").write_text(content)
@@ -201,9 +206,21 @@ def test_replaces_what_was_made_before(tmp_path: Path) -> None:
 def test_made_after_a_kill_between_the_renames(tmp_path: Path) -> None:
     directory = tmp_path / "translation"
     make(directory, "old")
-    directory.rename(tmp_path / ".translation.replaced")
+    directory.rename(tmp_path / f".translation.before.{NOBODY}.part")
     make(directory, "new")
     assert is_made(directory, "new")
+    assert entries(tmp_path) == ["translation"]
+
+
+def test_two_attempts_at_once_are_each_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory, numbers = tmp_path / "translation", iter([1, os.getpid()])
+    monkeypatch.setattr("os.getpid", lambda: next(numbers))
+    with staged(directory, "stamp") as first:
+        monkeypatch.undo()
+        make(directory, "stamp", "of the second")
+        (first / "file").write_text("of the first")
+    assert is_made(directory, "stamp")
+    assert (directory / "file").read_text() == "of the first"
     assert entries(tmp_path) == ["translation"]
 
 
@@ -218,5 +235,5 @@ def test_files_of_others_are_left_alone(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="expected a directory to write to, got"):
+    with pytest.raises(UserError, match="expected a place that can be read and written, got"):
         make(tmp_path / "file" / "translation", "stamp")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
+from nvreg.evaluation.presentation import examples_files
 from nvreg.evaluation.result import Result
 from nvreg.experiment import load_experiment
 from nvreg.metrics import METRICS
@@ -95,6 +96,13 @@ def test_differences_are_paired_and_intervals_are_those_of_a_report(evaluate, ti
         assert score["standard_error"] == pytest.approx(np.std(drawn, ddof=1))
         assert score["low"] < score["value"] < score["high"]
         assert 0 < difference["p"] <= difference["p_holm"] <= 1
+
+
+def test_domains_of_like_names_have_files_of_their_own(tmp_path):
+    files = examples_files(tmp_path / "result.json", ["a b", "a-b", "a-b-2", "a/b"])
+    assert [path.name for path in files.values()] == [
+        "result.a-b.jsonl", "result.a-b-2.jsonl", "result.a-b-2-2.jsonl", "result.a-b-3.jsonl",
+    ]  # fmt: skip
 
 
 def test_a_converted_directory_is_measured_as_it_was_saved_and_compares_with_another(

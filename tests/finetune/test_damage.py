@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from nvreg.config.yaml import write_yaml
 from nvreg.errors import UserError
 from nvreg.finetune import training as trainings
 from nvreg.finetune.epochs import Checkpoints
@@ -136,3 +137,71 @@ def test_the_last_checkpoint_is_not_used_without_the_best(load, tmp_path, monkey
     assert lines
     monkeypatch.undo()
     shutil.rmtree(directory)
+
+
+def damaged(path):
+    flip(path, 40)
+
+
+LOSSES = {"lost": lambda path: path.unlink(), "damaged": damaged, "none": lambda path: path.write_text("[]")}
+
+
+@pytest.mark.parametrize("how", LOSSES)
+def test_a_lost_manifest_is_written_again_and_finished_seeds_are_kept(load, steps, tmp_path, capsys, how):
+    finetuning = load("bert", "plain", "training.epochs=1")
+    run_finetuning(finetuning, quiet=True)
+    path, before = tmp_path / "tuned/manifest.json", (tmp_path / "tuned/manifest.json").read_text()
+    steps.clear()
+    LOSSES[how](path)
+    run_finetuning(finetuning)
+    assert (
+        "tuned is lost or damaged, and is written again; finished seeds are kept" in capsys.readouterr().err
+    )
+    assert (steps, path.read_text()) == ([], before)
+    LOSSES[how](path)
+    with pytest.raises(UserError, match=r"expected an? .*output directory"):
+        run_finetuning(load("bert", "plain", "training.epochs=2"), quiet=True)
+
+
+def test_a_seed_under_way_begins_anew_where_nothing_says_whose_it_is(load, steps, monkeypatch, tmp_path):
+    finetuning, step = load("bert", "plain", "training.epochs=2"), TaskTrainer.training_step
+
+    def killed(self, *arguments):
+        if self.state.global_step == 4:
+            raise Killed
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TaskTrainer, "training_step", killed)
+        with pytest.raises(Killed):
+            run_finetuning(finetuning, quiet=True)
+    (tmp_path / "tuned/manifest.json").unlink()
+    with pytest.raises(UserError, match="expected a new or empty output directory"):
+        run_finetuning(load("bert", "plain", "name=another"), quiet=True)
+    steps.clear()
+    (directory,) = run_finetuning(finetuning, quiet=True)
+    assert steps == [*range(6)]
+    assert not (directory / "checkpoints").exists()
+
+
+def test_a_damaged_record_has_its_seed_trained_again(load, steps):
+    finetuning = load("bert", "plain", "training.epochs=1")
+    (directory,) = run_finetuning(finetuning, quiet=True)
+    steps.clear()
+    record = directory / "training.json"
+    record.write_text(record.read_text().replace('"seed": 1', '"seed": 2'))
+    run_finetuning(finetuning, quiet=True)
+    assert steps == [*range(3)]
+    steps.clear()
+    run_finetuning(finetuning, quiet=True)
+    assert steps == []
+
+
+def test_a_file_of_the_user_s_own_is_no_directory_of_the_fine_tuning(load, tmp_path):
+    finetuning = load("bert", "plain")
+    path = tmp_path / "tuned/finetuning.yaml"
+    path.parent.mkdir()
+    path.write_text(write_yaml(finetuning.model_dump()))
+    with pytest.raises(UserError, match="expected a new or empty output directory"):
+        run_finetuning(finetuning, quiet=True)
+    assert [each.name for each in path.parent.iterdir()] == ["finetuning.yaml"]

@@ -409,4 +409,4 @@ def test_only_one_process_trains_in_a_directory(load, monkeypatch):
     monkeypatch.setattr(training, "train_seed", again)
     with pytest.raises(Killed):
         run_finetuning(finetuning, quiet=True)
-    assert training.TRAINING_MANIFEST == "training.json"
+    assert training.RECORD == "training.json"

@@ -1,3 +1,4 @@
+import io
 import json
 import sys
 
@@ -17,6 +18,7 @@ from transformers import (
 
 import nvreg
 from nvreg.digests import fingerprint
+from nvreg.errors import DamagedError
 from nvreg.models.loading import auto_class, load_config, load_model, load_tokenizer
 from nvreg.tasks import TASKS
 from tests.tiny import tiny_marian
@@ -147,6 +149,77 @@ def test_a_converted_directory_with_other_weights_is_refused(saved, tmp_path):
     (tmp_path / "nv" / "digests.json").unlink()
     with pytest.raises(nvreg.UserError, match="prior of this model"):
         nvreg.from_pretrained(tmp_path / "nv")
+
+
+@pytest.fixture
+def converted(saved, tmp_path):
+    """A converted directory."""
+    model = load_model(saved)
+    settings = nvreg.Settings(tau_sigma=0.25, tau_alpha={"cross": -1})
+    nvreg.save_pretrained(nvreg.convert_(model, nvreg.Prior.gaussian(model), settings), tmp_path / "nv")
+    return tmp_path / "nv"
+
+
+def test_another_setting_or_prior_than_was_saved_is_refused(converted, saved):
+    nvreg.from_pretrained(converted)
+    path, message = (
+        converted / "nvreg.json",
+        r"nvreg.json: expected the setting and the prior that were saved",
+    )
+    whole, prior = path.read_text(), (converted / "nvreg_prior.safetensors").read_bytes()
+    path.write_text(whole.replace("0.25", "0.75"))
+    with pytest.raises(DamagedError, match=message):
+        nvreg.from_pretrained(converted)
+    path.write_text(whole)
+    nvreg.from_pretrained(converted)
+    (converted / "digests.json").unlink()  # by which another prior is noticed first
+    model = load_model(saved)
+    tokens = torch.arange(2, 10).view(2, 4)
+    nvreg.estimate_prior(model, [{"input_ids": tokens, "labels": tokens}]).save(
+        converted / "nvreg_prior.safetensors"
+    )
+    with pytest.raises(DamagedError, match=message):
+        nvreg.from_pretrained(converted)
+    (converted / "nvreg_prior.safetensors").write_bytes(prior)
+    config = json.loads((converted / "config.json").read_text())
+    for earlier in ({}, {"nvreg": {"space": "inputs"}}, {"nvreg": "x"}):  # which wrote no digest
+        written = {key: value for key, value in config.items() if key != "nvreg"} | earlier
+        (converted / "config.json").write_text(json.dumps(written))
+        nvreg.from_pretrained(converted)
+
+
+CODE = """
+import pathlib
+from transformers import MarianConfig, MarianMTModel
+
+
+class OtherConfig(MarianConfig):
+    pathlib.Path({mark!r}).touch()
+
+
+class Other(MarianMTModel):
+    config_class = OtherConfig
+"""
+
+
+def test_code_of_a_converted_directory_is_run_where_the_caller_says_so_alone(
+    converted, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n" * 9))  # nobody is asked
+    mark = tmp_path / "code-was-run"
+    (converted / "other.py").write_text(CODE.format(mark=str(mark)))
+    config = json.loads((converted / "config.json").read_text())
+    mapped = {"AutoConfig": "other.OtherConfig", "AutoModelForSeq2SeqLM": "other.Other"}
+    config |= {"architectures": ["Other"], "auto_map": mapped}
+    (converted / "config.json").write_text(json.dumps(config))
+    with pytest.raises(nvreg.UserError, match="got 'Other'"):
+        nvreg.from_pretrained(converted)
+    assert not mark.exists()
+    model = nvreg.from_pretrained(converted, trust_remote_code=True)
+    assert mark.exists()
+    assert "Other" in [each.__name__ for each in type(model).__mro__]
+    assert type(load_model(converted, trust_remote_code=True)).__name__ == "Other"
 
 
 def test_a_converted_directory_of_no_known_architecture_is_refused(saved, tmp_path):

@@ -16,6 +16,7 @@ from nvreg.methods import METHODS
 from nvreg.metrics import METRICS, Tokenisation
 from nvreg.metrics.classification import choice_statistics
 from nvreg.metrics.temperature import alternatives_of
+from nvreg.trained import sealed_text
 
 IN_DOMAIN = "news"
 DOMAINS = {"news": ("validation", "test"), "talks": ("validation", "test"), "books": ("test",)}
@@ -254,3 +255,13 @@ def small(run: SyntheticRun) -> SyntheticRun:
         news=2.4, talks={"validation": 3.3, "test": 2.5}, books=2.6, settings={"tau_mu": 0.7}, strength=0.9
     )
     return run
+
+
+def write_training(directory: Path, seconds: float) -> None:
+    """Write the record of a fine-tuning that took some time."""
+    record = {
+        "name": "tuned", "task": "translation", "method": "plain", "regulariser": {}, "training": {},
+        "model": "marian 1", "data": {}, "reading": {}, "seed": 1, "seconds": seconds, "epochs": 3.0,
+        "steps": 9, "best": {}, "precision": "float32", "nvreg": "1.0",
+    }  # fmt: skip
+    (directory / "training.json").write_text(sealed_text(record))

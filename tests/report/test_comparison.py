@@ -10,6 +10,7 @@ from nvreg.errors import UserError
 from nvreg.report.analysis import analyse
 from nvreg.report.comparison import combine, compare
 from nvreg.report.writing import write_combined, write_comparison
+from tests.report.conftest import write_training
 
 
 @pytest.fixture
@@ -209,7 +210,7 @@ def test_rows_of_all_runs_stand_together_by_selection(build):
 
 
 def test_a_model_as_it_came_has_the_cost_of_its_training(build, tmp_path):
-    (tmp_path / "training.json").write_text('{"seconds": 77.5}')
+    write_training(tmp_path, 77.5)
     plain, tuned = build("plain", 2, 1.9), build("tuned", 2, 1.9, model=str(tmp_path))
     text = write_combined([analyse(run.write()) for run in (plain, tuned)])
     header, *rows = [

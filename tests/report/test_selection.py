@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from nvreg.errors import UserError
 from nvreg.metrics import METRICS
 from nvreg.protocols import PROTOCOLS, Evidence, Protocol
+from nvreg.report import reading
 from nvreg.report.analysis import analyse
 from nvreg.report.reading import Arm, Run, read_run
-from nvreg.report.selection import choose, choose_trial, chosen_numbers, leaders, pretrained
+from nvreg.report.selection import Leaders, choose, choose_trial, chosen_numbers, pretrained
 from nvreg.report.statistics import RESAMPLES, resample_counts
 from nvreg.report.writing import write_report
 
@@ -196,9 +197,33 @@ def test_a_protocol_is_added_by_one_line_and_reported(small):
     assert "| weakest " in page
     assert "- weakest: worsens" not in page
     assert choose_trial(small.directory, "weakest").trial.number == 1
-    assert dict(leaders(small.directory, "nv", 42))["weakest"].startswith("1 (")
+    assert dict(Leaders()(small.directory, "nv", 42))["weakest"].startswith("1 (")
     with pytest.raises(UserError, match="did you mean 'weakest'"):
         analyse(small.directory, ["weakes"])
+
+
+def test_what_protocols_would_choose_so_far_is_told_without_reading_a_trial_twice(small, monkeypatch):
+    lines, read = list(small.lines), []
+    check = reading.check_examples
+
+    def noted(files, trial, domain, split):
+        read.append((trial.number, domain, split))
+        return check(files, trial, domain, split)
+
+    monkeypatch.setattr(reading, "check_examples", noted)
+    leaders, told = Leaders(), []
+    for known in range(2, 1 + len(lines)):
+        small.lines = lines[:known]
+        directory = small.write()
+        read.clear()
+        told.append(dict(leaders(directory, "nv", 42)))
+        assert {number for number, *_ in read} == {known - 1} | ({0} if known == 2 else set())
+        assert told[-1] == dict(Leaders()(directory, "nv", 42))
+    assert len({each["in-domain-tolerance"] for each in told}) > 1
+    small.lines = [*lines[:1], lines[1] | {"seconds": 2.0}, *lines[2:]]
+    read.clear()
+    dict(leaders(small.write(), "nv", 42))
+    assert {number for number, *_ in read} == {1}
 
 
 def test_one_setting_for_all_domains(small):

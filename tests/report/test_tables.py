@@ -10,6 +10,7 @@ from nvreg.report.analysis import Analysis, analyse
 from nvreg.report.reading import Arm, read_run
 from nvreg.report.selection import Pick
 from nvreg.report.tables import costs, methods_table, scores_table, settings_table
+from tests.report.conftest import write_training
 
 
 @pytest.fixture
@@ -145,7 +146,7 @@ def test_costs_are_means_over_seeds_with_what_did_not_complete(several, tmp_path
 
 
 def test_training_costs_what_the_fine_tuned_checkpoint_says(several, tmp_path):
-    (tmp_path / "training.json").write_text('{"method": "plain", "seconds": 77.5}')
+    write_training(tmp_path, 77.5)
     several.model = str(tmp_path)
     assert costs([read_run(several.write())], "nv")["training_seconds"] == 77.5
     table = methods_table(analyse(several.directory))

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from nvreg import Prior, UserError
 from nvreg.errors import DamagedError
+from nvreg.experiment import load_experiment
 from nvreg.report.analysis import analyse
 from nvreg.report.reading import read_run
 from nvreg.report.writing import write_report
@@ -233,6 +234,16 @@ def test_a_directory_of_another_experiment_that_has_lost_its_manifest_is_refused
     (output / "trials.jsonl").write_text("of something else\n")
     with pytest.raises(UserError, match="expected a new or empty output directory"):
         run_sweep(experiment(), quiet=True)
+
+
+def test_an_experiment_file_of_the_user_s_own_makes_no_directory_a_run_s(tiny_experiment, tmp_path):
+    path = tmp_path / "mine" / "experiment.yaml"
+    path.parent.mkdir()
+    path.write_text(text := tiny_experiment.read_text())
+    asked = load_experiment(tiny_experiment, [f"output={path.parent}"])
+    with pytest.raises(UserError, match="expected a new or empty output directory"):
+        run_sweep(asked, quiet=True)
+    assert path.read_text() == text
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]"])

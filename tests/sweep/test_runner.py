@@ -1,5 +1,6 @@
 import json
 import shutil
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from nvreg import Prior, UserError
+from nvreg.errors import NvregWarning
 from nvreg.experiment import Experiment, load_experiment
 from nvreg.files import exclusive
 from nvreg.methods.nv import NVSetting
@@ -18,7 +20,7 @@ from nvreg.report.writing import write_report
 from nvreg.results import digest
 from nvreg.sweep import runner, worker
 from nvreg.sweep.dry_run import describe_plan
-from nvreg.sweep.executors import Local
+from nvreg.sweep.executors import Local, RayExecutor, _Remote
 from nvreg.sweep.manifest import conditions_of
 from nvreg.sweep.plan import make_plan
 from nvreg.sweep.runner import run_sweep
@@ -361,3 +363,25 @@ def test_batches_that_do_not_fit_in_memory_change_no_number(experiment, tmp_path
         assert (other.prior_weight, other.strength) == pytest.approx(
             (one.prior_weight, one.strength), rel=1e-6
         )
+
+
+class Warner:
+    """A worker that warns of each job."""
+
+    def measure(self, job, step):
+        warnings.warn(f"of {job.key[0]}", NvregWarning, stacklevel=2)
+        warnings.warn("of a library", UserWarning, stacklevel=2)
+        return Measured({}, {}, None, None, None, 0.0)
+
+
+def test_what_ray_workers_warn_of_is_said_once_by_the_process_that_has_a_terminal():
+    remote, executor = _Remote.__new__(_Remote), RayExecutor.__new__(RayExecutor)
+    remote._worker, executor._said = Warner(), set()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for key in ("a1", "a2", "b1"):
+            executor._warn(remote.measure(Job(key, 1)).warnings)
+    assert [(str(each.message), each.category) for each in caught] == [
+        ("of a", NvregWarning),
+        ("of b", NvregWarning),
+    ]
