@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from nvreg.methods.method import Batch, Method
 from nvreg.metrics import METRICS
+from nvreg.metrics.temperature import softening
 from nvreg.parameters import Parameter, Setting
 
 if TYPE_CHECKING:
@@ -78,5 +78,5 @@ class OutputTemperature(Method):
         self._hook.remove()
 
     def strength(self, setting: Setting, record: Record) -> float:
-        """Return the absolute logarithm of the temperature."""
-        return abs(math.log(setting.value("output_temperature")))
+        """Return the logarithm of the temperature, 0 where it sharpens."""
+        return softening(setting.value("output_temperature"))

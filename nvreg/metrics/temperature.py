@@ -8,12 +8,15 @@ Columns of a frame of scores let them be known, beside the groups of `nvreg.metr
   can be tried;
 - ``tempered``, where logits are of a vocabulary and too many to keep: the nats of the example at each of
   ``evaluation.temperatures``. Of a choice among texts it is the log-probability of its first alternative at
-  each of them, then that of the second, and so on.
+  each of them, then that of the second, and so on. Between temperatures that are near each other both are
+  smooth, and interpolated.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +26,13 @@ from nvreg.metrics.metric import Array
 
 ANY = tuple(2.0 ** (step / 8) for step in range(-16, 17))
 """The temperatures that are tried where any can be, from 1/4 to 4, each 9 % above the one before."""
+
+STEP = 1.01
+"""The greatest ratio of neighbours among temperatures that are interpolated: a likelihood cannot tell less."""
+
+FEWEST, WIDEST, NEAREST = 5, 1.3, 8
+"""Temperatures are interpolated where at least so many were kept, none further from the next than by this ratio,
+by the polynomial through so many of them at most."""
 
 LABELS, ALTERNATIVES, TEMPERED = "labels", "alternatives", "tempered"
 """The columns that let them be known."""
@@ -46,15 +56,25 @@ def alternatives_of(
     }
 
 
+def softening(temperature: float) -> float:
+    """Return how strongly dividing logits by a temperature regularises: its logarithm, and 0 below 1.
+
+    What sharpens a model makes it surer, which is no regularisation.
+    """
+    return max(0.0, math.log(temperature))
+
+
 def temperatures_of(columns: Collection[str], kept: Sequence[float]) -> tuple[float, ...]:
     """Return the temperatures at which statistics can be had, ascending; 1 alone where nothing was kept.
+
+    Those that were kept are among them, and the first and the last of them are the ends.
 
     Args:
         columns: of a frame of scores.
         kept: the evaluation's temperatures.
     """
     if TEMPERED in columns:
-        return tuple(kept)
+        return _with_those_between(tuple(kept))
     return ANY if ALTERNATIVES in columns else (1.0,)
 
 
@@ -92,14 +112,14 @@ def statistics_at(
     if group in columns and (temperature == 1 or group not in GROUPS):
         return columns[group]
     if LABELS not in columns:
-        nats = columns[TEMPERED][:, list(kept).index(temperature)]
+        nats = _at(columns[TEMPERED], temperature, kept)
         return np.column_stack([nats, columns[group][:, 1:]])
     labels = columns[LABELS]
     exists = ~np.isnan(labels)  # a label is never NaN, and a probability may be
     examples, choices = labels.shape
     if TEMPERED in columns:
         by_alternative = columns[TEMPERED].reshape(examples, -1, len(kept))
-        log_probabilities = _padded(by_alternative[..., list(kept).index(temperature)])
+        log_probabilities = _padded(_at(by_alternative, temperature, kept))
     else:
         width = columns[ALTERNATIVES].shape[1] // max(1, choices) or 1  # there may be no choice at all
         of_choices = columns[ALTERNATIVES].reshape(examples, choices, width)[exists]
@@ -108,6 +128,45 @@ def statistics_at(
     by_choice = np.full((examples, choices, rows.shape[1]), 0.0 if group == "likelihood" else np.nan)
     by_choice[exists] = rows
     return by_choice.sum(axis=1) if group == "likelihood" else by_choice.reshape(examples, -1)
+
+
+def _with_those_between(kept: tuple[float, ...]) -> tuple[float, ...]:
+    """Return temperatures, ascending, with others between them where these can be interpolated."""
+    ratios = [after / before for before, after in zip(kept, kept[1:], strict=False)]
+    if len(kept) < FEWEST or max(ratios) > WIDEST:
+        return kept
+    steps = [math.ceil(math.log(ratio) / math.log(STEP)) for ratio in ratios]
+    between = [
+        round(start * ratio ** (step / of), 6)
+        for start, ratio, of in zip(kept, ratios, steps, strict=False)
+        for step in range(1, of)
+    ]
+    return tuple(sorted({*kept, *between}))
+
+
+def _at(values: Array, temperature: float, kept: Sequence[float]) -> Array:
+    """Return the values at a temperature, given those at each that was kept: [..., kept] to [...]."""
+    if temperature in kept:
+        return values[..., list(kept).index(temperature)]
+    with np.errstate(invalid="ignore"):  # infinite nats are a destroyed model's
+        interpolated: Array = values @ np.array(_shares(temperature, tuple(kept)))
+    return interpolated
+
+
+@lru_cache(maxsize=1024)
+def _shares(temperature: float, kept: tuple[float, ...]) -> tuple[float, ...]:
+    """Return how much of the value at each kept temperature is in that at one between them.
+
+    Values are a polynomial in the reciprocal of the temperature, in which the log-sum-exp of divided logits is
+    analytic: that through the nearest temperatures (Lagrange).
+    """
+    apart = [abs(math.log(each / temperature)) for each in kept]
+    near = sorted(range(len(kept)), key=apart.__getitem__)[:NEAREST]
+    shares = [0.0] * len(kept)
+    for place in near:
+        others = [1 / kept[each] for each in near if each != place]
+        shares[place] = math.prod((1 / temperature - each) / (1 / kept[place] - each) for each in others)
+    return tuple(shares)
 
 
 def _padded(log_probabilities: Array) -> Array:

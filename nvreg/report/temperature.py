@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from nvreg.metrics import METRICS
+from nvreg.metrics.temperature import softening
 from nvreg.protocols import PROTOCOLS
 from nvreg.report.reading import Arm, Run
 from nvreg.report.selection import ChoicesByArm, Numbers, Pick, ProtocolChoice, Score, always, choose_among
@@ -91,10 +92,10 @@ def _chosen(run: Run, number: int, protocols: Iterable[str]) -> dict[str, Temper
     """Let each protocol choose among the temperatures of a trial by nll.
 
     1 stands where the pretrained model does among settings. The milder of two that score alike wins; of two
-    that are as far from 1, the one that softens.
+    that are as far from 1, the one that softens. Only what softens regularises, so that no rule that looks for
+    a strong setting sharpens a model.
     """
-    strength = {each: round(abs(math.log(each)), 12) for each in run.temperatures}
-    candidates = sorted(strength, key=lambda each: (strength[each], -each))
+    candidates = sorted(run.temperatures, key=lambda each: (round(abs(math.log(each)), 12), -each))
 
     @cache
     def nats(domain: str, split: str) -> tuple[Array, Array]:
@@ -114,8 +115,8 @@ def _chosen(run: Run, number: int, protocols: Iterable[str]) -> dict[str, Temper
         return scores(domain, split, resample_counts(f"{domain}.{split}", len(nats(domain, split)[1])))
 
     def columns(protocol: str, score: Score) -> dict[str, tuple[Array, ...]]:
-        strengths, by_texts = [strength[each] for each in candidates], partial(unlabelled_temperatures, run)
-        places = choose_among(run, protocol, strengths, score, resampled, by_texts)
+        by_texts = partial(unlabelled_temperatures, run)
+        places = choose_among(run, protocol, list(map(softening, candidates)), score, resampled, by_texts)
         return {domain: tuple(np.array(candidates)[each] for each in of) for domain, of in places.items()}
 
     return {

@@ -135,6 +135,11 @@ def test_a_sweep_of_it_alone_needs_no_prior_nor_training_text_nor_attention_that
     assert not (tmp_path / "output" / "prior.safetensors").exists()
 
 
+def test_only_what_softens_is_strong():
+    strengths = [METHOD().strength(METHOD.setting_type(output_temperature=each), None) for each in (0.5, 1, 2)]
+    assert strengths == [0, 0, math.log(2)]
+
+
 def test_the_factor_of_a_model_whose_logits_are_scaled_is_found():
     """The tokens are drawn from the model, so that 1 is its own best temperature and 1.3 the copy's."""
     model, tokenizer = test_language_modelling.build("llama"), word_tokenizer("<s> $A")

@@ -22,6 +22,7 @@ from tests.tasks.test_scoring_version import CASES, FROZEN
 
 GROUPS = ("likelihood", "calibration", "classes")
 KEPT = [0.8, 1.0, 1.3]
+DENSE = Evaluation(metrics=["nll"]).temperatures
 
 
 def at(frame, group, temperature, kept=KEPT):
@@ -55,6 +56,50 @@ def test_every_task_scores_after_a_temperature_as_a_model_whose_logits_are_divid
         expected = statistics_of(divided, group)
         assert at(frame, group, temperature) == pytest.approx(expected, rel=1e-6, abs=1e-9, nan_ok=True)
         assert np.array_equal(at(frame, group, 1.0), statistics_of(frame, group), equal_nan=True)
+
+
+@pytest.mark.parametrize("case", ["causal", "translation greedy", "multiple choice"])
+def test_between_temperatures_that_were_kept_scores_are_those_of_divided_logits_to_their_fifth_digit(
+    case, tmp_path
+):
+    frame = scored(case, tmp_path, kept=DENSE)
+    known = temperatures_of(list(frame.columns), DENSE)
+    between = min(known, key=lambda each: abs(each - 1.4))
+    assert between not in DENSE
+    expected = statistics_of(scored(case, tmp_path, between, kept=[]), "likelihood")
+    assert at(frame, "likelihood", between, DENSE) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+def test_what_was_kept_is_among_the_temperatures_and_those_between_are_one_percent_apart():
+    known = temperatures_of(["tempered"], DENSE)
+    assert set(DENSE) < set(known)
+    assert (known[0], known[-1]) == (0.8, 1.5)
+    assert 1.005 < np.divide(known[1:], known[:-1]).max() <= 1.01 + 1e-6
+
+
+@pytest.mark.parametrize("kept", [[0.8, 0.9, 1.0, 1.1], [0.5, 0.8, 1.0, 1.1, 1.25, 1.5]])
+def test_few_temperatures_and_those_far_from_each_other_are_not_interpolated(kept):
+    assert temperatures_of(["tempered"], kept) == tuple(kept)
+
+
+def test_at_temperatures_of_no_vocabulary_a_smooth_function_is_met():
+    """Nats of a token are a log-sum-exp of logits over the temperature, less the token's own."""
+    logits = np.random.default_rng(0).normal(scale=3, size=(50, 1000))
+
+    def nats(temperature):
+        return np.logaddexp.reduce(logits / temperature, axis=1) - logits[:, 0] / temperature
+
+    columns = {"tempered": np.stack([nats(each) for each in DENSE], axis=-1)}
+    columns["likelihood"] = np.stack([nats(1.0), np.ones(50), np.ones(50)], axis=-1)
+    for temperature in temperatures_of(["tempered"], DENSE):
+        got = statistics_at(columns, "likelihood", temperature, DENSE)[:, 0]
+        assert got == pytest.approx(nats(temperature), rel=5e-5)
+
+
+def test_a_model_that_is_destroyed_is_no_candidate_between_temperatures():
+    columns = {"tempered": np.full((1, len(DENSE)), np.inf), "likelihood": np.array([[np.inf, 1, 1]])}
+    between = temperatures_of(["tempered"], DENSE)[1]
+    assert not np.isfinite(statistics_at(columns, "likelihood", between, DENSE)[0, 0])
 
 
 @pytest.mark.parametrize("case", CASES)

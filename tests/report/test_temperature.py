@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
+from nvreg.config import Evaluation
 from nvreg.report.analysis import Analysis, analyse
 from nvreg.report.comparison import combine
 from nvreg.report.reading import Arm
@@ -96,6 +97,46 @@ def test_a_gain_that_is_softening_alone_is_none_after_temperature(sharp):
         assert float(row["other_temperature"]) / float(row["temperature"]) == pytest.approx(1.3, rel=0.01)
     text = write_report(analysis, formats=())
     assert "- in-domain: improves news, talks, books; not after temperature; worsens no domain." in text
+
+
+@pytest.mark.parametrize("scale", [1.18, 1.37])
+def test_softening_by_what_was_not_kept_is_none_after_temperature(synthetic, tmp_path, scale):
+    """The likelihood of many tokens tells temperatures apart that lie nearer to each other than the list's."""
+    perfect, labels = drawn(np.random.default_rng(0))
+    run = synthetic(
+        tmp_path / "run", metric="nll", metrics=("nll",), domains=DOMAINS, planned=1,
+        task="language-modelling", temperatures=Evaluation(metrics=["nll"]).temperatures,
+    )  # fmt: skip
+    run.add_logits(each(perfect, lambda rows: scale * rows), labels)
+    run.add_logits(perfect, labels, strength=0.1, settings={"tau_mu": 0.9})
+    after = analyse(run.write(), ["out-of-domain-validation"]).after_temperature
+    ours, theirs = (
+        choice["out-of-domain-validation"]["talks"]
+        for choice in (after.choices[NV], after.choices[Arm("pretrained", None)])
+    )
+    assert (ours.trials, theirs.trials) == ((1,), (0,))
+    assert theirs.temperatures[0] / ours.temperatures[0] == pytest.approx(scale, rel=0.01)
+    assert ours.score("nll") == pytest.approx(theirs.score("nll"), rel=1e-3)
+    low, high = np.quantile(ours.reselected("nll") - theirs.reselected("nll"), [0.025, 0.975])
+    assert low <= 0 <= high
+
+
+def test_a_rule_that_looks_for_a_strong_setting_softens_and_never_sharpens(synthetic, tmp_path):
+    """Here a sharper model is tolerated, and lies further from 1 than any softer one that is."""
+    perfect, labels = drawn(np.random.default_rng(0), examples=200)
+    run = synthetic(
+        tmp_path / "run", metric="nll", metrics=("nll",), domains=DOMAINS, planned=1,
+        task="classification", protocols=("in-domain", "in-domain-tolerance"),
+    )  # fmt: skip
+    for strength in (0.0, 0.1):
+        run.add_logits(each(perfect, lambda rows: 0.9 * rows), labels, strength=strength)
+    after = analyse(run.write()).after_temperature
+    (best,) = after.model("in-domain")["books"].temperatures
+    (strongest,) = after.model("in-domain-tolerance")["books"].temperatures
+    assert best < 1 <= strongest
+    redrawn = after.model("in-domain-tolerance")["books"], after.choices[NV]["in-domain-tolerance"]["books"]
+    assert redrawn[1].temperatures[0] >= 1
+    assert (np.array(redrawn[1].redrawn_temperatures) >= 1).all()
 
 
 def test_a_gain_that_is_more_than_softening_is_kept(sharp):
