@@ -380,8 +380,8 @@ class Evaluation(Section):
     """What ROUGE counts; by default as the target language or the references' script needs."""
     temperatures: list[Annotated[float, Field(gt=0)]] = [0.8, 0.9, 1.0, 1.1, 1.25, 1.5]
     """What logits are divided by when the nll of every example is kept, for the tables after temperature; 1
-    is always among them, and alone keeps nothing. Five or more that are near each other let those between them
-    be tried too. Classification keeps what lets any be tried."""
+    is always among them, and alone keeps nothing. Where five or more are near each other, those between them
+    are tried too. Classification keeps what lets any be tried."""
 
     @property
     def keeps_temperatures(self) -> bool:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,17 +29,20 @@ ANY = tuple(2.0 ** (step / 8) for step in range(-16, 17))
 """The temperatures that are tried where any can be, from 1/4 to 4, each 9 % above the one before."""
 
 STEP = 1.01
-"""The greatest ratio of neighbours among temperatures that are interpolated: a likelihood cannot tell less."""
+"""The greatest ratio of neighbours among temperatures that are interpolated."""
 
 FEWEST, WIDEST, NEAREST = 5, 1.3, 8
-"""Temperatures are interpolated where at least so many were kept, none further from the next than by this ratio,
-by the polynomial through so many of them at most."""
+"""Interpolation takes so many temperatures that were kept, none further from the next than by this ratio, and
+is by the polynomial through so many at most."""
 
 LABELS, ALTERNATIVES, TEMPERED = "labels", "alternatives", "tempered"
 """The columns that let them be known."""
 
 GROUPS = frozenset({"likelihood", "text", "calibration", "classes"})
 """The groups of statistics that a temperature may change."""
+
+SHOWN = GROUPS - {"classes"}
+"""Those whose metrics have tables after temperature."""
 
 
 def alternatives_of(
@@ -132,7 +136,7 @@ def statistics_at(
 
 def _with_those_between(kept: tuple[float, ...]) -> tuple[float, ...]:
     """Return temperatures, ascending, with others between them where these can be interpolated."""
-    ratios = [after / before for before, after in zip(kept, kept[1:], strict=False)]
+    ratios = [after / before for before, after in pairwise(kept)]
     if len(kept) < FEWEST or max(ratios) > WIDEST:
         return kept
     steps = [math.ceil(math.log(ratio) / math.log(STEP)) for ratio in ratios]
@@ -157,8 +161,8 @@ def _at(values: Array, temperature: float, kept: Sequence[float]) -> Array:
 def _shares(temperature: float, kept: tuple[float, ...]) -> tuple[float, ...]:
     """Return how much of the value at each kept temperature is in that at one between them.
 
-    Values are a polynomial in the reciprocal of the temperature, in which the log-sum-exp of divided logits is
-    analytic: that through the nearest temperatures (Lagrange).
+    The log-sum-exp of divided logits is analytic in the reciprocal of the temperature, so values are taken
+    from the polynomial in it through the nearest temperatures (Lagrange).
     """
     apart = [abs(math.log(each / temperature)) for each in kept]
     near = sorted(range(len(kept)), key=apart.__getitem__)[:NEAREST]

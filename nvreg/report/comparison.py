@@ -146,14 +146,14 @@ def compare(first: Analysis, second: Analysis) -> tuple[list[Block], dict[str, D
     directories = " → ".join(in_markdown(str(run.directory)) for run in runs)
     chosen_by, in_domain = runs[0].selection_metric, runs[0].in_domain
     first_metric = chosen_by if chosen_by in metrics else metrics[0]
+    after = frames.get(f"comparison{AFTER_TEMPERATURE}")
     blocks: list[Block] = [
         f"# {in_markdown(names[1])} against {in_markdown(names[0])}",
-        Verdict(compared(first_metric, table, in_domain)),
+        Verdict(compared(first_metric, table, after)),
         f"Each cell is {directories} and the difference, paired by example.",
     ]
     if plot := forest(first_metric, table, in_domain, test_examples(runs[0]), "other run"):
         blocks.append(plot)
-    after = frames.get(f"comparison{AFTER_TEMPERATURE}")
     for metric in sorted(metrics, key=lambda name: name != first_metric):
         rows, is_open = table[table["metric"] == metric], metric == first_metric
         blocks += metric_section(metric, rows, labels, in_domain, "other run", after, is_open=is_open)

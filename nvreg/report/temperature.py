@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from nvreg.metrics import METRICS
-from nvreg.metrics.temperature import softening
+from nvreg.metrics.temperature import SHOWN, softening
 from nvreg.protocols import PROTOCOLS
 from nvreg.report.reading import Arm, Run
 from nvreg.report.selection import ChoicesByArm, Numbers, Pick, ProtocolChoice, Score, always, choose_among
@@ -23,9 +23,6 @@ from nvreg.report.unlabelled import unlabelled_temperatures
 from nvreg.results import PRETRAINED, PRETRAINED_NUMBER
 
 T = TypeVar("T")
-
-GROUPS = frozenset({"likelihood", "text", "calibration"})
-"""The statistics whose metrics have a table after temperature."""
 
 TEMPERED = Arm(PRETRAINED, None)
 """The pretrained model at the temperatures that protocols choose for it, as if it were what they chose."""
@@ -49,7 +46,7 @@ class Temperatures(NamedTuple):
 
 def tempered_metrics(run: Run) -> list[str]:
     """Return the names of the metrics of a run that have a table after temperature, in their order."""
-    return [name for name in run.metrics if METRICS[name].group in GROUPS]
+    return [name for name in run.metrics if METRICS[name].group in SHOWN]
 
 
 def lacks_temperatures(run: Run) -> bool:
@@ -92,8 +89,7 @@ def _chosen(run: Run, number: int, protocols: Iterable[str]) -> dict[str, Temper
     """Let each protocol choose among the temperatures of a trial by nll.
 
     1 stands where the pretrained model does among settings. The milder of two that score alike wins; of two
-    that are as far from 1, the one that softens. Only what softens regularises, so that no rule that looks for
-    a strong setting sharpens a model.
+    that are as far from 1, the one that softens. No rule that looks for a strong setting sharpens a model.
     """
     candidates = sorted(run.temperatures, key=lambda each: (round(abs(math.log(each)), 12), -each))
 

@@ -10,6 +10,7 @@ from typing import Any
 from pandas import DataFrame
 
 from nvreg.metrics import METRICS
+from nvreg.metrics.temperature import SHOWN
 from nvreg.protocols import upper_bounds
 from nvreg.report.analysis import NV
 from nvreg.report.cells import interval_text, number_text, with_decimals
@@ -31,6 +32,8 @@ TOLD = (
     "in-domain",
 )
 """Which selection a verdict tells of: the first that applies, and never one that test scores have picked."""
+
+SOFTENING_UNKNOWN = "Whether a temperature alone would do as much is not known, as none were kept."
 
 NAMED = 3
 """The most domains of which a sentence has numbers, and the most methods that it names."""
@@ -132,6 +135,7 @@ def verdict(
         sentences = [
             _helps(metric, best, told, ours, out),
             _price(metric, best, in_domain),
+            SOFTENING_UNKNOWN if after is None and METRICS[metric].group in SHOWN else "",
             " ".join(_beyond(best, out, tempered, others, rivals, metric)),
         ]
     else:
@@ -144,40 +148,42 @@ def verdict(
     return [each for each in sentences if each]
 
 
-def compared(metric: str, rows: DataFrame, in_domain: str) -> list[str]:
+def compared(metric: str, rows: DataFrame, after: DataFrame | None = None) -> list[str]:
     """Return the sentences of a page that compares one run with another: its models, and what was chosen.
 
     Args:
         metric: the one that is told of.
         rows: the table of `nvreg.report.comparison.compare`.
-        in_domain: the name of the domain that the models were tuned on.
+        after: the same after temperature; None where there is none.
     """
     if METRICS[metric].higher_is_better is None:
         return [_directionless(metric)]
-    shown = rows[rows["metric"].eq(metric)]
-    domains = [str(name) for name in shown["domain"].unique()]
-    models = list(
-        _choices(metric, shown.assign(protocol=shown["protocol"].replace(PRETRAINED, "as it came")))
+    as_they_came = rows.assign(protocol=rows["protocol"].replace(PRETRAINED, "as it came"))
+    told = [(f"By {metric}, ", " as it came", list(_choices(metric, as_they_came)))]
+    if after is not None:
+        told.append(("After temperature, ", "", list(_choices(metric, after))))
+    return [
+        f"{when}{subject} {_better_and_worse(of)}."
+        for when, state, choices in told
+        for subject, of in (
+            (f"the second model{state}", [each for each in choices if each.method == PRETRAINED]),
+            ("what was chosen on the second", [each for each in choices if each.method != PRETRAINED]),
+        )
+        if of
+    ]
+
+
+def _better_and_worse(choices: Sequence[_Choice]) -> str:
+    """Say on which sets choices are better and worse, and how many of them."""
+    better, worse = (
+        [
+            f"{name}{_share(count, choices)}"
+            for name in choices[0].said
+            if (count := sum(each.said.get(name) == verb for each in choices))
+        ]
+        for verb in (choices[0].better, choices[0].worse)
     )
-    sentences = []
-    for words, of in (
-        ("By {}, the second model as it came", [each for each in models if each.method == PRETRAINED]),
-        ("By {}, what was chosen on the second", [each for each in models if each.method != PRETRAINED]),
-    ):
-        if of:
-            better, worse = (
-                [
-                    f"{name}{_share(count, of)}"
-                    for name in domains
-                    if (count := sum(each.said.get(name) == verb for each in of))
-                ]
-                for verb in (of[0].better, of[0].worse)
-            )
-            sentences.append(
-                f"{words.format(metric)} is better on {listing(better) or 'no set'} and worse on "
-                f"{listing(worse) or 'none'}."
-            )
-    return sentences
+    return f"is better on {listing(better) or 'no set'} and worse on {listing(worse) or 'none'}"
 
 
 def listing(names: Sequence[str]) -> str:

@@ -136,8 +136,8 @@ def test_a_sweep_of_it_alone_needs_no_prior_nor_training_text_nor_attention_that
 
 
 def test_only_what_softens_is_strong():
-    strengths = [METHOD().strength(METHOD.setting_type(output_temperature=each), None) for each in (0.5, 1, 2)]
-    assert strengths == [0, 0, math.log(2)]
+    settings = [METHOD.setting_type(output_temperature=each) for each in (0.5, 1, 2)]
+    assert [METHOD().strength(each, None) for each in settings] == [0, 0, math.log(2)]
 
 
 def test_the_factor_of_a_model_whose_logits_are_scaled_is_found():

@@ -101,7 +101,7 @@ def test_a_gain_that_is_softening_alone_is_none_after_temperature(sharp):
 
 @pytest.mark.parametrize("scale", [1.18, 1.37])
 def test_softening_by_what_was_not_kept_is_none_after_temperature(synthetic, tmp_path, scale):
-    """The likelihood of many tokens tells temperatures apart that lie nearer to each other than the list's."""
+    """The likelihood of many tokens tells temperatures apart that lie nearer than those of the list."""
     perfect, labels = drawn(np.random.default_rng(0))
     run = synthetic(
         tmp_path / "run", metric="nll", metrics=("nll",), domains=DOMAINS, planned=1,
@@ -313,6 +313,8 @@ def test_two_runs_are_compared_after_temperature(two, tmp_path):
     assert cell["high_reselected"] < -0.1
     assert (float(cell["other_temperature"]), float(cell["temperature"])) == (1.0, 0.8)
     assert re.search(r"\d at 1 → \d\.\d+ at 0\.8 \(-", text)
+    assert "After temperature, the second model is better on no set and worse on none." in text
+    assert "After temperature, what was chosen on the second is better on news, talks and books and" in text
 
 
 def test_runs_of_which_one_kept_no_temperatures_have_none(two):

@@ -130,6 +130,15 @@ def test_what_is_left_after_temperature(after, told):
     text = said(rows, after=table(("nv", "in-domain", after), metric="nll", other=3.0))
     assert told in text
     assert "nv helps on all 2 sets out of domain" in text
+    assert "not known" not in text
+
+
+@pytest.mark.parametrize(("metric", "is_unknown"), [("nll", True), ("perplexity", True), ("f1", False)])
+def test_where_no_temperature_was_kept_nobody_knows_what_one_would_do(metric, is_unknown):
+    gain = BETTER if metric == "f1" else WORSE
+    text = said(table(("nv", "in-domain", {"talks": gain}), metric=metric, other=3.0))
+    sentence = "Whether a temperature alone would do as much is not known, as none were kept."
+    assert (sentence in text) == is_unknown
 
 
 def test_a_control_did_as_well():
@@ -228,7 +237,7 @@ def test_nothing_helps_by_a_metric_without_a_direction():
     rows = table(("nv", "in-domain", {"talks": BETTER}), metric="length-ratio")
     told = ["Nothing can be said: neither direction of length-ratio is better."]
     assert verdict("length-ratio", rows, "news") == told
-    assert compared("length-ratio", rows, "news") == told
+    assert compared("length-ratio", rows) == told
     assert forest("length-ratio", rows, "news", {}) is None
     assert forest("bleu", rows.assign(metric="bleu"), "news", {}) is not None
 
@@ -261,9 +270,25 @@ def test_runs_are_named_and_a_better_model_is_said_to_be():
 def test_a_comparison_tells_of_models_and_of_choices():
     rows = table(("nv", "in-domain", {"talks": BETTER}), ("nv", "leave-one-domain-out", {}))
     rows.loc[rows["method"] == "pretrained", ["difference", "low_reselected", "high_reselected"]] = WORSE
-    assert compared("bleu", rows.drop(columns="trial"), "news") == [
+    told = [
         "By bleu, the second model as it came is better on no set and worse on news, talks and books.",
         "By bleu, what was chosen on the second is better on talks (1 of 2 selections) and worse on none.",
+    ]
+    assert compared("bleu", rows.drop(columns="trial")) == told
+
+
+def test_a_comparison_tells_of_what_is_left_after_temperature():
+    gains = {"talks": WORSE, "books": WORSE}  # lower is better
+    rows = table(("nv", "in-domain", gains), ("nv", "leave-one-domain-out", gains), metric="nll")
+    left = [("nv", "in-domain", {"talks": WORSE}), ("nv", "leave-one-domain-out", {"books": BETTER})]
+    model = [("pretrained", "in-domain", {}), ("pretrained", "leave-one-domain-out", {"news": WORSE})]
+    after = table(*left, *model, metric="nll")
+    assert compared("nll", rows, after)[1:] == [
+        "By nll, what was chosen on the second is better on talks (2 of 2 selections) and books (2 of 2 "
+        "selections) and worse on none.",
+        "After temperature, the second model is better on news (1 of 2 selections) and worse on none.",
+        "After temperature, what was chosen on the second is better on talks (1 of 2 selections) and worse "
+        "on books (1 of 2 selections).",
     ]
 
 

@@ -9,6 +9,7 @@ from nvreg.samplers import TPE
 from nvreg.sweep import worker
 from nvreg.sweep.runner import run_sweep
 from nvreg.sweep.search import is_clearly_worse
+from nvreg.sweep.workbench import open_workbench
 from tests.sweep.running import trials_in
 
 RACING = ["sweep.racing={after: 6}", "sweep.trials=2", "sweep.enqueue=[{tau_sigma: 5}, {tau_sigma: 0.001}]"]
@@ -144,3 +145,14 @@ def test_tpe_is_not_told_scores_of_the_first_examples_alone(experiment, monkeypa
     stopped, completed = told
     assert stopped is None
     assert len(completed) == 2
+
+
+def test_where_a_table_after_temperature_is_to_come_racing_is_said_to_judge_before(experiment):
+    likely = ["evaluation.metrics=[nll]", "selection.metric=nll"]
+    told = {
+        options: [note for note in open_workbench(experiment(*options)).notes if "racing" in note]
+        for options in ((*RACING, *likely), (*likely,), (*RACING, *likely, "evaluation.temperatures=[]"))
+    }
+    (note,), *others = told.values()
+    assert note.startswith("racing stops settings by nll as it is: ")
+    assert others == [[], []]
