@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nvreg.registry import Registry
+from nvreg.registry import Registry, instance_of
 
 Scores = NDArray[np.float64]
 Positions = NDArray[np.intp]
@@ -132,6 +132,8 @@ PROTOCOLS: Registry[Protocol] = Registry(
         "unlabelled": Protocol(best_by_texts, by_domain=True, reads_texts=True),
         "oracle": Protocol(best_there, by_domain=True, split="test"),
     },
+    group="nvreg.protocols",
+    check=instance_of(Protocol),
 )
 """Every protocol by its name in an experiment file."""
 

@@ -39,6 +39,7 @@ EXTENDING = {
     "nvreg.parameters": ["Parameter", "Setting"],
     "nvreg.finetune.regularisers.regulariser": ["Regulariser", "Options"],
     "nvreg.registry": ["Registry"],
+    "nvreg.testing": ["Subject", "check_mistake", "check_metric", "check_task", "check_protocol"],
 }
 """What is derived from or made to add something, by its module."""
 

@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nvreg.protocols import PROTOCOLS, Evidence, upper_bounds
+from nvreg.testing import check_protocol
 
 OUT_OF_DOMAIN = ["talks", "books", "poems"]
 HONEST = [name for name in PROTOCOLS if name not in upper_bounds()]
@@ -149,6 +150,11 @@ def test_a_score_that_is_no_number_never_wins(protocol):
     nan = float("nan")
     seen = validation([30, nan, 31], talks=[20, nan, 21], books=[9, nan, 10], strength=[0, 2, 1])
     assert choose(protocol, seen, ["talks", "books"])["talks"] == (2,)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_protocol_keeps_its_promises(protocol):
+    check_protocol(PROTOCOLS[protocol])
 
 
 tables = st.integers(1, 6).flatmap(

@@ -17,7 +17,7 @@ import nvreg
 from nvreg.cli.options import say
 from nvreg.cli.renamed import today_s
 from nvreg.errors import NvregWarning, UserError, explained
-from nvreg.registry import Registry
+from nvreg.registry import Registry, package_fault
 from nvreg.text import on_one_line, without_secrets
 
 COMMANDS: Registry[Callable[..., None]] = Registry(
@@ -38,6 +38,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "fisher": "nvreg.cli.fisher:fisher",
         "demo": "nvreg.cli.demo:demo",
         "architectures": "nvreg.cli.architectures:architectures",
+        "methods": "nvreg.cli.methods:methods",
         "schema": "nvreg.cli.schema:schema",
     },
 )
@@ -76,7 +77,7 @@ class Commands(TyperGroup):
         except Exception as error:
             if ctx.params["debug"]:
                 raise
-            line = str(error) if isinstance(error, UserError) else explained(error)
+            line = str(error) if isinstance(error, UserError) else explained(error) or package_fault(error)
             bug = f"{type(error).__name__}: {error} (nvreg --debug shows where)"
             say(f"nvreg: {on_one_line(without_secrets(line or bug))}", err=True)
             raise typer.Exit(2 if line else 1) from error

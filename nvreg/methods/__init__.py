@@ -1,7 +1,9 @@
 """Methods that a sweep can try: NV regularisation, and the controls it is compared with."""
 
+from nvreg.config import Section
 from nvreg.methods.method import Method
-from nvreg.registry import Registry
+from nvreg.parameters import Setting
+from nvreg.registry import Registry, subclass_of
 
 __all__ = ["METHODS", "Method"]
 
@@ -24,4 +26,6 @@ METHODS: Registry[type[Method]] = Registry(
         "prune": "nvreg.methods.compression:Prune",
         "layer-skip": "nvreg.methods.compression:LayerSkip",
     },
+    group="nvreg.methods",
+    check=subclass_of(Method, setting_type=Setting, options=Section),
 )

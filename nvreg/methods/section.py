@@ -130,7 +130,7 @@ class ByMethod:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        written = handler(_spaces_of(METHODS))
+        written = handler(_spaces_of(name for name, _ in METHODS.items()))
         return {**written, "minProperties": 1, "additionalProperties": False}
 
     @staticmethod

@@ -13,7 +13,7 @@ import numpy as np
 
 from nvreg.metrics.metric import Array, Metric, padded
 from nvreg.metrics.tokenisation import Tokenisation
-from nvreg.registry import Registry
+from nvreg.registry import Registry, instance_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -52,6 +52,8 @@ METRICS: Registry[Metric] = Registry(
         "ece": "nvreg.metrics.classification:ECE",
         "brier": "nvreg.metrics.classification:BRIER",
     },
+    group="nvreg.metrics",
+    check=instance_of(Metric),
 )
 """Every metric by name; a task supplies those whose group of statistics it makes (see `nvreg.tasks.Task`)."""
 

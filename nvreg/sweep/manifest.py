@@ -16,6 +16,7 @@ from nvreg.digests import options_of
 from nvreg.environment import environment
 from nvreg.errors import UserError
 from nvreg.files import check_output, differences
+from nvreg.methods import METHODS
 from nvreg.results import (
     RunFiles,
     digest,
@@ -25,7 +26,7 @@ from nvreg.results import (
     read_manifest,
     read_trials,
 )
-from nvreg.tasks import SCORING_VERSION
+from nvreg.tasks import SCORING_VERSION, TASKS
 from nvreg.tasks.base import identity_of
 from nvreg.tasks.sampling import CALIBRATION_EXAMPLES, CALIBRATION_TOKENS
 
@@ -60,6 +61,7 @@ def conditions_of(workbench: Workbench, device: str) -> dict[str, Any]:
         "signatures": dict(workbench.task.conditions),
         "scoring": SCORING_VERSION,
         "device": device,
+        **({"package": package} if (package := TASKS.package(experiment.task)) else {}),
         "versions": {name: version(name).split(".")[:2] for name in ("torch", "transformers")},
     }
 
@@ -98,9 +100,14 @@ def manifest_of(workbench: Workbench, priors: Priors, device: str) -> dict[str, 
 
 
 def _fingerprint(workbench: Workbench, name: str, priors: Priors) -> str:
-    """Return what decides what a method does: its options, its prior, and what its settings are solved on."""
+    """Return what decides what a method does.
+
+    That is its options, the package that it comes from, its prior, and what its settings are solved on.
+    """
     method = workbench.plan.methods[name]
     parts = [method.fingerprint]
+    if package := METHODS.package(name):
+        parts.append(package)
     if method.space is not None:
         parts.append(priors[method.space].fingerprint)
     if workbench.experiment.sweep.methods[name].calibrated:

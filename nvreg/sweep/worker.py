@@ -16,13 +16,14 @@ import torch
 
 from nvreg.diagnostics import Record, SiteMeans, recording
 from nvreg.environment import device_kind
-from nvreg.errors import UserError
+from nvreg.errors import UserError, explained
 from nvreg.memory import over_rows
 from nvreg.methods.change import attention_change
 from nvreg.metrics import METRICS, score, statistics_of
 from nvreg.models.site import Site
 from nvreg.models.teacher_forcing import run_body
 from nvreg.parameters import Setting
+from nvreg.registry import package_fault
 from nvreg.results import PRETRAINED, Metrics
 from nvreg.sweep.plan import encoder_key
 from nvreg.sweep.search import FirstExamples, is_clearly_worse
@@ -133,10 +134,11 @@ class Worker:
         try:
             outcome |= self._measured(job, step)
         except Exception as raised:
-            kind = "" if isinstance(raised, UserError) else f"{type(raised).__name__}: "
-            text = without_secrets(" ".join(str(raised).split()))
+            error = _blamed(raised)
+            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            text = without_secrets(" ".join(str(error).split()))
             outcome["error"] = f"{kind}{text}".removesuffix(": ")
-            outcome["exception"] = raised
+            outcome["exception"] = error
         seconds = round(time.monotonic() - started, 3)
         return Measured(**outcome, seconds=seconds, halved=self._workbench.task.halved - halved)
 
@@ -275,3 +277,12 @@ class Worker:
     @cached_property
     def _probe(self) -> list[dict[str, torch.Tensor]]:
         return random_batches(self._workbench.task, self._workbench.in_domain_validation.examples)
+
+
+def _blamed(error: Exception) -> Exception:
+    """Return an error, or the user's mistake that a package which raises it is installed."""
+    if isinstance(error, UserError) or explained(error) or (fault := package_fault(error)) is None:
+        return error
+    mistake = UserError(fault)
+    mistake.__cause__ = error
+    return mistake

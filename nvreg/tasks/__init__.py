@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from nvreg.registry import Registry
+from nvreg.registry import Registry, subclass_of
 from nvreg.tasks.base import Encoded, Task, encode, score_set
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ TASKS: Registry[type[Task[Any]]] = Registry(
         "token-classification": "nvreg.tasks.token_classification:TokenClassification",
         "multiple-choice": "nvreg.tasks.multiple_choice:MultipleChoice",
     },
+    group="nvreg.tasks",
+    check=subclass_of(Task),
 )
 """Every task by name."""
 

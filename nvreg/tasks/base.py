@@ -216,6 +216,8 @@ class Task(ABC, Generic[E]):
 
     def _signature(self, metric: Metric) -> str:
         described = metric.signature(self.tokenisation)
+        if package := METRICS.package(metric.name):
+            described = f"{described}|{package}"
         if metric.group in ("likelihood", "text"):
             return f"{described}|{self.likelihood}"
         if metric.group == "overlap" and self.overlap is not None:

@@ -4,16 +4,12 @@ import math
 
 import pytest
 import torch
-from torch.testing import assert_close
 
-import nvreg
-from nvreg.diagnostics import recording
-from nvreg.errors import UserError
 from nvreg.methods import METHODS
-from nvreg.models.convert import is_converted
+from nvreg.testing import METHOD_CHECKS, Subject, check_mistake
 from tests.estimation.test_calibration import sample
 from tests.models.architectures import ARCHITECTURES, random_prior
-from tests.models.running import EXACT, generate, padded
+from tests.models.running import padded
 
 QUICK = ("marian", "t5", "bert", "gpt2", "llama")
 STRONGER = {
@@ -53,14 +49,6 @@ MISTAKES = {
     "layer-skip": {"skipped": 0.5},
 }
 
-pytestmark = pytest.mark.usefixtures("no_gradients")
-
-
-@pytest.fixture
-def no_gradients():
-    with torch.inference_mode(mode=False), torch.no_grad():
-        yield
-
 
 @pytest.fixture(
     params=[
@@ -98,112 +86,34 @@ def method(request, architecture, pretrained):
     )
 
 
-@pytest.fixture
-def plain(architecture):
-    return architecture.build()
+class ArchitectureSubject(Subject):
+    """An architecture as what methods are tried on."""
+
+    def __init__(self, architecture):
+        super().__init__(architecture.name, architecture.build)
+        self._architecture = architecture
+        self.inputs = architecture.inputs
+
+    @property
+    def generates(self):
+        return self._architecture.can_generate
+
+    def padded(self):
+        return padded(self._architecture, "right")
+
+    def sample(self):
+        return sample(self._architecture)
+
+    def prior(self, model, space):
+        return random_prior(model, space=space)
 
 
-@pytest.fixture
-def model(architecture, method):
-    """The same model with the method attached."""
-    return attached(method, architecture.build(), architecture)
-
-
-def attached(method, model, architecture):
-    method.attach_(model, random_prior(model, space=method.space), sample(architecture))
-    return model
-
-
-def settings_of(method):
-    return [method.setting_type.from_dict(values) for values in STRONGER[method.name]]
-
-
-def strength_of(method, model, architecture, setting):
-    method.set_(model, setting)
-    with recording(model) as record:
-        for batch in sample(architecture):
-            model(**batch)
-    return method.strength(setting, record)
-
-
-def test_attached_it_is_the_pretrained_model_bit_for_bit(architecture, method, model, plain):
-    for inputs in (architecture.inputs(plain), padded(architecture, "right")[0]):
-        assert torch.equal(model(**inputs).logits, plain(**inputs).logits)
-
-
-def test_identity_and_detaching_are_exact_after_any_settings(architecture, method, model, plain):
-    inputs, expected = architecture.inputs(plain), plain(**architecture.inputs(plain)).logits
-    for setting in settings_of(method):
-        method.set_(model, setting)
-        assert not torch.allclose(model(**inputs).logits, expected, atol=1e-6)
-    method.set_(model, method.setting_type.identity())
-    assert torch.equal(model(**inputs).logits, expected)
-    method.set_(model, settings_of(method)[0])
-    method.detach_(model)
-    assert not is_converted(model)
-    assert [type(module) for module in model.modules()] == [type(module) for module in plain.modules()]
-    assert all(map(torch.equal, model.state_dict().values(), plain.state_dict().values()))
-    assert torch.equal(model(**inputs).logits, expected)
-
-
-def test_a_setting_is_the_same_whatever_was_set_before(architecture, method, model):
-    inputs = architecture.inputs(model)
-    one, other = settings_of(method)
-    method.set_(model, one)
-    expected = model(**inputs).logits
-    method.set_(model, other)
-    method.set_(model, one)
-    assert torch.equal(model(**inputs).logits, expected)
-    method.detach_(model)
-    attached(method, model, architecture)
-    method.set_(model, one)
-    assert torch.equal(model(**inputs).logits, expected)
-
-
-def test_strength_is_0_at_identity_and_grows(architecture, method, model):
-    weak, strong = settings_of(method)
-    strengths = [
-        strength_of(method, model, architecture, setting)
-        for setting in (method.setting_type.identity(), weak, strong)
-    ]
-    assert strengths[0] == 0
-    assert 0 < strengths[1] < strengths[2] <= 1
-
-
-def test_it_generates_with_a_cache_what_it_does_without(architecture, method, model):
-    if not architecture.can_generate:
-        pytest.skip(f"{architecture} does not generate")
-    method.set_(model, settings_of(method)[1])
-    inputs = architecture.inputs(model)
-    if not method.generates:
-        with pytest.raises(UserError, match="generates"):
-            generate(model, inputs)
-        return
-    assert generate(model, inputs) == generate(model, inputs, use_cache=False)
-
-
-def test_a_padded_batch_equals_its_rows_alone(architecture, method, model):
-    method.set_(model, settings_of(method)[1])
-    batch, alone = padded(architecture, "right")
-    logits = model(**batch).logits
-    for row, single in enumerate(alone):
-        expected = model(**single).logits[0]
-        assert_close(logits[row, : len(expected)], expected, **EXACT)
+@pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
+def test_a_method_keeps_its_promises(check, method, architecture):
+    weaker, stronger = STRONGER[method.name]
+    check(method, ArchitectureSubject(architecture), weaker, stronger)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_values_that_cannot_be_are_refused(name):
-    values = MISTAKES[name]
-    with pytest.raises(ValueError, match=next(iter(values))):
-        METHODS[name].setting_type.from_dict(values)
-    with pytest.raises(ValueError, match="expected one of "):
-        METHODS[name].setting_type.from_dict({"tau_omega": 1.0})
-
-
-def test_roles_that_the_model_has_not_are_refused(architecture, method, model):
-    (name, rule), *_ = method.setting_type.parameters.items()
-    missing = sorted({"encoder", "cross", "decoder"} - {site.role for site in nvreg.sites(model)})
-    if not missing or not rule.by_role:
-        pytest.skip("any role will do")
-    with pytest.raises(ValueError, match=name):
-        method.set_(model, method.setting_type.from_dict({name: {missing[0]: 0.5}}))
+    check_mistake(METHODS[name], MISTAKES[name])

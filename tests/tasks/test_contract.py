@@ -13,6 +13,8 @@ from nvreg.errors import UserError
 from nvreg.experiment import load_experiment
 from nvreg.sweep.runner import run_sweep
 from nvreg.tasks import TASKS, Task
+from nvreg.testing import check_task
+from tests.tasks.test_not_finite import MODELS
 
 SIZES = ["bits-per-byte", "byte-perplexity", "word-perplexity"]
 LIKELIHOOD = ["nll", "perplexity", "bits-per-character", *SIZES]
@@ -72,6 +74,12 @@ def test_a_task_is_declared_without_importing_what_is_slow():
         "sys.exit(bool({'torch', 'transformers', 'rouge_score', 'seqeval', 'sklearn'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_task_keeps_its_promises(name):
+    model, _, task, records = MODELS[name]()
+    check_task(task, model, records)
 
 
 class FirstToken(Task):
