@@ -12,6 +12,8 @@
 #   make readme                             quote results/embedded and results/real in README.md and docs
 #   make architectures [TYPES="..."]        try every model type of the installed Transformers (or these), and write the table
 #                                           that nvreg architectures prints
+#   make restated                           write digests of the attention of the installed Transformers, by which conversion
+#                                           warns, once the tests of nvreg/models pass on that version
 #   make demo                               train the models that come with nvreg anew, into nvreg/demo/checkpoints
 #   make docs                               the documentation as a site in results/site (mkdocs serve shows it)
 #   make bench                              speed and memory beside the unconverted model
@@ -46,7 +48,7 @@ MAKEFLAGS += --jobs=2
 results/%: export TTY_COMPATIBLE := 0
 endif
 
-.PHONY: install test test-faults test-lowest lint audit docs bench reproduce results readme architectures demo clean
+.PHONY: install test test-faults test-lowest lint audit docs bench reproduce results readme architectures restated demo clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
@@ -104,6 +106,9 @@ readme: $(INSTALLED)
 architectures: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.architectures $(TYPES)
 	$(BIN)/python -m scripts.readme
+
+restated: $(INSTALLED)
+	$(BIN)/python -m scripts.restated
 
 demo: $(INSTALLED)
 	$(BIN)/nvreg demo results/trained --train

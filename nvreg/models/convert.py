@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from transformers import PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from nvreg.attention.moments import HeadMoments
 from nvreg.attention.settings import PARAMETERS, Settings, SiteSettings
@@ -16,6 +17,7 @@ from nvreg.models.heads import DispatchedForward, HeadState
 from nvreg.models.inputs import NVState
 from nvreg.models.module import NVForward, check_forward, convert_module_, revert_module_
 from nvreg.models.registry import attention_modules
+from nvreg.models.restated import warn_of_changes
 from nvreg.models.site import Site, SiteState, Space, layers_of
 
 
@@ -39,6 +41,9 @@ def convert_(
     weights follows them: when they are loaded or moved, when adapters (LoRA) come, change, merge or go, and
     when they are written to in place. Compiled code alone notices no sooner than `set_settings_`, and a write
     through ``.data``, which leaves no trace (peft's hot-swapping does so), is noticed then too.
+
+    It warns, once, where the installed Transformers has other attention than any that conversion was checked
+    on (see `nvreg.models.restated`).
 
     Args:
         model: an unconverted model in evaluation mode.
@@ -108,6 +113,9 @@ def _convertible_modules(model: PreTrainedModel, space: Space) -> dict[Site, tup
         config = getattr(module, "config", model.config)  # the halves of a model may each have their own
         is_eager(config)  # or sdpa, or refused
         check_forward(module, site)
+    warn_of_changes(
+        [sdpa_attention_forward] if space == "heads" else [type(module) for _, module in modules.values()]
+    )
     return modules
 
 
