@@ -59,8 +59,8 @@ def digest_of(module: str, name: str) -> str | None:
         The digest, the same in every version of Python; None where there is no such source.
     """
     known = definitions(module)
-    if isinstance(known.get(name), ast.FunctionDef):
-        return _digest(known[name].args)
+    if isinstance(function := known.get(name), ast.FunctionDef):
+        return _digest(function.args)
     found: set[str] = set()
     left = [name, *(each for each in known if each.endswith(_ROTARY))]
     while left:
