@@ -146,6 +146,26 @@ class Setting:
         return "; ".join(f"{name} {_short(value)}" for name, value in self.to_dict().items()) or "identity"
 
 
+def read_value(name: str, text: str) -> float | dict[str, float]:
+    """Read a number, or numbers by role as in ``encoder=-3,cross=inf``; semicolons may stand for commas.
+
+    Raises:
+        ValueError: if it is neither; ``name`` says of what.
+    """
+    try:
+        if "=" not in text:
+            return float(text)
+        parts = [part.partition("=") for part in text.replace(";", ",").split(",")]
+        by_role = {role.strip(): float(value) for role, _, value in parts}
+        if len(by_role) < len(parts):
+            raise ValueError("a role comes twice")
+        return by_role
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: expected a number, or ROLE=NUMBER of each role once, got {text!r}"
+        ) from error
+
+
 def _normalise(name: str, rule: Parameter, value: Any) -> float | dict[str, Value]:
     """Return a float, or a mapping of role to float or tuple, without identity values."""
     if value is None:

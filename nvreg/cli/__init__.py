@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from inspect import getdoc
+from inspect import getdoc, signature
 from typing import Annotated, Any
 
 import typer
@@ -34,6 +34,7 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
         "prior": "nvreg.cli.prior:prior",
         "inspect": "nvreg.cli.inspect:inspect",
         "evaluate": "nvreg.cli.evaluate:evaluate",
+        "lm-eval": "nvreg.cli.lm_eval:lm_eval",
         "finetune": "nvreg.cli.finetune:finetune",
         "fisher": "nvreg.cli.fisher:fisher",
         "demo": "nvreg.cli.demo:demo",
@@ -43,6 +44,9 @@ COMMANDS: Registry[Callable[..., None]] = Registry(
     },
 )
 """Every command by its name, in the order of ``nvreg --help``."""
+
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""What lets a command that takes a context find in it the options that are another program's."""
 
 QUIET = {
     "DATASETS_VERBOSITY": "error",
@@ -89,7 +93,9 @@ def make_app() -> typer.Typer:
     app.callback()(_root)
     for name, command in COMMANDS.items():
         text, examples = described(command)
-        app.command(name, help=text, epilog="\n\n".join(["Example:", *examples]))(command)
+        settings = PASSED_ON if "context" in signature(command).parameters else None
+        epilog = "\n\n".join(["Example:", *examples])
+        app.command(name, help=text, epilog=epilog, context_settings=settings)(command)
     return app
 
 

@@ -11,6 +11,10 @@ from nvreg.cli.options import (
     OPENED_BY,
     Model,
     NoiseShare,
+    PriorColumn,
+    PriorData,
+    PriorFile,
+    PriorTargetColumn,
     PriorWeight,
     SourceLanguage,
     SourcePrefix,
@@ -30,20 +34,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="A new directory.")]
-PriorFile = Annotated[Path | None, typer.Option("--prior", help="The prior, as nvreg prior wrote it.")]
-PriorData = Annotated[
-    Path | None,
-    typer.Option(
-        "--prior-data", help="In-domain training text, for the prior where none is given, and --prior-weight."
-    ),
-]
-Column = Annotated[
-    str | None, typer.Option("--column", help="Column of texts, or of sources, in --prior-data.")
-]
-TargetColumn = Annotated[
-    str | None,
-    typer.Option("--target-column", help="Column of targets in --prior-data, for an encoder-decoder model."),
-]
 
 
 def convert(
@@ -51,8 +41,8 @@ def convert(
     out: Out,
     prior: PriorFile = None,
     prior_data: PriorData = None,
-    column: Column = None,
-    target_column: TargetColumn = None,
+    column: PriorColumn = None,
+    target_column: PriorTargetColumn = None,
     source_prefix: SourcePrefix = None,
     source_language: SourceLanguage = None,
     target_language: TargetLanguage = None,

@@ -11,6 +11,7 @@ from nvreg.cli.options import (
     ModelOrOut,
     NoiseShare,
     Overrides,
+    PriorFile,
     PriorWeight,
     Quiet,
     Space,
@@ -57,12 +58,6 @@ Metrics = Annotated[
 Limit = Annotated[
     int | None,
     typer.Option("--limit", min=1, help="Examples of each file, the first ones.", show_default="all"),
-]
-PriorFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--prior", help="The prior of a checkpoint; a converted model has its own.", show_default="none"
-    ),
 ]
 PriorData = Annotated[
     Path | None,

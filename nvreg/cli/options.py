@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from nvreg.errors import UserError, expected_one_of
+from nvreg.parameters import read_value
 from nvreg.text import visible
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ BY_ROLE = "NUMBER|ROLE=NUMBER,..."
 
 
 OPENED_BY = (
-    "it opens regularised by nvreg.from_pretrained and nvreg evaluate, and as pretrained by Transformers and "
-    "lm_eval --model hf"
+    "it opens regularised by nvreg.from_pretrained, nvreg evaluate and nvreg lm-eval, and as pretrained by "
+    "Transformers and lm_eval --model hf"
 )
 """What opens a converted checkpoint as what."""
 
@@ -162,6 +163,35 @@ PriorWeight = Annotated[
     ),
 ]
 
+PriorFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--prior",
+        help="The prior, as nvreg prior wrote it; a converted model has its own.",
+        show_default="none",
+    ),
+]
+PriorData = Annotated[
+    Path | None,
+    typer.Option(
+        "--prior-data",
+        help="In-domain training text, for the prior where there is none, and for --prior-weight.",
+        show_default="none",
+    ),
+]
+PriorColumn = Annotated[
+    str | None,
+    typer.Option("--column", help="Column of texts, or of sources, in --prior-data.", show_default="none"),
+]
+PriorTargetColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--target-column",
+        help="Column of targets in --prior-data, for an encoder-decoder model.",
+        show_default="none",
+    ),
+]
+
 Space = Annotated[
     Literal["inputs", "heads"] | None,
     one_of(
@@ -243,24 +273,12 @@ def read_nv_setting(**written: str | None) -> NVSetting:
     """
     from nvreg.methods.nv import NVSetting
 
-    values = {name: _by_role(name, text) for name, text in written.items() if text is not None}
     try:
+        values = {
+            name: read_value(f"--{name.replace('_', '-')}", text)
+            for name, text in written.items()
+            if text is not None
+        }
         return NVSetting(**values)
     except ValueError as error:
         raise UserError(str(error)) from error
-
-
-def _by_role(name: str, text: str) -> float | dict[str, float]:
-    """Read a number, or a number by role as in ``encoder=-3,cross=inf``."""
-    try:
-        if "=" not in text:
-            return float(text)
-        parts = [part.partition("=") for part in text.split(",")]
-        by_role = {role.strip(): float(value) for role, _, value in parts}
-        if len(by_role) < len(parts):
-            raise ValueError("a role comes twice")
-        return by_role
-    except ValueError as error:
-        raise UserError(
-            f"--{name.replace('_', '-')}: expected a number, or ROLE=NUMBER of each role once, got {text!r}"
-        ) from error

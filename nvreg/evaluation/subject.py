@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nvreg.attention.settings import Settings
 from nvreg.checkpoint import is_converted_directory, read_conversion
 from nvreg.data import Examples, load_examples
 from nvreg.digests import fingerprint
@@ -17,6 +17,7 @@ from nvreg.estimation.estimate import estimate_prior
 from nvreg.evaluation.request import Regularisation, Request
 from nvreg.evaluation.result import MeasuredModel
 from nvreg.methods import METHODS
+from nvreg.methods.method import Batch
 from nvreg.methods.nv import NVSetting
 from nvreg.models.registry import layers_by_role
 from nvreg.models.site import Space
@@ -62,72 +63,93 @@ class Measurable:
         )
 
     def regularise_(self, wanted: Regularisation, progress: Progress) -> None:
-        """Bring the model to a setting, with the prior of a converted directory where it is one.
+        """Bring the model to a setting, as the function `regularise_` does.
 
         Raises:
-            UserError: if there is a setting without a prior, or a prior weight without text, or they do not
-                fit the model.
+            UserError: as there, or if the text cannot be read.
         """
-        path, setting = Path(self._request.model.path), wanted.setting
-        own: Prior | None = None
-        if is_converted_directory(path):
-            own, saved = read_conversion(path)
-            if setting.is_identity:
-                setting = NVSetting.from_dict(saved.to_dict())
-        training = self._training(wanted)
-        if setting.is_calibrated and training is None:
-            raise UserError(
-                "expected --prior-data FILE, the text on which --prior-weight is solved for, got none"
-            )
-        if setting.is_identity and own is None:
-            return
-        prior = self._prior(wanted, own, training, progress)
-        sample = random_batches(self.task, training) if training and setting.is_calibrated else []
-        self._set(prior, sample, setting)
 
-    def _training(self, wanted: Regularisation) -> Examples | None:
-        if wanted.prior_data is None:
-            return None
-        request = self._request
-        return load_examples(request.source(wanted.prior_data), request.data.columns, self.task.required)
+        @cache
+        def training() -> Examples:
+            assert wanted.prior_data
+            source = self._request.source(wanted.prior_data)
+            return load_examples(source, self._request.data.columns, self.task.required)
 
-    def _prior(
-        self, wanted: Regularisation, own: Prior | None, training: Examples | None, progress: Progress
-    ) -> Prior:
-        """Return the prior that is asked for: of a file, of the directory, or of the text."""
-        known = Prior.load(wanted.prior) if wanted.prior else own
-        if known is not None:
-            if wanted.space not in (None, known.space):
-                raise UserError(
-                    f"expected a prior of {wanted.space!r} space, got one of {known.space!r} space"
-                )
-            return known
-        if training is None:
-            raise UserError(
-                "expected --prior FILE or --prior-data FILE with a setting of a model that is not converted, "
-                "got neither"
-            )
-        space = wanted.space or "inputs"
-        batches = list(self.task.teacher_forced(encode(self.task, training, "--prior-data")))
-        return estimate_prior(
-            self.model, progress.over(f"estimating the prior (space: {space})", batches), space=space
+        def text(space: Space) -> Iterable[Batch]:
+            batches = list(self.task.teacher_forced(encode(self.task, training(), "--prior-data")))
+            return progress.over(f"estimating the prior (space: {space})", batches)
+
+        path = Path(self._request.model.path)
+        done = regularise_(self.model, path, wanted, text, lambda: random_batches(self.task, training()))
+        self.described = self.described.model_copy(update=done or {})
+
+
+def regularise_(
+    model: PreTrainedModel,
+    path: Path,
+    wanted: Regularisation,
+    text: Callable[[Space], Iterable[Batch]],
+    sample: Callable[[], Sequence[Batch]],
+) -> dict[str, Any] | None:
+    """Bring a model to a setting, with the prior of a converted directory where it is one.
+
+    Args:
+        model: as pretrained.
+        path: where it is from.
+        wanted: the setting and the prior.
+        text: reads ``wanted.prior_data``, for a prior in a space where there is none.
+        sample: reads some of it, to solve for settings on.
+
+    Returns:
+        What is said of it: ``space``, ``settings``, ``resolved`` and ``prior`` of a `Subject`; None where
+        nothing is asked for and the model is not converted, which leaves it as pretrained.
+
+    Raises:
+        UserError: if there is a setting without a prior, or a prior weight without text, or they do not fit
+            the model.
+    """
+    setting = wanted.setting
+    own: Prior | None = None
+    if is_converted_directory(path):
+        own, saved = read_conversion(path)
+        if setting.is_identity:
+            setting = NVSetting.from_dict(saved.to_dict())
+    if setting.is_calibrated and wanted.prior_data is None:
+        raise UserError(
+            "expected --prior-data FILE, the text on which --prior-weight is solved for, got none"
         )
+    if setting.is_identity and own is None:
+        return None
+    prior = _known_prior(wanted, own)
+    if prior is None:
+        space = wanted.space or "inputs"
+        prior = estimate_prior(model, text(space), space=space)
+    method = METHODS[METHOD_OF_SPACE[prior.space]]()
+    try:
+        setting.check(layers_by_role(model, prior.space))
+        method.attach_(model, prior, sample() if setting.is_calibrated else [])
+        resolved = method.set_(model, setting)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return {
+        "space": prior.space,
+        "settings": setting.to_dict(),
+        "resolved": None if resolved is None else resolved.to_dict(),
+        "prior": prior.fingerprint,
+    }
 
-    def _set(self, prior: Prior, sample: Sequence[dict[str, Tensor]], setting: NVSetting) -> None:
-        method = METHODS[METHOD_OF_SPACE[prior.space]]()
-        try:
-            setting.check(layers_by_role(self.model, prior.space))
-            method.attach_(self.model, prior, sample)
-            resolved: Settings | None = method.set_(self.model, setting)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        update = {
-            "space": prior.space,
-            "settings": setting.to_dict(),
-            "resolved": None if resolved is None else resolved.to_dict(),
-            "prior": prior.fingerprint,
-        }
-        self.described = self.described.model_copy(update=update)
+
+def _known_prior(wanted: Regularisation, own: Prior | None) -> Prior | None:
+    """Return the prior of a file, or of the directory; None where it is to be estimated from the text."""
+    known = Prior.load(wanted.prior) if wanted.prior else own
+    if known is None and wanted.prior_data is None:
+        raise UserError(
+            "expected --prior FILE or --prior-data FILE with a setting of a model that is not converted, "
+            "got neither"
+        )
+    if known is not None and wanted.space not in (None, known.space):
+        raise UserError(f"expected a prior of {wanted.space!r} space, got one of {known.space!r} space")
+    return known
 
 
 def _task(request: Request, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Task:

@@ -31,7 +31,7 @@ class WeightFiles:
     Attributes:
         dtype: the dtype of most of them; None where it is not known.
         dtypes: the dtype of each, by its name in the files.
-        shard_bytes: size of the largest file; None where there is none.
+        shard_bytes: the most bytes of weights that a file has; None where there is none.
         mode: permissions of a file; None where there is none.
     """
 
@@ -54,9 +54,8 @@ class WeightFiles:
         dtype = counts.most_common(1)[0][0] if counts else _dtype_of_config(path, revision)
         if not found:
             return cls(dtype)
-        return cls(
-            dtype, dtypes, max(file.stat().st_size for file in found), found[0].stat().st_mode & 0o777 | 0o200
-        )
+        mode = found[0].stat().st_mode & 0o777 | 0o200
+        return cls(dtype, dtypes, max(map(_weight_bytes, found)), mode)
 
     def save(self, model: PreTrainedModel, path: Path) -> None:
         """Write a model's config and weights, in these dtypes, in files of these sizes and permissions.
@@ -111,6 +110,18 @@ def _dtypes(file: Path) -> dict[str, torch.dtype]:
     except SafetensorError:  # another format, which does not say without being read
         return {}
     return {name: _DTYPES[dtype] for name, dtype in named.items() if dtype in _DTYPES}
+
+
+def _weight_bytes(file: Path) -> int:
+    """Return the bytes of a file without the header of safetensors, whose first eight say how long it is.
+
+    With the most that a file has as the limit, weights are cut into files as they were with a larger one.
+    """
+    size = file.stat().st_size
+    if file.suffix != ".safetensors":
+        return size
+    with file.open("rb") as opened:
+        return size - 8 - int.from_bytes(opened.read(8), "little")
 
 
 def _dtype_of_config(path: str | Path, revision: str | None) -> torch.dtype | None:

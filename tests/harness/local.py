@@ -1,4 +1,4 @@
-"""A model, data and tasks that lm-evaluation-harness and nvreg both measure, all made on this machine.
+"""Models, data and tasks that lm-evaluation-harness and nvreg both measure, all made on this machine.
 
 ``python -m tests.harness.local`` prints what the harness does, where lm-eval 0.4.13 is installed.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from tests.models.architectures import ARCHITECTURES
-from tests.tiny import LEXICON, word_tokenizer
+from tests.tiny import LEXICON, tiny_marian, word_tokenizer
 
 WORDS = list(LEXICON)
 
@@ -29,20 +29,26 @@ QUESTIONS = [
     for number in range(12)
 ]
 
+PAIRS = [{"en": text, "de": " ".join(map(LEXICON.get, text.split()))} for text in TEXTS[:5]]
+
 WINDOW = 16
 
 
-def write_model(directory: Path) -> Path:
-    """Write a tiny decoder with its tokenizer."""
-    (architecture,) = (each for each in ARCHITECTURES if each.name == "gpt2")
-    architecture.build().save_pretrained(directory)
-    word_tokenizer("$A").save_pretrained(directory)
+def write_model(directory: Path, name: str = "gpt2") -> Path:
+    """Write a tiny decoder, or a tiny translation model, with its tokenizer."""
+    if name == "marian":
+        model, tokenizer = tiny_marian()
+    else:
+        (architecture,) = (each for each in ARCHITECTURES if each.name == name)
+        model, tokenizer = architecture.build(), word_tokenizer("$A")
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
     return directory
 
 
 def write_data(directory: Path) -> dict[str, Path]:
     """Write the data sets."""
-    data = {"text": [{"text": text} for text in TEXTS], "questions": QUESTIONS}
+    data = {"text": [{"text": text} for text in TEXTS], "questions": QUESTIONS, "pairs": PAIRS}
     paths = {name: directory / f"{name}.jsonl" for name in data}
     for name, records in data.items():
         paths[name].write_text("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
@@ -70,6 +76,15 @@ def write_tasks(directory: Path, data: dict[str, Path]) -> Path:
         doc_to_choice="choices",
         doc_to_target="label",
         metric_list=metrics,
+    )
+    described(
+        "generation",
+        "pairs",
+        output_type="generate_until",
+        doc_to_text="{{en}}",
+        doc_to_target="{{de}}",
+        generation_kwargs={"max_gen_toks": 6, "until": ["\n"], "do_sample": False},
+        metric_list=[{"metric": "bleu"}],
     )
     return directory
 
