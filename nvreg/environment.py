@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 PACKAGES = ("torch", "transformers", "datasets", "sacrebleu", "rouge-score", "numpy")
 
+COMMIT_FILE = "commit.txt"
+"""The file of an installed package that has the commit it was built from (hatch_build.py)."""
+
 
 def environment(device: str) -> dict[str, Any]:
     """Return versions, commit and hardware.
@@ -24,7 +27,7 @@ def environment(device: str) -> dict[str, Any]:
     return {
         "nvreg": version("nvreg"),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
-        "git_commit": _git_commit(Path(__file__).parents[1]),
+        "git_commit": commit(),
         "hardware": {"machine": platform.machine(), "cores": os.cpu_count(), "device": device},
     }
 
@@ -36,7 +39,17 @@ def device_kind(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _git_commit(checkout: Path) -> str | None:
+def commit() -> str | None:
+    """Return the commit that the package was built from, or that of its checkout; None if unknown."""
+    package = Path(__file__).parent
+    built = package / COMMIT_FILE
+    if built.is_file():
+        return built.read_text(encoding="utf-8").strip()
+    return git_commit(package.parent)
+
+
+def git_commit(checkout: Path) -> str | None:
+    """Return the commit of a checkout; None where it is none, or git is not there."""
     if not (checkout / ".git").exists():
         return None
     git = ["git", "-C", str(checkout), "rev-parse", "HEAD"]

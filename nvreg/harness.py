@@ -107,8 +107,8 @@ class NVRegLM(HFLM):
         )
         if done is None:
             raise UserError(
-                f"expected a directory that nvreg convert or nvreg export wrote, or a setting, got {pretrained}"
-                " with neither; as pretrained it is lm_eval's own model hf"
+                "expected a directory that nvreg convert or nvreg export wrote, or a setting, got neither in "
+                f"{pretrained}; as pretrained it is the harness's own model hf"
             )
         self.regularisation = {"version": nvreg.__version__, "fingerprint": weights, **done}
 

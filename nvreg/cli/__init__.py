@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 import nvreg
 from nvreg.cli.options import say
 from nvreg.cli.renamed import today_s
+from nvreg.environment import commit
 from nvreg.errors import NvregWarning, UserError, explained
 from nvreg.registry import Registry, package_fault
 from nvreg.text import on_one_line, without_secrets
@@ -107,7 +108,8 @@ def described(command: Callable[..., None]) -> tuple[str, list[str]]:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        say(f"nvreg {nvreg.__version__}")
+        known = commit()
+        say(f"nvreg {nvreg.__version__}" + (f" (commit {known[:12]})" if known else ""))
         raise typer.Exit
 
 

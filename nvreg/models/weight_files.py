@@ -31,7 +31,7 @@ class WeightFiles:
     Attributes:
         dtype: the dtype of most of them; None where it is not known.
         dtypes: the dtype of each, by its name in the files.
-        shard_bytes: the most bytes of weights that a file has; None where there is none.
+        shard_bytes: the most bytes of weights that a file has, of several; None where they are not divided.
         mode: permissions of a file; None where there is none.
     """
 
@@ -55,7 +55,7 @@ class WeightFiles:
         if not found:
             return cls(dtype)
         mode = found[0].stat().st_mode & 0o777 | 0o200
-        return cls(dtype, dtypes, max(map(_weight_bytes, found)), mode)
+        return cls(dtype, dtypes, max(map(_weight_bytes, found)) if len(found) > 1 else None, mode)
 
     def save(self, model: PreTrainedModel, path: Path) -> None:
         """Write a model's config and weights, in these dtypes, in files of these sizes and permissions.
@@ -74,10 +74,10 @@ class WeightFiles:
     def _restore_dtypes_(self, model: PreTrainedModel) -> None:
         if self.dtype is None:
             return
-        for name, parameter in model.named_parameters():
+        for name, weight in model.state_dict(keep_vars=True).items():
             dtype = (self.dtypes or {}).get(name, self.dtype)
-            if parameter.is_floating_point() and parameter.dtype != dtype:
-                parameter.data = parameter.data.to(dtype)
+            if weight.is_floating_point() and weight.dtype != dtype:
+                weight.data = weight.data.to(dtype)
         model.config.dtype = self.dtype
 
 

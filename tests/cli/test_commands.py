@@ -69,7 +69,10 @@ def test_the_list_of_architectures_goes_on_working_and_says_its_new_name():
     assert listed.stderr == "nvreg: nvreg convert --list is now nvreg architectures\n"
 
 
-def test_version():
+def test_version_names_the_commit_where_it_is_known(monkeypatch):
+    monkeypatch.setattr("nvreg.cli.commit", lambda: "0123456789abcdef0123")
+    assert run("--version").output == f"nvreg {nvreg.__version__} (commit 0123456789ab)\n"
+    monkeypatch.setattr("nvreg.cli.commit", lambda: None)
     assert run("--version").output == f"nvreg {nvreg.__version__}\n"
 
 
@@ -106,7 +109,7 @@ def test_convert_without_a_setting_says_that_nothing_changes(directory, prior, t
     assert result.exit_code == 0, result.output
     said, opened = result.stdout.splitlines()[-2:]
     assert said.endswith(f"with identity (space: inputs) written to {tmp_path / 'converted'}")
-    assert opened.startswith("it opens regularised by nvreg.from_pretrained and nvreg evaluate, ")
+    assert opened.startswith("it opens regularised by nvreg.from_pretrained, nvreg evaluate and ")
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("nvreg: ")]
     assert line.startswith("nvreg: no setting is given, so attention stays as pretrained; --prior-weight, ")
 

@@ -103,7 +103,7 @@ def printed(directory: Path) -> dict[str, float]:
             "max_length": WINDOW,
         },
         tasks=["local_rolling", "local_choice"],
-        task_manager=TaskManager(include_path=str(tasks)),
+        task_manager=TaskManager(include_path=str(tasks), include_defaults=False),
         device="cpu",
         batch_size=4,
         bootstrap_iters=0,

@@ -34,7 +34,9 @@ def test_a_copy_has_the_dtypes_and_digests_of_all_its_weights(tmp_path):
     model, _ = tiny_marian()
     model.to(torch.float16).save_pretrained(tmp_path / "kept")
     WeightFiles.of(tmp_path / "kept").save(model.float(), tmp_path / "copy")
-    assert WeightFiles.of(tmp_path / "copy").dtype == torch.float16
+    dtypes = WeightFiles.of(tmp_path / "copy").dtypes
+    assert set(dtypes.values()) == {torch.float16}
+    assert "final_logits_bias" in dtypes  # no parameter
     assert json.loads((tmp_path / "copy" / "digests.json").read_text()).keys() == {"model.safetensors"}
     (tmp_path / "copy" / "model.safetensors").write_bytes(b"")
     assert changed_files(tmp_path / "copy") == ["model.safetensors"]
