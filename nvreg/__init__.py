@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nvreg.attention.moments import HeadMoments, Moments
     from nvreg.attention.settings import Settings
-    from nvreg.checkpoint import from_pretrained, save_pretrained
+    from nvreg.checkpoint import from_pretrained, push_to_hub, save_pretrained
     from nvreg.errors import UserError
     from nvreg.estimation.calibration import calibrate
     from nvreg.estimation.estimate import estimate_prior
@@ -30,6 +30,7 @@ _HOMES = {
     "convert_": "models.convert",
     "estimate_prior": "estimation.estimate",
     "from_pretrained": "checkpoint",
+    "push_to_hub": "checkpoint",
     "revert_": "models.convert",
     "save_pretrained": "checkpoint",
     "set_settings_": "models.convert",
@@ -50,6 +51,7 @@ __all__ = [  # noqa: RUF022 - in the order of use
     "revert_",
     "save_pretrained",
     "from_pretrained",
+    "push_to_hub",
     "UserError",
 ]
 

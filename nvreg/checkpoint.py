@@ -1,18 +1,21 @@
-"""Converted models as directories: an unchanged pretrained checkpoint, with prior and settings beside it."""
+"""Converted models in directories and on the hub: an unchanged checkpoint, prior and settings beside it."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from nvreg.attention.settings import Settings
+from nvreg.card import Provenance, converted_card, write_card
 from nvreg.errors import DamagedError, UserError
 from nvreg.files import check_digests, write_text
+from nvreg.hub import check_push, fetch, is_hub_name, on_hub, push
 from nvreg.models.conversion import conversion_of
 from nvreg.models.convert import convert_, current_settings
 from nvreg.models.loading import class_of, load_config, load_with
@@ -40,17 +43,25 @@ SETTINGS = TypeAdapter(WrittenSettings)
 """The schema of ``nvreg.json``."""
 
 
-def save_pretrained(model: PreTrainedModel, path: str | Path, *, like: WeightFiles | None = None) -> None:
+def save_pretrained(
+    model: PreTrainedModel,
+    path: str | Path,
+    *,
+    like: WeightFiles | None = None,
+    made: Provenance | None = None,
+) -> None:
     """Save a converted model to a directory.
 
     The weights are the pretrained ones: Transformers alone loads the unchanged pretrained model from it,
-    `from_pretrained` the converted one. The key "nvreg" of its config says to tools that there is one.
+    `from_pretrained` the converted one. The key "nvreg" of its config says to tools that there is one, and
+    its README.md, the card that the hub shows, says it to people. A README.md that nvreg did not write stays.
 
     Args:
         model: the converted model.
         path: the directory.
         like: how the checkpoint that the model was loaded from keeps its weights, which are then kept so; by
             default they are written as the model has them.
+        made: what the card says that it was made from; by default what the model was loaded from.
 
     Raises:
         UserError: if it has adapters (LoRA) that are not merged, or quantised weights: neither is part of a
@@ -79,19 +90,75 @@ def save_pretrained(model: PreTrainedModel, path: str | Path, *, like: WeightFil
     finally:
         del model.config.nvreg
     write_text(path / SETTINGS_FILE, json.dumps(written, indent=1) + "\n")
+    made = made or Provenance(str(model.name_or_path or ""))
+    write_card(path, converted_card(model, prior, current_settings(model), made))
 
 
-def from_pretrained(path: str | Path, **options: Any) -> PreTrainedModel:
-    """Load a model that `save_pretrained` saved, in evaluation mode.
+def push_to_hub(
+    model: PreTrainedModel | str | Path,
+    repo: str,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    private: bool | None = None,
+    revision: str | None = None,
+) -> str:
+    """Push a converted model, or a directory that nvreg wrote, to a model repository of the Hugging Face hub.
+
+    The token is that of ``HF_TOKEN`` or of ``hf auth login``.
 
     Args:
-        path: the directory.
+        model: a converted model, which is saved as by `save_pretrained`; or a directory, of which every file
+            is pushed whose name does not begin with a dot.
+        repo: as in ``user/repo``; it is made where there is none.
+        tokenizer: the tokenizer that belongs to the model.
+        private: whether a new repository is private; by default as the user's or organisation's are.
+        revision: the branch, which is made where there is none; by default the main branch.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        UserError: if it cannot be saved or pushed.
+        ValueError: if the model is not converted.
+    """
+    check_push(repo)
+    if isinstance(model, str | Path):
+        directory = Path(model).expanduser()
+        if not directory.is_dir():
+            raise UserError(f"expected a model or its directory to push, got {directory}, which is none")
+        return push(directory, repo, private=private, revision=revision)
+    with TemporaryDirectory() as aside:
+        save_pretrained(model, aside, made=Provenance(str(model.name_or_path or ""), repo))
+        if tokenizer is not None:
+            tokenizer.save_pretrained(aside)
+        return push(Path(aside), repo, private=private, revision=revision)
+
+
+_OF_HUB = ("cache_dir", "force_download", "local_files_only", "token")
+"""Options of Transformers' ``from_pretrained`` that say how files are fetched."""
+
+
+def from_pretrained(path: str | Path, *, revision: str | None = None, **options: Any) -> PreTrainedModel:
+    """Load a model that `save_pretrained` saved or `push_to_hub` pushed, in evaluation mode.
+
+    Args:
+        path: the directory, or the name on the hub, as in ``user/repo``. The token of a private one is that
+            of ``HF_TOKEN`` or of ``hf auth login``.
+        revision: branch, tag or commit on the hub.
         options: passed on to the ``from_pretrained`` of Transformers, ``dtype`` for one.
 
     Raises:
-        UserError: if the directory lacks a part or its weights are not the ones that were saved.
+        UserError: if there is no such model, the hub is out of reach, a part is missing, or its weights are
+            not the ones that were saved.
     """
-    path, is_trusted = Path(path), bool(options.get("trust_remote_code"))
+    is_trusted = bool(options.get("trust_remote_code"))
+    fetching = {name: options.pop(name) for name in _OF_HUB if name in options}
+    path = converted_directory(path, revision, **fetching) or Path(path).expanduser()
+    if not path.is_dir() and is_hub_name(str(path)):
+        raise UserError(
+            f"expected a model that nvreg.push_to_hub pushed, got {str(path)!r} on the Hugging Face hub, "
+            "which is another; convert it with `nvreg convert`"
+        )
     check_digests(path)
     prior, settings = read_conversion(path)
     config = load_config(path, trust_remote_code=is_trusted)
@@ -101,9 +168,25 @@ def from_pretrained(path: str | Path, **options: Any) -> PreTrainedModel:
     return convert_(model, prior, settings)
 
 
-def is_converted_directory(path: str | Path) -> bool:
-    """Whether a directory is one that `save_pretrained` wrote."""
-    return (Path(path) / SETTINGS_FILE).is_file()
+def converted_directory(path: str | Path, revision: str | None = None, **options: Any) -> Path | None:
+    """Return where the files are of what `save_pretrained` saved or `push_to_hub` pushed; None for others.
+
+    The files of a name on the hub are fetched; of one of another model, no more than its config.json is.
+
+    Args:
+        path: a directory, or a name on the hub.
+        revision: branch, tag or commit on the hub.
+        options: how files are fetched, as ``cache_dir``.
+
+    Raises:
+        UserError: if there is no such model on the hub, or it is out of reach.
+    """
+    name, local = str(path), Path(path).expanduser()
+    if local.is_dir() or not is_hub_name(name):
+        return local if (local / SETTINGS_FILE).is_file() else None
+    with on_hub(f"a model {name!r}"):
+        config, _ = PreTrainedConfig.get_config_dict(name, revision=revision, **options)
+    return fetch(name, revision, **options) if "nvreg" in config else None
 
 
 def read_conversion(path: Path) -> tuple[Prior, Settings]:

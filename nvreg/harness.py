@@ -13,6 +13,7 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
 import nvreg
+from nvreg.checkpoint import converted_directory
 from nvreg.digests import fingerprint
 from nvreg.errors import UserError, expected_one_of
 from nvreg.evaluation.request import Regularisation
@@ -97,13 +98,17 @@ class NVRegLM(HFLM):
 
     def _create_model(self, pretrained: str, *arguments: Any, **options: Any) -> None:
         """Load the model as the harness does, and regularise it."""
-        path = Path(pretrained)
-        check_digests(path)
+        converted = converted_directory(pretrained, options.get("revision"))
+        check_digests(converted or Path(pretrained))
         super()._create_model(pretrained, *arguments, **options)
         self._model.eval()
         weights = fingerprint(self._model)
         done = regularise_(
-            self._model, path, self._wanted, lambda _: self._text(), lambda: self._text(CALIBRATION_TOKENS)
+            self._model,
+            converted,
+            self._wanted,
+            lambda _: self._text(),
+            lambda: self._text(CALIBRATION_TOKENS),
         )
         if done is None:
             raise UserError(

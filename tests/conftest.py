@@ -1,11 +1,17 @@
 """What every test may use; no test reaches the network."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from tests.fake_hub import Hub
 
 hypothesis.settings.register_profile("nvreg", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("nvreg")
@@ -81,3 +87,32 @@ def tiny_experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = directory / "tiny.yaml"
     path.write_text(EXPERIMENT)
     return path
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A hub on loopback that this process takes for the Hugging Face hub, with nobody logged in."""
+    import datasets
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    from tests.fake_hub import running_hub
+
+    with running_hub() as hub:
+        url = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        changes = {
+            "ENDPOINT": hub.endpoint,
+            "HUGGINGFACE_CO_URL_TEMPLATE": url,
+            "HF_HUB_CACHE": str(tmp_path / "hub-cache"),
+            "HF_HUB_OFFLINE": False,
+            "HF_HUB_DISABLE_XET": True,
+            "HF_TOKEN_PATH": str(tmp_path / "token"),
+        }
+        for name, value in changes.items():
+            monkeypatch.setattr(constants, name, value)
+        monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", hub.endpoint)
+        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.endpoint)
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets-cache")
+        monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield hub

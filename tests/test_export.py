@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from huggingface_hub import ModelCard
 from transformers import AutoModelForSeq2SeqLM
 
 import nvreg
@@ -142,3 +143,28 @@ def test_what_convert_did_goes_on_working_and_says_its_new_name(results, tmp_pat
     assert "in-domain keeps the pretrained model, unchanged" in result.stdout
     assert "nvreg convert OUT --from-results RUN is now nvreg export RUN OUT" in result.stderr
     assert is_converted(nvreg.from_pretrained(out))
+
+
+def test_the_card_has_what_the_run_measured(results, tmp_path):
+    for method, library in (("nv", "nvreg"), ("low-rank", "transformers")):
+        out = tmp_path / method
+        assert (
+            export(results, out, "--protocol", "oracle", "--domain", "away", "--method", method).exit_code
+            == 0
+        )
+        card = ModelCard.load(out / "README.md")
+        assert card.data.library_name == library
+        assert card.data.pipeline_tag == "translation"
+        (trial,) = [trial for trial in read_run(results).trials.values() if trial.method == method]
+        told = {(each.dataset_name, each.metric_name): each.metric_value for each in card.data.eval_results}
+        assert told == pytest.approx(
+            {
+                (domain, name): float(splits["test"][name])
+                for domain, splits in trial.metrics.items()
+                for name in ("perplexity", "bleu")
+            }
+        )
+        assert f"Protocol oracle chose trial {trial.number} for away, of 1 settings of {method}." in card.text
+        assert "an upper bound, and no result" in card.text
+        assert str(tmp_path) not in str(card)
+        assert str(results) not in str(card)

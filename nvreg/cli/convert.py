@@ -16,6 +16,8 @@ from nvreg.cli.options import (
     PriorFile,
     PriorTargetColumn,
     PriorWeight,
+    Private,
+    Push,
     SourceLanguage,
     SourcePrefix,
     Space,
@@ -24,7 +26,9 @@ from nvreg.cli.options import (
     TauMu,
     TauSigma,
     check_new_directory,
+    check_push,
     make_reading,
+    push,
     read_nv_setting,
     say,
 )
@@ -52,12 +56,15 @@ def convert(
     noise_share: NoiseShare = None,
     tau_mu: TauMu = None,
     prior_weight: PriorWeight = None,
+    push_to: Push = None,
+    private: Private = False,
 ) -> None:
     """Save a checkpoint with its attention regularised; a role not named is as pretrained.
 
     OUT gets the unchanged weights with prior and setting beside them: plain Transformers loads the pretrained
     model from it, nvreg.from_pretrained the regularised one. A value is one number for all roles, or one a
-    role (encoder, cross, decoder). What a sweep chose is saved by nvreg export.
+    role (encoder, cross, decoder). What a sweep chose is saved by nvreg export. --push needs a token of the
+    hub: of HF_TOKEN, or of `hf auth login`.
 
     Example:
         nvreg convert ./my-model OUT --prior prior.safetensors --tau-alpha encoder=-3,cross=-7 --tau-sigma 0.1
@@ -65,6 +72,7 @@ def convert(
         nvreg convert ./my-model OUT --prior-data train.jsonl --column text --prior-weight decoder=0.05
     """
     check_new_directory(out)
+    check_push(push_to, private)
     setting = read_nv_setting(
         prior_weight=prior_weight,
         tau_alpha=tau_alpha,
@@ -81,6 +89,7 @@ def convert(
         )
 
     from nvreg.attention.settings import Settings
+    from nvreg.card import Provenance
     from nvreg.checkpoint import save_pretrained
     from nvreg.estimation.calibration import calibrate
     from nvreg.estimation.estimate import estimate_prior
@@ -124,7 +133,8 @@ def convert(
             settings = Settings.from_dict(setting.to_dict())
     with whole_directory(out) as aside:
         try:
-            save_pretrained(convert_(loaded, known, settings), aside, like=WeightFiles.of(model))
+            made = Provenance(model, push_to)
+            save_pretrained(convert_(loaded, known, settings), aside, like=WeightFiles.of(model), made=made)
         except ValueError as error:
             raise UserError(str(error)) from error
         tokenizer.save_pretrained(aside)
@@ -134,6 +144,7 @@ def convert(
     if known.space == "heads" and (others := left_alone(loaded, site_modules(loaded))):
         named = ", ".join(f"{name} ({kind})" for name, kind in others.items())
         say(f"left as they are, as they have no softmax attention to text: {named}")
+    push(out, push_to, private)
 
 
 def _check_text(prior: Path | None, data: Path | None, column: str | None, is_calibrated: bool) -> None:

@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from nvreg.cli.options import OPENED_BY, check_new_directory, names_in, say
+from nvreg.cli.options import (
+    OPENED_BY,
+    Private,
+    Push,
+    check_new_directory,
+    check_push,
+    names_in,
+    push,
+    say,
+)
 
 PLAIN = "it is a plain checkpoint, which Transformers opens as it is"
 """What opens the checkpoint of a method that changes weights, or none."""
@@ -35,33 +44,45 @@ Seed = Annotated[int | None, typer.Option("--seed", help="Seed of the search, of
 
 
 def export(
-    run: Run, out: Out, protocol: Protocol, domain: Domain = None, method: Method = None, seed: Seed = None
+    run: Run,
+    out: Out,
+    protocol: Protocol,
+    domain: Domain = None,
+    method: Method = None,
+    seed: Seed = None,
+    push_to: Push = None,
+    private: Private = False,
 ) -> None:
     """Save the model of a run, under the setting that a protocol chooses, as a checkpoint.
 
     A protocol that chooses for each domain by itself needs --domain; a run of several methods or seeds
     --method or --seed. Of NV the checkpoint is what nvreg convert writes, of other methods a plain one, where
-    a plain one can hold what they do.
+    a plain one can hold what they do. Its README.md, the model card of the hub, has what the run measured of
+    it. --push needs a token of the hub: of HF_TOKEN, or of `hf auth login`.
 
     Example:
         nvreg export results/my-translator OUT --protocol in-domain-tolerance
 
+        nvreg export results/my-translator OUT --protocol in-domain-tolerance --push me/robust --private
+
         nvreg export results/my-translator OUT --protocol leave-one-domain-out --domain subtitles --method nv
     """
     check_new_directory(out)
+    check_push(push_to, private)
 
     from nvreg.report.selection import choose_trial, setting_text
 
     choice = choose_trial(run, protocol, domain=domain, method=method, seed=seed)
 
-    from nvreg.checkpoint import is_converted_directory
+    from nvreg.checkpoint import converted_directory
     from nvreg.export import save_chosen
 
     for line in choice.run.experiment.model.warnings:
         say(line, err=True)
 
-    save_chosen(choice, out)
+    save_chosen(choice, out, push_to)
     trial = choice.trial
     found = f"chooses trial {trial.number}, {setting_text(trial, with_method=True)}"
     say(f"{protocol} {found if trial.number else 'keeps the pretrained model, unchanged'}; written to {out}")
-    say(OPENED_BY if is_converted_directory(out) else PLAIN)
+    say(OPENED_BY if converted_directory(out) else PLAIN)
+    push(out, push_to, private)

@@ -204,6 +204,14 @@ Space = Annotated[
     ),
 ]
 
+Push = Annotated[
+    str | None,
+    typer.Option(
+        "--push", metavar="REPO", help="Push OUT to this model repository of the hub too, as in user/repo."
+    ),
+]
+Private = Annotated[bool, typer.Option("--private", help="Make the repository private, where it is new.")]
+
 
 def say(text: object, *, err: bool = False) -> None:
     """Print text to standard output or, with ``err``, to standard error; controls in it are shown."""
@@ -221,6 +229,28 @@ def check_new_directory(out: Path) -> None:
     check_place(out)
     if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"expected a new or empty directory, got {out}, which is there already")
+
+
+def check_push(repo: str | None, private: bool) -> None:
+    """Check what --push and --private say, before the work.
+
+    Raises:
+        UserError: if nobody is logged in to the hub, it is out of reach, or --private has nothing to say.
+    """
+    if repo is not None:
+        from nvreg.hub import check_push
+
+        check_push(repo)
+    elif private:
+        raise UserError("expected --push REPO with --private, got none")
+
+
+def push(out: Path, repo: str | None, private: bool) -> None:
+    """Push a directory where --push says so, and say where to."""
+    if repo is not None:
+        from nvreg.hub import push
+
+        say(f"pushed to {push(out, repo, private=private or None)}")
 
 
 def asker() -> Ask | None:

@@ -22,8 +22,8 @@ from nvreg.metrics import METRICS, statistics_of
 from nvreg.metrics.choices import NORMALISATIONS, renormalised
 from nvreg.metrics.metric import Array, Metric
 from nvreg.metrics.randomisation import p_value
+from nvreg.metrics.resampling import FEWEST, holm, interval, resample_counts, standard_error
 from nvreg.progress import Progress
-from nvreg.report.statistics import FEWEST, holm, interval, resample_counts, standard_error
 from nvreg.results import PRETRAINED
 from nvreg.tasks import Encoded, encode, score_set
 from nvreg.tasks.multiple_choice import EncodedQuestions

@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nvreg.checkpoint import is_converted_directory, read_conversion
+from nvreg.checkpoint import converted_directory, read_conversion
 from nvreg.data import Examples, load_examples
 from nvreg.digests import fingerprint
 from nvreg.errors import UserError
@@ -79,14 +79,15 @@ class Measurable:
             batches = list(self.task.teacher_forced(encode(self.task, training(), "--prior-data")))
             return progress.over(f"estimating the prior (space: {space})", batches)
 
-        path = Path(self._request.model.path)
-        done = regularise_(self.model, path, wanted, text, lambda: random_batches(self.task, training()))
+        source = self._request.model
+        own = converted_directory(source.path, source.revision)
+        done = regularise_(self.model, own, wanted, text, lambda: random_batches(self.task, training()))
         self.described = self.described.model_copy(update=done or {})
 
 
 def regularise_(
     model: PreTrainedModel,
-    path: Path,
+    converted: Path | None,
     wanted: Regularisation,
     text: Callable[[Space], Iterable[Batch]],
     sample: Callable[[], Sequence[Batch]],
@@ -95,7 +96,7 @@ def regularise_(
 
     Args:
         model: as pretrained.
-        path: where it is from.
+        converted: the directory that it is from, where it is a converted one.
         wanted: the setting and the prior.
         text: reads ``wanted.prior_data``, for a prior in a space where there is none.
         sample: reads some of it, to solve for settings on.
@@ -110,8 +111,8 @@ def regularise_(
     """
     setting = wanted.setting
     own: Prior | None = None
-    if is_converted_directory(path):
-        own, saved = read_conversion(path)
+    if converted is not None:
+        own, saved = read_conversion(converted)
         if setting.is_identity:
             setting = NVSetting.from_dict(saved.to_dict())
     if setting.is_calibrated and wanted.prior_data is None:

@@ -22,6 +22,9 @@ from nvreg.progress import Progress
 SCORE = "eval_"
 """Prefix of a score's name in the log of `transformers.Trainer`."""
 
+INTERVAL = "interval_"
+"""Prefix of the name of a score's interval, [low, high], in the same log."""
+
 _CHECKPOINT = "checkpoint-"
 
 

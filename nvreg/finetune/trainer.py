@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pandas import DataFrame
 from safetensors.torch import load_model, save_model
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
@@ -16,10 +17,11 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 
 from nvreg.errors import NotFiniteError, UserError
 from nvreg.finetune.bench import Bench
-from nvreg.finetune.epochs import SCORE, History
+from nvreg.finetune.epochs import INTERVAL, SCORE, History
 from nvreg.finetune.regularisers import Regulariser
 from nvreg.finetune.schema import TrainingOptions
-from nvreg.metrics import score
+from nvreg.metrics import METRICS, score, statistics_of
+from nvreg.metrics.resampling import FEWEST, interval, resample_counts
 
 STATE = "regulariser.pt"
 """Name of the file in a checkpoint that has the method's state."""
@@ -114,9 +116,21 @@ class TaskTrainer(Trainer):
         except NotFiniteError as error:
             raise DivergedError(f"validation, {error}") from error
         scores = {SCORE + name: score(frame, name) for name in self._bench.metrics}
-        self.log(dict(scores))
+        self.log(scores | self._intervals(frame))
         self.callback_handler.on_evaluate(self.args, self.state, self.control, scores)
         return scores
+
+    def _intervals(self, frame: DataFrame) -> dict[str, Any]:
+        """Return the 95 % interval of every score, none of fewer than `FEWEST` examples."""
+        if len(frame) < FEWEST:
+            return {}
+        counts = resample_counts(f"{self._bench.finetuning.data.in_domain.name}.validation", len(frame))
+        return {
+            INTERVAL + name: list(
+                interval(METRICS[name].score(statistics_of(frame, METRICS[name].group), counts))
+            )
+            for name in self._bench.metrics
+        }
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the weights in training, and the method's state beside them.

@@ -9,8 +9,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
 from yaml import YAMLError
 
+from nvreg.card import Measurement, Provenance, Scorecard, plain_card, write_card
 from nvreg.config.yaml import read_yaml, write_yaml
 from nvreg.errors import UserError
 from nvreg.files import (
@@ -23,12 +25,13 @@ from nvreg.files import (
     write_text,
 )
 from nvreg.finetune.bench import Bench, open_bench
-from nvreg.finetune.epochs import Announcer, Checkpoints, History, scores_of
+from nvreg.finetune.epochs import INTERVAL, Announcer, Checkpoints, History, scores_of
 from nvreg.finetune.regularisers import REGULARISERS
 from nvreg.finetune.schema import FineTuning, TrainingOptions
 from nvreg.finetune.trainer import DivergedError, TaskTrainer
 from nvreg.progress import Progress
 from nvreg.results import finite, is_changed_manifest, is_sealed_yaml, sealed_yaml
+from nvreg.text import code_in_markdown
 from nvreg.trained import RECORD, TrainingRecord, read_manifest, read_record, sealed_text
 
 FILE = "finetuning.yaml"
@@ -190,6 +193,7 @@ def train_seed(bench: Bench, seed: int, directory: Path, progress: Progress) -> 
     regulariser.detach_()
     trainer.release().save_pretrained(directory)
     bench.tokenizer.save_pretrained(directory)
+    write_card(directory, _card(finetuning, trainer.model, seed, best))
     write_digests(directory, WEIGHT_FILES)
     write_text(directory / LOG, "".join(json.dumps(finite(entry)) + "\n" for entry in history.log))
     record = {
@@ -206,6 +210,45 @@ def train_seed(bench: Bench, seed: int, directory: Path, progress: Progress) -> 
     }
     write_text(directory / RECORD, sealed_text(record))
     progress.say(f"seed {seed}: best epoch {best['epoch']:g}, {history.seconds:.0f} s, in {directory}")
+
+
+def _card(finetuning: FineTuning, model: PreTrainedModel, seed: int, best: dict[str, Any]) -> str:
+    domain, training = finetuning.data.in_domain, finetuning.training
+    scores = [
+        Measurement(
+            domain.name,
+            "validation",
+            metric,
+            value,
+            f"{value:.4g}" + (f" [{ends[0]:.4g}, {ends[1]:.4g}]" if ends else ""),
+            dict(zip(("low", "high"), ends, strict=True)) if ends else {},
+            domain.validation,
+        )
+        for metric, value in scores_of(best).items()
+        for ends in [best.get(INTERVAL + metric)]
+    ]
+    notes = [f"Of epoch {best['epoch']:g}; brackets are 95 % intervals over examples."]
+    if training.early_stopping:
+        notes.append(
+            f"The epoch is the best by {training.early_stopping.metric} on this set, which flatters it."
+        )
+    made = Provenance(
+        finetuning.model.path, training=domain.train, measured=Scorecard(finetuning.task, scores, notes)
+    )
+    options = {
+        "task": finetuning.task,
+        "method": finetuning.method,
+        **finetuning.regulariser.model_dump(),
+        "seed": seed,
+        **training.model_dump(exclude={"seeds", "early_stopping"}),
+    }
+    facts = {name: Path(value).name if _is_path(value) else str(value) for name, value in options.items()}
+    summary = f"{code_in_markdown(made.name)} fine-tuned by `nvreg finetune`, as a plain checkpoint."
+    return plain_card(model, made, f"{made.name}, fine-tuned", summary, facts, "finetune")
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and Path(value).is_absolute()
 
 
 def _train(

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from nvreg.attention.settings import Settings
-from nvreg.checkpoint import SETTINGS_FILE, from_pretrained
+from nvreg.checkpoint import converted_directory, from_pretrained
 from nvreg.config import Reading
 from nvreg.diagnostics.by_head import measure_heads
 from nvreg.document import csv, png
@@ -136,7 +136,7 @@ def _load(
     setting: NVSetting,
     settings_of: Callable[[PreTrainedModel, Prior], Settings],
 ) -> PreTrainedModel:
-    if (Path(path) / SETTINGS_FILE).is_file():
+    if converted_directory(path):
         if prior is not None or not setting.is_identity:
             raise UserError(
                 f"expected neither --prior nor settings with {path}, which is converted and has its own"

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from nvreg.errors import UserError
+from nvreg.hub import is_hub_name
 
 _HEADS = {
     "CAUSAL_LM": "AutoModelForCausalLM",
@@ -36,11 +37,6 @@ class Adapted(NamedTuple):
     base_revision: str | None
     head: str | None
     whole: frozenset[str]
-
-
-def is_hub_name(path: str) -> bool:
-    """Whether what is not a directory may be a name on the hub, and is not a path that leads nowhere."""
-    return not path.startswith((".", "/", "~")) and path.count("/") <= 1
 
 
 def find_adapted(path: str | Path, revision: str | None = None) -> Adapted | None:

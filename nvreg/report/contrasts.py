@@ -11,8 +11,8 @@ from pandas import DataFrame
 
 from nvreg.metrics import METRICS
 from nvreg.metrics.randomisation import p_value
+from nvreg.metrics.resampling import FEWEST, Array, holm, interval
 from nvreg.report.selection import Pick, ProtocolChoice, Scored
-from nvreg.report.statistics import FEWEST, Array, holm, interval
 
 NAN = float("nan")
 

@@ -13,11 +13,11 @@ from pandas import DataFrame
 from nvreg.document import Block, PageSection, Table
 from nvreg.methods import METHODS
 from nvreg.metrics import METRICS
+from nvreg.metrics.resampling import FEWEST, interval
 from nvreg.parameters import ROLES
 from nvreg.report.cells import AS_CHOSEN, number_text, with_decimals
 from nvreg.report.reading import Run
 from nvreg.report.sections import DIRECTIONS
-from nvreg.report.statistics import FEWEST, interval
 from nvreg.results import PRETRAINED_NUMBER
 from nvreg.samplers import SAMPLERS, OneAtATime, alone
 

@@ -10,9 +10,8 @@ import pandas as pd
 from pandas import DataFrame
 
 from nvreg.document import Block, PageSection, Table, Verdict
-from nvreg.metrics import randomisation
+from nvreg.metrics import randomisation, resampling
 from nvreg.protocols import PROTOCOLS
-from nvreg.report import statistics
 from nvreg.report.analysis import MATCHED, NO_MATCH
 from nvreg.report.cells import time_text
 from nvreg.report.findings import keeps_everywhere
@@ -170,7 +169,7 @@ def _provenance(run: Run, protocols: Iterable[str], has_matched: bool) -> str:
         "- n/a: no validation set to choose on" + (", or no labels to score by" if unscored else ""),
         *_texts_alone(run, protocols),
         *([matched] if has_matched else []),
-        f"- intervals: {statistics.RESAMPLES} resamples, seed {randomisation.SEED}, percentile; strength and "
+        f"- intervals: {resampling.RESAMPLES} resamples, seed {randomisation.SEED}, percentile; strength and "
         "tolerance are not resampled",
         f"- tests: approximate randomisation, two-sided, at most {randomisation.SWAPS} swaps, seed "
         f"{randomisation.SEED}, so p is {1 / (randomisation.SWAPS + 1):g} at least; corrected by Holm's "

@@ -19,8 +19,8 @@ from nvreg.errors import UserError
 from nvreg.experiment import Experiment, load_experiment
 from nvreg.methods import METHODS
 from nvreg.metrics import METRICS, padded
+from nvreg.metrics.resampling import Array, resample_counts
 from nvreg.metrics.temperature import ALTERNATIVES, columns_needed, statistics_at, temperatures_of
-from nvreg.report.statistics import Array, resample_counts
 from nvreg.results import (
     PRETRAINED,
     PRETRAINED_NUMBER,

@@ -9,9 +9,8 @@ import numpy as np
 from pandas import DataFrame
 
 from nvreg.document import Block, Cell, PageSection, Table
-from nvreg.metrics import METRICS
+from nvreg.metrics import METRICS, resampling
 from nvreg.protocols import upper_bounds
-from nvreg.report import statistics
 from nvreg.report.cells import RESELECTED, gain_cell, keeps_pretrained, score_cell, time_text, with_decimals
 from nvreg.report.findings import KEPT, findings, keeps_everywhere, tones
 from nvreg.results import PRETRAINED
@@ -42,7 +41,7 @@ NO_TEMPERATURES = (
 )
 
 
-SIGNIFICANT = f"Where the {statistics.LEVEL:.0%} interval in braces excludes zero:"
+SIGNIFICANT = f"Where the {resampling.LEVEL:.0%} interval in braces excludes zero:"
 
 
 def metric_section(
@@ -88,7 +87,7 @@ def _direction(metric: str) -> str:
 
 def _how_to_read(other: str) -> str:
     return (
-        f"In {{braces}} the {statistics.LEVEL:.0%} interval of the difference from the {other}, by paired "
+        f"In {{braces}} the {resampling.LEVEL:.0%} interval of the difference from the {other}, by paired "
         "bootstrap over examples with the choice repeated on every resample, of validation and test "
         "examples: it shows that many settings were tried. ✓ and ✗: it excludes zero, for the better or the "
         "worse. An upper bound has no such interval: in [brackets] its choice is taken as given. The csv has "
@@ -207,7 +206,7 @@ def _too_few(rows: DataFrame) -> list[Block]:
     if not (domains := rows.loc[untold, "domain"].unique().tolist()):
         return []
     return [
-        f"{', '.join(domains)}: fewer than {statistics.FEWEST} test examples, so a difference has no "
+        f"{', '.join(domains)}: fewer than {resampling.FEWEST} test examples, so a difference has no "
         "interval, no p and no verdict."
     ]
 

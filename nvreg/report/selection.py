@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from nvreg.errors import UserError, expected_one_of
 from nvreg.methods import METHODS
 from nvreg.metrics import METRICS
+from nvreg.metrics.resampling import RESAMPLES, Array, standard_error
 from nvreg.protocols import PROTOCOLS, Evidence, Positions, Scores
 from nvreg.report.reading import Arm, Run, read_run
-from nvreg.report.statistics import RESAMPLES, Array, standard_error
 from nvreg.report.unlabelled import unlabelled_scores
 from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, Trial
 
@@ -212,11 +212,13 @@ def choose_among(
 
 
 class ChosenTrial(NamedTuple):
-    """The one trial that a protocol chose, where, and among the trials of which search."""
+    """The one trial that a protocol chose, where, among the trials of which search, and for which domain."""
 
     run: Run
     arm: Arm
     trial: Trial
+    protocol: str
+    domain: str
 
 
 def choose_trial(
@@ -256,7 +258,7 @@ def choose_trial(
             f"expected a protocol that applies to {domain}, got {protocol}, "
             "which has nothing to choose by there; choose another"
         )
-    return ChosenTrial(run, arm, run.trials[numbers[0]])
+    return ChosenTrial(run, arm, run.trials[numbers[0]], protocol, domain)
 
 
 def find_arm(run: Run, method: str | None, seed: int | None, *, first: bool = False) -> Arm:

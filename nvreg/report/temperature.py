@@ -14,11 +14,11 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from nvreg.metrics import METRICS
+from nvreg.metrics.resampling import RESAMPLES, Array, resample_counts
 from nvreg.metrics.temperature import SHOWN, softening
 from nvreg.protocols import PROTOCOLS
 from nvreg.report.reading import Arm, Run
 from nvreg.report.selection import ChoicesByArm, Numbers, Pick, ProtocolChoice, Score, always, choose_among
-from nvreg.report.statistics import RESAMPLES, Array, resample_counts
 from nvreg.report.unlabelled import unlabelled_temperatures
 from nvreg.results import PRETRAINED, PRETRAINED_NUMBER
 

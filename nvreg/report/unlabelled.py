@@ -6,9 +6,9 @@ from functools import partial
 import numpy as np
 
 from nvreg.metrics.confidence import Estimate, tempered_confidence
+from nvreg.metrics.resampling import Array, resample_counts
 from nvreg.protocols import Scores
 from nvreg.report.reading import Run
-from nvreg.report.statistics import Array, resample_counts
 from nvreg.tasks import TASKS
 
 ESTIMATE: Estimate = tempered_confidence

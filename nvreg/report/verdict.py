@@ -10,12 +10,12 @@ from typing import Any
 from pandas import DataFrame
 
 from nvreg.metrics import METRICS
+from nvreg.metrics.resampling import FEWEST
 from nvreg.metrics.temperature import SHOWN
 from nvreg.protocols import upper_bounds
 from nvreg.report.analysis import NV
 from nvreg.report.cells import interval_text, number_text, with_decimals
 from nvreg.report.findings import INAPPLICABLE, KEPT, OUTCOMES, UNKNOWN, verdicts
-from nvreg.report.statistics import FEWEST
 from nvreg.results import PRETRAINED
 
 OURS = (NV, "nv-heads")

@@ -83,6 +83,12 @@ class Workbench:
         return load_examples(source, self.experiment.data.columns, self.task.required)
 
     @property
+    def is_regularised(self) -> bool:
+        """Whether the model comes from a converted checkpoint, whose config says so if it is of today."""
+        directory = Path(self.experiment.model.path)
+        return hasattr(self.model.config, "nvreg") or (directory / SETTINGS_FILE).is_file()
+
+    @property
     def notes(self) -> list[str]:
         """Lines that say what was decided by itself, and the user may decide otherwise."""
         label, path = self.task.label_column, self.experiment.model.path
@@ -94,7 +100,7 @@ class Workbench:
         return [
             *self.task.notes,
             *(before_temperature if self.experiment.races_before_temperature else ()),
-            *(converted if (Path(path) / SETTINGS_FILE).is_file() else ()),
+            *(converted if self.is_regularised else ()),
             *(
                 f"{domain} {split} has no column {label!r}: metrics that need it are n/a there"
                 for domain, splits in self.scored.items()

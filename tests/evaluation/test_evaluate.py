@@ -11,7 +11,7 @@ from nvreg.evaluation.presentation import examples_files
 from nvreg.evaluation.result import Result
 from nvreg.experiment import load_experiment
 from nvreg.metrics import METRICS
-from nvreg.report.statistics import resample_counts
+from nvreg.metrics.resampling import resample_counts
 from nvreg.results import read_trials
 from nvreg.sweep.runner import run_sweep
 from tests.cli.running import run

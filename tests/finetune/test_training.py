@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, TrainingArguments
 
@@ -69,6 +70,24 @@ def test_the_best_epoch_is_kept_and_patience_ends_the_training(load, steps, scor
     assert manifest["epochs"] == 4
     assert manifest["best"] == {"epoch": 2, "step": 6, "accuracy": 0.7, "nll": 0.7}
     assert [entry["eval_accuracy"] for entry in log_of(directory) if "eval_accuracy" in entry] == scores[:4]
+
+
+def test_the_card_has_the_best_epoch_s_scores_with_intervals(load, scores, monkeypatch):
+    monkeypatch.setattr("nvreg.finetune.trainer.FEWEST", 1)
+    scores += [0.5, 0.7, 0.7, 0.6, 0.9, 0.9]
+    (directory,) = run_finetuning(load("bert", "plain", STOPPING), quiet=True)
+    card = ModelCard.load(directory / "README.md")
+    assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "text-classification")
+    told = {result.metric_name: result for result in card.data.eval_results}
+    assert {name: result.metric_value for name, result in told.items()} == {"accuracy": 0.7, "nll": 0.7}
+    (entry,) = [entry for entry in log_of(directory) if entry["epoch"] == 2 and "eval_nll" in entry]
+    low, high = entry["interval_nll"]
+    assert low < high
+    assert told["nll"].metric_args == {"low": low, "high": high}
+    assert f"0.7 [{low:.4g}, {high:.4g}]" in card.text
+    assert "the best by accuracy on this set" in card.text
+    assert "BertForSequenceClassification.from_pretrained" in card.text
+    assert str(directory.parent) not in str(card)
 
 
 def test_the_weights_are_those_of_the_best_epoch(load):

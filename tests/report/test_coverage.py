@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from nvreg.metrics.resampling import interval, resample_counts
 from nvreg.protocols import Evidence, best_in_domain
-from nvreg.report.statistics import interval, resample_counts
 
 SETTINGS, EXAMPLES, RUNS = 30, 200, 60
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 import scipy.stats
 
+from nvreg.metrics.resampling import FEWEST, LEVEL
 from nvreg.report.analysis import analyse
 from nvreg.report.findings import findings as findings_of
-from nvreg.report.statistics import FEWEST, LEVEL
 from nvreg.report.writing import write_report
 
 

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from nvreg.errors import UserError
 from nvreg.metrics import METRICS
+from nvreg.metrics.resampling import RESAMPLES, resample_counts
 from nvreg.protocols import PROTOCOLS, Evidence, Protocol
 from nvreg.report import reading
 from nvreg.report.analysis import analyse
 from nvreg.report.reading import Arm, Run, read_run
 from nvreg.report.selection import Leaders, choose, choose_trial, chosen_numbers, pretrained
-from nvreg.report.statistics import RESAMPLES, resample_counts
 from nvreg.report.writing import write_report
 
 HONEST = [name for name in PROTOCOLS if name != "oracle"]
@@ -227,7 +227,7 @@ def test_what_protocols_would_choose_so_far_is_told_without_reading_a_trial_twic
 
 
 def test_one_setting_for_all_domains(small):
-    run, arm, trial = choose_trial(small.write(), "in-domain-tolerance")
+    run, arm, trial, *_ = choose_trial(small.write(), "in-domain-tolerance")
     assert (trial.number, arm.method, arm.seed) == (2, "nv", 42)
     assert run.directory == small.directory
     assert choose_trial(small.directory, "in-domain-tolerance", domain="books").trial.number == 2

@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
+from nvreg.metrics.resampling import resample_counts
 from nvreg.config import Evaluation
 from nvreg.report.analysis import Analysis, analyse
 from nvreg.report.comparison import combine
 from nvreg.report.reading import Arm
 from nvreg.report.sections import NO_TEMPERATURES
-from nvreg.report.statistics import resample_counts
 from nvreg.report.tables import methods_table
 from nvreg.report.temperature import tempered
 from nvreg.report.writing import write_combined, write_comparison, write_report

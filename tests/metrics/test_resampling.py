@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nvreg.metrics import METRICS
 from nvreg.metrics.randomisation import SWAPS
-from nvreg.report.statistics import RESAMPLES, holm, interval, resample_counts, standard_error
+from nvreg.metrics.resampling import RESAMPLES, holm, interval, resample_counts, standard_error
 
 NLL, BLEU = METRICS["nll"], METRICS["bleu"]
 
