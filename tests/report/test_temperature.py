@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from nvreg.metrics.resampling import resample_counts
 from nvreg.config import Evaluation
+from nvreg.metrics.resampling import resample_counts
 from nvreg.report.analysis import Analysis, analyse
 from nvreg.report.comparison import combine
 from nvreg.report.reading import Arm
