@@ -67,6 +67,12 @@ def default_dtype(request: pytest.FixtureRequest) -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have reports lay out their figures and draw none: drawing takes most of a report's time."""
+    monkeypatch.setattr("nvreg.report.writing._draw", lambda page, folder: None)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real checkpoints and data next to the repository."""

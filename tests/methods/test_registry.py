@@ -24,7 +24,7 @@ def shrink(monkeypatch):
     monkeypatch.setitem(METHODS, "shrink", "tests.methods.shrink:Shrink")
 
 
-@pytest.mark.usefixtures("shrink")
+@pytest.mark.usefixtures("shrink", "undrawn")
 def test_a_new_control_is_a_file_and_a_line(tiny_experiment, tmp_path):
     output = tmp_path / "output"
     experiment = load_experiment(tiny_experiment, [f"sweep={SWEEP}", f"output={output}"])

@@ -38,7 +38,7 @@ def translated(run):
 
 
 def rows_of(run, count: int, domain: str = "talks") -> list[list[str]]:
-    text = write_report(analyse(run.write(), ["in-domain"]), examples=count)
+    text = write_report(analyse(run.write(), ["in-domain"]), (), examples=count)
     section = text.split(f"### {domain}\n")[1].split("\n## ")[0].split("\n### ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows if "---" not in row]
@@ -80,7 +80,7 @@ def test_without_predictions_the_scores_are_shown(translated):
 
 def test_a_choice_of_the_pretrained_model_has_no_examples(translated):
     translated.lines[1]["status"] = "stopped"
-    text = write_report(analyse(translated.write(), ["in-domain"]), examples=2)
+    text = write_report(analyse(translated.write(), ["in-domain"]), (), examples=2)
     assert "Nothing changes on news, talks." in text
     assert "### talks" not in text
 
@@ -100,23 +100,23 @@ def test_they_are_of_the_method_and_seed_that_are_named(translated, control):
     )
     translated.counts["talks", "test"] = 6
     analysis = analyse(translated.write(), ["in-domain"])
-    text = write_report(analysis, examples=2, method=control, seed=43)
+    text = write_report(analysis, (), examples=2, method=control, seed=43)
     assert "## Examples that change most (control, seed 43, in-domain)" in text
     assert "worse" in text
     with pytest.raises(UserError, match="settings that are measured, got control with seed 42"):
-        write_report(analysis, examples=2, method=control, seed=42)
+        write_report(analysis, (), examples=2, method=control, seed=42)
     for chosen in ({}, {"seed": 42}, {"method": "nv"}):
-        text = write_report(analysis, examples=2, **chosen)
+        text = write_report(analysis, (), examples=2, **chosen)
         assert "## Examples that change most (nv, seed 42, in-domain)" in text
         assert "**key1** says 0" in text
     with pytest.raises(UserError, match="--method: expected one of the run, nv, control, got 'sink'"):
-        write_report(analysis, examples=2, method="sink")
+        write_report(analysis, (), examples=2, method="sink")
     with pytest.raises(UserError, match="--seed: expected one of the run, 42, 43, got 7"):
-        write_report(analysis, examples=2, seed=7)
+        write_report(analysis, (), examples=2, seed=7)
 
 
 def test_no_examples_are_shown_unasked(translated):
-    assert "Examples that" not in write_report(analyse(translated.write(), ["in-domain"]))
+    assert "Examples that" not in write_report(analyse(translated.write(), ["in-domain"]), ())
 
 
 def test_metrics_of_a_corpus_alone_have_no_examples(translated, monkeypatch):
@@ -124,4 +124,4 @@ def test_metrics_of_a_corpus_alone_have_no_examples(translated, monkeypatch):
         monkeypatch.setitem(METRICS, name, replace(METRICS[name], of_examples=None))
     analysis = analyse(translated.write(), ["oracle"])
     with pytest.raises(UserError, match=r"metric that scores single examples.*perplexity, nll"):
-        write_report(analysis, examples=1)
+        write_report(analysis, (), examples=1)

@@ -73,6 +73,7 @@ def test_seeds_are_averaged_on_both_sides(build):
     assert cell["deviation"] == pytest.approx(np.std([1.9, 1.8], ddof=1))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_pages_ask_whether_something_else_would_have_done(build, tmp_path):
     plain, mvcr = build("plain", 2.0, nv=1.9, control=1.7), build("mvcr", 2.1, nv=2.0)
     analyses = [analyse(run.write()) for run in (plain, mvcr)]
@@ -81,7 +82,7 @@ def test_the_pages_ask_whether_something_else_would_have_done(build, tmp_path):
     assert f"{question} nv against it: nll (lower is better)" in page
     assert "- nv against control (in-domain): improves no domain; worsens news, talks, books." in page
     assert (plain.directory / "tables" / "rivals.csv").is_file()
-    assert question not in write_report(analyses[1])
+    assert question not in write_report(analyses[1], ())
     combined = write_combined(analyses)
     assert f"{question} nv on plain against it: nll (lower is better)" in combined
     assert "- nv on plain against plain control (in-domain): improves no domain; worsens" in combined

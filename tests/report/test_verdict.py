@@ -301,6 +301,7 @@ def test_lists():
     ]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_verdict_stands_in_every_form(small):
     directory = small.write()
     page = write_report(analyse(directory))
@@ -315,7 +316,7 @@ def test_a_verdict_stands_in_every_form(small):
 
 def test_a_sweep_that_has_just_begun_and_one_that_keeps_the_model(run):
     run.add_nll(news=2.0, talks=3.0, books=3.0)
-    assert "**Verdict.** No setting is measured yet." in write_report(analyse(run.write()))
+    assert "**Verdict.** No setting is measured yet." in write_report(analyse(run.write()), ())
     run.add_nll(news=2.5, talks=3.5, books=3.5, strength=0.3)
-    page = write_report(analyse(run.write()))
+    page = write_report(analyse(run.write()), ())
     assert "**Verdict.** Nothing helps: every selection of nv keeps the pretrained model." in page

@@ -92,8 +92,10 @@ def made_run(directory: Path, planned: int) -> SyntheticRun:
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory of runs: one finished and reported, one that has not finished."""
     runs = tmp_path_factory.mktemp("runs")
-    for name, planned in (("sentiment", 5), ("tagging", 9)):
-        write_report(analyse(made_run(runs / name, planned).write()))
+    write_report(analyse(made_run(runs / "sentiment", 5).write()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("nvreg.report.writing._draw", lambda page, folder: None)  # most of a report's time
+        write_report(analyse(made_run(runs / "tagging", 9).write()))
     (runs / "finetuning").mkdir()
     return runs
 
@@ -177,6 +179,7 @@ def test_a_short_table_and_a_sentence_count_the_sets(reported: Path, committed: 
     )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_methods_that_are_not_measured_are_said_to_be(committed: Path, tmp_path: Path) -> None:
     run = made_run(tmp_path / "runs" / "sentiment", 5)
     del run.lines[3:]

@@ -183,7 +183,7 @@ def test_a_run_of_an_earlier_version_is_read_and_then_measured_again_with_a_line
         manifest.pop(key)
     rewrite_trials(output, lambda line: line.update(context="of before"))
     (output / "manifest.json").write_text(json.dumps(manifest | {"context": "of before"}))
-    assert "3 of 3 settings completed" in write_report(analyse(output))
+    assert "3 of 3 settings completed" in write_report(analyse(output), ())
     run_sweep(experiment())
     assert len(measured) == 4
     assert "under other conditions (an earlier version of nvreg); they are kept" in capsys.readouterr().err
@@ -327,7 +327,7 @@ def test_two_workers_never_measure_one_setting_of_tpe_at_a_time(experiment, tmp_
     space = "{tau_sigma: {cross: {values: [0, 2]}, encoder: {values: [0, 2]}}}"
     asked = experiment("sweep.sampler=tpe", "sweep.trials=9", f"sweep.space={space}")
     assert run_sweep(asked, quiet=True) == (4, 0, 0)
-    assert "3 of 3 settings completed" in (page := write_report(analyse(tmp_path / "output")))
+    assert "3 of 3 settings completed" in (page := write_report(analyse(tmp_path / "output"), ()))
     assert "preview" not in page
     before = (tmp_path / "output" / "trials.jsonl").read_bytes()
     assert run_sweep(asked, quiet=True) == (4, 0, 0)

@@ -93,7 +93,7 @@ def test_every_task_runs_from_files_to_a_table(experiment):
         if trial.status == "completed":
             assert 0.04 < trial.prior_weight < 0.6
             assert trial.prior_weight <= trial.strength < 1
-    page = write_report(analyse(Path(experiment.output)), examples=2)
+    page = write_report(analyse(Path(experiment.output)), (), examples=2)
     for name in experiment.evaluation.metrics:
         assert f"## {name} (" in page
 
@@ -191,7 +191,7 @@ def test_tags_of_a_data_set_of_the_hub_and_of_conll_are_those_of_jsonl(
 def test_words_and_tags_stand_side_by_side_in_the_examples_of_a_report(experiment, tmp_path):
     overrides = ["selection.metric=nll", "sweep.racing=null", f"output={tmp_path / 'output'}"]
     run_sweep(load_experiment(tmp_path / "experiment.yaml", overrides), quiet=True)
-    page = write_report(analyse(tmp_path / "output", ["oracle"]), examples=2)
+    page = write_report(analyse(tmp_path / "output", ["oracle"]), (), examples=2)
     section = page.split("## Examples that change most")[1]
     header, _, first, *_ = (line for line in section.splitlines() if line.startswith("|"))
     names = [cell.strip() for cell in header.strip("|").split("|")]

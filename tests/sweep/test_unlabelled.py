@@ -147,6 +147,7 @@ def test_it_is_the_setting_whose_estimated_accuracy_is_the_highest(runs):
     assert choose_trial(runs["unlabelled"], "unlabelled", domain="away").trial.number in run.trials
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_needs_labels_is_not_applicable_without_them(runs):
     output = runs["unlabelled"]
     trials = [json.loads(line) for line in (output / "trials.jsonl").read_text().splitlines()]
