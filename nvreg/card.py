@@ -171,7 +171,7 @@ def plain_card(
         made: what it was made from.
         title: plain text.
         summary: a sentence of markdown.
-        facts: of how it was made: plain text by plain text.
+        facts: how it was made, plain text by plain text.
         relation: what the hub calls what it is to its base, such as ``finetune``.
     """
     place, name = made.repo or PATH, type(model).__name__

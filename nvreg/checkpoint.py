@@ -83,8 +83,8 @@ def save_pretrained(
     path.mkdir(parents=True, exist_ok=True)
     prior.save(path / PRIOR_FILE)
     written = {"space": prior.space, "settings": current_settings(model).to_dict()}
-    identity = digest([written, prior.fingerprint])
-    model.config.nvreg = {"space": prior.space, "settings_digest": identity}
+    settings_digest = digest([written, prior.fingerprint])
+    model.config.nvreg = {"space": prior.space, "settings_digest": settings_digest}
     try:
         (like or WeightFiles()).save(model, path)
     finally:

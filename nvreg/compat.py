@@ -161,7 +161,7 @@ def corpus_statistics(
     """Return the sufficient statistics of every sentence, which its public functions add up.
 
     Args:
-        metric: of sacrebleu, such as ``BLEU()``.
+        metric: a metric of sacrebleu, such as ``BLEU()``.
         predictions: one a sentence.
         references: one a sentence.
     """

@@ -188,7 +188,7 @@ def check_files(directory: Path, names: Iterable[str], *, force: bool = False) -
 
     Args:
         directory: is absent or empty, or nvreg has written to it before.
-        names: of the files.
+        names: the names of the files.
         force: the directory may hold anything, and files that nvreg did not write may be replaced.
 
     Returns:

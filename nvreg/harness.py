@@ -38,7 +38,7 @@ class NVRegLM(HFLM):
         prior_data: in-domain training text, for the prior where there is none, and for prior weights.
         column: its column of texts, or of sources.
         target_column: its column of targets, for an encoder-decoder model.
-        space: of a prior that is estimated, ``inputs`` or ``heads``.
+        space: the space of a prior that is estimated, ``inputs`` or ``heads``.
         prior_weight: the wanted mean weight of the prior, from which tau_alpha is solved for.
         tau_alpha: as in `nvreg.Settings`; this and the others are a number, a mapping by role, or text as in
             ``encoder=-3;cross=inf``.

@@ -32,7 +32,7 @@ def fetch(name: str, revision: str | None = None, **options: Any) -> Path:
     Args:
         name: as in ``user/repo``.
         revision: branch, tag or commit; by default the main branch.
-        options: of ``huggingface_hub.snapshot_download``.
+        options: options of ``huggingface_hub.snapshot_download``.
 
     Raises:
         UserError: if they cannot be had.

@@ -58,3 +58,10 @@ def test_no_two_classes_have_one_name():
             if isinstance(node, ast.ClassDef):
                 defined.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
     assert {name: paths for name, paths in defined.items() if len(paths) > 1} == {}
+
+
+def test_every_docstring_and_comment_names_what_it_describes():
+    """None begins with "of": what it is of would have to be guessed."""
+    nameless = re.compile(r'"""[Oo]f |^ *#:? [Oo]f |^ {8,}\w+: of ', re.MULTILINE)
+    found = {path.name for path in (ROOT / "nvreg").rglob("*.py") if nameless.search(path.read_text("utf-8"))}
+    assert found == set()

@@ -151,7 +151,7 @@ def prepare(
         key: W_k and b_k.
         value: W_v and b_v, shape as key.
         groups: query heads per key head (section 5).
-        dtype: of the model's activations; by default the projections'.
+        dtype: the dtype of the model's activations; by default the projections'.
         interpolates: False leaves out M0, M1 and the ``log s`` terms: an ablation of the method.
     """
     dtype = dtype or key.weight.dtype
@@ -231,7 +231,7 @@ def attend(
         mask: bool (True is seen) or additive, broadcastable to (batch, heads, queries, keys).
         is_causal: query m sees keys 0..m only; not together with a mask.
         need_weights: return the weights too.
-        rotation: of the queries, where positions are rotary; keys are rotated already.
+        rotation: the rotation of the queries, where positions are rotary; keys are rotated already.
         solve: takes ``g_m = l_m0 - L_m``, shape (batch, heads, queries), to the shift t of the tokens' log
             pseudo-counts, where the prior's weight is to be solved for (section 3).
 
@@ -281,7 +281,7 @@ def mix_blockwise(
     Args:
         mix: takes the next arguments, or the parts of them that belong to some queries, to outputs and
             prior's weights.
-        output: of plain attention, shape (batch, heads, queries, f); overwritten.
+        output: the output of plain attention, shape (batch, heads, queries, f); overwritten.
         lse: its log-sum-exp, shape (batch, heads, queries).
         others: tensors with the queries in dimension 2, or None.
         needs_all: that ``mix`` is to see all queries at once.

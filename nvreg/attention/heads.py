@@ -62,8 +62,8 @@ class PreparedHeads(NamedTuple):
     Attributes:
         tokens: how token components differ from the pretrained keys and values.
         maps: queries to what is named in ``widths``, one behind the other.
-        widths: of ``(1 - tau_mu) v_0 + G1 (q - k_0)``, which tokens add; of ``v_0 + G0 (q - k_0)``, which the
-            prior adds; and of its logit ``l_m0``. 0 is the width of what is not there.
+        widths: the widths of ``(1 - tau_mu) v_0 + G1 (q - k_0)``, which tokens add, of
+            ``v_0 + G0 (q - k_0)``, which the prior adds, and of its logit ``l_m0``; 0 for what is not there.
         log_mass: what else is in the prior's logit, shape (heads, 1, 1), or None at tau_alpha = inf. The last
             number that ``maps`` makes of a query has it already.
         token_share: ``tau_mu`` times the mean over key coordinates of ``v_u / b1``, for the discarded share.
@@ -93,8 +93,8 @@ def prepare_heads(
         settings: the site's parameters.
         scale: c, by which the model multiplies ``q . k``.
         groups: query heads per key head.
-        dtype: of the model's activations; what is kept has float32 at least.
-        device: of the model's activations.
+        dtype: the dtype of the model's activations; what is kept has float32 at least.
+        device: the device of the model's activations.
         interpolates: False leaves out G0, G1 and the ``log b`` terms: an ablation of the method.
     """
     tau_alpha, tau_sigma, tau_mu = settings

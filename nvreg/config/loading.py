@@ -44,7 +44,7 @@ def check_document(schema: type[S], document: dict[str, Any], path: Path) -> S:
     Args:
         schema: what the file must be.
         document: its keys and values.
-        path: of the file, which need not be there.
+        path: the path of the file, which need not be there.
 
     Raises:
         UserError: if a key or value is not what the schema expects.
@@ -82,7 +82,7 @@ def set_keys(document: dict[str, Any], overrides: Sequence[str], path: Path) -> 
     Args:
         document: keys and values, which are changed.
         overrides: ``a.b=value`` each: a dotted path of keys, and of positions in lists, and a YAML value.
-        path: of the file that the document is of.
+        path: the path of the file that the document is of.
 
     Raises:
         UserError: if one is not of this form, leads through what is no mapping or list, or has code run.

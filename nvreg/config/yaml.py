@@ -169,7 +169,7 @@ def write_yaml(value: Any, *, on_one_line: bool = False) -> str:
     """Return a value as a text that `read_yaml`, and any other reader of YAML, reads as the same.
 
     Args:
-        value: of mappings, lists, texts, numbers and the like.
+        value: a tree of mappings, lists, texts, numbers and the like.
         on_one_line: with braces and brackets, and no end of line.
     """
     if not on_one_line:

@@ -49,7 +49,7 @@ def pick(records: Iterable[Mapping[str, Any]], columns: Columns, origin: str) ->
     """Yield the columns of every record, whatever else it holds.
 
     Args:
-        records: of the source.
+        records: the records of the source.
         columns: what to read.
         origin: what messages call the source.
 

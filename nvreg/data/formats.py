@@ -74,7 +74,7 @@ def file_records(path: str, columns: Columns) -> Iterator[Mapping[str, Any]]:
     """Yield the records of a file, in the format that its name ends in, as far as they are asked for.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         columns: what will be looked at.
 
     Raises:
@@ -120,9 +120,9 @@ def conll_records(path: str, token_column: int, tag_column: int) -> Iterator[Map
     comment. What CoNLL-U has beside the words, in rows numbered 3-4 or 5.1, is left out.
 
     Args:
-        path: of the file, whatever it is called.
-        token_column: of the words, counted from 0 or, below 0, from the end.
-        tag_column: of their tags.
+        path: the path of the file, whatever it is called.
+        token_column: the column of the words, counted from 0 or, below 0, from the end.
+        tag_column: the column of their tags.
 
     Raises:
         UserError: if the file cannot be read, or a row has not these columns or no word or tag in them.

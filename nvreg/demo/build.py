@@ -49,7 +49,7 @@ def build_demo(
     Args:
         directory: made if absent.
         tasks: by default all.
-        seed: of language, texts and weights.
+        seed: the seed of language, texts and weights.
         train: train the models, instead of writing out those that come with nvreg.
         recipes: by task.
 

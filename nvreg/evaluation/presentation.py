@@ -12,9 +12,10 @@ from typing import Any
 from pandas import DataFrame
 
 from nvreg.evaluation.measure import Evaluated
-from nvreg.evaluation.result import DomainResult, Result, Score
+from nvreg.evaluation.result import Difference, DomainResult, Result, Score
 from nvreg.files import write_text
 from nvreg.metrics import METRICS, statistics_of
+from nvreg.report.cells import decimals_of, number_text
 from nvreg.results import finite
 from nvreg.text import in_markdown
 
@@ -103,21 +104,24 @@ def _scores(frame: DataFrame, metrics: list[str]) -> dict[str, Any]:
 
 
 def _cells(score: Score) -> list[str]:
-    error = "" if score.standard_error is None else f" ± {score.standard_error:.2g}"
-    return [f"{score.value:.6g}{error}", _interval(score.low, score.high)]
+    decimals = decimals_of(score.value, score.low, score.high)
+    error = "" if score.standard_error is None else f" ± {number_text(score.standard_error, decimals)}"
+    return [f"{number_text(score.value, decimals)}{error}", _interval(score, decimals)]
 
 
 def _compared(domain: DomainResult, metric: str) -> list[str]:
     difference = (domain.against or {}).get(metric)
     if difference is None:
         return ["measured otherwise", ""]
-    p = "" if difference.p_holm is None else f"{difference.p_holm:.3g}"
-    interval = _interval(difference.low, difference.high)
-    return [f"{difference.difference:+.4g} {interval}".strip(), p]
+    decimals = decimals_of(difference.difference, difference.low, difference.high)
+    text = f"{number_text(difference.difference, decimals, '+')} {_interval(difference, decimals, '+')}"
+    return [text.strip(), "" if difference.p_holm is None else f"{difference.p_holm:.3g}"]
 
 
-def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f"[{low:.6g}, {high:.6g}]"
+def _interval(of: Score | Difference, decimals: int, sign: str = "") -> str:
+    if of.low is None or of.high is None:
+        return ""
+    return f"[{number_text(of.low, decimals, sign)}, {number_text(of.high, decimals, sign)}]"
 
 
 def _row(cells: list[str]) -> str:

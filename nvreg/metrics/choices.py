@@ -35,7 +35,7 @@ def divisors(texts: Sequence[str], tokens: Sequence[int], by: Normalisation) -> 
     """Return what the log-likelihood of each choice is divided by.
 
     Args:
-        texts: of the choices of an example.
+        texts: the texts of the choices of an example.
         tokens: how many tokens of each are scored.
         by: which normalisation.
     """

@@ -68,7 +68,7 @@ def choice_rows(log_probabilities: Array, labels: Array) -> dict[str, Array]:
     """Return the rows of each group of choices, one a choice.
 
     Args:
-        log_probabilities: of every choice's alternatives, in nats, -inf where it has fewer: [choices, k].
+        log_probabilities: the nats of every choice's alternatives, -inf where it has fewer: [choices, k].
         labels: which alternative is right, by number: [choices]. Below 0 it is not known: the rows are NaN.
     """
     probabilities, chosen = np.exp(log_probabilities), log_probabilities.argmax(axis=-1)

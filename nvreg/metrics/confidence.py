@@ -31,7 +31,7 @@ def average_thresholded_confidence(
     Args:
         log_probabilities: on the set with labels.
         right: whether the predicted class is right.
-        counts: of the resamples.
+        counts: the counts of the resamples.
     """
     known = _log_odds(log_probabilities)
     order = known.argsort(kind="stable")
@@ -59,7 +59,7 @@ def tempered_confidence(log_probabilities: Array, right: NDArray[np.bool_], coun
     Args:
         log_probabilities: on the set with labels.
         right: whether the predicted class is right.
-        counts: of the resamples.
+        counts: the counts of the resamples.
     """
     known = np.stack([_log_odds(log_probabilities / temperature) for temperature in ANY])
     best = (counts @ np.logaddexp(0, np.where(right, -known, known)).T).argmin(axis=-1)

@@ -51,8 +51,8 @@ def alternatives_of(
     """Return the columns ``labels`` and ``alternatives`` of examples.
 
     Args:
-        log_probabilities: of each example, in nats, [alternatives] or [choices, alternatives].
-        labels: of each example, the number of the right alternative, or one a choice.
+        log_probabilities: the nats of each example, [alternatives] or [choices, alternatives].
+        labels: the label of each example: the number of the right alternative, or one a choice.
     """
     return {
         LABELS: [np.atleast_1d(np.asarray(each, dtype=np.int32)) for each in labels],
@@ -74,7 +74,7 @@ def temperatures_of(columns: Collection[str], kept: Sequence[float]) -> tuple[fl
     Those that were kept are among them, and the first and the last of them are the ends.
 
     Args:
-        columns: of a frame of scores.
+        columns: the columns of a frame of scores.
         kept: the evaluation's temperatures.
     """
     if TEMPERED in columns:

@@ -145,7 +145,7 @@ class Adapter(ABC):
             module: the converted module.
             hidden_states: what its forward is given, like the next.
             kwargs: arguments by name.
-            rotation: of queries and keys, where positions are rotary.
+            rotation: the rotation of queries and keys, where positions are rotary.
         """
         states = kwargs.get(self.states)
         if states is None:

@@ -82,7 +82,7 @@ def attach_(
     Args:
         model: unconverted.
         make: takes a site and its adapter, or in head space its module, to what is beside the module.
-        space: of the sites.
+        space: the space of the sites.
 
     Returns:
         The same model.

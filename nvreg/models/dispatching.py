@@ -116,7 +116,7 @@ def left_alone(model: PreTrainedModel, sites: Iterable[Site]) -> dict[str, str]:
 
     Args:
         model: converted or not.
-        sites: of the model.
+        sites: the sites of the model.
     """
     named = {site.name for site in sites}
     stacks: dict[str, set[int]] = {}

@@ -30,7 +30,7 @@ class Weights(NamedTuple):
         value: the value projection.
         groups: query heads per key head.
         scale: c.
-        dtype: of the model's activations.
+        dtype: the dtype of the model's activations.
     """
 
     key: Projection
@@ -45,7 +45,7 @@ class InputState(SiteState):
 
     Args:
         site: the module's.
-        adapter: of its layout.
+        adapter: the adapter of its layout.
     """
 
     space = "inputs"
@@ -134,7 +134,7 @@ class InputState(SiteState):
             is_causal: whether sdpa attention hides later keys where there is no mask; eager attention, which
                 returns weights, goes by its mask alone.
             need_weights: return the weights too.
-            rotation: of the queries, where positions are rotary.
+            rotation: the rotation of the queries, where positions are rotary.
 
         Returns:
             Output before the output projection, shape (batch, queries, heads * e), and the weights with the
@@ -169,7 +169,7 @@ class NVState(InputState):
 
     Args:
         site: which.
-        adapter: of its layout.
+        adapter: the adapter of its layout.
         moments: the site's prior.
         interpolates: as in `nvreg.attention.fused.prepare`.
     """

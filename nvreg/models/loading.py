@@ -253,7 +253,7 @@ def load_with(auto_class: Any, path: str | Path, **options: Any) -> Any:
     Args:
         auto_class: the class.
         path: a directory, or a name on the hub.
-        options: of its ``from_pretrained``.
+        options: options of its ``from_pretrained``.
 
     Raises:
         UserError: if it cannot; the message names the file that is broken, if one is.

@@ -44,7 +44,7 @@ class DropoutPasses:
         passes: how many there are.
 
     Attributes:
-        rate: of every place for dropout, in place of the model's own rates where it is above 0.
+        rate: the rate of every place for dropout, in place of the model's own rates where it is above 0.
         rate_scale: what the model's own rates are multiplied by, up to `MOST`.
         seed: another one drops other things.
         mean_rate: over the places for dropout of the last pass; 0 where nothing is dropped.
@@ -99,7 +99,7 @@ class _Dropout(TorchFunctionMode):
     """Has every dropout drop what the keys of examples say, whether or not modules are in training mode.
 
     Args:
-        keys: of the examples of a batch, in this pass: [examples].
+        keys: the keys of the examples of a batch, in this pass: [examples].
         lengths: how many positions an example has, on each side.
         rate_of: the rate of a place, given its own.
     """

@@ -241,7 +241,7 @@ def site_modules(model: PreTrainedModel, space: Space | None = None) -> dict[Sit
 
     Args:
         model: one that is converted has the sites that it was converted at.
-        space: of an unconverted model; by default `space_of` it.
+        space: the space of an unconverted model; by default `space_of` it.
 
     Raises:
         UserError: if the architecture is not supported in this space.

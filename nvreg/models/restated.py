@@ -53,7 +53,7 @@ def digest_of(module: str, name: str) -> str | None:
 
     Args:
         module: where it is.
-        name: of a class or a function.
+        name: the name of a class or a function.
 
     Returns:
         The digest, the same in every version of Python; None where there is no such source.

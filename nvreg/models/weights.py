@@ -20,9 +20,9 @@ class AttentionWeights(NamedTuple):
     """Views of one site's weights; whichever side is transposed, the first dimension by itself is one side.
 
     Attributes:
-        key: of the key projection.
-        value: of the value projection.
-        output: of the projection that mixes the heads.
+        key: the weight of the key projection.
+        value: the weight of the value projection.
+        output: the weight of the projection that mixes the heads.
     """
 
     key: Tensor

@@ -52,6 +52,16 @@ def with_decimals(rows: DataFrame, intervals: Sequence[str] = INTERVALS) -> Data
     return rows.assign(decimals=found.fillna(middle).fillna(usual).astype(int))
 
 
+def decimals_of(number: float, low: float | None, high: float | None) -> int:
+    """Return the place after the point at which a number ends that has an interval, or None for its ends.
+
+    It is that of the second digit of the half-width. Where there is no width, the number has `EXACT` digits.
+    """
+    size = math.nan if low is None or high is None else abs(high - low) / 2
+    is_width = RELATIVE_NOISE * abs(number) < size < math.inf
+    return _last_place(size, DIGITS) if is_width else _last_place(number, EXACT)
+
+
 CANNOT = "cannot change it"
 """What is said of a method and a metric that no setting of it can change."""
 

@@ -181,7 +181,7 @@ def figure(
         caption: how it is read.
         body: the drawing, and data that its script reads.
         controls: what stands between; a script adds menus to it.
-        attributes: of the element, for the script.
+        attributes: attributes of the element, for the script.
     """
     head = Markup("<figcaption><b>{}</b>. {}</figcaption>").format(title, caption)
     menus = Markup('<div class="controls">{}</div>').format(controls)

@@ -27,7 +27,7 @@ def unlabelled_scores(
     Args:
         run: where the candidates were measured.
         candidates: the numbers of their trials.
-        scores: of validation sets, by domain, ``[..., candidates]``.
+        scores: the scores of validation sets, by domain, ``[..., candidates]``.
         is_resampled: on each resample, ``[RESAMPLES, candidates]``, or once, ``[candidates]``.
 
     Raises:
@@ -56,7 +56,7 @@ def unlabelled_temperatures(run: Run, scores: Mapping[str, Scores]) -> dict[str,
 
     Args:
         run: where they are chosen.
-        scores: of validation sets, by domain, ``[..., temperatures]``.
+        scores: the scores of validation sets, by domain, ``[..., temperatures]``.
     """
     if TASKS[run.experiment.task].unlabelled == "confidence":
         return dict.fromkeys(_with_texts(run), scores[run.in_domain])

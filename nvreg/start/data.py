@@ -15,7 +15,7 @@ from nvreg.errors import UserError, expected_one_of
 from nvreg.metrics.tokenisation import writing_of_texts
 from nvreg.start.columns import Found, check_found, find_columns, named_columns, texts
 from nvreg.start.domains import DomainDraft, written_source
-from nvreg.start.subject import Ask, Subject
+from nvreg.start.subject import Ask, DraftSubject
 from nvreg.tasks import TASKS
 from nvreg.tasks.classification import PAIR
 
@@ -54,7 +54,7 @@ class DataSection:
         references: the first texts of every domain that the model is to generate, where it is to.
     """
 
-    def __init__(self, subject: Subject, given: Mapping[str, Any], ask: Ask | None) -> None:
+    def __init__(self, subject: DraftSubject, given: Mapping[str, Any], ask: Ask | None) -> None:
         self._subject, self._given, self._ask = subject, given, ask
         self._task = TASKS[subject.task]
         self._reading: dict[str, Any] = {}
@@ -71,7 +71,7 @@ class DataSection:
             ours: the domain that the model was tuned on.
             others: the others.
             size: how many records are taken at most.
-            directory: of the file.
+            directory: the directory of the file.
 
         Raises:
             UserError: if the data lacks a column, or something cannot be told and nobody answers.

@@ -18,7 +18,7 @@ from nvreg.progress import Progress
 from nvreg.protocols import PROTOCOLS
 from nvreg.start.data import FULL, DataSection, Size
 from nvreg.start.domains import DomainDraft, find_domains, written_path
-from nvreg.start.subject import Ask, Subject, open_subject
+from nvreg.start.subject import Ask, DraftSubject, open_subject
 from nvreg.tasks import TASKS
 
 SPACE = {"prior_weight": [0.003, 0.3], "noise_share": [0.0003, 0.1]}
@@ -141,7 +141,7 @@ def draft_experiment(request: DraftRequest, ask: Ask | None, progress: Progress)
     return draft
 
 
-def _add_sweep(draft: Draft, subject: Subject, size: Size) -> None:
+def _add_sweep(draft: Draft, subject: DraftSubject, size: Size) -> None:
     """Add what is tried: NV in each space that the model has, beside the simplest control."""
     methods: dict[str, Any] = {}
     for method in ("nv", "nv-heads"):
@@ -165,7 +165,7 @@ def _add_sweep(draft: Draft, subject: Subject, size: Size) -> None:
         draft.notes["sweep.methods.nv-heads"] = "the same on what heads compare and mix"
 
 
-def _add_evaluation(draft: Draft, subject: Subject, references: Sequence[str], size: Size) -> None:
+def _add_evaluation(draft: Draft, subject: DraftSubject, references: Sequence[str], size: Size) -> None:
     """Add what is measured."""
     task = TASKS[subject.task]
     metrics = list(SUGGESTED_METRICS.get(subject.task, task.metrics()[:1]))
@@ -194,7 +194,7 @@ def _add_evaluation(draft: Draft, subject: Subject, references: Sequence[str], s
     draft.document["evaluation"] = evaluation
 
 
-def _add_selection(draft: Draft, subject: Subject, others: Sequence[DomainDraft]) -> None:
+def _add_selection(draft: Draft, subject: DraftSubject, others: Sequence[DomainDraft]) -> None:
     """Add how settings are chosen: by every protocol that has something to choose by."""
     validated = [domain for domain in others if "validation" in domain.sources]
     task = TASKS[subject.task]

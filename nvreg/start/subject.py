@@ -49,7 +49,7 @@ COMPARED = 16
 
 
 @dataclass(frozen=True)
-class Subject:
+class DraftSubject:
     """A model with the task that it is measured by.
 
     Attributes:
@@ -132,7 +132,9 @@ class Subject:
         return bits if math.isfinite(bits) else math.inf
 
 
-def open_subject(path: str, task: str | None, look: Look, ask: Ask | None, revision: str | None) -> Subject:
+def open_subject(
+    path: str, task: str | None, look: Look, ask: Ask | None, revision: str | None
+) -> DraftSubject:
     """Load a model, and tell what it is for by its head and the columns of the data.
 
     Args:
@@ -150,7 +152,7 @@ def open_subject(path: str, task: str | None, look: Look, ask: Ask | None, revis
     else:
         TASKS[task], why = TASKS[task], ""
     model = load_model(path, TASKS[task].auto_class, revision=revision)
-    return Subject(path, task, why, model, load_tokenizer(path, revision=revision))
+    return DraftSubject(path, task, why, model, load_tokenizer(path, revision=revision))
 
 
 def _task_of(path: str, look: Look, ask: Ask | None, revision: str | None) -> tuple[str, str]:

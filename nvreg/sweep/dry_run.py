@@ -119,7 +119,7 @@ class Cost:
     Attributes:
         setting: seconds of bringing the model to the setting, prior weights solved for.
         scoring: seconds of scoring the sample.
-        share: of all examples that are in the sample.
+        share: how much of all examples the sample is.
     """
 
     setting: float

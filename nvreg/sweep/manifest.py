@@ -27,7 +27,7 @@ from nvreg.results import (
     read_trials,
 )
 from nvreg.tasks import SCORING_VERSION, TASKS
-from nvreg.tasks.base import identity_of
+from nvreg.tasks.base import content_of
 from nvreg.tasks.sampling import CALIBRATION_EXAMPLES, CALIBRATION_TOKENS
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def conditions_of(workbench: Workbench, device: str) -> dict[str, Any]:
         **_subject(workbench),
         "config": digest(options_of(workbench.model.config)),
         "reading": experiment.data.options,
-        "tokens": _by_split(workbench, lambda scored: digest(identity_of(scored.encoded))),
+        "tokens": _by_split(workbench, lambda scored: digest(content_of(scored.encoded))),
         "evaluation": evaluation | {"metrics": sorted(evaluation["metrics"])},
         "generation": {key: value for key, value in defaults.items() if key != "transformers_version"},
         "signatures": dict(workbench.task.conditions),

@@ -56,7 +56,7 @@ def run_sweep(
 
     Args:
         experiment: the experiment.
-        resources: of Ray workers; none: everything is measured in this process.
+        resources: the resources of Ray workers; none: everything is measured in this process.
         leaders: says what each protocol would choose so far of a method and seed, for the display in a
             terminal.
         fail_fast: stop at the first trial that fails; otherwise its error is kept and the sweep goes on.

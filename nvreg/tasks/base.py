@@ -341,7 +341,7 @@ def part(encoded: E, which: slice) -> E:
     return cast(E, replace(cast(Any, encoded), **lists))
 
 
-def identity_of(encoded: Encoded) -> dict[str, Any]:
+def content_of(encoded: Encoded) -> dict[str, Any]:
     """Return, as JSON-safe data, what makes a tokenised data set another one."""
     compared = [field.name for field in fields(cast(Any, encoded)) if field.compare]
     return {name: getattr(encoded, name) for name in compared}
@@ -394,7 +394,7 @@ def score_set(
         task: which.
         model: in evaluation mode.
         encoded: what `encode` returned.
-        name: of the data set, for messages.
+        name: the name of the data set, for messages.
         first: the number of the first example in the whole data set, from 0.
         encoder_states: as for `Task.score`.
 

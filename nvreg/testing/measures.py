@@ -14,7 +14,7 @@ from nvreg.models.teacher_forcing import run_body
 from nvreg.protocols import Evidence, Protocol
 from nvreg.results import digest
 from nvreg.tasks import Task, encode, score_set
-from nvreg.tasks.base import identity_of, part
+from nvreg.tasks.base import content_of, part
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,7 +26,7 @@ def check_metric(metric: Metric, statistics: Array, seed: int = 0) -> None:
     Args:
         metric: which.
         statistics: rows of its group, of a dozen examples: [examples, k], NaN after the end of shorter ones.
-        seed: of what is drawn from them.
+        seed: the seed of what is drawn from them.
     """
     rng, close = np.random.default_rng(seed), np.testing.assert_allclose
     assert metric.signature(Tokenisation()), "expected a signature, got an empty one"
@@ -60,7 +60,7 @@ def check_task(task: Task[Any], model: PreTrainedModel, records: Sequence[Mappin
     """
     encoded = encode(task, Examples([dict(record) for record in records]), "records")
     assert 0 <= encoded.truncated <= len(records), f"expected how many were cut, got {encoded.truncated}"
-    digest(identity_of(encoded))  # which is part of keys, or a TypeError
+    digest(content_of(encoded))  # which is part of keys, or a TypeError
     batches = [dict(batch) for batch in task.teacher_forced(encoded)]
     assert batches, "expected teacher-forced batches, got none"
     for batch in (*batches, task.batch(encoded, [len(records) - 1, 0])):

@@ -1,14 +1,15 @@
 """One score without a sweep: what a trial measures, with its uncertainty, in a typed file."""
 
 import json
+import math
 import re
 
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
-from nvreg.evaluation.presentation import examples_files
-from nvreg.evaluation.result import Result
+from nvreg.evaluation.presentation import examples_files, page
+from nvreg.evaluation.result import Difference, DomainResult, MeasuredModel, Result, Score
 from nvreg.experiment import load_experiment
 from nvreg.metrics import METRICS
 from nvreg.metrics.resampling import resample_counts
@@ -103,6 +104,33 @@ def test_domains_of_like_names_have_files_of_their_own(tmp_path):
     assert [path.name for path in files.values()] == [
         "result.a-b.jsonl", "result.a-b-2.jsonl", "result.a-b-2-2.jsonl", "result.a-b-3.jsonl",
     ]  # fmt: skip
+
+
+def test_numbers_of_the_table_end_at_the_second_digit_of_their_half_widths():
+    scores = {
+        "nll": Score(value=2.345678, standard_error=0.04567, low=2.2512, high=2.4389),
+        "accuracy": Score(value=0.876543, standard_error=None, low=None, high=None),
+        "perplexity": Score(value=math.inf, standard_error=None, low=None, high=None),
+    }
+    difference = Difference(
+        other=2.3, difference=0.045678, standard_error=0.01, low=0.0251, high=0.0659, p=0.001, p_holm=0.0012
+    )
+    domain = DomainResult(
+        name="home",
+        data="home.jsonl",
+        fingerprint="0",
+        examples=40,
+        truncated=0,
+        metrics=scores,
+        against={"nll": difference},
+    )
+    model = MeasuredModel.model_construct(path="model", space=None)
+    shown = page(
+        Result.model_construct(model=model, against=model, domains=[domain], signatures={}, notes=[])
+    )
+    assert "| 2.346 ± 0.046 | [2.251, 2.439] | +0.046 [+0.025, +0.066] | 0.0012 |" in shown
+    assert "| accuracy | 0.8765 |  | measured otherwise |" in shown
+    assert "| perplexity | inf |  |" in shown
 
 
 def test_a_converted_directory_is_measured_as_it_was_saved_and_compares_with_another(

@@ -10,6 +10,8 @@ from typer.testing import CliRunner
 from nvreg.cli.report import report
 from nvreg.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 
 @pytest.fixture
 def invoke():
