@@ -23,6 +23,18 @@ from nvreg.models.site import Site
 _INTERFACE = "ALL_ATTENTION_FUNCTIONS"
 """Where Transformers' attention modules look their attention function up."""
 
+_TAKEN = frozenset(
+    {"query", "key", "value", "attention_mask", "scaling", "is_causal"}
+    | {"position_bias", "softcap", "s_aux", "indices"}
+)
+"""What `nvreg.models.heads.attention_forward` takes by name."""
+
+_PASSED_OVER = frozenset(
+    {"dropout", "deterministic", "output_attentions", "sliding_window", "position_ids"}
+    | {"cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"}
+)
+"""What it passes over: it is of training or of other kernels, or the mask says the same."""
+
 _SOFTMAX = frozenset({"softmax", "Softmax", "scaled_dot_product_attention", "multi_head_attention_forward"})
 
 _ROUTER = re.compile("Router|Gating|Gate|FFN$")
@@ -57,6 +69,11 @@ def dispatching_modules(model: PreTrainedModel) -> dict[Site, Any]:
             raise UserError(
                 f"this {model.config.model_type} cannot be converted in head space: the softmax of "
                 f"{kind.__name__} at {name!r} does not go through Transformers' attention interface"
+            )
+        if unknown := sorted(_options(kind) - _TAKEN - _PASSED_OVER):
+            raise UserError(
+                f"this {model.config.model_type} cannot be converted in head space: the attention function "
+                f"of {kind.__name__} at {name!r} is given {', '.join(unknown)}, which nvreg's does not take"
             )
         if _MERGED.search(kind.__name__):
             raise UserError(
@@ -154,14 +171,31 @@ def scale_of(module: Any, key_width: int) -> float | None:
 @functools.cache
 def _scale_expression(kind: Any) -> tuple[CodeType, dict[str, Any]] | None:
     """Return the argument ``scaling`` of the call in a class's code, and where its names are looked up."""
+    for keywords, names in _calls(kind):
+        return compile(ast.Expression(keywords["scaling"]), "scaling", "eval"), names
+    return None
+
+
+@functools.cache
+def _options(kind: Any) -> frozenset[str]:
+    """Return what a class's code gives to the attention function by name."""
+    return frozenset(option for keywords, _ in _calls(kind) for option in keywords)
+
+
+def _calls(kind: Any) -> Iterator[tuple[dict[str, ast.expr], dict[str, Any]]]:
+    """Yield, by name, what calls of the attention function are given, and where names are looked up."""
     for function in _methods(kind):
         if _INTERFACE not in function.__code__.co_names:
             continue
-        for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function)))):
-            for keyword in node.keywords if isinstance(node, ast.Call) else ():
-                if keyword.arg == "scaling":
-                    return compile(ast.Expression(keyword.value), "scaling", "eval"), function.__globals__
-    return None
+        try:
+            source = inspect.getsource(function)
+        except OSError:  # code that was typed in
+            continue
+        for node in ast.walk(ast.parse(textwrap.dedent(source))):
+            if isinstance(node, ast.Call):
+                keywords = {each.arg: each.value for each in node.keywords if each.arg is not None}
+                if "scaling" in keywords:
+                    yield keywords, function.__globals__
 
 
 def _attention(model: PreTrainedModel) -> Iterator[tuple[str, Any, str | None]]:

@@ -1,20 +1,21 @@
 """What is of head space alone: which modules are sites, what is refused, and what the prior says."""
 
+import inspect
 import warnings
 
 import pytest
 import torch
 import transformers
 from torch.testing import assert_close
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import nvreg
 from nvreg.attention.settings import Settings
 from nvreg.errors import NvregWarning
-from nvreg.models import IGNORED
+from nvreg.models import IGNORED, dispatching
 from nvreg.models.convert import current_settings, is_converted
 from nvreg.models.dispatching import left_alone, scale_of
-from nvreg.models.heads import _warn_beyond
+from nvreg.models.heads import _warn_beyond, attention_forward
 from nvreg.models.registry import site_modules
 from nvreg.models.teacher_forcing import key_masks
 from scripts.tiny_models import tiny_model
@@ -57,6 +58,26 @@ def test_attention_that_does_not_go_through_the_interface_is_refused_by_name(mod
 def no_prior():
     one = torch.ones(1, 1)
     return nvreg.Prior({"x": nvreg.HeadMoments(one, one, one, torch.ones(1, 1, 1), one[0], 1.0)})
+
+
+def test_options_that_the_attention_function_does_not_take_are_refused_by_name():
+    config = tiny_model("minimax_m3_vl_text", "causal").config
+    config.layer_types = ["minimax_m3_sparse"] * config.num_hidden_layers
+    model = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(
+        nvreg.UserError, match=r"function of MiniMaxM3VLAttention at .* is given block_indices"
+    ):
+        nvreg.sites(model, "heads")
+
+
+def test_what_the_attention_function_takes_is_what_is_said():
+    taken = {
+        name
+        for name, each in inspect.signature(attention_forward).parameters.items()
+        if each.kind is not each.VAR_KEYWORD
+    }
+    assert taken == {"module", *dispatching._TAKEN}
+    assert not dispatching._TAKEN & dispatching._PASSED_OVER
 
 
 @of("qwen3")
