@@ -67,6 +67,7 @@ def run_page(
         name: metric_section(
             name, rows, labels, in_domain,
             after=after, cannot_change=run.cannot_change(name), is_open=name == metric,
+            notes=_texts_alone(run, scores["protocol"].unique()) if name == metric else (),
         )
         for name, rows in ((str(name), rows) for name, rows in scores.groupby("metric", sort=False))
     }  # fmt: skip
@@ -82,7 +83,7 @@ def run_page(
     if len(settings):
         blocks.append(PageSection("Settings chosen", [_settings(run, settings)], is_open=False))
     has_matched = MATCHED in settings["method"].array
-    measured = _provenance(run, scores["protocol"].unique(), has_matched)
+    measured = _provenance(run, has_matched)
     again = PageSection("To make it again", [_commands(run)])
     return [*blocks, *more, PageSection("How it was measured", [measured, again], is_open=False)]
 
@@ -143,7 +144,7 @@ def _trial_and_setting(run: Run, number: Any, beside_method: bool) -> tuple[str,
     return str(number), setting_text(trial, with_method=beside_method).removeprefix(f"{trial.method} ")
 
 
-def _provenance(run: Run, protocols: Iterable[str], has_matched: bool) -> str:
+def _provenance(run: Run, has_matched: bool) -> str:
     metrics = [
         f"- {in_markdown(name)}: {code_in_markdown(signature)}"
         for name, signature in run.manifest["metrics"].items()
@@ -167,7 +168,6 @@ def _provenance(run: Run, protocols: Iterable[str], has_matched: bool) -> str:
         *(["- ±: standard deviation over the seeds of the search"] if several else []),
         "- in-domain column where a protocol chooses a setting for each domain: the mean over those settings",
         "- n/a: no validation set to choose on" + (", or no labels to score by" if unscored else ""),
-        *_texts_alone(run, protocols),
         *([matched] if has_matched else []),
         f"- intervals: {resampling.RESAMPLES} resamples, seed {randomisation.SEED}, percentile; strength and "
         "tolerance are not resampled",
@@ -209,9 +209,9 @@ def _texts_alone(run: Run, protocols: Iterable[str]) -> list[str]:
     """Say how settings are chosen on texts without labels, where a protocol does."""
     by_texts = [name for name in protocols if name in PROTOCOLS and PROTOCOLS[name].reads_texts]
     said = {
-        "likelihood": "a text is its own label, so it is out-of-domain-validation",
-        "confidence": "by the accuracy on the validation texts that confidences let expect, without their "
-        "labels (mean confidence after a temperature that is fitted on in-domain validation)",
-        None: f"n/a, as nothing tells without references how good {run.experiment.task} is",
+        "likelihood": "is out-of-domain-validation, as a text is its own label",
+        "confidence": "goes by the accuracy on the validation texts that confidences let expect, without "
+        "their labels (mean confidence after a temperature that is fitted on in-domain validation)",
+        None: f"is n/a, as nothing tells without references how good {run.experiment.task} is",
     }
-    return [f"- {name}: {said[TASKS[run.experiment.task].unlabelled]}" for name in by_texts]
+    return [f"{name} {said[TASKS[run.experiment.task].unlabelled]}." for name in by_texts]

@@ -1,7 +1,7 @@
 """Sections that pages share: what one metric says, and what NV has over its rivals."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -53,6 +53,7 @@ def metric_section(
     after: DataFrame | None = None,
     cannot_change: Collection[str] = (),
     is_open: bool = False,
+    notes: Sequence[str] = (),
 ) -> list[PageSection]:
     """Return what one metric says: findings, a table of the domains, how to read it; and after temperature.
 
@@ -65,6 +66,7 @@ def metric_section(
         after: the table after temperature, of all metrics that it changes; None where there is none.
         cannot_change: the methods no setting of which can change the metric.
         is_open: whether the section is unfolded at first.
+        notes: what else is to be said of the table.
     """
     tempered = (
         None if after is None or metric not in after["metric"].array else after[after["metric"] == metric]
@@ -72,7 +74,7 @@ def metric_section(
     blocks = _told(metric, rows, labels, in_domain, tempered, cannot_change)
     if _shown(rows, labels)["low"].notna().any():
         blocks.append(_how_to_read(other))
-    blocks += _too_few(rows)
+    blocks += [*_too_few(rows), *notes]
     sections = [PageSection(f"{metric} ({_direction(metric)})", blocks, is_open)]
     if tempered is not None:
         told = _after_temperature(metric, tempered, {**labels, **METHOD}, in_domain, other)

@@ -17,6 +17,7 @@ from nvreg.protocols import PROTOCOLS, Evidence, Positions, Scores
 from nvreg.report.reading import Arm, Run, read_run
 from nvreg.report.unlabelled import unlabelled_scores
 from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, Trial
+from nvreg.tasks import TASKS
 
 Numbers = NDArray[np.intp]
 """The number of a trial on each resample, ``(RESAMPLES,)``."""
@@ -202,7 +203,9 @@ def choose_among(
         by_texts: takes the scores by domain, and returns what stands for them where labels are not read.
     """
     rule = PROTOCOLS[protocol]
-    scores = {domain: score(domain, rule.split) for domain in run.domains_with(rule.split)}
+    reads_labels = not rule.reads_texts or TASKS[run.experiment.task].unlabelled == "likelihood"
+    domains = run.domains_with(rule.split) if reads_labels else [run.in_domain]
+    scores = {domain: score(domain, rule.split) for domain in domains}
     drawn = resampled(run.in_domain, "validation")
     with np.errstate(invalid="ignore"):  # infinite scores are a destroyed model's
         errors = [0.0, *map(standard_error, (drawn[:, 1:] - drawn[:, :1]).T)]

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
+from seqeval.metrics import f1_score
 
 from nvreg.evaluation.presentation import examples_files, page
 from nvreg.evaluation.result import Difference, DomainResult, MeasuredModel, Result, Score
@@ -17,6 +18,7 @@ from nvreg.results import read_trials
 from nvreg.sweep.runner import run_sweep
 from tests.cli.running import run
 from tests.models.architectures import ARCHITECTURES
+from tests.tasks import test_token_classification
 from tests.tiny import word_tokenizer
 
 COLUMNS = ("--column", "en", "--target-column", "de")
@@ -215,3 +217,53 @@ def test_mistakes_are_one_line(tiny_experiment, arguments, message):
     assert result.exit_code == 2
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("nvreg: ")]
     assert re.search(message, line)
+
+
+def tagger(directory):
+    """Save a tiny tagger, and return it with what it is to be told of words and tags."""
+    model, data = test_token_classification.build("bert"), test_token_classification.examples()
+    for each in (model, test_token_classification.tokenizer_of("bert")):
+        each.save_pretrained(directory / "model")
+    write_words(directory / "test.jsonl", data.records)
+    return model, data.records
+
+
+def write_words(path, records):
+    lines = [json.dumps({"words": list(each["tokens"]), "pos": list(each["tags"])}) for each in records]
+    path.write_text("\n".join(lines))
+
+
+WORDS = ("--task", "token-classification", "--column", "words", "--label-column", "pos")
+
+
+def test_f1_of_tagged_words_is_seqevals(tmp_path, schema):
+    _, records = tagger(tmp_path)
+    out = tmp_path / "result.json"
+    data, train = ("--data", tmp_path / "test.jsonl"), ("--prior-data", tmp_path / "test.jsonl")
+    arguments = (*WORDS, *data, *train, "--prior-weight", "0.2", "--against", "pretrained")
+    result = run("evaluate", tmp_path / "model", *arguments, "--log-examples", "--output", out)
+    assert result.exit_code == 0, result.output
+    written = json.loads(out.read_text())
+    schema.validate(written)
+    ((domain,),) = [written["domains"]]
+    log = examples_files(out, [domain["name"]])[domain["name"]]
+    predicted = [json.loads(line)["prediction"].split() for line in log.read_text().splitlines()]
+    expected = f1_score([list(each["tags"]) for each in records], predicted)
+    assert domain["metrics"]["f1"]["value"] == pytest.approx(expected)
+    assert set(domain["metrics"]) == set(test_token_classification.EVERYTHING)
+
+
+@pytest.mark.parametrize(
+    ("tags", "message"),
+    [
+        (["B-z"], "test, record 1: expected the label O, .*got B-z"),
+        (["O", "O"], "a tag for every token, got 1"),
+    ],
+)
+def test_tags_that_do_not_fit_are_one_line(tmp_path, tags, message):
+    tagger(tmp_path)
+    write_words(tmp_path / "test.jsonl", [{"tokens": ["cat"], "tags": tags}])
+    result = run("evaluate", tmp_path / "model", *WORDS, "--data", tmp_path / "test.jsonl", "--quiet")
+    assert result.exit_code == 2
+    (line,) = (line for line in result.stderr.splitlines() if not line.startswith("Loading weights") and line)
+    assert re.match(f"nvreg: .*{message}", line)

@@ -282,3 +282,23 @@ def test_the_page_names_the_test_and_how_small_p_can_be(small):
         "tests: approximate randomisation, two-sided, at most 9999 swaps, seed 12345, so p is 0.0001"
         in page_of(small)
     )
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ("language-modelling", "unlabelled is out-of-domain-validation, as a text is its own label."),
+        ("translation", "unlabelled is n/a, as nothing tells without references how good translation is."),
+    ],
+)
+def test_how_unlabelled_chooses_stands_below_the_table(small, task, said):
+    small.task, small.metric = task, "perplexity"
+    small.protocols = ("in-domain", "out-of-domain-validation", "unlabelled")
+    text = page_of(small)
+    section = text.split("## perplexity")[1].partition("\n## ")[0]
+    assert f"\n\n{said}\n" in section
+    rows = {row[0]: row[1:] for row in table_under(text, "perplexity")}
+    if task == "translation":
+        assert set(rows["unlabelled"][:3]) == {"n/a"}
+    else:
+        assert rows["unlabelled"] == rows["out-of-domain-validation"]

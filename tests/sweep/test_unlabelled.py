@@ -12,8 +12,9 @@ from transformers import BertConfig, BertForSequenceClassification, set_seed
 from nvreg import UserError
 from nvreg.experiment import load_experiment
 from nvreg.report.analysis import analyse
-from nvreg.report.reading import read_run
-from nvreg.report.selection import Arm, choose_trial, chosen_numbers
+from nvreg.report.reading import Run, read_run
+from nvreg.report.selection import Arm, choose, choose_trial, chosen_numbers
+from nvreg.report.temperature import tempered
 from nvreg.report.unlabelled import estimated_accuracy
 from nvreg.report.writing import write_report
 from nvreg.sweep.runner import run_sweep
@@ -135,6 +136,29 @@ def test_labels_out_of_domain_have_no_part_in_the_choice(runs):
         assert (pick.redrawn[0] == picks[0].redrawn[0]).all()
 
 
+def test_nothing_that_labels_out_of_domain_decide_is_read(runs, monkeypatch):
+    """What the protocol looks at of a set out of domain are the log-probabilities of its texts' classes."""
+
+    def guarded(name):
+        read = getattr(Run, name)
+
+        def guard(self, number, domain, split, *arguments, **options):
+            assert (domain, split) == ("home", "validation"), name
+            return read(self, number, domain, split, *arguments, **options)
+
+        monkeypatch.setattr(Run, name, guard)
+
+    for name in ("score", "statistics", "resampled", "likelihoods", "examples"):
+        guarded(name)
+    run = read_run(runs["labelled"])
+    choices = {ARM: choose(run, ARM, ["unlabelled"])}
+    assert set(choices[ARM]["unlabelled"]) == {"home", "away", "afar"}
+    for pick in tempered(run, choices)[ARM]["unlabelled"].values():
+        assert len(pick.redrawn) == len(pick.redrawn_temperatures) > 0
+    with pytest.raises(AssertionError):
+        choose(run, ARM, ["out-of-domain-validation"])
+
+
 def test_it_is_the_setting_whose_estimated_accuracy_is_the_highest(runs):
     run = read_run(runs["unlabelled"])
     for domain in ("away", "afar"):
@@ -160,7 +184,7 @@ def test_what_needs_labels_is_not_applicable_without_them(runs):
     assert scores.loc[scores["domain"] == "home", "score"].notna().any()
     assert "n/a" in text
     assert "or no labels to score by" in text
-    assert "- unlabelled: by the accuracy on the validation texts that confidences let expect" in text
+    assert "\nunlabelled goes by the accuracy on the validation texts that confidences let expect" in text
     others = ("leave-one-domain-out", "out-of-domain-validation", "oracle")
     run = read_run(output)
     for protocol in others:
