@@ -22,9 +22,11 @@ from nvreg.report.plot import (
     axis_label,
     axis_of,
     change_of,
+    colours_of,
     figure,
     is_relative,
     joined,
+    legend,
     lines,
     panels_of,
     plot,
@@ -33,9 +35,6 @@ from nvreg.report.plot import (
 from nvreg.report.reading import Run
 from nvreg.report.selection import setting_text
 from nvreg.results import PRETRAINED_NUMBER
-
-COLOURS = 7
-"""How many colours the style sheet has for methods."""
 
 MEAN = "mean of all"
 """The name of the mean over domains."""
@@ -170,7 +169,7 @@ def changes_plot(run: Run, points: Sequence[Point]) -> Drawing:
         "On test sets. Ringed, with its number: what a selection chose. Lines cross at the pretrained model."
     )
     attributes = Markup(" data-colours data-domains") if len(out) > 1 else Markup(" data-colours")
-    return Drawing(figure(title, caption, picture + data, _legend(colours), attributes))
+    return Drawing(figure(title, caption, picture + data, legend(colours), attributes))
 
 
 def slices(run: Run, points: Sequence[Point]) -> Drawing | None:
@@ -266,7 +265,7 @@ def progress_plot(run: Run, points: Sequence[Point]) -> Drawing | None:
     )
     picture = plot(x, y, "settings measured", axis_label(metric), joined(marks), title)
     caption = f"Mean over {', '.join(of)}; better is up. No test set is looked at."
-    return Drawing(figure(title, caption, picture, _legend(colours)))
+    return Drawing(figure(title, caption, picture, legend(colours)))
 
 
 def _values(settings: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
@@ -296,17 +295,7 @@ def _parameters(points: Sequence[Point]) -> dict[str, list[float | None]]:
 
 
 def _colours(points: Sequence[Point]) -> dict[str, int]:
-    return {method: at % COLOURS for at, method in enumerate(dict.fromkeys(point.method for point in points))}
-
-
-def _legend(colours: Mapping[str, int]) -> Markup:
-    if len(colours) < 2:
-        return Markup("")
-    sample = (
-        '<span class="legend"><svg aria-hidden="true">'
-        '<circle class="c{}" cx="50%" cy="50%" r="45%"/></svg>{}</span>'
-    )
-    return joined(Markup(sample).format(colour, method) for method, colour in colours.items())
+    return colours_of(point.method for point in points)
 
 
 def _json(value: Any) -> Markup:

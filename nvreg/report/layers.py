@@ -8,14 +8,27 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 from pandas import DataFrame
 
-from nvreg.document import Block, PageSection, Table
+from nvreg.document import Block, Drawing, PageSection, Table
 from nvreg.methods import METHODS
 from nvreg.metrics import METRICS
 from nvreg.metrics.resampling import FEWEST, interval
 from nvreg.parameters import ROLES
 from nvreg.report.cells import AS_CHOSEN, number_text, with_decimals
+from nvreg.report.plot import (
+    Axis,
+    axis_label,
+    axis_of,
+    change_of,
+    colours_of,
+    joined,
+    legend,
+    panels_of,
+    plot,
+    tick_text,
+)
 from nvreg.report.reading import Run
 from nvreg.report.sections import DIRECTIONS
 from nvreg.results import PRETRAINED_NUMBER
@@ -55,6 +68,7 @@ def layers_section(run: Run, table: DataFrame) -> PageSection:
         "One layer of one role is changed at a time, all else is as pretrained; layers count from 0. Scores "
         "are of validation sets, so that a search may be narrowed by them; a domain without one is left out. "
         "layers.csv has every score, and intervals.",
+        _drawn(run, table),
     ]
     for (method, parameter), rows in table.groupby(["method", "parameter"], sort=False):
         values = " / ".join(f"{value:g}" for value in sorted(rows["value"].unique()))
@@ -69,6 +83,43 @@ def layers_section(run: Run, table: DataFrame) -> PageSection:
         ]
         blocks += [f"Change at {name} {values}:", Table([*SITE, *headers], body, len(SITE))]
     return PageSection(f"Where it acts: {metric} ({DIRECTIONS[direction]})", blocks, is_open=False)
+
+
+def _drawn(run: Run, table: DataFrame) -> Drawing:
+    """Draw a panel for each value of a parameter: roles and their layers across, changes by domain up."""
+    metric, in_domain = run.selection_metric, run.in_domain
+    changes = [
+        change_of(metric, difference, score - difference)
+        for difference, score in zip(table["difference"], table["score"], strict=True)
+    ]
+    sites = sorted(
+        {*zip(table["role"], table["layer"], strict=True)}, key=lambda at: (ROLES.index(at[0]), at[1])
+    )
+    x = Axis(-0.6, len(sites) - 0.4)
+    y = axis_of(changes, is_reversed=METRICS[metric].higher_is_better is not False)
+    firsts = {role: place for place, (role, _) in reversed(list(enumerate(sites)))}
+    ticks = [(role, x.place(place)) for role, place in firsts.items()]
+    colours = colours_of(table["domain"])
+    dot = Markup('<circle class="point c{}" cx="{}%" cy="{}%" r="3.5"><title>{}</title></circle>')
+    panels = []
+    of_values = table.assign(change=changes).groupby(["method", "parameter", "value"], sort=False)
+    for (method, parameter, value), rows in of_values:
+        name = f"{method}: {parameter} {value:g}" if len(run.methods) > 1 else f"{parameter} {value:g}"
+        marks = joined(
+            dot.format(
+                colours[cell["domain"]], x.place(sites.index((cell["role"], cell["layer"]))),
+                y.place(cell["change"]),
+                f"{cell['role']} {cell['layer']}, {cell['domain']}: {tick_text(cell['change'])}",
+            )
+            for cell in rows[np.isfinite(rows["change"])].to_dict("records")
+        )  # fmt: skip
+        picture = plot(x, y, name, "", marks, f"{name}, by role and layer", x_ticks=ticks)
+        panels.append(Markup('<figure class="plot">{}</figure>').format(picture))
+    caption = (
+        f"{axis_label(metric)[:1].upper()}{axis_label(metric)[1:]}, on validation sets ({in_domain} is in "
+        "domain); roles stand where their layers begin, better is up, the line at 0 is the pretrained model."
+    )
+    return Drawing(legend(colours) + panels_of("By layer", caption, panels))
 
 
 def _cells(run: Run, number: int) -> Iterator[dict[str, Any]]:

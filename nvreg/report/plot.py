@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,9 @@ from nvreg.metrics import METRICS
 
 EDGE = 0.04
 """The share of an axis that is left free at either end."""
+
+COLOURS = 7
+"""How many colours the style sheet has."""
 
 NEAREST = 7
 """Ticks nearer to each other than so many percent of a side are left out."""
@@ -186,6 +189,20 @@ def figure(
     head = Markup("<figcaption><b>{}</b>. {}</figcaption>").format(title, caption)
     menus = Markup('<div class="controls">{}</div>').format(controls)
     return Markup('<figure class="plot"{}>{}{}{}</figure>').format(attributes, head, menus, body)
+
+
+def colours_of(names: Iterable[str]) -> dict[str, int]:
+    """Return the number of each name's colour."""
+    return {name: place % COLOURS for place, name in enumerate(dict.fromkeys(names))}
+
+
+def legend(colours: Mapping[str, int]) -> Markup:
+    """Return which colour is whose; nothing where there is one alone."""
+    sample = Markup(
+        '<span class="legend"><svg aria-hidden="true">'
+        '<circle class="c{}" cx="50%" cy="50%" r="45%"/></svg>{}</span>'
+    )
+    return joined(sample.format(colour, name) for name, colour in colours.items() if len(colours) > 1)
 
 
 def panels_of(title: str, caption: str, panels: Iterable[Markup]) -> Markup:

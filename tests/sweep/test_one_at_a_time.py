@@ -161,6 +161,17 @@ def test_the_figure_has_a_panel_for_each_value_and_role_and_a_point_for_each_lay
     assert [axes.get_title() for axes in figure.axes[:3]] == ["encoder", "cross", "decoder"]
 
 
+def test_the_page_draws_a_point_for_each_layer_and_domain_too(measured):
+    write_report(analyse(measured), ["html"])
+    page = (measured / "report.html").read_text()
+    _, _, drawn = page.partition("Where it acts: perplexity")
+    drawn = drawn.partition("<b>By layer</b>")[2].partition("<table")[0]
+    assert drawn.count('<figure class="plot">') == 4  # three values of nv and one of noise
+    assert drawn.count("<circle") == len(layers_table(analyse(measured).run))
+    assert "nv: tau_sigma 0.2, by role and layer" in drawn
+    assert "<title>encoder 0, home: 0</title>" in drawn
+
+
 def test_other_samplers_have_no_such_table(tiny_experiment, tmp_path):
     changes = [f"output={tmp_path / 'output'}", "sweep.sampler=grid", "sweep.space={tau_sigma: 0.1}"]
     run_sweep(load_experiment(tiny_experiment, changes), quiet=True)
