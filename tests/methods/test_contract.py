@@ -18,7 +18,7 @@ STRONGER = {
     "nv-no-interpolation": [{"tau_sigma": 0.1}, {"tau_sigma": 0.4}],
     "nv-heads": [{"tau_alpha": 1.0, "noise_share": 0.01}, {"tau_alpha": -2.0, "noise_share": 0.01}],
     "nv-heads-no-interpolation": [{"noise_share": 0.01}, {"noise_share": 0.1}],
-    "output-temperature": [{"output_temperature": 1.2}, {"output_temperature": 0.5}],
+    "output-temperature": [{"output_temperature": 1.2}, {"output_temperature": 2.0}],
     "mc-dropout": [{"rate": 0.1, "seed": 1}, {"rate": 0.4, "seed": 1}],
     "temperature": [{"temperature": 1.2}, {"temperature": 0.5}],
     "sink": [{"sink_logit": -1.0}, {"sink_logit": 1.0}],
