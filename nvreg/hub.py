@@ -107,12 +107,17 @@ def on_hub(
     except Exception as error:  # httpx, huggingface_hub and the system raise their own
         if line := explained(error):
             raise UserError(line) from error
-        got, mend = refusal(error, verb)
+        got, mend = reason_of(error, verb)
         raise UserError(f"expected {what} on the Hugging Face hub, got {got}; {mend}, {otherwise}") from error
 
 
-def refusal(error: BaseException, verb: str = "read") -> tuple[str, str]:
-    """Return what the hub says, or what is in the way to it, and how to mend that.
+def reason_of(error: BaseException, verb: str = "read") -> tuple[str, str]:
+    """Return what `refusal` does, or else an error's own words and what may be wrong."""
+    return refusal(error, verb) or (_line(error), "check the name and the connection")
+
+
+def refusal(error: BaseException, verb: str = "read") -> tuple[str, str] | None:
+    """Return what the hub says, or what is in the way to it, and how to mend that; None for other errors.
 
     Args:
         error: what was raised; what it was raised from, may say more.
@@ -145,7 +150,7 @@ def refusal(error: BaseException, verb: str = "read") -> tuple[str, str]:
     connection = next((each for each in _chain(error) if _is_connection(each)), None)
     if connection is not None:
         return f"no connection ({_line(connection)})", "check the connection"
-    return _line(error), "check the name and the connection"
+    return None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,10 +33,17 @@ from nvreg.metrics.choices import Normalisation
 from nvreg.metrics.tokenisation import BleuTokenizer, RougeTokenizer
 from nvreg.registry import Registry
 
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def is_address(path: str) -> bool:
+    """Whether a file is named by an address, as ``s3://``, and not by a path of this machine."""
+    return _ADDRESS.match(path) is not None
+
 
 def _absolute(path: str, info: ValidationInfo) -> str:
-    """Resolve a path against the directory of the file."""
-    return os.path.abspath(_directory(info) / os.path.expanduser(path))
+    """Resolve a path against the directory of the file; an address is one already."""
+    return path if is_address(path) else os.path.abspath(_directory(info) / os.path.expanduser(path))
 
 
 def _absolute_if_local(path: str, info: ValidationInfo) -> str:
@@ -153,7 +161,8 @@ class Source(Section):
     """Where records come from: ``files``, ``source_file`` with ``target_file``, ``conll``, or ``hub``."""
 
     files: InputPath | None = None
-    """File of records, or a glob of several: jsonl, json, csv, tsv, parquet, txt, each also as .gz."""
+    """File of records, or a glob of several: jsonl, json, csv, tsv, parquet, txt, each also as .gz; or a
+    directory that Dataset.save_to_disk wrote. Each may be an address: s3://, hf:// or what fsspec knows."""
     source_file: InputPath | None = None
     """File of sources, one a line, beside target_file."""
     target_file: InputPath | None = None
@@ -167,11 +176,14 @@ class Source(Section):
     hub: str | None = None
     """Name of a data set on the hub."""
     config: str | None = None
-    """Configuration of the data set on the hub."""
+    """Configuration of the data set on the hub; name: stands for it too, as in datasets.load_dataset."""
     revision: str | None = None
     """Branch, tag or commit of the data set on the hub."""
     split: str | None = None
-    """Split of the data set on the hub."""
+    """Split of the data set on the hub, or of a directory that DatasetDict.save_to_disk wrote; or a part of
+    one, as "test[:500]" and "test[10%:20%]"."""
+    streaming: bool = False
+    """Read the data set on the hub record by record, without a download of all of it first."""
     limit: Count | None = None
     """Most records that are taken: the first ones, or random ones where a seed is given."""
     seed: Seed | None = None
@@ -185,7 +197,21 @@ class Source(Section):
     @property
     def place(self) -> dict[str, Any]:
         """Where the records are, whichever of them are taken."""
-        return self.model_dump(exclude={"limit", "seed", "columns"}, exclude_none=True)
+        return self.model_dump(exclude={"limit", "seed", "columns", "streaming"}, exclude_none=True)
+
+    @classmethod
+    def _written_out(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if "name" in given and "config" in given:
+            raise ValueError("expected config or name, which stands for it, got both")
+        return {"config" if key == "name" else key: value for key, value in given.items()}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        written = handler.resolve_ref_schema(super().__get_pydantic_json_schema__(schema, handler))
+        written["properties"]["name"] = {"type": "string", "description": "The same as config."}
+        return written
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -196,8 +222,13 @@ class Source(Section):
                 "expected files, source_file with target_file, conll, or hub; got "
                 + (", ".join(sorted(self.model_fields_set)) or "nothing")
             )
-        if self.hub is None and any((self.config, self.revision, self.split)):
-            raise ValueError("expected config, revision and split only with hub")
+        if self.hub is None and any((self.config, self.revision, self.streaming)):
+            raise ValueError("expected config, revision and streaming only with hub")
+        has_splits = self.files is not None and (
+            os.path.isdir(self.files) or not os.path.splitext(self.files)[1]
+        )
+        if self.split and self.hub is None and not has_splits:
+            raise ValueError("expected split only with hub, or with a directory that save_to_disk wrote")
         if self.conll is None and (self.token_column is not None or self.tag_column is not None):
             raise ValueError("expected token_column and tag_column only with conll")
         if self.seed is not None and self.limit is None:

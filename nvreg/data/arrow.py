@@ -1,22 +1,33 @@
-"""Tables with types, from parquet files and from the hub, as records."""
+"""Tables with types as records: of parquet files, of the hub, and of directories that `datasets` saved."""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from nvreg.config.sections import is_address
 from nvreg.data.columns import Columns, check_names, value_of
+from nvreg.data.stores import has_file, open_address, reading
 from nvreg.errors import UserError
+from nvreg.hub import LOG_IN, refusal
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from datasets import Dataset, Features
+    from datasets import Dataset, Features, IterableDataset
 
     from nvreg.config import Source
 
 CONVERTED = "refs/convert/parquet"
 """The revision of a hub data set in which every config is a folder."""
+
+_SAVED = ("state.json", "dataset_dict.json")
+"""What a directory has that `datasets` saved a data set in, or several splits of one."""
+
+_STREAMED = re.compile(r"(?P<name>[\w.+-]+?)(\[(?P<start>\d*):(?P<end>\d*)\])?")
+"""A split that can be streamed, all of it or from one record to another."""
 
 _ROWS = 1000
 """Rows that are in memory at a time."""
@@ -28,17 +39,13 @@ def parquet_records(path: str, columns: Columns) -> Iterator[Mapping[str, Any]]:
     Raises:
         UserError: if the file cannot be read or has not these columns.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
     from datasets import Features
 
     names = list(dict.fromkeys(columns.values()))
-    try:
-        with pq.ParquetFile(path) as file:
-            features = Features.from_arrow_schema(_fields(file.schema_arrow, names, path))
-            yield from _records(file.iter_batches(_ROWS, columns=names), features, names, path)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException) as error:
-        raise UserError(f"{path}: expected parquet, got: {_one_line(error)}") from error
+    with _parquet(path) as place, pq.ParquetFile(place) as file:
+        features = Features.from_arrow_schema(_fields(file.schema_arrow, names, path))
+        yield from _records(file.iter_batches(_ROWS, columns=names), features, names, path)
 
 
 def parquet_names(path: str) -> list[str]:
@@ -47,24 +54,36 @@ def parquet_names(path: str) -> list[str]:
     Raises:
         UserError: if the file cannot be read.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        return list(field_names(pq.read_schema(path)))
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise UserError(f"{path}: expected parquet, got: {_one_line(error)}") from error
+    with _parquet(path) as place:
+        return list(field_names(pq.read_schema(place)))
 
 
-def hub_records(dataset: Dataset, columns: Columns, origin: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the columns of a data set of the hub by their names in it, record by record.
+def dataset_records(
+    dataset: Dataset | IterableDataset, columns: Columns, origin: str
+) -> Iterator[Mapping[str, Any]]:
+    """Yield the columns of a data set by their names in it, record by record.
 
     Raises:
-        UserError: if the data set has not these columns.
+        UserError: if the data set has not these columns, or what is left to read of it cannot be had.
     """
     names = list(dict.fromkeys(columns.values()))
-    chosen = dataset.select_columns(_fields(dataset.features.arrow_schema, names, origin).names)
-    return _records(chosen.with_format("arrow").iter(_ROWS), dataset.features, names, origin)
+    with _explained(origin):
+        features = features_of(dataset)
+    chosen = dataset.select_columns(_fields(features.arrow_schema, names, origin).names)
+    with _explained(origin):
+        yield from _records(chosen.with_format("arrow").iter(_ROWS), features, names, origin)
+
+
+def features_of(dataset: Dataset | IterableDataset) -> Features:
+    """Return the columns of a data set; one that is streamed may know them by its first records alone."""
+    from datasets import Features
+
+    if dataset.features is not None:
+        return dataset.features
+    first = next(iter(dataset.with_format("arrow").iter(_ROWS)), None)
+    return Features({}) if first is None else Features.from_arrow_schema(first.schema)
 
 
 def hub_splits(name: str, config: str | None) -> list[str]:
@@ -79,7 +98,7 @@ def hub_splits(name: str, config: str | None) -> list[str]:
         return list(datasets.get_dataset_split_names(name, config))
 
 
-def open_hub(source: Source) -> Dataset:
+def open_hub(source: Source) -> Dataset | IterableDataset:
     """Return the split of a data set of the hub, or of a directory that is laid out like one.
 
     The revision refs/convert/parquet is the hub's own conversion, which data sets that are scripts have too.
@@ -89,13 +108,81 @@ def open_hub(source: Source) -> Dataset:
     """
     import datasets
 
-    name, revision = source.hub or "", source.revision
+    name, revision, split = source.hub or "", source.revision, source.split
     config = {"data_dir" if revision == CONVERTED else "name": source.config}
+    start, end = 0, None
+    if source.streaming and split:
+        split, start, end = _streamed_part(split)
     with _quiet(), _explained(name):
-        dataset = datasets.load_dataset(name, split=source.split, revision=revision, **config)
-    if isinstance(dataset, datasets.DatasetDict):
-        raise UserError(f"{name}: expected a split, one of {', '.join(dataset)}, got none")
-    return dataset
+        dataset = datasets.load_dataset(
+            name, split=split, revision=revision, streaming=source.streaming, **config
+        )
+    if isinstance(dataset, dict):
+        raise UserError(f"{name}: expected a split, one of {', '.join(map(str, dataset))}, got none")
+    dataset = dataset.skip(start) if start else dataset
+    return dataset if end is None else dataset.take(max(0, end - start))
+
+
+def is_saved(path: str) -> bool:
+    """Whether a path or an address is that of a directory that `datasets` saved.
+
+    Raises:
+        UserError: if it is an address in a store that cannot be read.
+    """
+    if is_address(path):
+        return not os.path.splitext(path)[1] and any(has_file(path, name) for name in _SAVED)
+    return os.path.isdir(path) and any(os.path.isfile(os.path.join(path, name)) for name in _SAVED)
+
+
+def saved_splits(path: str) -> list[str]:
+    """Return the names of the splits that `datasets` saved in a directory; none where it saved one alone.
+
+    Raises:
+        UserError: if the directory cannot be read.
+    """
+    import datasets
+
+    with _quiet(), _explained(path, "a directory that save_to_disk wrote"):
+        saved = datasets.load_from_disk(path)
+        return list(map(str, saved)) if isinstance(saved, dict) else []
+
+
+def open_saved(source: Source) -> Dataset:
+    """Return a data set that `datasets` saved in a directory, or the split that is named of several.
+
+    Raises:
+        UserError: if the directory cannot be read, or has no such split.
+    """
+    import datasets
+
+    path = source.files or ""
+    with _quiet(), _explained(path, "a directory that save_to_disk wrote"):
+        saved = datasets.load_from_disk(path)
+        splits = saved if isinstance(saved, dict) else {str(saved.split or "train"): saved}
+        if source.split is None and isinstance(saved, dict):
+            raise UserError(f"{path}: expected a split, one of {', '.join(map(str, splits))}, got none")
+        if source.split is None:
+            return saved
+        sizes = {str(name): len(each) for name, each in splits.items()}
+        parts = datasets.ReadInstruction.from_spec(source.split).to_absolute(sizes)
+        return datasets.concatenate_datasets(
+            [splits[each.splitname].select(range(each.from_, each.to)) for each in parts]
+        )
+
+
+def _streamed_part(split: str) -> tuple[str, int, int | None]:
+    """Return the name of a split, and the numbers of the records from which and before which it is read.
+
+    Raises:
+        UserError: if that cannot be told without the number of all records.
+    """
+    found = _STREAMED.fullmatch(split.strip())
+    if found is None:
+        raise UserError(
+            "split: expected a split, or a part of one that is counted from its beginning, as test[:500], "
+            f"with streaming, got {split!r}; leave streaming out"
+        )
+    return found["name"], int(found["start"] or 0), int(found["end"]) if found["end"] else None
 
 
 def _fields(schema: pa.Schema, names: Sequence[str], origin: str) -> pa.Schema:
@@ -153,18 +240,42 @@ def _named(value: Any, classes: list[str] | None, where: str) -> Any:
 
 
 @contextmanager
-def _explained(name: str) -> Iterator[None]:
+def _explained(name: str, what: str = "a data set of the hub") -> Iterator[None]:
     """Have whatever the hub, a data set's files or their reader raise be a UserError that names the set."""
+    from datasets.exceptions import DatasetNotFoundError
+
     try:
         yield
-    except ConnectionError as error:
-        raise UserError(
-            f"{name}: expected a data set of the hub, which cannot be reached ({_one_line(error)}); "
-            "download it elsewhere and give its path as files"
-        ) from error
+    except UserError:
+        raise
     except Exception as error:
+        known = refusal(error)
+        if isinstance(error, DatasetNotFoundError):
+            known = _one_line(error), f"check the name, {LOG_IN} read it"
+        if known:
+            raise UserError(
+                f"{name}: expected {what}, got {known[0]}; {known[1]}, or download it elsewhere and give its "
+                "path as files"
+            ) from error
         reason = error.__cause__ or error
-        raise UserError(f"{name}: expected a data set of the hub, got: {_one_line(reason)}") from error
+        raise UserError(f"{name}: expected {what}, got: {_one_line(reason)}") from error
+
+
+@contextmanager
+def _parquet(path: str) -> Iterator[Any]:
+    """Yield what pyarrow opens, a path or an open file of a store, and have errors name it.
+
+    Raises:
+        UserError: if it cannot be read, or is no parquet.
+    """
+    import pyarrow as pa
+
+    with reading(path) if is_address(path) else nullcontext():
+        try:
+            with open_address(path) if is_address(path) else nullcontext(path) as place:
+                yield place
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException) as error:
+            raise UserError(f"{path}: expected parquet, got: {_one_line(error)}") from error
 
 
 @contextmanager

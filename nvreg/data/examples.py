@@ -11,7 +11,7 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from nvreg.data.arrow import hub_records, open_hub
+from nvreg.data.arrow import dataset_records, is_saved, open_hub, open_saved
 from nvreg.data.columns import Columns, MissingColumnError, Record, pick
 from nvreg.data.formats import conll_records, file_records, matching_files, text_lines
 from nvreg.errors import UserError
@@ -50,7 +50,8 @@ def load_examples(
     ``files`` is one file or a glob, read in the order of their names. ``source_file`` and ``target_file``
     hold one text a line, which become the columns "source" and "target"; the sentences of ``conll`` become
     the columns "tokens" and "tags". Numbers that a data set has names for become the names. Files are read
-    anew each time; a hub data set stays in the cache of `datasets`.
+    anew each time; a hub data set stays in the cache of `datasets`, unless it is streamed. Whatever place
+    the records are from, their fingerprint is the same.
 
     Args:
         source: where the records are, the part that is taken of them, and the limit: the first ones, after
@@ -88,7 +89,8 @@ def _origin(source: Source) -> str:
         return f"{source.hub}, split {source.split}"
     if source.source_file and source.target_file:
         return f"{source.source_file} and {source.target_file}"
-    return source.conll or source.files or ""
+    split = f", split {source.split}" if source.split else ""
+    return f"{source.conll or source.files or ''}{split}"
 
 
 def _part(read: Callable[[], Iterator[Record]], start: float, end: float) -> Callable[[], Iterator[Record]]:
@@ -114,9 +116,9 @@ def _drawn(read: Callable[[], Iterator[Record]], limit: int, seed: int) -> list[
 
 def _reader(source: Source, columns: Columns) -> Callable[[], Iterator[Record]]:
     """Return what reads a source from its beginning, each time it is called."""
-    if source.hub:
-        dataset, origin = open_hub(source), _origin(source)
-        return lambda: pick(hub_records(dataset, columns, origin), columns, origin)
+    if source.hub or (source.files and is_saved(source.files)):
+        dataset, origin = open_hub(source) if source.hub else open_saved(source), _origin(source)
+        return lambda: pick(dataset_records(dataset, columns, origin), columns, origin)
     if source.source_file and source.target_file:
         return _parallel_reader(source.source_file, source.target_file, columns)
     if source.conll:

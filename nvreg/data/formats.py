@@ -5,17 +5,20 @@ from __future__ import annotations
 import csv
 import glob
 import gzip
+import io
 import json
 import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any, TextIO
 
+from nvreg.config.sections import is_address
 from nvreg.data.arrow import parquet_records
 from nvreg.data.columns import Columns, by_name
+from nvreg.data.stores import matching_addresses, open_address, reading
 from nvreg.errors import UserError
 
 Reader = Callable[[TextIO, str], Iterator[Mapping[str, Any]]]
@@ -58,6 +61,8 @@ def matching_files(pattern: str) -> list[str]:
     Raises:
         UserError: if there is none.
     """
+    if is_address(pattern):
+        return matching_addresses(pattern)
     if os.path.isfile(pattern):
         return [pattern]
     if os.path.isdir(pattern):
@@ -131,20 +136,35 @@ def conll_records(path: str, token_column: int, tag_column: int) -> Iterator[Map
 
 
 def _read(path: str, reader: Reader) -> Iterator[Mapping[str, Any]]:
-    try:
-        with _open(path, "rt", encoding="utf-8-sig", newline="\n") as file:
-            yield from reader(file, path)
-    except UnicodeDecodeError:
-        raise UserError(_undecodable(path)) from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: expected a file that can be read, got: {error}") from error
+    with reading(path) if is_address(path) else nullcontext():
+        try:
+            with _open(path, "rt", encoding="utf-8-sig", newline="\n") as file:
+                yield from reader(file, path)
+        except UnicodeDecodeError:
+            raise UserError(_undecodable(path)) from None
+        except (OSError, EOFError, zlib.error) as error:
+            if is_address(path):
+                raise
+            raise UserError(f"{path}: expected a file that can be read, got: {error}") from error
 
 
 def _open(path: str, mode: str, **options: str) -> Any:
+    if is_address(path):
+        return _open_address(path, mode, **options)
     with open(path, "rb") as file:
         compressed = path.lower().endswith(".gz") or file.read(2) == b"\x1f\x8b"
     opener: Any = gzip.open if compressed else open
     return opener(path, mode, **options)
+
+
+def _open_address(address: str, mode: str, **options: str) -> Any:
+    file = open_address(address)
+    with reading(address):
+        compressed = address.lower().endswith(".gz") or file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+    if compressed:
+        return gzip.open(file, mode, **options)  # type: ignore[call-overload] # "rb" or "rt", as `open` has them
+    return io.TextIOWrapper(file, **options) if mode == "rt" else file
 
 
 def _undecodable(path: str) -> str:

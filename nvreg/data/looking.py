@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from nvreg.data.arrow import field_names, hub_records, open_hub, parquet_names
+from nvreg.data.arrow import dataset_records, field_names, is_saved, open_hub, open_saved, parquet_names
 from nvreg.data.columns import names_of, value_of
 from nvreg.data.examples import load_examples
 from nvreg.data.formats import PARQUET, file_records, matching_files, suffix_of
@@ -40,11 +40,11 @@ def look(source: Source) -> Look:
     Raises:
         UserError: if it is missing, empty or malformed.
     """
-    if source.hub:
-        dataset = open_hub(source)
+    if place := source.hub or (source.files if source.files and is_saved(source.files) else None):
+        dataset = open_hub(source) if source.hub else open_saved(source)
         names = list(field_names(dataset.features.arrow_schema))
         first = dataset.select(range(min(LOOKED_AT, len(dataset))))
-        return _look(list(hub_records(first, {name: name for name in names}, source.hub)), len(dataset))
+        return _look(list(dataset_records(first, {name: name for name in names}, place)), len(dataset))
     if source.files:
         records = _file_records(source.files)
         first_records = list(islice(records, LOOKED_AT))

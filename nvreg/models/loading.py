@@ -23,7 +23,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 from nvreg.digests import body_parameters
 from nvreg.errors import UserError, expected_one_of
 from nvreg.files import check_digests
-from nvreg.hub import is_hub_name, refusal
+from nvreg.hub import is_hub_name, reason_of
 from nvreg.models.dispatching import dispatching_modules
 from nvreg.models.integrity import broken_file, check_options, check_weights
 from nvreg.models.lora import class_count, find_adapted, merge
@@ -314,7 +314,7 @@ def _explain(auto_class: Any, path: str, is_local: bool, error: Exception) -> No
         raise UserError(
             f"expected a Hugging Face checkpoint with {what} in {path}, got: {_line(error)}"
         ) from error
-    got, mend = refusal(error)
+    got, mend = reason_of(error)
     raise UserError(
         f"expected {what} of {path!r} on the Hugging Face hub, got {got}; {mend}, or give the path of a "
         "local directory"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nvreg.config import Source
-from nvreg.data.arrow import hub_splits
+from nvreg.data.arrow import hub_splits, is_saved, saved_splits
 from nvreg.data.formats import has_records, suffix_of
 from nvreg.data.looking import Look, look
 from nvreg.errors import UserError
@@ -156,17 +156,23 @@ def _hub(path: str) -> tuple[str, dict[str, dict[str, Any]], bool]:
     name, _, config = path.removeprefix(HUB).partition(":")
     if not name:
         raise UserError(f"expected {HUB}NAME or {HUB}NAME:CONFIG of a data set, got {path!r}")
-    theirs = hub_splits(name, config or None)
     source = {"hub": name, **({"config": config} if config else {})}
+    return _of_splits(_file_name(name), source, hub_splits(name, config or None))
+
+
+def _of_splits(
+    name: str, source: dict[str, Any], theirs: Sequence[str]
+) -> tuple[str, dict[str, dict[str, Any]], bool]:
+    """Return a domain's name, the splits of its source by ours, and that they have names."""
     found = {
         split: {**source, "split": known}
         for split, names in SPLITS.items()
         if (known := next((each for each in names if each in theirs), None))
     }
     if not found and len(theirs) == 1:
-        return _file_name(name), {"": {**source, "split": theirs[0]}}, True
+        return name, {"": {**source, "split": theirs[0]}}, True
     others: dict[str, dict[str, Any]] = {each: {} for each in theirs}
-    return _file_name(name), found or others, False
+    return name, found or others, False
 
 
 def _local(path: str) -> tuple[str, dict[str, dict[str, Any]], bool]:
@@ -186,6 +192,9 @@ def _local(path: str) -> tuple[str, dict[str, dict[str, Any]], bool]:
             f"{path}: expected a file, a directory with files for training, validation and testing, or "
             f"{HUB}NAME of a data set, got none of them"
         )
+    if is_saved(str(place)):
+        name, source, theirs = _file_name(place.name), {"files": str(place)}, saved_splits(str(place))
+        return _of_splits(name, source, theirs) if theirs else (name, {"": source}, True)
     files = sorted(each for each in place.iterdir() if each.is_file() and not each.name.startswith("."))
     found = {}
     for split, names in SPLITS.items():

@@ -4,12 +4,14 @@ import json
 import random
 from pathlib import Path
 
+import datasets
 import pytest
 import typer
 
 from nvreg.config.yaml import read_yaml
 from nvreg.experiment import load_experiment
 from nvreg.models.loading import load_model
+from nvreg.start.domains import find_domains
 from tests.cli.running import run
 from tests.tiny import LEXICON, TAGS, tiny_model, word_tokenizer, write_corpus
 
@@ -280,6 +282,20 @@ def test_a_data_set_laid_out_as_on_the_hub_needs_no_network(translator):
     data = read_yaml(Path("my.yaml").read_text())["data"]
     assert data["in_domain"]["train"] == {"hub": str(translator / "home"), "split": "train"}
     assert data["columns"] == {"source": "en", "target": "de"}
+
+
+def test_a_directory_that_datasets_saved_is_looked_at_by_its_splits(tmp_path):
+    rows = [{"en": "a cat", "de": "ein Kater"}, {"en": "a dog", "de": "ein Hund"}] * 5
+    whole = datasets.Dataset.from_list(rows)
+    whole.save_to_disk(str(tmp_path / "one"))
+    datasets.DatasetDict({"train": whole, "validation": whole, "test": whole}).save_to_disk(
+        str(tmp_path / "all")
+    )
+    ours, (other,) = find_domains(str(tmp_path / "all"), [str(tmp_path / "one")])
+    assert ours.sources["validation"] == {"files": str(tmp_path / "all"), "split": "validation"}
+    assert other.sources["test"]["files"] == str(tmp_path / "one")
+    assert ours.first.rows == 10
+    assert list(ours.first.columns) == ["en", "de"]
 
 
 @pytest.mark.slow
