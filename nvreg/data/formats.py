@@ -157,7 +157,7 @@ def _open(path: str, mode: str, **options: str) -> Any:
     return opener(path, mode, **options)
 
 
-def _open_address(address: str, mode: str, **options: str) -> Any:
+def _open_address(address: str, mode: str, **options: Any) -> Any:
     file = open_address(address)
     with reading(address):
         compressed = address.lower().endswith(".gz") or file.read(2) == b"\x1f\x8b"
