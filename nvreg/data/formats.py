@@ -163,7 +163,7 @@ def _open_address(address: str, mode: str, **options: Any) -> Any:
         compressed = address.lower().endswith(".gz") or file.read(2) == b"\x1f\x8b"
         file.seek(0)
     if compressed:
-        return gzip.open(file, mode, **options)  # type: ignore[call-overload] # "rb" or "rt", as `open` has them
+        return gzip.open(file, mode, **options)
     return io.TextIOWrapper(file, **options) if mode == "rt" else file
 
 
