@@ -202,7 +202,7 @@ def test_labelled_and_unlabelled_sets_stand_side_by_side(directory, texts, tmp_p
     assert columns == {"away": True, "afar": True, "tested": False}
     columns = {name: bool(chosen_numbers(run, ARM, "oracle")[name]) for name in run.out_of_domain}
     assert columns == {"away": True, "afar": False, "tested": False}
-    write_report(analyse(tmp_path / "output"))
+    write_report(analyse(tmp_path / "output"), ())
 
 
 def test_a_file_without_labels_is_refused_where_they_are_asked_for(directory, texts, tmp_path):
