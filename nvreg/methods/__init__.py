@@ -29,3 +29,4 @@ METHODS: Registry[type[Method]] = Registry(
     group="nvreg.methods",
     check=subclass_of(Method, setting_type=Setting, options=Section),
 )
+"""Every method by its name in an experiment file."""

@@ -25,6 +25,7 @@ SPACE = {"prior_weight": [0.003, 0.3], "noise_share": [0.0003, 0.1]}
 """The ranges that settings of NV are drawn from, log-uniformly, in every role."""
 
 TEMPERATURE_RANGE = [0.5, 2]
+"""The range that output temperatures are drawn from."""
 
 WINDOW = 512
 """Tokens that a language model reads at once at most, unless the file is changed."""

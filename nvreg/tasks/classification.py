@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nvreg.tasks.forward import EncoderStates
 
 PAIR = ("premise", "hypothesis")
+"""The columns of a pair of texts, in the order that the model reads them."""
 
 
 @dataclass(frozen=True)
