@@ -86,52 +86,49 @@ def _with_digest(schema: dict[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Trial:
-    """One measured setting: a line of ``trials.jsonl``.
+    """One measured setting: a line of ``trials.jsonl``."""
 
-    Attributes:
-        key: digest of everything that can change the numbers.
-        context: digest of all of it but method and settings; trials of one context compare.
-        number: `PRETRAINED_NUMBER` for the pretrained model, then in the order of measuring.
-        method: the method of regularisation, `PRETRAINED` for the pretrained model.
-        seed: the seed of the search that drew the setting; None for the pretrained model. A setting that
-            searches of several seeds draw has a line for each, with the same key and number, and is measured
-            once.
-        settings: as they were asked for.
-        resolved: the NV settings they stood for, with every tau_alpha that was solved for, one a layer; None
-            for methods that have none.
-        status: failed trials have an ``error`` and no metrics. Stopped ones lost a race: their metrics are
-            of the first examples of the validation sets alone, and nothing ever selects them.
-        metrics: value by domain, split and metric.
-        prior_weight: mean weight of the prior on the in-domain validation set, teacher-forced.
-        strength: how strongly the setting regularises, on the same; 0 at identity.
-        seconds: wall-clock time of the measurement.
-        error: one line.
-        change: relative change of attention outputs, the mean over sites, on a sample of the same, where the
-            sweep matches weight noise to NV by it; 0 for the pretrained model.
-        fingerprint: what decides, beside context and settings, what the method does: its options, its prior,
-            and the text that prior weights are solved on. None for the pretrained model.
-        examples: digest of each file of examples by domain and split; None where an earlier version wrote
-            them.
-    """
-
-    __pydantic_config__ = ConfigDict(strict=True, extra="forbid", json_schema_extra=_with_digest)
+    __pydantic_config__ = ConfigDict(
+        strict=True, extra="forbid", json_schema_extra=_with_digest, use_attribute_docstrings=True
+    )
 
     key: str
+    """Digest of everything that can change the numbers."""
     context: str
+    """Digest of all of it but method and settings: trials of one context compare."""
     number: Annotated[int, Field(ge=0, lt=2**53)]
+    """0 for the pretrained model, then in the order of measuring."""
     method: str
+    """The method of regularisation; pretrained for the pretrained model."""
     seed: int | None
+    """The seed of the search that drew the setting; null for the pretrained model. A setting that searches of
+    several seeds draw has a line for each, with the same key and number, and is measured once."""
     settings: Values
+    """The setting as it was asked for."""
     resolved: Values | None
+    """The NV settings that it stood for, with every tau_alpha that was solved for, one a layer; null for
+    methods that have none."""
     status: Literal["completed", "stopped", "failed"]
+    """Failed trials have an error and no metrics. Stopped ones lost a race: their metrics are of the first
+    examples of the validation sets alone, and nothing ever selects them."""
     metrics: Metrics
+    """Value by domain, split and metric."""
     prior_weight: Number | None
+    """Mean weight of the prior on the in-domain validation set, teacher-forced."""
     strength: Number | None
+    """How strongly the setting regularises, on the same; 0 at identity."""
     seconds: Number
+    """Wall-clock time of the measurement."""
     error: str | None = None
+    """What went wrong, in one line."""
     change: Number | None = None
+    """Relative change of attention outputs, the mean over sites, on a sample of the same, where the sweep
+    matches weight noise to NV by it; 0 for the pretrained model."""
     fingerprint: str | None = None
+    """What decides, beside context and settings, what the method does: its options, its prior, and the text
+    that prior weights are solved on. Null for the pretrained model."""
     examples: Mapping[str, Mapping[str, str]] | None = None
+    """Digest of each file of examples by domain and split; null where an earlier version wrote them."""
 
 
 TRIAL = TypeAdapter(Trial)

@@ -34,6 +34,25 @@ def test_every_file_of_ours_is_valid(schemas, kind, path):
     schemas[kind].validate(read_yaml(path.read_text()))
 
 
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_every_key_is_described_in_a_sentence(schemas, kind):
+    described = schemas[kind].schema
+    sections = {kind: described, **described.get("$defs", {})}
+
+    def description(value):
+        """Return the key's own, or that of the section it holds where both are the same."""
+        of_section = sections.get(value.get("$ref", "").rpartition("/")[2], {})
+        return value.get("description") or of_section.get("description", "")
+
+    keys = {
+        f"{section}.{key}": description(value)
+        for section, parts in sections.items()
+        for key, value in parts.get("properties", {}).items()
+    }
+    assert len(keys) > 1
+    assert [key for key, description in keys.items() if not description.endswith(".")] == []
+
+
 LONG = """{sampler: grid, methods: {
   nv: {space: {tau_mu: 0.5}, enqueue: [{tau_alpha: {cross: inf}}]},
   wise-ft: {pretrained: x, space: {mix: 0.5}}}}"""
