@@ -287,6 +287,12 @@ def test_the_package_of_the_docs_is_built_installed_listed_and_swept(quiet, tiny
     reported = run(quiet, "report", tmp_path / "run")
     assert "| quiet" in reported.stdout, reported.stderr
 
+    (metadata,) = Path(quiet["PYTHONPATH"].split(os.pathsep)[0]).glob("*.dist-info/METADATA")
+    metadata.write_text(metadata.read_text().replace("Version: 0.1", "Version: 0.2"))
+    assert run(quiet, *arguments, "--set", f"sweep={sweep}").returncode == 0
+    measured = [trial.method for trial in read_trials(tmp_path / "run/trials.jsonl")]
+    assert (measured.count("quiet"), measured.count("nv")) == (4, 2)  # another version is measured anew
+
 
 @pytest.mark.slow
 def test_the_tests_of_the_docs_pass(quiet, tmp_path):
