@@ -1,9 +1,15 @@
 # Set-up, tests and experiments. Needs python3 (3.11 or newer) and make; everything is installed into .venv.
 #
 #   make test                               install, lint and test
+#   make test-all                           the same, and the slow tests, those with Ray and with lm-evaluation-harness, in
+#                                           .venv-all
 #   make test-faults                        kills, full disks, damaged files and the like, drawn anew every time
 #   make audit                              known weaknesses of what nvreg depends on; skipped without a connection
 #   make test-lowest                        the tests with the lowest versions that nvreg allows, in .venv-lowest
+#   make test-newest                        with the newest versions that there are, in .venv-newest
+#   make dist                               build wheel and sdist in dist, and run the tests of the sdist on the wheel, in
+#                                           .venv-dist
+#   make image [DEVICE=cuda]                the wheel as an image of Docker (Dockerfile)
 #   make reproduce [SUITE=NAME]             run every experiment under experiments/SUITE (embedded, paper, real) in
 #                                           results/runs/SUITE, with tables and figures; of the embedded suite, compare them
 #                                           with results/embedded and fail where a verdict flips. RIVALS=no leaves out the
@@ -18,6 +24,8 @@
 #   make docs                               the documentation as a site in results/site (mkdocs serve shows it)
 #   make bench                              speed and memory beside the unconverted model
 #
+# TESTS=tests/report, say, has any of these run some tests alone.
+#
 # Package indexes, where the defaults of pip are not wanted:
 #
 #   make test PIP_INDEX_URL=https://mirror.example/simple
@@ -25,6 +33,8 @@
 
 PYTHON ?= python3
 TORCH_INDEX_URL ?=
+TESTS ?=
+DEVICE ?= cpu
 SUITE ?= embedded
 RIVALS ?= yes
 
@@ -32,7 +42,12 @@ BIN := .venv/bin
 SITE := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 INSTALLED := .venv/.stamp-installed
 TORCH := .venv/.stamp-torch
-LOWEST := .venv-lowest/.stamp-installed
+PYTEST := pytest -n 2 --dist loadfile
+INSTALL := python -m pip install -q
+EXTRAS := finetune,quantise
+PINS_all := constraints.txt
+PINS_lowest := constraints-lowest.txt
+EXTRAS_all := $(EXTRAS),lm-eval,ray
 EXPERIMENTS := $(filter-out $(if $(filter no,$(RIVALS)),%/rivals.yaml),$(wildcard experiments/$(SUITE)/*.yaml))
 RUNS := $(EXPERIMENTS:experiments/%.yaml=results/runs/%)
 TASKS := $(filter-out rivals,$(patsubst experiments/embedded/%.yaml,%,$(wildcard experiments/embedded/*.yaml)))
@@ -48,16 +63,25 @@ MAKEFLAGS += --jobs=2
 results/%: export TTY_COMPATIBLE := 0
 endif
 
-.PHONY: install test test-faults test-lowest lint audit docs bench reproduce results readme architectures restated demo clean
+.PHONY: install test test-fast test-all test-faults test-lowest test-newest lint audit docs dist image bench reproduce results readme \
+	architectures restated demo clean
 .DELETE_ON_ERROR:
 
 install: $(INSTALLED)
 
-test: lint
-	$(BIN)/pytest -n 2 --dist loadfile
+test test-fast: $(INSTALLED)
+	$(BIN)/$(PYTEST) $(TESTS)
 
-test-lowest: $(LOWEST)
-	$(<D)/bin/pytest -n 2 --dist loadfile
+test: lint
+
+test-all: test .venv-all/.stamp-installed
+	.venv-all/bin/$(PYTEST) -m '(slow or ray or lm-eval) and not (gpu or hub or faults)' $(TESTS)
+
+test-lowest: .venv-lowest/.stamp-installed
+	$(<D)/bin/$(PYTEST) $(TESTS)
+
+test-newest: .venv-newest/.stamp-installed
+	$(<D)/bin/$(PYTEST) $(TESTS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check
@@ -115,22 +139,44 @@ demo: $(INSTALLED)
 	$(BIN)/python -m scripts.checkpoints results/trained
 
 clean:
-	rm -rf .venv .venv-lowest .hypothesis .mypy_cache .pytest_cache .ruff_cache results/demo results/runs results/site results/trained
+	rm -rf .venv* dist .hypothesis .mypy_cache .pytest_cache .ruff_cache results/demo results/runs results/site results/trained
 
 $(TORCH):
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) $$(grep '^torch==' constraints.txt)
+	$(BIN)/$(INSTALL) $(TORCH_INDEX_URL:%=--index-url %) $$(grep '^torch==' constraints.txt)
 	touch $@
 
+# Groups of dependencies are read by pip 25.1 and later.
 $(INSTALLED): $(TORCH) pyproject.toml constraints.txt
-	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	$(BIN)/$(INSTALL) 'pip>=25.1'
+	$(BIN)/$(INSTALL) -c constraints.txt -e '.[$(EXTRAS)]' --group dev
 	touch $@
 
-$(LOWEST): pyproject.toml constraints-lowest.txt
-	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/pip install -q $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) $$(grep '^torch==' constraints-lowest.txt)
-	$(@D)/bin/pip install -q -c constraints-lowest.txt -e '.[test]'
+.venv-%/.stamp-installed: pyproject.toml constraints.txt constraints-lowest.txt
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/$(INSTALL) 'pip>=25.1'
+	$(@D)/bin/$(INSTALL) $(TORCH_INDEX_URL:%=--index-url %) $(if $(PINS_$*),$$(grep '^torch==' $(PINS_$*)),torch)
+	$(@D)/bin/$(INSTALL) $(PINS_$*:%=-c %) -e '.[$(or $(EXTRAS_$*),$(EXTRAS))]' --group test
 	touch $@
+
+# What users install is tested, with the tests that they get, beside no package of a checkout.
+dist: $(INSTALLED)
+	rm -rf dist .venv-dist
+	$(BIN)/python -m build
+	$(PYTHON) -m venv .venv-dist
+	.venv-dist/bin/$(INSTALL) 'pip>=25.1'
+	.venv-dist/bin/$(INSTALL) $(TORCH_INDEX_URL:%=--index-url %) $$(grep '^torch==' constraints.txt)
+	.venv-dist/bin/$(INSTALL) -c constraints.txt "$$(ls dist/*.whl)[$(EXTRAS)]" --group test
+	mkdir .venv-dist/sdist
+	tar -xzf dist/nvreg-*.tar.gz -C .venv-dist/sdist --strip-components=1
+	rm -r .venv-dist/sdist/nvreg
+	.venv-dist/bin/nvreg --version
+	cd .venv-dist/sdist && ../bin/$(PYTEST) $(TESTS)
+
+# The wheel of make dist, as it is.
+image:
+	$(if $(wildcard dist/*.whl),,$(error no wheel in dist; make dist builds and tests one))
+	docker build --build-arg DEVICE=$(DEVICE) --tag nvreg:$(DEVICE) .
 
 # A new demo is a new model and new data: the run on the old one is void.
 results/demo/.stamp-%: $(DEMO) | $(INSTALLED)

@@ -182,6 +182,7 @@ def test_nv_in_both_spaces_is_swept_reported_and_exported(directory, tmp_path):
         out = tmp_path / method
         line = re.sub(r"\s+", " ", exported_as(output, out, method))
         assert f"chooses trial {1 + (method != 'nv')}, {method} prior_weight 0." in line
+        assert "it opens regularised by nvreg.from_pretrained" in line
         model = nvreg.from_pretrained(out)
         assert conversion_of(model).space == chosen == json.loads((out / "nvreg.json").read_text())["space"]
         assert not current_settings(model).is_identity

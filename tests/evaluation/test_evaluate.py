@@ -16,10 +16,11 @@ from nvreg.metrics import METRICS
 from nvreg.metrics.resampling import resample_counts
 from nvreg.results import read_trials
 from nvreg.sweep.runner import run_sweep
+from nvreg.tasks import TASKS
 from tests.cli.running import run
 from tests.models.architectures import ARCHITECTURES
 from tests.tasks import test_token_classification
-from tests.tiny import word_tokenizer
+from tests.tiny import tiny_marian, tiny_model, word_tokenizer
 
 COLUMNS = ("--column", "en", "--target-column", "de")
 GENERATION = ("--set", "evaluation.generation={num_beams: 1, max_new_tokens: 8}")
@@ -177,6 +178,43 @@ def test_multiple_choice_is_shown_by_every_normalisation(tmp_path, schema):
     assert by["bytes"] == domain["metrics"]
     assert len({scores["nll"]["value"] for scores in by.values()}) == 4
     assert "|by:bytes|" in written["signatures"]["accuracy"]
+
+
+WORDS = ["a", "small", "cat", "sees", "the", "red", "dog"]
+RECORDS = {
+    "summarisation": {"document": "a cat sees a dog .", "summary": "ein Kater ."},
+    "language-modelling": {"text": "a cat sees a dog ."},
+    "classification": {"text": "a cat sees a dog .", "label": "good"},
+    "token-classification": {"tokens": ["a", "cat"], "tags": ["O", "B-pet"]},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", RECORDS)
+def test_every_other_task_is_scored_regularised_and_compared(tmp_path, schema, task):
+    """With every metric of the task, translation and multiple choice being those of the tests above."""
+    if task == "summarisation":
+        model, tokenizer = tiny_marian()
+    else:
+        tokenizer = word_tokenizer("<s> $A")
+        model = tiny_model(task, len(tokenizer))
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "model")
+    file = tmp_path / "data.jsonl"
+    file.write_text(12 * (json.dumps(RECORDS[task]) + "\n"))
+    setting = ("--prior-data", file, "--prior-weight", "0.1", "--noise-share", "0.1")
+    generation = GENERATION if task == "summarisation" else ()
+    result = run(
+        *("evaluate", tmp_path / "model", "--task", task, "--data", file, *setting),
+        *("--against", "pretrained", *generation, "--output", "-", "--quiet"),
+    )
+    assert result.exit_code == 0, result.output
+    written = json.loads(result.stdout)
+    schema.validate(written)
+    (domain,) = written["domains"]
+    assert set(domain["metrics"]) >= set(TASKS[task].metrics()) - {"overlap"}
+    assert domain["against"]["nll"]["difference"] != 0
+    assert set(written["model"]["resolved"]) == {"tau_alpha", "tau_sigma"}
 
 
 def test_a_note_counts_each_example_of_the_data_once(tmp_path):

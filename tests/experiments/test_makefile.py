@@ -31,7 +31,7 @@ def test_reproduce_ends_in_the_comparison_and_overwrites_nothing_committed() -> 
 def test_reproduce_without_the_rivals_fine_tunes_nothing() -> None:
     *before, last = commands("reproduce", "RIVALS=no")
     assert last.endswith(COMPARE)
-    run = [line for line in before if not line.startswith("rm ")]
+    run = [line for line in before if not line.startswith("rm ") and " pip " not in line]
     assert not [line for line in run if "finetun" in line or "rivals" in line]
     assert sum("nvreg sweep" in line for line in before) == len(RECIPES)
 
