@@ -111,8 +111,10 @@ def check_digests(directory: Path) -> None:
     """Check that the files of a directory are those that `write_digests` found.
 
     Raises:
+        UserError: if something in the directory is a device or pipe.
         DamagedError: if one is gone or another.
     """
+    check_no_pipes(directory.glob("*"))
     if changed := changed_files(directory):
         raise DamagedError(
             f"expected {directory / changed[0]} as nvreg wrote it, got another or none; make it again, or "
@@ -156,6 +158,23 @@ def check_regular(path: Path) -> None:
         kinds = {stat.S_IFLNK: "a symbolic link", stat.S_IFDIR: "a directory"}
         kind = kinds.get(stat.S_IFMT(mode), "a device or pipe")
         raise UserError(f"expected nothing or a file to replace at {path}, got {kind}; choose another name")
+
+
+def check_no_pipes(paths: Iterable[Path]) -> None:
+    """Check, before they are read, that none of some paths is a pipe or a device, for which a reader waits.
+
+    Raises:
+        UserError: if one is.
+    """
+    for path in paths:
+        try:
+            mode = path.stat().st_mode
+        except OSError:  # what reads it says what is wrong with it
+            continue
+        if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise UserError(
+                f"expected a file at {path}, got a device or pipe; remove it, or name another place"
+            )
 
 
 def check_file(path: Path, mark: str, *, force: bool = False) -> None:
@@ -203,6 +222,7 @@ def check_files(directory: Path, names: Iterable[str], *, force: bool = False) -
         if directory.exists():
             raise UserError(f"expected a directory to write to, got a file: {directory}; choose another name")
         return []
+    check_no_pipes([directory / WRITTEN])
     try:
         written: list[str] = list(json.loads((directory / WRITTEN).read_text(encoding="utf-8"))["files"])
     except FileNotFoundError:
@@ -332,6 +352,7 @@ def check_output(
     """
     elsewhere = "choose another with --output"
     check_place(output)
+    check_no_pipes([*output.glob("*"), *output.glob("*/*")])
     try:
         theirs = theirs_of(json.loads((output / MANIFEST).read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -363,7 +384,7 @@ def exclusive(output: Path) -> Iterator[None]:
     What a process that was killed had not finished writing is removed.
 
     Raises:
-        UserError: if another process holds it.
+        UserError: if another process holds it, or something in it is a device or pipe.
     """
     check_regular(lock := output / LOCK)
     try:
@@ -374,6 +395,7 @@ def exclusive(output: Path) -> Iterator[None]:
             "wait for that run or choose another with --output"
         ) from error
     with held:
+        check_no_pipes(output.rglob("*"))
         _remove_leftovers(output.rglob(ASIDE))
         yield
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from nvreg.errors import DamagedError
-from nvreg.files import MANIFEST
+from nvreg.files import MANIFEST, check_no_pipes
 from nvreg.validation import Number, checked, parsed, read_bytes
 
 PRETRAINED = "pretrained"
@@ -370,6 +370,7 @@ def read_examples(files: RunFiles, trial: Trial, domain: str, split: str) -> byt
     """
     path = files.examples(trial.key, domain, split)
     expected = (trial.examples or {}).get(domain, {}).get(split)
+    check_no_pipes([path])
     try:
         content = path.read_bytes()
     except OSError as error:

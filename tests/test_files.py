@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 import nvreg
-from nvreg import UserError
+from nvreg import Prior, UserError
 from nvreg.errors import explained
 from nvreg.files import (
     changed_files,
+    check_digests,
     check_file,
     check_output,
     claim,
@@ -21,6 +22,7 @@ from nvreg.files import (
     write_bytes,
     write_text,
 )
+from nvreg.models.loading import load_config
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(nvreg.__file__).parent
@@ -216,3 +218,20 @@ def test_memory_that_does_not_suffice_is_one_line():
     )
     assert explained(RuntimeError("a bug")) is None
     assert explained(KeyError("a")) is None
+
+
+def test_a_pipe_where_a_file_belongs_is_refused_and_not_waited_for(tmp_path):
+    (tmp_path / "a/b").mkdir(parents=True)
+    for name in ("manifest.json", "a/b/examples", "digests.json", ".nvreg.json", "x.safetensors", "x.json"):
+        os.mkfifo(pipe := tmp_path / name)
+        readers = {
+            "manifest.json": lambda: check_output(tmp_path, OURS, theirs_of),
+            "a/b/examples": lambda: exclusive(tmp_path).__enter__(),
+            "digests.json": lambda: check_digests(tmp_path),
+            ".nvreg.json": lambda: claim(tmp_path, ["a.csv"]),
+            "x.safetensors": lambda: Prior.load(tmp_path / "x.safetensors"),
+            "x.json": lambda: load_config(tmp_path),
+        }
+        with pytest.raises(UserError, match=f"expected a file at {pipe}, got a device or pipe; remove it"):
+            readers[name]()
+        pipe.unlink()

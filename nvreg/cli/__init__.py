@@ -6,7 +6,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from inspect import getdoc, signature
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from nvreg.cli.renamed import today_s
 from nvreg.environment import commit
 from nvreg.errors import NvregWarning, UserError, explained
 from nvreg.registry import Registry, package_fault
-from nvreg.text import on_one_line, without_secrets
+from nvreg.text import on_one_line, visible, without_secrets
 
 COMMANDS: Registry[Callable[..., None]] = Registry(
     "command",
@@ -69,10 +70,16 @@ class Commands(TyperGroup):
         """Find the command that the arguments name, or named in an earlier version."""
         return super().resolve_command(ctx, today_s(args))
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the options before the command."""
+        with _visible_mistakes():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
         """Run a command: exit code 2 for a user's mistake, 1 for any other error."""
         try:
-            return super().invoke(ctx)
+            with _visible_mistakes():
+                return super().invoke(ctx)
         except (typer.Exit, typer.Abort, typer.TyperException):
             raise
         except BrokenPipeError:
@@ -86,6 +93,18 @@ class Commands(TyperGroup):
             bug = f"{type(error).__name__}: {error} (nvreg --debug shows where)"
             say(f"nvreg: {on_one_line(without_secrets(line or bug))}", err=True)
             raise typer.Exit(2 if line else 1) from error
+
+
+@contextmanager
+def _visible_mistakes() -> Iterator[None]:
+    """Have what typer says of a command line show controls, and overrides of direction, by number."""
+    try:
+        yield
+    except typer.TyperException as error:
+        for name, value in vars(error).items():
+            if isinstance(value, str):
+                setattr(error, name, visible(value))
+        raise
 
 
 def make_app() -> typer.Typer:

@@ -9,6 +9,8 @@ from typing import Any
 import yaml
 from yaml.nodes import CollectionNode, MappingNode, Node, ScalarNode
 
+from nvreg.text import visible
+
 LONGEST = 1 << 20
 """Characters of a document at most."""
 
@@ -133,8 +135,11 @@ _Loader.add_constructor(_FLOAT, _construct_float)
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    """Quote text with line ends so that they are escaped; those of Unicode are else read as spaces."""
-    style = '"' if set(text) & set("\n\x85\u2028\u2029") else None
+    """Quote text with line ends so that they are escaped; those of Unicode are else read as spaces.
+
+    Text with what overrides its direction is quoted too, for `write_yaml` to escape that.
+    """
+    style = '"' if "\n" in text or visible(text) != text else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
@@ -168,12 +173,14 @@ def _unshared(value: Any) -> Any:
 def write_yaml(value: Any, *, on_one_line: bool = False) -> str:
     """Return a value as a text that `read_yaml`, and any other reader of YAML, reads as the same.
 
+    Whoever looks at it sees all that it says: controls and overrides of direction are escaped.
+
     Args:
         value: a tree of mappings, lists, texts, numbers and the like.
         on_one_line: with braces and brackets, and no end of line.
     """
     if not on_one_line:
-        return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+        return visible(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
     # A list around it, as a value by itself may be followed by the mark of a document's end.
     options: dict[str, Any] = {"default_flow_style": True, "width": math.inf, "allow_unicode": True}
-    return yaml.dump([value], Dumper=_Dumper, sort_keys=False, **options).strip()[1:-1]
+    return visible(yaml.dump([value], Dumper=_Dumper, sort_keys=False, **options).strip()[1:-1])

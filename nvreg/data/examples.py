@@ -11,9 +11,9 @@ from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from nvreg.data.arrow import dataset_records, is_saved, open_hub, open_saved
-from nvreg.data.columns import Columns, MissingColumnError, Record, pick
-from nvreg.data.formats import conll_records, file_records, matching_files, text_lines
+from nvreg.data.arrow import dataset_records, is_saved, open_hub, open_saved, parquet_names
+from nvreg.data.columns import Columns, MissingColumnError, Record, pick, value_of
+from nvreg.data.formats import PARQUET, conll_records, file_records, matching_files, suffix_of, text_lines
 from nvreg.errors import UserError
 
 if TYPE_CHECKING:
@@ -72,6 +72,11 @@ def load_examples(
     except MissingColumnError as missing:
         if optional is None or optional in source.columns or missing.name != wanted[optional]:
             raise
+        if _is_anywhere(source, missing.name):
+            raise UserError(
+                f"{_origin(source)}: expected a column {missing.name!r} in every record or in none, got it "
+                "in some; put those without into a file of their own"
+            ) from None
         return _examples(source, {column: name for column, name in wanted.items() if column != optional})
 
 
@@ -82,6 +87,19 @@ def _examples(source: Source, columns: Columns) -> Examples:
     if source.limit is not None and source.seed is not None:
         return Examples(_drawn(read, source.limit, source.seed), origin)
     return Examples(list(islice(read(), source.limit)), origin)
+
+
+def _is_anywhere(source: Source, name: str) -> bool:
+    """Return whether some record of a source's files has a column."""
+    if source.hub or not source.files or is_saved(source.files):
+        return False  # columns are of all records there
+    for path in matching_files(source.files):
+        if suffix_of(path) == PARQUET:
+            if name in parquet_names(path):
+                return True
+        elif any(value_of(record, name) is not None for record in file_records(path, {})):
+            return True
+    return False
 
 
 def _origin(source: Source) -> str:

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 
 from nvreg.digests import BodyDigest, body_digest
 from nvreg.errors import DamagedError, UserError
-from nvreg.files import FISHER_FORMAT, write_text
+from nvreg.files import FISHER_FORMAT, check_no_pipes, write_text
 from nvreg.finetune.dropout import DropoutSite, dropout_sites
 from nvreg.prior.artefact import BodyFacts
 from nvreg.results import digest, is_changed_manifest, sealed_manifest
@@ -110,6 +110,7 @@ class Fisher:
             DamagedError: if it is no longer as it was written.
         """
         hint = "estimate them with `nvreg fisher`"
+        check_no_pipes([path])
         try:
             text = path.read_bytes()
         except OSError as error:

@@ -22,7 +22,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 
 from nvreg.digests import body_parameters
 from nvreg.errors import UserError, expected_one_of
-from nvreg.files import check_digests
+from nvreg.files import check_digests, check_no_pipes
 from nvreg.hub import is_hub_name, reason_of
 from nvreg.models.dispatching import dispatching_modules
 from nvreg.models.integrity import broken_file, check_options, check_weights
@@ -262,6 +262,7 @@ def load_with(auto_class: Any, path: str | Path, **options: Any) -> Any:
     local = Path(path).expanduser()
     if local.is_dir():
         path = str(local)
+        check_no_pipes(local.glob("*"))
     elif not is_hub_name(path):
         raise UserError(f"expected a model directory, found none at {path}")
     try:

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from nvreg.errors import UserError
+from nvreg.files import check_no_pipes
 from nvreg.hub import is_hub_name
 
 _HEADS = {
@@ -48,6 +49,7 @@ def find_adapted(path: str | Path, revision: str | None = None) -> Adapted | Non
     local, path = Path(path).expanduser(), str(path)
     if local.is_dir():
         path = str(local)
+        check_no_pipes(local.glob("*"))
     elif not is_hub_name(path):
         return None
     file = find_adapter_config_file(path, revision=revision)

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from nvreg.attention.moments import HeadMoments, Moments
 from nvreg.digests import BodyDigest, body_digest
 from nvreg.errors import DamagedError, UserError
-from nvreg.files import PRIOR_FORMAT, write_bytes
+from nvreg.files import PRIOR_FORMAT, check_no_pipes, write_bytes
 from nvreg.models.registry import sites as sites_of
 from nvreg.models.site import Site, Space
 from nvreg.validation import first_mistake
@@ -176,6 +176,7 @@ class Prior(Mapping[str, Moments | HeadMoments]):
             UserError: if the file is missing or is not a prior.
             DamagedError: if it is no longer as it was written, or another prior than is wanted.
         """
+        check_no_pipes([Path(path)])
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = dict(file.metadata() or {})

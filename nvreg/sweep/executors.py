@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from nvreg.errors import NvregWarning, UserError
 from nvreg.experiment import Experiment
-from nvreg.files import write_text
+from nvreg.files import differences, write_text
+from nvreg.sweep.manifest import subject_of
 from nvreg.sweep.workbench import open_workbench
 from nvreg.sweep.worker import Job, Measured, Worker
 
@@ -148,17 +149,32 @@ class Resources:
 
 
 class _Remote:
-    """What runs in an actor: loads everything once, then measures."""
+    """What runs in an actor: loads everything once, then measures.
+
+    Files may have changed since the sweep began, hours ago where an actor takes the place of another, and on
+    another machine: nothing is measured of others than its own.
+    """
 
     def __init__(
-        self, experiment: Mapping[str, Any], priors: Priors, sample: Sequence[Mapping[str, Tensor]]
+        self,
+        experiment: Mapping[str, Any],
+        priors: Priors,
+        sample: Sequence[Mapping[str, Tensor]],
+        subject: Mapping[str, Any],
     ) -> None:
-        self._worker = Worker(open_workbench(Experiment.model_validate(experiment)), priors, sample)
+        workbench = open_workbench(Experiment.model_validate(experiment))
+        self._worker = Worker(workbench, priors, sample)
+        self._differing = ", ".join(differences(subject, subject_of(workbench)))
 
     def device(self) -> str:
         return self._worker.device
 
     def measure(self, job: Job) -> Measured:
+        if self._differing:
+            return _failed(
+                "expected the worker to find the model and the data that the sweep began with, got others "
+                f"(they differ in {self._differing}); run the sweep again, which says what it takes"
+            )
         with warnings.catch_warnings(record=True) as caught:  # what a worker prints is shown to nobody
             warnings.simplefilter("always", NvregWarning)
             measured = self._worker.measure(job, lambda: None)
@@ -175,6 +191,7 @@ class RayExecutor:
         experiment: the experiment.
         priors: its priors, by space.
         sample: batches that prior weights are calibrated on.
+        subject: what is measured, and on what (`nvreg.sweep.manifest.subject_of`).
         resources: how many workers, with what.
 
     Raises:
@@ -186,6 +203,7 @@ class RayExecutor:
         experiment: Experiment,
         priors: Priors,
         sample: Sequence[Mapping[str, Tensor]],
+        subject: Mapping[str, Any],
         resources: Resources,
     ) -> None:
         try:
@@ -212,7 +230,9 @@ class RayExecutor:
             )
         share = {"num_cpus": resources.cpus_per_worker, "num_gpus": 1 if gpus >= self.capacity else 0}
         self._actor_class = ray.remote(**share)(_Remote)
-        self._arguments = [ray.put(each) for each in (experiment.model_dump(), priors, list(sample))]
+        self._arguments = [
+            ray.put(each) for each in (experiment.model_dump(), priors, list(sample), dict(subject))
+        ]
         self._idle = deque(self._started() for _ in range(self.capacity))
         self._under_way: dict[Any, tuple[Job, Any]] = {}
         self._deaths: Counter[str] = Counter()

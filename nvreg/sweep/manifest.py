@@ -52,7 +52,7 @@ def conditions_of(workbench: Workbench, device: str) -> dict[str, Any]:
     generation = getattr(workbench.model, "generation_config", None)  # other models have none
     defaults = generation.to_diff_dict() if generation else {}
     return {
-        **_subject(workbench),
+        **subject_of(workbench),
         "config": digest(options_of(workbench.model.config)),
         "reading": experiment.data.options,
         "tokens": _by_split(workbench, lambda scored: digest(content_of(scored.encoded))),
@@ -188,11 +188,11 @@ def check_directory(output: Path, workbench: Workbench) -> None:
         except (OSError, LookupError, TypeError, ValueError, YAMLError):
             return trials  # those of another experiment are never taken for this one's
 
-    ours = {"name": workbench.experiment.name, **_subject(workbench)}
+    ours = {"name": workbench.experiment.name, **subject_of(workbench)}
     check_output(output, ours, theirs_of, is_ours)
 
 
-def _subject(workbench: Workbench) -> dict[str, Any]:
+def subject_of(workbench: Workbench) -> dict[str, Any]:
     """Return what is measured, and on what."""
     return {
         "task": workbench.experiment.task,

@@ -24,6 +24,7 @@ from nvreg.sweep.manifest import (
     check_directory,
     earlier_manifest,
     manifest_of,
+    subject_of,
     with_earlier_methods,
 )
 from nvreg.sweep.plan import Plan
@@ -127,7 +128,7 @@ def _executor(
     if resources is None:
         under_way = UnderWay(RunFiles(Path(workbench.experiment.output)).under_way)
         return Local(Worker(workbench, priors, sample), progress.step, under_way)
-    return RayExecutor(workbench.experiment, priors, sample, resources)
+    return RayExecutor(workbench.experiment, priors, sample, subject_of(workbench), resources)
 
 
 class _Run:

@@ -1,4 +1,4 @@
-"""Activations, priors and settings at the edge, in every dtype and both spaces: finite, and as defined.
+"""Activations, priors and settings at the edge, in every dtype, both spaces and however computed: as defined.
 
 The tolerance is what rounding can do: a relative error of some units in the last place of every number that
 is summed. A logit that is off by d changes a weight by a factor of exp(2 d) at most, and an output by as much
@@ -7,6 +7,8 @@ finite.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import pytest
@@ -15,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nvreg.attention import kernel
 from nvreg.attention.fused import Projection, attend, prepare
 from nvreg.attention.heads import attend_heads, prepare_heads
 from nvreg.attention.moments import HeadMoments, Moments
@@ -35,6 +38,9 @@ SITES = st.builds(
 ACTIVATIONS = st.sampled_from(["normal", "outliers", "constant", "zero", "tiny", "one token"])
 VARIANCES = st.sampled_from(["normal", "none", "tiny", "huge", "mixed"])
 PADDING = st.sampled_from(["none", "some", "a row"])
+BACKENDS = st.sampled_from(["flash", "weights", "blocks", "gradient"])
+"""Ways to compute attention: by the flash kernel, plainly with weights, plainly in blocks of a row, as an
+accelerator does, or plainly for a gradient."""
 
 
 class Bound(NamedTuple):
@@ -58,6 +64,22 @@ class Bound(NamedTuple):
             eps * self.products + wide * self.others + torch.finfo(torch.float64).eps * self.defined
         )
         return (2 * min(1.0, math.expm1(min(2 * off, 1.0))) + ULPS * eps) * self.outputs
+
+
+@contextmanager
+def computed_by(backend: str, query: Tensor) -> Iterator[None]:
+    """Have attention be computed in one way."""
+    with pytest.MonkeyPatch.context() as patch:
+        if backend == "blocks":
+            patch.setitem(kernel._ENTRIES, "cpu", 1)
+            patch.setattr(kernel, "_flash", lambda q, k, v, *rest: in_blocks(q, k, v, *rest))
+        query.requires_grad_(backend == "gradient")
+        yield
+        query.requires_grad_(False)
+
+
+def in_blocks(query, key, value, scale, bias, mask, is_causal):
+    return kernel._blockwise(query, key, value, scale, None, bias, mask, is_causal, None)
 
 
 def activations(kind: str, tensor: Tensor) -> Tensor:
@@ -87,7 +109,7 @@ def hidden(kind: str, batch: int, keys: int) -> Tensor | None:
     return None if kind == "none" else seen
 
 
-def check_heads(seed, dtype, site, kind, spread, padding, need_weights, scale) -> None:
+def check_heads(seed, dtype, site, kind, spread, padding, backend, queries, scale) -> None:
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape):
@@ -97,7 +119,7 @@ def check_heads(seed, dtype, site, kind, spread, padding, need_weights, scale) -
     key = activations(kind, normal(batch, heads, tokens, e)).to(dtype)
     value, query = (
         normal(batch, heads, key.shape[2], f).to(dtype),
-        normal(batch, heads * groups, 3, e).to(dtype),
+        normal(batch, heads * groups, queries, e).to(dtype),
     )
     moments = HeadMoments(
         normal(heads, e),
@@ -109,12 +131,13 @@ def check_heads(seed, dtype, site, kind, spread, padding, need_weights, scale) -
     )
     seen = hidden(padding, batch, key.shape[2])
     parameters = prepare_heads(moments, site, scale, groups=groups, dtype=dtype)
-    output, weights, prior_weight = attend_heads(
-        query, key, value, parameters, scale, mask=seen, need_weights=need_weights
-    )
+    with computed_by(backend, query):
+        output, weights, prior_weight = attend_heads(
+            query, key, value, parameters, scale, mask=seen, need_weights=backend == "weights"
+        )
     added = None
     if seen is not None:
-        shown = seen.expand(batch, heads * groups, 3, -1)
+        shown = seen.expand(batch, heads * groups, queries, -1)
         added = torch.zeros(shown.shape, dtype=torch.float64).masked_fill(~shown, -torch.inf)
     rows = (
         slice(1, None) if padding == "a row" and not site.has_prior else slice(None)
@@ -158,7 +181,7 @@ def bound_of_heads(query, key, value, moments, site, scale) -> Bound:
     return Bound(float((scale * q * k).sum()), float(others), float(outputs), float(scale * k.square().sum()))
 
 
-def check_inputs(seed, dtype, site, kind, spread, padding, need_weights, scale) -> None:
+def check_inputs(seed, dtype, site, kind, spread, padding, backend, queries, scale) -> None:
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape):
@@ -167,7 +190,7 @@ def check_inputs(seed, dtype, site, kind, spread, padding, need_weights, scale) 
     batch, heads, tokens, d, e = 2, 2, 5, 6, 4
     wide = torch.promote_types(dtype, torch.float32)
     z = activations(kind, normal(batch, tokens, d)).to(dtype)
-    query = normal(batch, heads, 3, e).to(dtype)
+    query = normal(batch, heads, queries, e).to(dtype)
     key, value = (Projection(normal(heads, e, d).to(dtype), normal(heads, e).to(dtype)) for _ in range(2))
     moments = Moments(
         normal(d), variance(spread, normal(d).square()), normal(()).item(), normal(()).abs().item()
@@ -186,16 +209,17 @@ def check_inputs(seed, dtype, site, kind, spread, padding, need_weights, scale) 
         return torch.einsum("bid,hed->bhie", means, projection.weight) + projection.bias[:, None]
 
     seen = hidden(padding, batch, z.shape[1])
-    output, weights, prior_weight = attend(
-        query,
-        project(key),
-        project(value),
-        parameters,
-        scale,
-        bias=bias,
-        mask=seen,
-        need_weights=need_weights,
-    )
+    with computed_by(backend, query):
+        output, weights, prior_weight = attend(
+            query,
+            project(key),
+            project(value),
+            parameters,
+            scale,
+            bias=bias,
+            mask=seen,
+            need_weights=backend == "weights",
+        )
     rows = slice(1, None) if padding == "a row" and not site.has_prior else slice(None)
     added = None
     if seen is not None:
@@ -241,11 +265,13 @@ def prior_size(moments, site) -> float:
 
 
 def judge(output, expected, rows, bound, dtype, weights, prior_weight) -> None:
+    output = output.detach()
     if bound.outputs > torch.finfo(dtype).max:
         return  # what has to be summed is beyond the dtype, as it is beyond float16 above 65,504
     assert torch.isfinite(output).all()
     for each in (weights, prior_weight):
         if each is not None:
+            each = each.detach()
             assert torch.isfinite(each).all()
             assert (each >= 0).all()
             assert (each <= 1.01).all()
@@ -261,7 +287,8 @@ EXTREMES = {
     "kind": ACTIVATIONS,
     "spread": VARIANCES,
     "padding": PADDING,
-    "need_weights": st.booleans(),
+    "backend": BACKENDS,
+    "queries": st.sampled_from([1, 3]),
     "scale": st.sampled_from([1.0, 0.125]),
 }
 

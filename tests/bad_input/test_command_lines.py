@@ -3,12 +3,13 @@
 import pytest
 
 from nvreg.cli import COMMANDS
+from nvreg.text import visible
 from tests.bad_input.checking import files_of, in_time
 from tests.cli.running import run
 
 WORDS = [
     "",
-    "--no-such-option",
+    "--no-such-\u202eoption",
     "-x",
     "no/such/file",
     "--output",
@@ -52,7 +53,8 @@ LINES += [
     ("architectures", "--format", "none"),
     ("swep",),
     ("",),
-    ("--nonsense",),
+    ("--non\u202esense",),
+    ("report", "none", "--output", "\u202efile"),
 ]  # fmt: skip
 
 UNREFUSED = {("demo", "a b"), ("demo", "no/such/file")}
@@ -66,9 +68,11 @@ def test_a_command_line_that_cannot_be_meant_ends_with_2(line, tmp_path, monkeyp
     if line in UNREFUSED or (line[0] in ("demo", "try", "init") and len(line) == 2):
         pytest.skip("a directory may have any name")
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "\u202efile").touch()
     with in_time():
         result = run(*line)
+    assert visible(result.output) == result.output
     assert result.exit_code == 2, f"{result.output} {result.exception!r}"
     assert "Traceback" not in result.output
     assert result.stderr.strip()
-    assert files_of(tmp_path) == {}
+    assert files_of(tmp_path) == {"\u202efile": 0}

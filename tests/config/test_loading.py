@@ -14,6 +14,7 @@ from nvreg.config.yaml import read_yaml, write_yaml
 from nvreg.errors import UserError
 from nvreg.experiment import Experiment, load_experiment
 from nvreg.finetune.schema import load_finetuning
+from nvreg.text import visible
 from tests.conftest import EXPERIMENT
 
 NUMBERS = {
@@ -84,13 +85,18 @@ def test_every_number_that_python_or_json_writes_is_read_as_the_same(number):
 
 
 @given(
-    st.sampled_from([*NUMBERS, *TEXTS, "yes", "no", "2010-02-11", "~", "ä", "<<", "\x85", "a\u2028b"])
+    st.sampled_from(
+        [*NUMBERS, *TEXTS, "yes", "no", "2010-02-11", "~", "ä", "<<", "\x85", "a\u2028b", "\u202eb"]
+    )
     | st.text(max_size=8)
 )
 def test_what_is_written_is_read_as_the_same_also_by_others(text):
     document = {"name": text, "space": {"tau_mu": [text, 1e-3, 5, None, True, math.inf]}}
     assert read_yaml(write_yaml(document)) == document
     assert yaml.safe_load(write_yaml(document)) == document
+    for written in (write_yaml({text: text}), write_yaml({text: text}, on_one_line=True)):
+        assert read_yaml(written) == {text: text}
+        assert visible(written) == written
 
 
 def test_numbers_are_numbers_in_every_key_of_every_file(tmp_path):

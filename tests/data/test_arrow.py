@@ -154,3 +154,27 @@ def test_configs_of_the_hub_s_own_conversion_are_folders(tmp_path, hub_cache):
 def test_unreachable_hub_says_how_to_go_on_without_it(hub_cache):
     with pytest.raises(UserError, match=r"nvreg-tests/none: .*got no connection.*give its path as files"):
         load(hub="nvreg-tests/none", split="test")
+
+
+@pytest.mark.parametrize("value", [2, 10**6])
+def test_the_number_of_no_class_is_refused_by_column(tmp_path, value):
+    path = tmp_path / "test.parquet"
+    schema = NAMED.arrow_schema
+    plain = pa.table({"text": ["a"], "label": [value], "inner": [{"label": 1}], "tags": [[0]]})
+    pq.write_table(plain.replace_schema_metadata(schema.metadata), path)
+    message = f"test.parquet, column 'label': expected the number of a class, below 2, got {value}"
+    with pytest.raises(UserError, match=message):
+        records_of(("text", "label"), files=path)
+
+
+@pytest.mark.parametrize(
+    "features", [b"{", b"[]", b'{"info": {"features": []}}', b'{"info": {"features": 1}}']
+)
+def test_what_a_file_says_of_its_columns_is_refused_or_passed_over(tmp_path, features):
+    path = tmp_path / "test.parquet"
+    table = pa.table({"text": ["a"]}).replace_schema_metadata({b"huggingface": features})
+    pq.write_table(table, path)
+    try:
+        assert records_of(files=path) == [{"text": "a"}]
+    except UserError as error:
+        assert str(error).startswith(f"{path}: expected parquet, got: ")  # noqa: PT017

@@ -3,12 +3,13 @@ import os
 import tracemalloc
 from itertools import pairwise
 
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nvreg.config import Source
-from nvreg.data import Examples
+from nvreg.data import Examples, load_examples
 from nvreg.errors import UserError
 from tests.data.reading import json_lines, load, texts_of, write
 
@@ -189,3 +190,18 @@ def test_a_limit_takes_from_a_part_of_the_records_that_is_drawn_from_all_of_them
 def test_a_part_is_within_the_whole(part):
     with pytest.raises(ValueError, match="part: expected \\[from, to\\] with 0 <= from < to <= 1, got"):
         Source(files="x", part=part)
+
+
+@pytest.mark.parametrize("labelled", ["b.jsonl", "b.csv", "b.parquet", "a.jsonl"])
+def test_a_set_is_without_labels_where_no_record_has_one(tmp_path, labelled):
+    write(tmp_path / "a.jsonl", '{"text": "x"}\n')
+    pattern = Source(files=str(tmp_path / "[ab]*"))
+    assert load_examples(pattern, {}, ["text", "label"], "label").records == [{"text": "x"}]
+    if labelled == "b.csv":
+        write(tmp_path / labelled, "text,label\ny,1\n")
+    elif labelled == "b.parquet":
+        pd.DataFrame({"text": ["y"], "label": [1]}).to_parquet(tmp_path / labelled)
+    else:
+        write(tmp_path / labelled, '{"text": "x"}\n{"text": "y", "label": 1}\n')
+    with pytest.raises(UserError, match="a column 'label' in every record or in none, got it in some"):
+        load_examples(pattern, {}, ["text", "label"], "label")

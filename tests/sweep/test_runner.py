@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import warnings
 from dataclasses import replace
@@ -21,7 +22,7 @@ from nvreg.results import digest
 from nvreg.sweep import runner, worker
 from nvreg.sweep.dry_run import describe_plan
 from nvreg.sweep.executors import Local, RayExecutor, _Remote
-from nvreg.sweep.manifest import conditions_of
+from nvreg.sweep.manifest import conditions_of, subject_of
 from nvreg.sweep.plan import make_plan
 from nvreg.sweep.runner import run_sweep
 from nvreg.sweep.workbench import Workbench, open_workbench
@@ -365,6 +366,22 @@ def test_batches_that_do_not_fit_in_memory_change_no_number(experiment, tmp_path
         )
 
 
+def test_a_ray_worker_measures_nothing_of_another_model_or_other_data(experiment, monkeypatch):
+    workbench = open_workbench(asked := experiment())
+    subject = subject_of(workbench)
+    other = json.loads(json.dumps(subject))
+    other["data"]["away"]["test"] = "another"
+    monkeypatch.setattr("nvreg.sweep.executors.open_workbench", lambda _: workbench)
+    for given, differing in (
+        (subject, None),
+        (other, r"\(they differ in data.away.test\); run the sweep again"),
+    ):
+        remote = _Remote(asked.model_dump(), {}, [], given)
+        remote._worker = Warner()
+        error = remote.measure(Job("a", 1)).error
+        assert error is None if differing is None else re.search(differing, error)
+
+
 class Warner:
     """A worker that warns of each job."""
 
@@ -376,7 +393,7 @@ class Warner:
 
 def test_what_ray_workers_warn_of_is_said_once_by_the_process_that_has_a_terminal():
     remote, executor = _Remote.__new__(_Remote), RayExecutor.__new__(RayExecutor)
-    remote._worker, executor._said = Warner(), set()
+    remote._worker, remote._differing, executor._said = Warner(), "", set()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for key in ("a1", "a2", "b1"):
