@@ -155,6 +155,7 @@ def test_convert_estimates_the_prior_of_a_space_and_solves_in_it(directory, tmp_
     assert saved.at("encoder", 0).tau_sigma > 0
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_nv_in_both_spaces_is_swept_reported_and_exported(directory, tmp_path):
     """A sweep, its report, its exports, what loads them, and a sweep of one, which says what it measures."""
     output, space = tmp_path / "output", "{prior_weight: [0.1, 0.3], noise_share: [0.1, 0.3]}"
@@ -202,6 +203,7 @@ def exported_as(run_directory, out, method) -> str:
     return result.stdout
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_method_that_is_not_measured_yet_is_not_exported(tiny_experiment, tmp_path):
     methods = "{nv: {space: {tau_mu: 0.9}}, nv-heads: {space: {tau_mu: 0.9}}}"
     arguments = ("sweep", "--config", tiny_experiment, "--output", tmp_path / "output")

@@ -247,6 +247,7 @@ def files(directory, prior) -> dict[str, Path]:
     }
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_one_line_and_exit_code_2(files, tmp_path, monkeypatch, mistake):
     monkeypatch.chdir(tmp_path)

@@ -193,7 +193,7 @@ def weakest(monkeypatch):
 @pytest.mark.usefixtures("weakest")
 def test_a_protocol_is_added_by_one_line_and_reported(small):
     small.protocols = ("weakest", "in-domain-tolerance")
-    page = write_report(analyse(small.write()))
+    page = write_report(analyse(small.write()), ())
     assert "| weakest " in page
     assert "- weakest: worsens" not in page
     assert choose_trial(small.directory, "weakest").trial.number == 1

@@ -46,7 +46,7 @@ def words(monkeypatch):
     monkeypatch.setitem(FORMATS, "words", Format(count))
 
 
-@pytest.mark.usefixtures("words")
+@pytest.mark.usefixtures("words", "undrawn")
 def test_a_format_is_added_by_one_line(small, tmp_path):
     analysis = analyse(small.write())
     page = write_report(analysis, ["words"])
