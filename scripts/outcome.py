@@ -11,7 +11,7 @@ from pandas import DataFrame
 from nvreg.errors import UserError
 from nvreg.metrics import METRICS
 from nvreg.protocols import upper_bounds
-from nvreg.report.analysis import MATCHED, NV
+from nvreg.report.analysis import NV, matching_of
 from nvreg.report.findings import OUTCOMES, verdicts
 from nvreg.report.sections import AFTER_TEMPERATURE
 from nvreg.results import PRETRAINED
@@ -61,8 +61,11 @@ class Outcome:
     @property
     def controls(self) -> list[str]:
         """Names of the simple controls: all but forms of NV, what is matched to it, and softening."""
-        apart = (SOFTENING, MATCHED)
-        return [name for name in self.methods if name not in apart and not name.startswith(NV)]
+        return [
+            name
+            for name in self.methods
+            if name != SOFTENING and not matching_of(name) and not name.startswith(NV)
+        ]
 
     @property
     def verbs(self) -> tuple[str, str]:

@@ -1,18 +1,19 @@
-"""A run with what each protocol chose in it, and the weight noise that matches what was chosen of NV.
+"""A run with what each protocol chose in it, and what matches that of methods that are matched to another.
 
-The noise that changes attention outputs as much as a setting of NV is a perturbation as large as NV's without
-its direction (docs/controls.md). It is matched without a look at any score.
+Weight noise that changes attention outputs as much as a setting of NV is a perturbation as large as NV's
+without its direction (docs/controls.md). It is matched without a look at any score.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
+from nvreg.methods import METHODS
 from nvreg.protocols import PROTOCOLS
 from nvreg.report.reading import Arm, Run, read_run
 from nvreg.report.selection import ChoicesByArm, Numbers, Pick, ProtocolChoice, choose, pretrained
@@ -20,14 +21,51 @@ from nvreg.report.temperature import TEMPERED, tempered, tempered_metrics
 from nvreg.results import PRETRAINED_NUMBER
 
 NV = "nv"
-NOISE = "weight-noise"
-MATCHED = f"{NOISE} matched"
-"""Stands for a method in the tables."""
 
 FACTOR = 1.5
 """Changes further apart are no match."""
 
-NO_MATCH = f"no weight noise is known to change attention as much, to a factor of {FACTOR}"
+_MATCHED = " matched"
+
+
+class Matching(NamedTuple):
+    """A method whose settings are set beside those of another, by how much both change attention outputs.
+
+    Attributes:
+        method: the name of the one that is matched.
+        to: the name of the other.
+    """
+
+    method: str
+    to: str
+
+    @property
+    def label(self) -> str:
+        """What stands for a method in the tables, where it is what matches."""
+        return f"{self.method}{_MATCHED}"
+
+    @property
+    def words(self) -> str:
+        """The name of the method that is matched, in words."""
+        return self.method.replace("-", " ")
+
+    @property
+    def no_match(self) -> str:
+        """Why nothing matches."""
+        return f"no {self.words} is known to change attention as much, to a factor of {FACTOR}"
+
+
+def matchings(methods: Collection[str]) -> list[Matching]:
+    """Return which of some methods are matched to another of them."""
+    known = [(name, METHODS[name].matched_to) for name in methods if name in METHODS]
+    return [Matching(name, to) for name, to in known if to is not None and to in methods]
+
+
+def matching_of(label: str) -> Matching | None:
+    """Return which matching stands for a method in a table; None for a method that stands for itself."""
+    method = label.removesuffix(_MATCHED)
+    to = METHODS[method].matched_to if label != method and method in METHODS else None
+    return None if to is None else Matching(method, to)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +75,7 @@ class Analysis:
     Attributes:
         run: whose trials they are.
         choices: what each protocol chooses among the trials of each arm, and what matches that as the arm of
-            `MATCHED`; after temperature, the pretrained model at its own as the arm `TEMPERED`.
+            a `Matching`; after temperature, the pretrained model at its own as the arm `TEMPERED`.
 
     Nothing is chosen in an arm of which no setting is measured.
     """
@@ -89,19 +127,20 @@ def analyse(directory: Path, protocols: Sequence[str] = ()) -> Analysis:
 
 
 def match(run: Run, choices: ChoicesByArm) -> ChoicesByArm:
-    """Return the noise that matches what each protocol chose of NV, for each seed that tried both.
+    """Return what matches what each protocol chose of another method, for each seed that tried both.
 
     A domain for which there is none is left out, and so are upper bounds, which are no selection. What is
-    chosen of NV on a resample has the nearest noise, however far.
+    chosen of the other on a resample has the nearest match, however far.
     """
     return {
-        Arm(MATCHED, arm.seed): {
-            protocol: _matched(run, arm.seed, choice)
+        Arm(matching.label, arm.seed): {
+            protocol: _matched(run, matched, choice)
             for protocol, choice in by_protocol.items()
             if not PROTOCOLS[protocol].is_upper_bound
         }
+        for matching in matchings(run.methods)
         for arm, by_protocol in choices.items()
-        if arm.method == NV and Arm(NOISE, arm.seed) in choices
+        if arm.method == matching.to and (matched := Arm(matching.method, arm.seed)) in choices
     }
 
 
@@ -111,49 +150,49 @@ def change(run: Run, number: int) -> float:
     return 0.0 if number == PRETRAINED_NUMBER else math.nan if measured is None else float(measured)
 
 
-def nearest(run: Run, seed: int | None, number: int) -> int | None:
-    """Return the noise whose change is nearest to that of a trial of NV, by its logarithm.
+def nearest(run: Run, matched: Arm, number: int) -> int | None:
+    """Return the trial of an arm whose change is nearest to that of a trial of another, by its logarithm.
 
     Args:
         run: where both were tried.
-        seed: the seed of both searches.
-        number: the number of the trial of NV.
+        matched: the arm that is chosen from.
+        number: the number of the other's trial.
 
     Returns:
-        A trial's number: the pretrained model's where the trial changes nothing. None if the change of the
-        trial, or of all noise, is unknown or not finite.
+        A trial's number: the pretrained model's where the other changes nothing. None if the change of the
+        other, or of all trials of the arm, is unknown or not finite.
     """
     ours = change(run, number)
     if ours == 0:
         return PRETRAINED_NUMBER
-    noise = [each for each in run.candidates(Arm(NOISE, seed)) if 0 < change(run, each) < math.inf]
-    if not noise or not math.isfinite(ours):
+    theirs = [each for each in run.candidates(matched) if 0 < change(run, each) < math.inf]
+    if not theirs or not math.isfinite(ours):
         return None
-    return min(noise, key=lambda each: abs(math.log(change(run, each) / ours)))
+    return min(theirs, key=lambda each: abs(math.log(change(run, each) / ours)))
 
 
-def is_match(run: Run, number: int, noise: int) -> bool:
-    """Return whether noise changes attention outputs as much as a trial of NV, to `FACTOR`."""
-    ours, theirs = change(run, number), change(run, noise)
+def is_match(run: Run, number: int, other: int) -> bool:
+    """Return whether two trials change attention outputs as much, to `FACTOR`."""
+    ours, theirs = change(run, number), change(run, other)
     return max(ours, theirs) <= FACTOR * min(ours, theirs)
 
 
-def _matched(run: Run, seed: int | None, choice: ProtocolChoice) -> ProtocolChoice:
+def _matched(run: Run, matched: Arm, choice: ProtocolChoice) -> ProtocolChoice:
     found = {}
     for domain, pick in choice.items():
-        noise = tuple(
+        trials = tuple(
             near
             for number in pick.trials
-            if (near := nearest(run, seed, number)) is not None and is_match(run, number, near)
+            if (near := nearest(run, matched, number)) is not None and is_match(run, number, near)
         )
-        if len(noise) == len(pick.trials):
-            found[domain] = Pick(run, domain, noise, _redrawn(run, seed, pick.redrawn))
+        if len(trials) == len(pick.trials):
+            found[domain] = Pick(run, domain, trials, _redrawn(run, matched, pick.redrawn))
     return found
 
 
-def _redrawn(run: Run, seed: int | None, redrawn: tuple[Numbers, ...]) -> tuple[Numbers, ...]:
-    """Return the nearest noise on each resample; none where it is unknown on some."""
-    noise = {int(number): nearest(run, seed, int(number)) for number in np.unique(redrawn)}
-    if None in noise.values():
+def _redrawn(run: Run, matched: Arm, redrawn: tuple[Numbers, ...]) -> tuple[Numbers, ...]:
+    """Return the nearest trial of an arm on each resample; none where it is unknown on some."""
+    near = {int(number): nearest(run, matched, int(number)) for number in np.unique(redrawn)}
+    if None in near.values():
         return ()
-    return tuple(np.array([noise[int(number)] for number in numbers], dtype=np.intp) for numbers in redrawn)
+    return tuple(np.array([near[int(number)] for number in numbers], dtype=np.intp) for numbers in redrawn)

@@ -8,7 +8,7 @@ from pandas import DataFrame, Series
 
 from nvreg.document import Tone
 from nvreg.protocols import upper_bounds, without_last_bits
-from nvreg.report.analysis import MATCHED, NO_MATCH
+from nvreg.report.analysis import matching_of
 from nvreg.report.cells import CANNOT, keeps_pretrained
 from nvreg.results import PRETRAINED
 
@@ -109,8 +109,8 @@ def _subject(name: str, protocols: list[str], every: set[str]) -> str:
 def _finding(cells: DataFrame, higher_is_better: bool | None, after: DataFrame | None) -> str:
     said = dict(zip(cells["domain"], verdicts(cells, higher_is_better), strict=True))
     if set(said.values()) == {INAPPLICABLE}:
-        is_matched = "method" in cells and cells["method"].eq(MATCHED).all()
-        return f"{INAPPLICABLE}, {NO_MATCH if is_matched else 'nothing to choose by'}"
+        matching = matching_of(str(cells["method"].iloc[0])) if "method" in cells else None
+        return f"{INAPPLICABLE}, {matching.no_match if matching else 'nothing to choose by'}"
     if KEPT in said.values():
         return KEPT
     if after is None or after.empty:

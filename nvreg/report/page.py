@@ -12,7 +12,7 @@ from pandas import DataFrame
 from nvreg.document import Block, PageSection, Table, Verdict
 from nvreg.metrics import randomisation, resampling
 from nvreg.protocols import PROTOCOLS
-from nvreg.report.analysis import MATCHED, NO_MATCH
+from nvreg.report.analysis import NV, Matching, matching_of
 from nvreg.report.cells import time_text
 from nvreg.report.findings import keeps_everywhere
 from nvreg.report.forest import forest
@@ -34,7 +34,7 @@ from nvreg.results import PRETRAINED_NUMBER, RunFiles
 from nvreg.tasks import TASKS
 from nvreg.text import code_in_markdown, in_markdown
 
-CHANGES = {"change": "change", "nv_change": "NV's change"}
+CHANGES = {"change": "change", "wanted_change": "wanted change"}
 """Headers of the columns of how much a setting changes attention outputs."""
 
 
@@ -82,8 +82,7 @@ def run_page(
         settings = settings[settings["trial"].ne(PRETRAINED_NUMBER)]
     if len(settings):
         blocks.append(PageSection("Settings chosen", [_settings(run, settings)], is_open=False))
-    has_matched = MATCHED in settings["method"].array
-    measured = _provenance(run, has_matched)
+    measured = _provenance(run, _matchings(settings))
     again = PageSection("To make it again", [_commands(run)])
     return [*blocks, *more, PageSection("How it was measured", [measured, again], is_open=False)]
 
@@ -122,12 +121,14 @@ def _settings(run: Run, settings: DataFrame) -> Table:
     labels = {"method": "method", "seed": "seed"} if len(run.sweeps) > 1 else {}
     numbers = {"prior_weight": "prior weight", "strength": "strength"}
     numbers |= {name: header for name, header in CHANGES.items() if settings[name].notna().any()}
+    if "wanted_change" in numbers and {each.to for each in _matchings(settings)} == {NV}:
+        numbers["wanted_change"] = "NV's change"
     body = [
         [
             *(str(row[label]) for label in labels),
             protocol_label(row["protocol"]),
             row["domain"],
-            *_trial_and_setting(run, row["trial"], beside_method=bool(labels)),
+            *_trial_and_setting(run, row["trial"], row["method"], beside_method=bool(labels)),
             *("" if math.isnan(row[name]) else f"{row[name]:.4f}" for name in numbers),
         ]
         for row in settings.to_dict("records")
@@ -136,15 +137,21 @@ def _settings(run: Run, settings: DataFrame) -> Table:
     return Table([*labels.values(), *columns], body, len(labels) + 2)
 
 
-def _trial_and_setting(run: Run, number: Any, beside_method: bool) -> tuple[str, str]:
+def _matchings(settings: DataFrame) -> list[Matching]:
+    """Return the matchings that stand for methods in the table of settings."""
+    return [each for label in settings["method"].unique() if (each := matching_of(str(label)))]
+
+
+def _trial_and_setting(run: Run, number: Any, method: str, beside_method: bool) -> tuple[str, str]:
     """Return the cells of a trial's number and setting; the name of its method is not said again."""
     if pd.isna(number):
-        return "n/a", NO_MATCH
+        matching = matching_of(method)
+        return "n/a", matching.no_match if matching else ""
     trial = run.trials[number]
     return str(number), setting_text(trial, with_method=beside_method).removeprefix(f"{trial.method} ")
 
 
-def _provenance(run: Run, has_matched: bool) -> str:
+def _provenance(run: Run, matchings: Sequence[Matching]) -> str:
     metrics = [
         f"- {in_markdown(name)}: {code_in_markdown(signature)}"
         for name, signature in run.manifest["metrics"].items()
@@ -155,10 +162,11 @@ def _provenance(run: Run, has_matched: bool) -> str:
         for domain, splits in run.manifest["data"].items()
         for split, facts in splits.items()
     )
-    matched = (
-        f"- {MATCHED}: the weight noise of the same seed that changes attention outputs most nearly as "
-        f"much as the choice of nv does; n/a: {NO_MATCH}"
-    )
+    matched = [
+        f"- {each.label}: the {each.words} of the same seed that changes attention outputs most nearly as "
+        f"much as the choice of {each.to} does; n/a: {each.no_match}"
+        for each in matchings
+    ]
     several = len({arm.seed for arm in run.sweeps}) > 1
     unscored = len(run.domains_with("test")) < len(run.domains)
     manifest = run.manifest
@@ -168,7 +176,7 @@ def _provenance(run: Run, has_matched: bool) -> str:
         *(["- ±: standard deviation over the seeds of the search"] if several else []),
         "- in-domain column where a protocol chooses a setting for each domain: the mean over those settings",
         "- n/a: no validation set to choose on" + (", or no labels to score by" if unscored else ""),
-        *([matched] if has_matched else []),
+        *matched,
         f"- intervals: {resampling.RESAMPLES} resamples, seed {randomisation.SEED}, percentile; strength and "
         "tolerance are not resampled",
         f"- tests: approximate randomisation, two-sided, at most {randomisation.SWAPS} swaps, seed "

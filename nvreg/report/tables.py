@@ -9,7 +9,7 @@ from typing import Any
 from pandas import DataFrame
 
 from nvreg.protocols import PROTOCOLS
-from nvreg.report.analysis import MATCHED, NOISE, NV, Analysis, change, is_match, nearest
+from nvreg.report.analysis import NV, Analysis, change, is_match, matching_of, nearest
 from nvreg.report.contrasts import Row, contrasts_table, pairs_table
 from nvreg.report.reading import Arm, Run
 from nvreg.report.selection import ProtocolChoice, pretrained
@@ -109,7 +109,8 @@ def method_rows(repetitions: Repetitions, **labels: Any) -> Iterator[Row]:
         models = [each.model(protocol) for each in repetitions]
         for method in methods:
             if protocol in chosen[method]:
-                cost = costs(runs, NOISE if method == MATCHED else method)
+                matching = matching_of(method)
+                cost = costs(runs, matching.method if matching else method)
                 row = {**labels, "method": method, "protocol": protocol, **cost}
                 yield Row(row, chosen[method][protocol], as_they_came if method == PRETRAINED else models)
 
@@ -178,21 +179,25 @@ def _rivals(groups: Mapping[str, Repetitions]) -> Iterator[Row]:
 def settings_table(analysis: Analysis) -> DataFrame:
     """Return one row for each setting chosen, or that matches one: what chose it, and the trial.
 
-    Columns: method, seed, protocol, domain, trial, settings, prior_weight, strength, change, nv_change. The
-    domain is ``all`` where a protocol chooses one setting for all. For what is matched, nv_change is the
-    change that it is to have; where nothing matches there is no trial, and change is the nearest there is.
+    Columns: method, seed, protocol, domain, trial, settings, prior_weight, strength, change, wanted_change.
+    The domain is ``all`` where a protocol chooses one setting for all. For what is matched, wanted_change is
+    the change that it is to have; where nothing matches there is no trial, and change is the nearest.
     """
     rows, run, choices = [], analysis.run, analysis.choices
     for arm, by_protocol in choices.items():
-        is_matched = arm.method == MATCHED
-        chosen = choices[Arm(NV, arm.seed)] if is_matched else by_protocol
+        matching = matching_of(arm.method)
+        chosen = choices[Arm(matching.to, arm.seed)] if matching else by_protocol
         for protocol in by_protocol:
             for domain, pick in _by_test_set(run, protocol, chosen[protocol]).items():
                 labels = {**arm._asdict(), "protocol": protocol, "domain": domain}
                 for number in pick.trials:
-                    found = _match(run, arm.seed, number) if is_matched else _described(run, number)
+                    found = (
+                        _match(run, Arm(matching.method, arm.seed), number)
+                        if matching
+                        else _described(run, number)
+                    )
                     rows.append(labels | found)
-    numbers = ["prior_weight", "strength", "change", "nv_change"]
+    numbers = ["prior_weight", "strength", "change", "wanted_change"]
     columns = ["method", "seed", "protocol", "domain", "trial", "settings", *numbers]
     table = DataFrame(rows, columns=columns)
     return table.astype({"trial": "Int64", **dict.fromkeys(numbers, float)})
@@ -210,13 +215,13 @@ def _described(run: Run, number: int) -> dict[str, Any]:
     return {"trial": number, "settings": trial.settings, **facts}
 
 
-def _match(run: Run, seed: int | None, number: int) -> dict[str, Any]:
-    noise, wanted = nearest(run, seed, number), {"nv_change": change(run, number)}
-    if noise is None:
+def _match(run: Run, matched: Arm, number: int) -> dict[str, Any]:
+    near, wanted = nearest(run, matched, number), {"wanted_change": change(run, number)}
+    if near is None:
         return wanted
-    if is_match(run, number, noise):
-        return _described(run, noise) | wanted
-    return wanted | {"change": change(run, noise)}
+    if is_match(run, number, near):
+        return _described(run, near) | wanted
+    return wanted | {"change": change(run, near)}
 
 
 def costs(runs: Sequence[Run], method: str | None = None) -> dict[str, float | None]:

@@ -42,7 +42,8 @@ def test_a_new_control_is_a_file_and_a_line(tiny_experiment, tmp_path):
 
     reported = run("report", output)
     assert reported.exit_code == 0, reported.output
-    assert "| shrink" in reported.stdout
+    assert "| shrink " in reported.stdout
+    assert "| shrink matched " in reported.stdout
     choice = ["--protocol", "oracle", "--domain", "away", "--method", "shrink"]
     exported = run("export", output, tmp_path / "checkpoint", *choice)
     assert exported.exit_code == 0, exported.output

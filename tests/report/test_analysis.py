@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvreg.report.analysis import FACTOR, MATCHED, NOISE, analyse, change, is_match, match, nearest
+from nvreg.report.analysis import FACTOR, analyse, change, is_match, match, nearest
 from nvreg.report.reading import Arm, read_run
 from nvreg.report.selection import Pick
 from nvreg.report.tables import methods_table, scores_table, settings_table
 from nvreg.report.writing import write_combined, write_comparison, write_report
 from tests.report.test_page import table_under
 
+NOISE, MATCHED = "weight-noise", "weight-noise matched"
 NOISY = Arm(MATCHED, 42)
 
 
