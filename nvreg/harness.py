@@ -26,6 +26,9 @@ from nvreg.parameters import read_value
 from nvreg.results import digest
 from nvreg.tasks.sampling import CALIBRATION_TOKENS, batches_of_file
 
+SPEED = {"batch_size", "device", "max_batch_size"}
+"""Model arguments that no answer depends on."""
+
 
 @register_model("nvreg")
 class NVRegLM(HFLM):
@@ -93,6 +96,7 @@ class NVRegLM(HFLM):
             setting, space, Path(prior) if prior else None, Path(prior_data) if prior_data else None
         )
         self._columns = column, target_column
+        self._options = {name: str(value) for name, value in options.items() if name not in SPEED}
         self.regularisation: dict[str, Any] = {}
         super().__init__(pretrained, **options)
 
@@ -122,12 +126,12 @@ class NVRegLM(HFLM):
         return {**super().get_model_info(), "nvreg": self.regularisation}
 
     def set_cache_hook(self, cache_hook: Any) -> None:
-        """Have answers cached in a table of this model and setting, whatever file they are cached in.
+        """Have answers cached in a table of this model, setting and options, whatever the file.
 
         The harness finds answers by the request alone, and one file may be given for several models.
         """
         if (cache := cache_hook.dbdict) is not None:
-            table = f"nvreg {digest(self.regularisation)}"
+            table = f"nvreg {digest([self.regularisation, self._options])}"
             type(cache)(cache.filename, tablename=table).close()  # which makes the table
             cache.tablename = table
         super().set_cache_hook(cache_hook)

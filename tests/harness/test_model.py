@@ -154,6 +154,8 @@ def test_one_cache_for_two_settings_and_the_pretrained_model_never_mixes(directo
     assert len(set(counts.values())) == 1
     assert answers(measured(directory, "nvreg", "gpt2-inputs", task, cache, **SETTING)) == first
     assert rows(file) == counts
+    measured(directory, "nvreg", "gpt2-inputs", task, cache, **SETTING, max_length=WINDOW)
+    assert len(rows(file)) == 4
 
 
 def rows(file):
