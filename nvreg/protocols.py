@@ -37,6 +37,8 @@ class Evidence:
         strength: for each candidate, how strongly it regularises; 0 for the pretrained model.
         unlabelled: by domain with validation texts, how good they let a candidate seem without their labels,
             ``[..., candidates]``. Empty for a protocol that does not ask, or where texts tell nothing.
+        pretrained: the pretrained model's in-domain scores, ``[..., 1]``, where the first candidate is not
+            that model but stands for doing nothing more to another; None where it is.
     """
 
     in_domain: str
@@ -44,6 +46,7 @@ class Evidence:
     standard_error: Scores
     strength: Scores
     unlabelled: Mapping[str, Scores] = field(default_factory=dict)
+    pretrained: Scores | None = None
 
 
 Rule = Callable[[Evidence, str], Positions | None]
@@ -96,7 +99,8 @@ def best_in_domain(evidence: Evidence, domain: str) -> Positions:
 def strongest_tolerated(evidence: Evidence, domain: str) -> Positions:
     """Return the strongest candidate within one paired standard error of the pretrained model, in domain."""
     scores = evidence.scores[evidence.in_domain]
-    tolerated = scores >= _pretrained(scores) - evidence.standard_error
+    pretrained = _pretrained(scores) if evidence.pretrained is None else evidence.pretrained
+    tolerated = scores >= pretrained - evidence.standard_error
     tolerated[..., 0] = True
     return _best(np.where(tolerated, evidence.strength, -np.inf))
 

@@ -48,7 +48,7 @@ def test_only_the_oracle_sees_test_scores():
         "oracle": "test",
     }
     assert upper_bounds() == {"oracle"}
-    seen = {"in_domain", "scores", "standard_error", "strength", "unlabelled"}
+    seen = {"in_domain", "scores", "standard_error", "strength", "unlabelled", "pretrained"}
     assert {field.name for field in fields(Evidence)} == seen
 
 
@@ -65,6 +65,13 @@ def test_unlabelled_takes_what_seems_best_on_the_texts_of_the_domain_whatever_th
 def test_in_domain_takes_the_best_for_all_domains():
     chosen = choose("in-domain", validation([30, 31, 33, 32], talks=[20, 25, 10, 30]), OUT_OF_DOMAIN)
     assert chosen == {"news": (2,), "talks": (2,), "books": (2,), "poems": (2,)}
+
+
+def test_tolerance_is_from_the_pretrained_model_where_that_is_no_candidate():
+    seen = validation([30, 29.8, 29.3, 28.9], error=0.4, strength=[0, 0.1, 0.3, 0.9])
+    for pretrained, place in ((29.6, 2), (29.0, 3), (31.0, 0)):
+        evidence = replace(seen, pretrained=np.array([pretrained]))
+        assert choose("in-domain-tolerance", evidence, ["talks"]) == {"news": (place,), "talks": (place,)}
 
 
 def test_tolerance_takes_the_strongest_within_one_standard_error():

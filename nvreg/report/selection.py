@@ -191,6 +191,7 @@ def choose_among(
     score: Score,
     resampled: Score,
     by_texts: Callable[[Mapping[str, Scores]], Mapping[str, Scores]],
+    pretrained: tuple[Array, Array] | None = None,
 ) -> dict[str, tuple[Positions, ...]]:
     """Return the positions of the candidates that a protocol chooses for each domain of a run.
 
@@ -201,16 +202,19 @@ def choose_among(
         score: what to choose by.
         resampled: scores on each resample, ``[RESAMPLES, candidates]``: what is tolerated comes from these.
         by_texts: takes the scores by domain, and returns what stands for them where labels are not read.
+        pretrained: in-domain scores of the pretrained model, and on each resample, ``[..., 1]``, where the
+            first candidate is another model.
     """
     rule = PROTOCOLS[protocol]
     reads_labels = not rule.reads_texts or TASKS[run.experiment.task].unlabelled == "likelihood"
     domains = run.domains_with(rule.split) if reads_labels else [run.in_domain]
     scores = {domain: score(domain, rule.split) for domain in domains}
     drawn = resampled(run.in_domain, "validation")
+    known, known_drawn = (None, drawn[:, :1]) if pretrained is None else pretrained
     with np.errstate(invalid="ignore"):  # infinite scores are a destroyed model's
-        errors = [0.0, *map(standard_error, (drawn[:, 1:] - drawn[:, :1]).T)]
+        errors = [0.0, *map(standard_error, (drawn[:, 1:] - known_drawn).T)]
     unlabelled = by_texts(scores) if rule.reads_texts else {}
-    evidence = Evidence(run.in_domain, scores, np.array(errors), np.array(strength), unlabelled)
+    evidence = Evidence(run.in_domain, scores, np.array(errors), np.array(strength), unlabelled, known)
     return rule.choose(evidence, run.out_of_domain)
 
 

@@ -89,9 +89,15 @@ def _chosen(run: Run, number: int, protocols: Iterable[str]) -> dict[str, Temper
     """Let each protocol choose among the temperatures of a trial by nll.
 
     1 stands where the pretrained model does among settings. The milder of two that score alike wins; of two
-    that are as far from 1, the one that softens. No rule that looks for a strong setting sharpens a model.
+    that are as far from 1, the one that softens. No rule that looks for a strong setting sharpens a model,
+    and tolerance is from the pretrained model as it came: what only softens is softened as far, in all, as
+    that model is.
     """
     candidates = sorted(run.temperatures, key=lambda each: (round(abs(math.log(each)), 12), -each))
+
+    place = (PRETRAINED_NUMBER, run.in_domain, "validation")
+    once = np.array([-METRICS["nll"].score(run.statistics(*place, "likelihood"))])
+    drawn = -run.resampled(*place, "nll")[:, None]
 
     @cache
     def nats(domain: str, split: str) -> tuple[Array, Array]:
@@ -111,8 +117,9 @@ def _chosen(run: Run, number: int, protocols: Iterable[str]) -> dict[str, Temper
         return scores(domain, split, resample_counts(f"{domain}.{split}", len(nats(domain, split)[1])))
 
     def columns(protocol: str, score: Score) -> dict[str, tuple[Array, ...]]:
-        by_texts = partial(unlabelled_temperatures, run)
-        places = choose_among(run, protocol, list(map(softening, candidates)), score, resampled, by_texts)
+        by_texts, strengths = partial(unlabelled_temperatures, run), list(map(softening, candidates))
+        reference = (drawn if score is resampled else once), drawn
+        places = choose_among(run, protocol, strengths, score, resampled, by_texts, reference)
         return {domain: tuple(np.array(candidates)[each] for each in of) for domain, of in places.items()}
 
     return {

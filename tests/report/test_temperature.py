@@ -24,6 +24,7 @@ EXAMPLES, CLASSES = 600, 5
 DOMAINS = {name: ("validation", "test") for name in ("news", "talks", "books")}
 KEPT = (0.8, 1.0, 1.3, 1.7)
 NV = Arm("nv", 42)
+HONEST = ("in-domain", "in-domain-tolerance", "leave-one-domain-out", "out-of-domain-validation")
 
 
 def drawn(generator: np.random.Generator, examples: int = EXAMPLES) -> tuple[dict, dict]:
@@ -137,6 +138,17 @@ def test_a_rule_that_looks_for_a_strong_setting_softens_and_never_sharpens(synth
     redrawn = after.model("in-domain-tolerance")["books"], after.choices[NV]["in-domain-tolerance"]["books"]
     assert redrawn[1].temperatures[0] >= 1
     assert (np.array(redrawn[1].redrawn_temperatures) >= 1).all()
+
+
+def test_softening_alone_is_none_after_temperature_under_every_selection(sharp):
+    run, perfect, labels = sharp
+    run.add_logits(perfect, labels, strength=0.1, settings={"tau_mu": 0.9})
+    after = methods_table(analyse(run.write(), HONEST).after_temperature)
+    rows = after[after["method"].eq("nv") & after["metric"].eq("nll")]
+    assert rows["protocol"].nunique() == len(HONEST)
+    assert rows["trial"].eq(1).all()
+    assert (rows["low_reselected"] <= 1e-12).all()
+    assert (rows["high_reselected"] >= -1e-12).all()
 
 
 def test_a_gain_that_is_more_than_softening_is_kept(sharp):
