@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData
 from transformers import PreTrainedModel
 
 from nvreg.attention.settings import Settings
@@ -293,8 +293,9 @@ def _inherited(base: str, is_on_hub: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if not base:
         return found
-    with suppress(Exception):  # a base may have no card, or one that the hub would refuse
-        data = ModelCard.load(base if is_on_hub else Path(base).expanduser() / CARD).data
+    with suppress(Exception):  # a base may have no card, or one that the hub would refuse, or be out of reach
+        path = Path(base).expanduser() / CARD
+        data = HfApi().model_info(base, timeout=5).card_data if is_on_hub else ModelCard.load(path).data
         for name in ("license", "license_name", "license_link", "language"):
             if (value := data.get(name)) is not None:
                 found[name] = value

@@ -293,7 +293,7 @@ def check_sense(path: Path | str, task: str, data: Reading, evaluation: Evaluati
     for key, _, split, source in data.splits():
         for other, earlier in known:
             in_domain = other.startswith("data.in_domain.")
-            if earlier.place == source.place and (other.startswith(f"{key}.") or in_domain):
+            if earlier.shares_records(source) and (other.startswith(f"{key}.") or in_domain):
                 raise UserError(
                     f"{path}: {key}.{split}: expected other examples than those of {other}, got the same "
                     f"({', '.join(map(str, source.place.values()))}); name others"

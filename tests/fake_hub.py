@@ -165,9 +165,10 @@ class _Handler(BaseHTTPRequestHandler):
             case [] | ["revision", _]:
                 sha, files = self._files(repo, rest[1] if rest else "main")
                 siblings = [{"rfilename": path} for path in files]
-                self._json(
-                    {"id": name.removeprefix("datasets/"), "sha": sha, "siblings": siblings, "private": False}
-                )
+                told = {"id": name.removeprefix("datasets/"), "sha": sha, "siblings": siblings}
+                if card := files.get("README.md"):
+                    told["cardData"] = yaml.safe_load(card.decode().split("---")[1])
+                self._json(told)
             case ["tree", revision, *folder]:
                 self._tree(repo, revision, "/".join(folder), "true" in str(query.get("recursive")).lower())
             case ["paths-info", revision]:

@@ -19,6 +19,7 @@ from nvreg.report.reading import read_run
 from nvreg.sweep.runner import run_sweep
 from nvreg.tasks import make_task
 from tests.cli.running import run
+from tests.fake_hub import WRITER
 from tests.sweep.running import rewrite_trials
 
 SWEEP = """sweep={sampler: random, trials: 1, methods: {
@@ -168,3 +169,19 @@ def test_the_card_has_what_the_run_measured(results, tmp_path):
         assert "an upper bound, and no result" in card.text
         assert str(tmp_path) not in str(card)
         assert str(results) not in str(card)
+
+
+def test_what_a_run_chose_is_pushed(results, tmp_path, hub, monkeypatch):
+    options = ["--protocol", "in-domain", "--method", "nv", "--push", "me/robust"]
+    refused = export(results, tmp_path / "none", *options)
+    assert refused.exit_code == 2
+    assert "got no token; log in with `hf auth login`" in refused.stderr
+    assert not (tmp_path / "none").exists()
+    monkeypatch.setenv("HF_TOKEN", WRITER)
+    result = export(results, tmp_path / "OUT", *options)
+    assert result.exit_code == 0, result.output
+    assert f"pushed to {hub.endpoint}/me/robust/commit/" in result.stdout
+    _, files = hub.repos["me/robust"].files("main")
+    assert files == {path.name: path.read_bytes() for path in (tmp_path / "OUT").iterdir()}
+    assert 'nvreg.from_pretrained("me/robust")' in files["README.md"].decode()
+    assert is_converted(nvreg.from_pretrained("me/robust"))

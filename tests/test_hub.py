@@ -1,7 +1,11 @@
 """The hub: what is pushed comes back as it was, private or not, and what is refused is one line."""
 
 import json
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -224,3 +228,69 @@ def test_a_converted_model_of_the_hub_is_measured_regularised(hub, logged_in, mo
     measured = json.loads(result.stdout)["model"]
     assert measured["space"] == "inputs"
     assert measured["settings"] == current_settings(model).to_dict()
+
+
+@pytest.fixture
+def on_hub(hub, tmp_path):
+    """A model of the hub as pretrained, with a card."""
+    tiny_model("language-modelling", 40).save_pretrained(tmp_path / "plain")
+    word_tokenizer().save_pretrained(tmp_path / "plain")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "plain").iterdir()}
+    card = b"---\nlicense: cc-by-4.0\nlanguage: en\n---\nA model.\n"
+    hub.repos["org/plain"] = Repo()
+    hub.repos["org/plain"].commit("main", files | {"README.md": card})
+
+
+def test_the_card_of_a_base_on_the_hub_names_it_and_has_its_licence(hub, on_hub, tmp_path):
+    (tmp_path / "text.jsonl").write_text('{"text": "a small cat sees a big dog ."}\n' * 3)
+    options = ["--prior-data", tmp_path / "text.jsonl", "--column", "text", "--tau-sigma", "0.2"]
+    result = run("convert", "org/plain", tmp_path / "OUT", *options)
+    assert result.exit_code == 0, result.output
+    found = ModelCard.load(tmp_path / "OUT/README.md").data
+    assert (found.base_model, found.license, found.language) == ("org/plain", "cc-by-4.0", "en")
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (
+            ["evaluate", "me/none", "--task", "language-modelling", "--data", "text.jsonl"],
+            "none for this token (401)",
+        ),
+        (["inspect", "me/gated", "--data", "text.jsonl", "--column", "text"], "a gated one (401)"),
+        (
+            ["convert", "me/private", "OUT", "--prior-data", "text.jsonl", "--column", "text"],
+            "this token (401)",
+        ),
+    ],
+)
+@pytest.mark.parametrize("model", ["inputs"], indirect=True)
+def test_what_the_hub_refuses_a_command_is_one_line(pushed, tmp_path, monkeypatch, command, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.jsonl").write_text('{"text": "a small cat ."}\n')
+    result = run(*command)
+    assert result.exit_code == 2, result.output
+    (line,) = result.stderr.splitlines()[-1:]
+    assert said in line
+    assert "or give the path of a local directory" in line
+
+
+@pytest.mark.slow
+def test_a_command_of_its_own_speaks_to_the_hub_of_the_environment(hub, on_hub, tmp_path):
+    """As a user runs it: a token of the environment, in a process that knows nothing of these tests."""
+    (tmp_path / "text.jsonl").write_text('{"text": "a small cat sees a big dog ."}\n' * 3)
+    environment = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": WRITER}
+    environment |= {"HF_HUB_OFFLINE": "0", "PYTHONPATH": str(Path(__file__).parents[1])}
+    arguments = ["convert", "org/plain", "OUT", "--prior-data", "text.jsonl", "--column", "text"]
+    done = subprocess.run(
+        [sys.executable, "-c", "from nvreg.cli import main; main()", *arguments, "--push", "me/nv"],
+        cwd=tmp_path,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"pushed to {hub.endpoint}/me/nv/commit/" in done.stdout
+    assert "nvreg.json" in hub.repos["me/nv"].files("main")[1]
+    assert WRITER not in done.stdout + done.stderr
+    assert not any(WRITER.encode() in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())

@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
@@ -157,6 +157,31 @@ class ModelSource(Section):
         return {"trust_remote_code": True} if self.trust_remote_code else {}
 
 
+class _Part(NamedTuple):
+    """A part of a split that is counted from its beginning."""
+
+    name: str
+    start: float
+    end: float
+    unit: str
+
+    @classmethod
+    def of(cls, split: str | None) -> _Part | None:
+        """Return what ``test[10:20]`` or ``test[:10%]`` means; None where the data alone tells."""
+        found = re.fullmatch(r"(?P<name>[\w.-]+)(\[((?P<start>\d+)%?)?:((?P<end>\d+)%?)?\])?", split or "")
+        if found is None:
+            return None
+        unit = "%" if "%" in (split or "") else ""
+        return cls(found["name"], float(found["start"] or 0), float(found["end"] or math.inf), unit)
+
+    def overlaps(self, other: _Part) -> bool:
+        """Whether some record is in both; parts that are counted in different units are not known to."""
+        wholes = [each for each in (self, other) if (each.start, each.end) == (0, math.inf)]
+        if self.name != other.name or (self.unit != other.unit and not wholes):
+            return False
+        return bool(wholes) or max(self.start, other.start) < min(self.end, other.end)
+
+
 class Source(Section):
     """Where records come from: ``files``, ``source_file`` with ``target_file``, ``conll``, or ``hub``."""
 
@@ -198,6 +223,14 @@ class Source(Section):
     def place(self) -> dict[str, Any]:
         """Where the records are, whichever of them are taken."""
         return self.model_dump(exclude={"limit", "seed", "columns", "streaming"}, exclude_none=True)
+
+    def shares_records(self, other: Source) -> bool:
+        """Whether two sources are one place, or parts of it that are known to overlap."""
+        if self.place == other.place:
+            return True
+        elsewhere = self.model_copy(update={"split": other.split}).place != other.place
+        ours, theirs = (_Part.of(each.split) for each in (self, other))
+        return not (elsewhere or ours is None or theirs is None) and ours.overlaps(theirs)
 
     @classmethod
     def _written_out(cls, given: dict[str, Any]) -> dict[str, Any]:

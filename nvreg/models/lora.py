@@ -11,7 +11,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from nvreg.errors import UserError
 from nvreg.files import check_no_pipes
-from nvreg.hub import is_hub_name
+from nvreg.hub import is_hub_name, on_hub
 
 _HEADS = {
     "CAUSAL_LM": "AutoModelForCausalLM",
@@ -44,7 +44,7 @@ def find_adapted(path: str | Path, revision: str | None = None) -> Adapted | Non
     """Return the adapter at a path or of a name on the hub, None where there is none.
 
     Raises:
-        UserError: if there is one that does not name its model, or peft is not installed.
+        UserError: if there is one that does not name its model, peft is not installed, or the hub refuses.
     """
     local, path = Path(path).expanduser(), str(path)
     if local.is_dir():
@@ -52,7 +52,8 @@ def find_adapted(path: str | Path, revision: str | None = None) -> Adapted | Non
         check_no_pipes(local.glob("*"))
     elif not is_hub_name(path):
         return None
-    file = find_adapter_config_file(path, revision=revision)
+    with on_hub(f"a model {path!r}"):
+        file = find_adapter_config_file(path, revision=revision)
     if file is None:
         return None
     try:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nvreg.config import Evaluation
+from nvreg.config import Evaluation, Source
 
 
 @pytest.mark.parametrize(
@@ -17,3 +17,24 @@ def test_1_is_always_among_the_temperatures_which_ascend(given, kept):
 def test_temperatures_are_among_what_trials_compare_by_unless_none_are_kept():
     options = [Evaluation(metrics=["nll"], temperatures=each).options for each in ([], [2], [3])]
     assert [each.get("temperatures") for each in options] == [None, [1.0, 2.0], [1.0, 3.0]]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("test", "test", True),
+        ("test", "train", False),
+        ("test", "test[:500]", True),
+        ("test[:500]", "test[500:]", False),
+        ("test[:500]", "test[499:600]", True),
+        ("test[:50%]", "test[50%:]", False),
+        ("test[:50%]", "test[40%:]", True),
+        ("test[:50%]", "test[:10]", False),  # which nobody knows without the data
+        ("test[-5:]", "test[:5]", False),
+        ("test[-5:]", "test[-5:]", True),
+    ],
+)
+def test_parts_of_a_split_share_records_where_they_overlap(one, other, expected):
+    first, second = (Source(hub="org/set", split=split) for split in (one, other))
+    assert first.shares_records(second) is second.shares_records(first) is expected
+    assert not first.shares_records(Source(hub="org/other", split=other))
