@@ -297,6 +297,6 @@ def _inherited(base: str, is_on_hub: bool) -> dict[str, Any]:
         path = Path(base).expanduser() / CARD
         data = HfApi().model_info(base, timeout=5).card_data if is_on_hub else ModelCard.load(path).data
         for name in ("license", "license_name", "license_link", "language"):
-            if (value := data.get(name)) is not None:
+            if data is not None and (value := data.get(name)) is not None:
                 found[name] = value
     return found
