@@ -55,7 +55,7 @@ def completed(line: str) -> list[str]:
         ("nvreg init --task t", ["translation", "token-classification"]),
         ("nvreg report --protocol in-domain-", ["in-domain-tolerance"]),
         ("nvreg export --protocol o", ["out-of-domain-validation", "oracle"]),
-        ("nvreg schema --kind f", ["finetune"]),
+        ("nvreg schema --kind f", ["finetune", "finetune-manifest", "fisher"]),
     ],
 )
 def test_a_shell_completes_names(line, expected):
