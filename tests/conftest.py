@@ -117,6 +117,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         for name, value in changes.items():
             monkeypatch.setattr(constants, name, value)
         monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", hub.endpoint)
+        # Transformers keeps what it made at its first call, with the endpoint of then.
+        monkeypatch.setattr("transformers.utils.hub._hf_api", None, raising=False)
         monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.endpoint)
         monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets-cache")
         monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
