@@ -87,6 +87,11 @@ def report(
     """
     if not examples and (method is not None or seed is not None):
         raise UserError("expected --method and --seed only with --examples N, whose examples they choose")
+    if output is not None and len(results) == 1:
+        raise UserError(
+            "expected several directories with --output, which gets the table of all, got one; a run's own "
+            "report is written into its directory"
+        )
 
     chosen, analyses, pages = format_names(formats), [], []
     if open_ and chosen is not None and "html" not in chosen:

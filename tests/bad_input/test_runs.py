@@ -178,11 +178,11 @@ PARQUETS = {
 
 
 @pytest.mark.parametrize("damage", one_in(10, list(PARQUETS), list(PARQUETS)))
-def test_examples_that_are_damaged_are_refused_by_file(damage, small, tmp_path):
+def test_examples_that_are_damaged_are_refused_by_file(damage, small):
     directory = small.write()
     path = directory / "examples/key0/talks.test.parquet"
     PARQUETS[damage](path)
     with in_time(60):
-        result = run("report", directory, "--output", tmp_path / "tables")
+        result = run("report", directory)
     assert result.exit_code == 2, result.output
     assert str(path) in result.stderr.splitlines()[-1]

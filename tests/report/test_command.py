@@ -67,6 +67,12 @@ def test_an_unknown_method_of_examples_is_refused(small, invoke):
     assert not (small.directory / "tables").exists()
 
 
+def test_a_directory_for_the_table_of_one_run_is_refused(small, tmp_path, invoke):
+    result = invoke(small.write(), "--output", tmp_path / "all")
+    assert "expected several directories with --output" in str(result.exception)
+    assert not (small.directory / "tables").exists()
+
+
 def test_the_page_is_opened_in_a_browser_when_asked_for(small, tmp_path, invoke, monkeypatch):
     opened = []
     monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or len(opened) < 2)
