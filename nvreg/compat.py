@@ -34,7 +34,7 @@ def flash_attention(
     """
     import torch
 
-    output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default(
+    output, lse = torch._scaled_dot_product_flash_attention_for_cpu(
         query, key, value, 0.0, is_causal, attn_mask=mask, scale=scale
     )
     return output, lse
@@ -95,8 +95,11 @@ def remove_pre_hook_(module: nn.Module, number: int) -> None:
 
 
 def attention_implementation(config: Any) -> str | None:
-    """Return which implementation of attention a model runs, such as ``sdpa``."""
-    return config._attn_implementation
+    """Return which implementation of attention a model runs, such as ``sdpa``.
+
+    It is asked at every forward: the property of this name goes through a look-up in Python.
+    """
+    return object.__getattribute__(config, "_attn_implementation_internal")
 
 
 def set_attention_implementation_(config: Any, implementation: str | None) -> None:

@@ -8,143 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from nvreg.attention.fused import QueryMap, mix_blockwise
+from nvreg.attention.decoding import attend_one
+from nvreg.attention.fused import mix_blockwise
 from nvreg.attention.kernel import Attended, attention_with_lse
-from nvreg.attention.moments import HeadMoments
-from nvreg.attention.settings import SiteSettings
-
-
-class HeadTokens(NamedTuple):
-    """How a setting changes token components; all tensors are in float32 at least.
-
-    Attributes:
-        tau_mu: how much of a token's own mean is kept.
-        key_mean: k_0, shape (key heads, 1, e).
-        query_scale: ``v_u / b1``, shape (heads, 1, e).
-        shared: ``(1 - tau_mu) k_0 / b1``, whose product with the query is in the logits of all tokens, shape
-            (heads, e, 1), or None where tau_mu is 1.
-        root: the root of ``a = (c - tau_mu^2 / b1) / 2``, shape (key heads, 1, e).
-        shift: ``l / (2 sqrt(a))``, where ``l = -tau_mu (1 - tau_mu) k_0 / b1``, shape (key heads, 1, e), or
-            None where tau_mu is 1.
-        constant: ``-sum((1 - tau_mu)^2 k_0^2 / b1 / 2 + l^2 / (4 a))``, shape (key heads, 1, 1), likewise.
-        regression: keys to ``G1 (k - k_0)``, by key head, or None at tau_sigma = 0.
-    """
-
-    tau_mu: float
-    key_mean: Tensor
-    query_scale: Tensor
-    shared: Tensor | None
-    root: Tensor
-    shift: Tensor | None
-    constant: Tensor | None
-    regression: QueryMap | None
-
-    def bias(self, key: Tensor) -> Tensor:
-        """Return ``beta_i`` of keys (batch, key heads, keys, e), shape (batch, key heads, 1, keys).
-
-        It is a squared norm, which costs a third of the product of squares and a vector.
-        """
-        moved = key * self.root
-        if self.shift is not None:
-            moved = moved + self.shift
-        bias = torch.linalg.vector_norm(moved, dim=-1).square().unsqueeze(-2)
-        return bias if self.constant is None else bias + self.constant
-
-
-class PreparedHeads(NamedTuple):
-    """All that one setting at one site needs; None where there is nothing to do.
-
-    Attributes:
-        tokens: how token components differ from the pretrained keys and values.
-        maps: queries to what is named in ``widths``, one behind the other.
-        widths: the widths of ``(1 - tau_mu) v_0 + G1 (q - k_0)``, which tokens add, of
-            ``v_0 + G0 (q - k_0)``, which the prior adds, and of its logit ``l_m0``; 0 for what is not there.
-        log_mass: what else is in the prior's logit, shape (heads, 1, 1), or None at tau_alpha = inf. The last
-            number that ``maps`` makes of a query has it already.
-        token_share: ``tau_mu`` times the mean over key coordinates of ``v_u / b1``, for the discarded share.
-    """
-
-    tokens: HeadTokens | None = None
-    maps: QueryMap | None = None
-    widths: tuple[int, int, int] = (0, 0, 0)
-    log_mass: Tensor | None = None
-    token_share: float = 1.0
-
-
-def prepare_heads(
-    moments: HeadMoments,
-    settings: SiteSettings,
-    scale: float,
-    *,
-    groups: int = 1,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | None = None,
-    interpolates: bool = True,
-) -> PreparedHeads:
-    """Precompute a setting, in float64, cast last.
-
-    Args:
-        moments: the site's prior.
-        settings: the site's parameters.
-        scale: c, by which the model multiplies ``q . k``.
-        groups: query heads per key head.
-        dtype: the dtype of the model's activations; what is kept has float32 at least.
-        device: the device of the model's activations.
-        interpolates: False leaves out G0, G1 and the ``log b`` terms: an ablation of the method.
-    """
-    tau_alpha, tau_sigma, tau_mu = settings
-    k_0, v_0 = moments.key_mean.unsqueeze(1), moments.value_mean.unsqueeze(1)
-    variance, covariance = moments.key_variance.unsqueeze(1), moments.covariance.transpose(-1, -2)
-    query_variance = 1 / scale
-    b1 = tau_sigma**2 * variance + query_variance
-    b0 = variance + query_variance
-
-    def cast(tensor: Tensor) -> Tensor:
-        return tensor.to(device, torch.promote_types(dtype, torch.float32))
-
-    def by_query_head(tensor: Tensor) -> Tensor:
-        return cast(tensor).repeat_interleave(groups, 0)
-
-    widens, mixes = tau_sigma > 0 and interpolates, tau_mu < 1
-    gain1 = (tau_sigma**2 * covariance / b1.mT) if widens else torch.zeros_like(covariance)
-    tokens = None
-    if settings.changes_tokens:
-        root = ((scale - tau_mu**2 / b1) / 2).clamp(min=0).sqrt()
-        linear, fixed = -tau_mu * (1 - tau_mu) * k_0 / b1, (1 - tau_mu) ** 2 / 2 * k_0.square() / b1
-        tokens = HeadTokens(
-            tau_mu=tau_mu,
-            key_mean=cast(k_0),
-            query_scale=by_query_head(query_variance / b1),
-            shared=by_query_head((1 - tau_mu) * (k_0 / b1).mT) if mixes else None,
-            root=cast(root),
-            shift=cast(linear / (2 * root)) if mixes else None,
-            constant=cast(-(fixed + (linear / (2 * root)).square()).sum(-1, keepdim=True)) if mixes else None,
-            regression=QueryMap(cast(gain1), cast(-k_0 @ gain1)) if widens else None,
-        )
-    width, maps, log_mass = v_0.shape[-1], [], None
-    if adds := widens or mixes:
-        maps.append(QueryMap(gain1, (1 - tau_mu) * v_0 - k_0 @ gain1))
-    if settings.has_prior:
-        gain0 = covariance / b0.mT if interpolates else torch.zeros_like(covariance)
-        log_spread = b0.log() - b1.log() if interpolates else 0.0
-        cost = (k_0.square() / b0 + log_spread).sum(-1, keepdim=True) / 2
-        masses = (moments.log_alpha_mean - tau_alpha * moments.log_alpha_std).view(-1, 1, 1) - cost
-        maps += [QueryMap(gain0, v_0 - k_0 @ gain0), QueryMap((k_0 / b0).mT, masses)]
-        log_mass = by_query_head(masses)
-    return PreparedHeads(
-        tokens,
-        QueryMap.laid_out(*(by_query_head(torch.cat(part, dim=-1)) for part in zip(*maps, strict=True)))
-        if maps
-        else None,
-        widths=(width * adds, width * settings.has_prior, int(settings.has_prior)),
-        log_mass=log_mass,
-        token_share=tau_mu * float((query_variance / b1).mean()),
-    )
+from nvreg.attention.prepared_heads import HeadTokens, PreparedHeads
 
 
 def attend_heads(
@@ -186,6 +58,9 @@ def attend_heads(
     """
     if position_bias is not None:
         mask = _with_position_bias(mask, position_bias)
+    if query.shape[2] == 1 and softcap is None and sink is None and solve is None and not need_weights:
+        output, prior_weight = attend_one(query, key, value, parameters, scale, mask)
+        return output.to(query.dtype), None, prior_weight
     options: dict[str, Any] = {
         "mask": mask,
         "is_causal": is_causal,
@@ -202,9 +77,11 @@ def attend_heads(
         lse = torch.logaddexp(lse, sink.to(lse.dtype).view(-1, 1))
         mass = torch.exp(of_tokens - lse)
     prior_weight = None
-    if parameters.maps is not None or mass is not None:
+    if parameters.added is not None or parameters.prior is not None or mass is not None:
         mix = partial(_mix, parameters=parameters, softcap=softcap, solve=solve)
-        output, prior_weight = mix_blockwise(mix, output, lse, query, mass, needs_all=solve is not None)
+        output, prior_weight = mix_blockwise(
+            mix, output, lse, query, attended.columns, mass, needs_all=solve is not None
+        )
     weights = attended.weights
     if weights is not None:
         rest = torch.ones_like(lse) if mass is None else mass
@@ -224,19 +101,18 @@ def _attend_changed(
     softcap: float | None,
     **options: Any,
 ) -> Attended:
-    """Attend to token components: the mean of ``tau_mu (v_i - G1 (k_i - k_0))``, and the log-sum-exp.
+    """Attend to token components: the mean of ``v_i - G1 (k_i - k_0)``, and the log-sum-exp.
 
     Many queries attend to values less their regression on the keys. For one that would be more work than
-    attention: it attends to values and keys, and the mean of the keys is regressed.
+    attention: it attends to values and, as columns, to keys.
     """
-    batch, width = query.shape[0], query.shape[-1]
-    key_heads, wide = key.shape[1], tokens.key_mean.dtype
-    bias, columns, regression = tokens.bias(key), None, tokens.regression
-    if regression is not None:
+    wide = tokens.key_mean.dtype
+    bias, columns = tokens.bias(key), None
+    if tokens.regression is not None:
         if query.shape[2] == 1:
             columns = key
         else:
-            value = (value - regression(key)).to(value.dtype)
+            value = (value - tokens.regression(key)).to(value.dtype)
     asked = query * tokens.query_scale
     if tokens.tau_mu < 1:
         if softcap is None:
@@ -246,35 +122,40 @@ def _attend_changed(
     attended = attention_with_lse(
         asked.to(query.dtype), key, value, scale, columns=columns, bias=bias, softcap=softcap, **options
     )
-    output, lse = attended.output, attended.lse
-    if regression is not None and attended.columns is not None:
-        mean_keys = attended.columns.reshape(batch, key_heads, -1, width)
-        output = output - regression(mean_keys).reshape(output.shape)
-    if tokens.tau_mu < 1:
-        output = output * tokens.tau_mu
-    if tokens.shared is not None and softcap is None:
-        lse = lse + (query.to(wide) @ tokens.shared).squeeze(-1)
-    return attended._replace(output=output, lse=lse)
+    if tokens.shared is None or softcap is not None:
+        return attended
+    return attended._replace(lse=attended.lse + (query.to(wide) @ tokens.shared).squeeze(-1))
 
 
 def _mix(
     output: Tensor,
     lse: Tensor,
     query: Tensor,
+    mean_key: Tensor | None,
     mass: Tensor | None,
     parameters: PreparedHeads,
     softcap: float | None,
     solve: Callable[[Tensor], float] | None,
 ) -> tuple[Tensor, Tensor | None]:
     """Add what tokens share, whose mass beside a sink is given, and the prior; return its weights too."""
-    parts = None if parameters.maps is None else parameters.maps(query).split(parameters.widths, dim=-1)
-    if parts is not None and parameters.widths[0]:
-        output = output + parts[0]
+    tokens, width = parameters.tokens, output.shape[-1]
+    moved = seen = None
+    if mean_key is None and parameters.joint is not None:
+        moved, seen = parameters.joint(query).split([width, width + 1], dim=-1)
+    else:
+        if parameters.prior is not None:
+            seen = parameters.prior(query)
+        if mean_key is not None and tokens is not None and tokens.residual is not None:
+            moved = tokens.residual(torch.sub(query, mean_key, alpha=tokens.tau_mu))
+        elif parameters.added is not None:
+            moved = parameters.added(query)
+    if moved is not None and tokens is not None:
+        output = torch.add(moved, output, alpha=tokens.tau_mu)
     if mass is not None:
         output = output * mass.unsqueeze(-1)
-    if parts is None or parameters.log_mass is None:
+    if seen is None or parameters.log_mass is None:
         return output, None
-    _, prior_output, logit = parts
+    prior_output, logit = seen.split([width, 1], dim=-1)
     if softcap is not None:
         product = logit - parameters.log_mass
         logit = softcap * torch.tanh(product / softcap) + parameters.log_mass

@@ -10,11 +10,10 @@ from torch import Tensor
 
 from nvreg.compat import flash_attention
 
-_HALF = (torch.bfloat16, torch.float16)
+HALF = (torch.bfloat16, torch.float16)
+"""Precisions in which one query takes the flash kernel several times as long as in float32."""
 _QUERIES = 64
 """How many queries are attended to at once where attention is computed plainly."""
-_KEYS = 128
-"""Up to so many keys the flash kernel is the fastest for a single query in half precision."""
 _ENTRIES = {"cpu": 2**19, "cuda": 2**27}
 """How many entries of a map of queries and keys are computed at once: on a CPU, as stay in a core's cache."""
 
@@ -51,9 +50,9 @@ def attention_with_lse(
 ) -> Attended:
     """Run softmax attention.
 
-    The flash kernel serves where nothing is differentiated, as its gradient leaves the log-sum-exp out, where
-    there are values alone and no cap, and but for one query of many keys: in half precision it takes several
-    times as long for that as plain products do. Everything else is computed plainly, in blocks.
+    The flash kernel serves where nothing is differentiated, as its gradient leaves the log-sum-exp out, and
+    there are values alone and no cap; one query in half precision in float32. Everything else is computed
+    plainly, in blocks.
 
     Args:
         query: shape (batch, heads, queries, e).
@@ -68,9 +67,11 @@ def attention_with_lse(
         need_weights: return the weights too.
     """
     differentiated = torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value))
-    is_slow = query.shape[2] == 1 and key.shape[2] > _KEYS and query.dtype in _HALF
-    is_plain = columns is not None or softcap is not None or need_weights or differentiated or is_slow
+    is_plain = columns is not None or softcap is not None or need_weights or differentiated
     if query.device.type == "cpu" and not is_plain:
+        if query.shape[2] == 1 and query.dtype in HALF:
+            query, key, value = query.float(), key.float(), value.float()
+            mask = mask if mask is None or mask.dtype == torch.bool else mask.float()
         return _flash(query, key, value, scale, bias, mask, is_causal)
     if need_weights or differentiated or query.shape[2] == 1 or torch.compiler.is_compiling():
         attended = _plain(query, key, value, scale, columns, bias, mask, is_causal, softcap)
@@ -94,7 +95,7 @@ def _flash(
     if missing := key.shape[-1] - value.shape[-1]:  # the kernel has one width
         query, key = (F.pad(each, (0, max(0, -missing))) for each in (query, key))
         value = F.pad(value, (0, max(0, missing)))
-    added = _added_to_logits(query, mask, bias)
+    added = added_to_logits(query, mask, bias)
     output, lse = flash_attention(query, key, value, mask=added, is_causal=is_causal, scale=scale)
     return Attended(output if output.shape[-1] == width else output[..., :width], lse, None, None)
 
@@ -115,7 +116,7 @@ def _with_bias_channels(
     """Carry the bias as channels of the keys: one, or in half precision three, of 8 bits or more each."""
     rest = bias.transpose(-1, -2) / scale
     channels = []
-    for _ in range(3 if key.dtype in _HALF else 1):
+    for _ in range(3 if key.dtype in HALF else 1):
         channels.append(rest.to(key.dtype))
         rest = rest - channels[-1]
     more = (0, len(channels))
@@ -123,7 +124,7 @@ def _with_bias_channels(
     return F.pad(query, more, value=1.0), torch.cat([key, bias_of_keys], dim=-1), F.pad(value, more)
 
 
-def _added_to_logits(query: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor | None:
+def added_to_logits(query: Tensor, mask: Tensor | None, bias: Tensor | None) -> Tensor | None:
     """Merge mask and bias; a finite floor keeps the log-sum-exp of a query without keys meaningful."""
     if bias is not None and 1 < bias.shape[1] < query.shape[1]:
         bias = bias.repeat_interleave(query.shape[1] // bias.shape[1], 1)
@@ -206,7 +207,7 @@ def _plain(
     logits = (grouped @ wide_key.transpose(-1, -2)).view(batch, heads, queries, keys)
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
-    if (added := _added_to_logits(query, mask, bias)) is not None:
+    if (added := added_to_logits(query, mask, bias)) is not None:
         logits += added
     if is_causal:
         future = torch.ones(queries, queries, dtype=torch.bool, device=logits.device).triu(1)

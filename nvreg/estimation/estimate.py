@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from nvreg.attention.heads import PreparedHeads, attend_heads
+from nvreg.attention.heads import attend_heads
 from nvreg.attention.moments import HeadMoments, Moments
+from nvreg.attention.prepared_heads import PreparedHeads
 from nvreg.attention.settings import SiteSettings
 from nvreg.digests import body_digest
 from nvreg.errors import UserError

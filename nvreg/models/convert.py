@@ -49,8 +49,8 @@ def convert_(
         model: an unconverted model in evaluation mode.
         prior: the prior of this model's sites.
         settings: by default identity.
-        interpolates: as in `nvreg.attention.fused.prepare` and `nvreg.attention.heads.prepare_heads`: False
-            is an ablation of the method.
+        interpolates: as in `nvreg.attention.fused.prepare` and `prepare_heads` of `prepared_heads` beside it:
+            False is an ablation of the method.
 
     Returns:
         The same model.

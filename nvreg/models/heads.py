@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface, PreTrainedConfig
 
-from nvreg.attention.heads import PreparedHeads, attend_heads, prepare_heads
+from nvreg.attention.heads import attend_heads
 from nvreg.attention.moments import HeadMoments
+from nvreg.attention.prepared_heads import PreparedHeads, prepare_heads
 from nvreg.attention.settings import SiteSettings
 from nvreg.attention.solving import solve_tau_sigma
 from nvreg.compat import naming_attention
@@ -29,6 +30,10 @@ from nvreg.models.site import Site, SiteState
 
 NAME = "nvreg-heads"
 """The name under which Transformers knows the attention function of converted modules."""
+
+
+_Given = tuple[float, int, tuple[int, int, int], torch.dtype, torch.device]
+"""What a setting is prepared for: c, query heads per key head, `HeadMoments.shape`, and where and in what."""
 
 
 class DispatchedState(SiteState):
@@ -66,7 +71,7 @@ class HeadState(DispatchedState):
         site: the module's.
         module: what is at the site.
         moments: the site's prior.
-        interpolates: as in `nvreg.attention.heads.prepare_heads`.
+        interpolates: as in `nvreg.attention.prepared_heads.prepare_heads`.
     """
 
     setting_type = SiteSettings
@@ -99,7 +104,7 @@ class HeadState(DispatchedState):
         scale, parameter = self._scale(module), next(module.parameters(), None)
         if scale is not None and parameter is not None:
             groups = getattr(module, "num_key_value_groups", 1)
-            self._make((scale, groups, torch.promote_types(dtype, torch.float32), parameter.device))
+            self._make((scale, groups, self._moments.shape, _wide(dtype), parameter.device))
 
     def _scale(self, module: Any) -> float | None:
         return scale_of(module, self._moments.shape[1])
@@ -112,40 +117,37 @@ class HeadState(DispatchedState):
         Raises:
             UserError: if the prior has another number of heads, or heads of another width.
         """
-        given = (key.shape[1], key.shape[3], value.shape[3])
-        if given != self._moments.shape:
-            raise UserError(
-                f"expected a prior of {given[0]} key heads with keys of width {given[1]} and values of width "
-                f"{given[2]} at {self.site.name!r}, got {', '.join(map(str, self._moments.shape))}; "
-                "estimate this model's with `nvreg prior --space heads`"
-            )
-        if not torch.compiler.is_compiling() and 0 < self._moments.longest < self._reach(query, key):
-            _warn_beyond(self._moments.longest)
-        dtype = torch.promote_types(query.dtype, torch.float32)
-        made_for = (scale, query.shape[1] // key.shape[1], dtype, query.device)
+        _, key_heads, keys, key_width = key.shape
+        groups, shape = query.shape[1] // key_heads, (key_heads, key_width, value.shape[3])
+        made_for = scale, groups, shape, _wide(query.dtype), query.device
         if made_for != self._made_for:
             self._make(made_for)
-        with without_autocast(query.device):
-            output, weights, prior_weight = attend_heads(
-                query,
-                key,
-                value,
-                self._prepared,
-                scale,
-                **options,
-                solve=None if self.solver is None else functools.partial(self.solver, self.site),
-            )
+        if not torch.compiler.is_compiling() and self._moments.longest:
+            reach = keys if self.site.role == "cross" else query.shape[2]  # a cache may have room for more
+            if self._moments.longest < reach:
+                _warn_beyond(self._moments.longest)
+        output, weights, prior_weight = attend_heads(
+            query,
+            key,
+            value,
+            self._prepared,
+            scale,
+            solve=None if self.solver is None else functools.partial(self.solver, self.site),
+            **options,
+        )
         if self.observer is not None:
             self.observer(self.site, prior_weight, self._prepared.token_share)
         return output, weights
 
-    def _reach(self, query: Tensor, key: Tensor) -> int:
-        """Return how long a text is read at once: a cache may have room for more than it holds."""
-        return key.shape[2] if self.site.role == "cross" else query.shape[2]
-
     @torch.compiler.disable
-    def _make(self, made_for: tuple[float, int, torch.dtype, torch.device]) -> None:
-        scale, groups, dtype, device = made_for
+    def _make(self, made_for: _Given) -> None:
+        scale, groups, shape, dtype, device = made_for
+        if shape != self._moments.shape:
+            raise UserError(
+                f"expected a prior of {shape[0]} key heads with keys of width {shape[1]} and values of width "
+                f"{shape[2]} at {self.site.name!r}, got {', '.join(map(str, self._moments.shape))}; "
+                "estimate this model's with `nvreg prior --space heads`"
+            )
         with torch.no_grad(), without_autocast(device):
             self._prepared = prepare_heads(
                 self._moments,
@@ -157,6 +159,10 @@ class HeadState(DispatchedState):
                 interpolates=self._interpolates,
             )
         self._made_for = made_for
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 @functools.cache
@@ -178,7 +184,8 @@ class DispatchedForward(NVForward):
     @property
     def config(self) -> Any:
         """The module's config; away from identity, one that names the attention function to call."""
-        return self.__dict__["config"] if self.nv.is_identity else self.nv.seen_config
+        state = self.nv_states[self.nv_run]
+        return self.__dict__["config"] if state.is_identity else state.seen_config
 
     @config.setter
     def config(self, config: PreTrainedConfig) -> None:
@@ -252,31 +259,31 @@ def attention_forward(
     queries, mask = query.shape[2], attention_mask
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)
-    is_causal = bool(is_causal) and mask is None and queries > 1 and not needs_weights
+    is_causal = queries > 1 and mask is None and bool(is_causal) and not needs_weights
     if is_causal and key.shape[2] > queries:  # an empty static cache: the rest is not written yet
         key, value = key[:, :, :queries], value[:, :, :queries]
         position_bias = None if position_bias is None else position_bias[..., :queries]
-    keys = key.shape[2]
     if is_causal and position_bias is not None:
-        mask, is_causal = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril(), False
-        mask = mask.view(1, 1, queries, keys)
+        mask, is_causal = torch.ones(queries, queries, dtype=torch.bool, device=query.device).tril(), False
+        mask = mask.view(1, 1, queries, queries)
     if mask is not None:
-        mask = mask[..., :keys]
+        mask = mask[..., : key.shape[2]]
     if indices is not None:
-        chosen = torch.zeros(*indices.shape[:2], keys, dtype=torch.bool, device=query.device)
+        chosen = torch.zeros(*indices.shape[:2], key.shape[2], dtype=torch.bool, device=query.device)
         mask = _restricted(mask, chosen.scatter(-1, indices.long(), True).unsqueeze(1))
-    output, weights = module.nv.attend(
-        query,
-        key,
-        value,
-        query.shape[-1] ** -0.5 if scaling is None else scaling,
-        mask=mask,
-        position_bias=position_bias,
-        is_causal=is_causal,
-        softcap=softcap,
-        sink=s_aux,
-        need_weights=needs_weights,
-    )
+    with without_autocast(query.device):
+        output, weights = module.nv.attend(
+            query,
+            key,
+            value,
+            query.shape[-1] ** -0.5 if scaling is None else scaling,
+            mask=mask,
+            position_bias=position_bias,
+            is_causal=is_causal,
+            softcap=softcap,
+            sink=s_aux,
+            need_weights=needs_weights,
+        )
     return output.transpose(1, 2).contiguous(), weights
 
 

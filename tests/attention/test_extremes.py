@@ -19,8 +19,9 @@ from torch import Tensor
 
 from nvreg.attention import kernel
 from nvreg.attention.fused import Projection, attend, prepare
-from nvreg.attention.heads import attend_heads, prepare_heads
+from nvreg.attention.heads import attend_heads
 from nvreg.attention.moments import HeadMoments, Moments
+from nvreg.attention.prepared_heads import prepare_heads
 from nvreg.attention.reference import nv_attention
 from nvreg.attention.settings import SiteSettings
 from tests.attention import heads_definition

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvreg.attention import fused, kernel
-from nvreg.attention.heads import attend_heads, prepare_heads
+from nvreg.attention.heads import attend_heads
 from nvreg.attention.moments import HeadMoments
+from nvreg.attention.prepared_heads import prepare_heads
 from nvreg.attention.settings import SiteSettings
 from tests.attention import heads_definition
 
@@ -234,7 +235,7 @@ def test_without_noise_and_shrinkage_tokens_are_those_of_plain_attention():
     case = random_case()
     parameters = prepare_heads(case.moments, SiteSettings(-0.7), case.scale, groups=2, dtype=torch.float64)
     assert parameters.tokens is None
-    assert parameters.maps.weight.shape == (4, 4, 3 + 1)  # the only work beside the log-sum-exp
+    assert parameters.prior.weight.shape == (4, 4, 3 + 1)  # the only work beside the log-sum-exp
     output, _, prior_weight = case.run(SiteSettings(-0.7))
     key, value = (each.repeat_interleave(2, 1) for each in (case.key, case.value))
     plain = (case.scale * case.query @ key.mT).softmax(-1) @ value
@@ -317,6 +318,17 @@ def test_lower_precision_is_that_of_what_is_given(site, softcap, queries, masked
         assert expected_prior_weight.max() > 0.1
         assert prior_weight.dtype == torch.float32
         close(prior_weight.double(), expected_prior_weight, rtol=0, atol=4 * eps)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("site", [SiteSettings(0.5), SiteSettings(0.5, 0.6)])
+def test_one_query_has_a_position_bias_in_half_precision(site, dtype):
+    case = random_case(3, batch=1, queries=1, keys=20, key_width=8, value_width=8, scale=0.35)
+    tensors = [each.to(dtype) for each in case[:3]]
+    bias = torch.randn(1, 4, 1, 20, generator=torch.Generator().manual_seed(0)).to(dtype)
+    output, *_ = case.run(site, tensors=tensors, position_bias=bias)
+    expected, *_ = case.defined(site, tensors=tensors, added=bias)
+    close(output.double(), expected, rtol=0, atol=8 * torch.finfo(dtype).eps * expected.abs().max().item())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
