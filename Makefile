@@ -116,7 +116,7 @@ ifeq ($(SUITE),real)
 	$(BIN)/python -m scripts.real results/runs/real results/real
 else
 	set -e; for run in $(RUNS:results/runs/%=%); do \
-		mkdir -p results/$$run; \
+		rm -rf results/$$run; mkdir -p results/$$run; \
 		cp results/runs/$$run/tables/*.md results/runs/$$run/tables/*.csv results/runs/$$run/*/*.png results/$$run/; \
 	done
 endif

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -59,6 +60,10 @@ class Marked(NamedTuple):
         return " ".join(text for text, _ in self.parts)
 
 
+Row = Sequence[str | Cell | Marked]
+"""The cells of a row of a table."""
+
+
 class Table(NamedTuple):
     """The cells of a table, each of which may say anything: no form of a page takes it for markup.
 
@@ -69,7 +74,7 @@ class Table(NamedTuple):
     """
 
     header: Sequence[str]
-    body: Sequence[Sequence[str | Cell | Marked]]
+    body: Sequence[Row]
     labels: int = 1
 
 
@@ -118,9 +123,12 @@ def markdown(blocks: Blocks) -> str:
 
 
 def latex(blocks: Blocks) -> str:
-    """Return the verdict, and the tables captioned by the headings above them."""
-    tables = [r"% needs \usepackage{booktabs}, \usepackage{amssymb} and \usepackage[T1]{fontenc}"]
-    tables += _latex(blocks, "")
+    """Return the verdict, and the tables captioned by the headings above them.
+
+    A table is as wide as its column of a paper at most, or as the text where it has many columns; one that is
+    higher than a page goes on in another.
+    """
+    tables = [LATEX_PREAMBLE, *_latex(blocks, "")]
     return visible("\n".join(tables) + "\n")
 
 
@@ -210,41 +218,114 @@ def _latex(blocks: Blocks, caption: str) -> Iterator[str]:
                 caption = in_latex(out_of_markdown(block.lstrip("# ")))
 
 
-def _latex_table(table: Table, caption: str) -> str:
-    r"""Return a table of ``booktabs``, with differences and intervals in lines of their own.
+LATEX_PREAMBLE = r"""% needs \usepackage{booktabs}, \usepackage{graphicx} and \usepackage[T1]{fontenc};
+% names in scripts that pdflatex does not know need lualatex"""
 
-    What is better is bold, what is worse in italics.
+NARROW = 4
+"""The most columns of a table that stands in one column of a paper; wider ones go across."""
+
+LONG_TEXT = 40
+"""Characters of a text from which on it is broken into lines."""
+
+HIGHEST = 27
+"""The most rows that fit on a page, each two lines high."""
+
+
+def _latex_table(table: Table, caption: str) -> str:
+    r"""Return a table of ``booktabs``, with intervals in lines of their own.
+
+    What is better is bold, what is worse in italics. A label that the row above has too is left out.
     """
-    rows = [_latex_row(row) for row in table.body]
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{caption}}}",
-            rf"\begin{{tabular}}{{{'l' * len(table.header)}}}",
+    kind = "table" if len(table.header) <= NARROW else "table*"
+    has_intervals = any(isinstance(cell, Cell) and cell.interval for row in table.body for cell in row)
+    said = (
+        rf"{caption}. Small: the difference, and below it its 95\% interval; bold: better, italic: worse."
+        if has_intervals
+        else caption
+    )
+    lines, parts = [], _pages(table)
+    for number, rows in enumerate(parts):
+        lines += [
+            rf"\begin{{{kind}}}",
+            r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
+            rf"\caption{{{said if number == 0 else f'{caption}, continued'}}}",
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{{_latex_columns(table)}}}",
             r"\toprule",
-            rf"{' & '.join(map(in_latex, table.header))} \\",
+            rf"{' & '.join(map(_latex_header, table.header))} \\",
             r"\midrule",
-            *rows,
+            *_latex_rows(rows, table.labels),
             r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
+            r"\end{tabular}}",
+            rf"\end{{{kind}}}",
         ]
+    return "\n".join(lines)
+
+
+def _pages(table: Table) -> list[Sequence[Row]]:
+    """Return the rows of each page, divided where the first label changes if that is possible."""
+    pages: list[Sequence[Row]] = []
+    rest = list(table.body)
+    while len(rest) > HIGHEST:
+        changes = [at for at in range(1, HIGHEST + 1) if str(rest[at][0]) != str(rest[at - 1][0])]
+        end = changes[-1] if table.labels > 1 and changes and 2 * changes[-1] > HIGHEST else HIGHEST
+        pages.append(rest[:end])
+        rest = rest[end:]
+    return [*pages, rest]
+
+
+def _latex_columns(table: Table) -> str:
+    """Return how columns are set: labels and texts to the left, long texts in lines, numbers to the right."""
+    columns = list(zip(*table.body, strict=True)) or [()] * len(table.header)
+    are_long = [
+        any(len(str(cell)) > LONG_TEXT for cell in column if not isinstance(cell, Cell)) for column in columns
+    ]
+    width = f"{0.8 / max(1, sum(are_long)):.2f}"
+    return "".join(
+        rf"p{{{width}\linewidth}}"
+        if is_long
+        else "r"
+        if any(isinstance(cell, Cell) for cell in column)
+        else "l"
+        for column, is_long in zip(columns, are_long, strict=True)
     )
 
 
 LATEX_TONES: dict[Tone, str] = {"": "{}", "better": r"\textbf{{{}}}", "worse": r"\textit{{{}}}"}
 
 
-def _latex_row(row: Sequence[str | Cell | Marked]) -> str:
+def _latex_rows(rows: Sequence[Row], labels: int) -> Iterator[str]:
+    above: Row = ()
+    for row in rows:
+        is_alike = labels > 1 and bool(above) and str(row[0]) == str(above[0])
+        if labels > 1 and above and not is_alike:
+            yield r"\addlinespace"
+        yield _latex_row(["", *row[1:]] if is_alike else row)
+        above = row
+
+
+def _latex_row(row: Row) -> str:
     cells, below = [], []
     for cell in row:
         if isinstance(cell, Cell):
-            cells.append(LATEX_TONES[cell.tone].format(in_latex(cell.text)))
-            behind = in_latex(" ".join(filter(None, (cell.change, cell.interval))))
-            below.append(rf"{{\scriptsize {LATEX_TONES[cell.tone].format(behind)}}}" if behind else "")
+            tone = LATEX_TONES[cell.tone]
+            change = rf" {{\scriptsize {tone.format(_latex_number(cell.change))}}}" if cell.change else ""
+            cells.append(tone.format(_latex_number(cell.text)) + change)
+            interval = tone.format(_latex_number(cell.interval))
+            below.append(rf"{{\scriptsize {interval}}}" if cell.interval else "")
         else:
             cells.append(in_latex(str(cell)))
             below.append("")
     lines = [f"{' & '.join(each)} \\\\" for each in (cells, below) if any(each)]
     return "\n".join(lines) + (r"[2pt]" if len(lines) > 1 else "")
+
+
+def _latex_header(name: str) -> str:
+    """Return the name of a column; what stands behind it in parentheses has a line of its own."""
+    text, _, behind = name.partition(" (")
+    return rf"\shortstack{{{in_latex(text)}\\({in_latex(behind)}}}" if behind else in_latex(name)
+
+
+def _latex_number(text: str) -> str:
+    """Return a number in LaTeX, whose minus is one and no hyphen."""
+    return re.sub(r"(?<![\w$])-(?=[\d.])", "$-$", in_latex(text))

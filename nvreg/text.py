@@ -34,8 +34,18 @@ _MARKDOWN = re.compile(
 
 _LATEX = str.maketrans(
     {each: f"\\{each}" for each in "&%$#_{}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "→": r"$\to$"}
+    | {
+        "\\": r"\textbackslash{}",
+        "`": r"\textasciigrave{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "→": r"$\to$",
+    }
+    | {"≤": r"$\le$", "≥": r"$\ge$"}
 )
+
+_LIGATURE = re.compile(r"([-<>,'`?!])(?=[-<>,'`])")
+"""What LaTeX sets as one character together with what follows it, such as two hyphens."""
 
 _FORMULA = tuple("=+-@\uff1d\uff0b\uff0d\uff20")
 """What a cell begins with that spreadsheets calculate, in either width; blanks before it are left out."""
@@ -87,7 +97,7 @@ def in_latex(text: str) -> str:
     """Return a text on one line that LaTeX sets as it is, between others or in a cell of a table."""
     line = on_one_line(text)
     guard = "{}" if line.startswith(("[", "*")) else ""  # the end of the row before would take it for its own
-    return guard + line.translate(_LATEX)
+    return guard + _LIGATURE.sub(r"\1{}", line.translate(_LATEX))
 
 
 def in_csv(text: str) -> str:

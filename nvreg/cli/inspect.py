@@ -41,7 +41,11 @@ TargetColumn = Annotated[
 Limit = Annotated[int, typer.Option("--limit", min=1, help="Examples of each file, the first ones.")]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", file_okay=False, help="Directory for inspect.csv and inspect.png (a heat map)."),
+    typer.Option(
+        "--output",
+        file_okay=False,
+        help="Directory for inspect.csv, inspect.png (a heat map) and inspect.md (what is printed).",
+    ),
 ]
 
 
@@ -108,4 +112,4 @@ def inspect(
         )
     print_markdown(page)
     if output is not None:
-        say(f"written to {output / 'inspect.csv'} and {output / 'inspect.png'}", err=True)
+        say(f"written to {output / 'inspect.csv'}, inspect.png and inspect.md", err=True)

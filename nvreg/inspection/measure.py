@@ -28,8 +28,8 @@ from nvreg.prior.artefact import Prior
 from nvreg.progress import Progress
 from nvreg.tasks.sampling import CALIBRATION_TOKENS, batches_of_file
 
-WRITTEN = TABLE, FIGURE = "inspect.csv", "inspect.png"
-"""The files that are written: a row for each domain, site, head and quantity, and a heat map."""
+WRITTEN = TABLE, FIGURE, PAGE = "inspect.csv", "inspect.png", "inspect.md"
+"""The files that are written: a row for each domain, site, head and quantity; a heat map; what is printed."""
 
 NAMES: Sequence[Callable[[Path], str]] = (
     lambda path: path.name.split(".")[0],
@@ -66,8 +66,8 @@ def inspect_model(
         target_column: the column of targets, for an encoder-decoder model alone.
         reading: the prefix and the languages.
         limit: how many examples of a file are read at most.
-        output: the directory for ``inspect.csv`` (a row for each domain, site, head and quantity) and
-            ``inspect.png``.
+        output: the directory for ``inspect.csv`` (a row for each domain, site, head and quantity),
+            ``inspect.png`` and ``inspect.md``, what is returned.
         progress: counts examples.
         force: the directory may hold files that nvreg did not write.
 
@@ -105,16 +105,18 @@ def inspect_model(
                 f"{at['layer']}; the model's weights or what it computes from the text are not finite"
             )
     heads = pd.concat(measured, names=["domain"]).reset_index("domain").reset_index(drop=True)
-    if output is not None:
-        claim(output, WRITTEN, force=force)
-        write_text(output / TABLE, csv(heads))
-        write_bytes(output / FIGURE, png(heatmap(heads)))
     conversion = conversion_of(model)
     converted = (
         f"with {current_settings(model)} (space: {conversion.space})" if conversion else "as pretrained"
     )
     counts = {name: _examples(batches) for name, batches in domains.items()}
-    return page(f"{path} {converted}", heads, counts)
+    text = page(f"{path} {converted}", heads, counts)
+    if output is not None:
+        claim(output, WRITTEN, force=force)
+        write_text(output / TABLE, csv(heads))
+        write_bytes(output / FIGURE, png(heatmap(heads)))
+        write_text(output / PAGE, text)
+    return text
 
 
 def domain_names(files: Sequence[Path]) -> list[str]:

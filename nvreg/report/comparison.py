@@ -12,8 +12,10 @@ from nvreg.document import Block, Verdict
 from nvreg.errors import UserError
 from nvreg.report.analysis import Analysis
 from nvreg.report.contrasts import Row, contrasts_table, pairs_table
+from nvreg.report.explore import explore
 from nvreg.report.forest import forest
-from nvreg.report.page import test_examples
+from nvreg.report.points import Cloud
+from nvreg.report.provenance import completed_text, measured_together, test_examples, texts_alone
 from nvreg.report.reading import Run
 from nvreg.report.sections import (
     AFTER_TEMPERATURE,
@@ -78,6 +80,7 @@ def combine(analyses: Sequence[Analysis]) -> tuple[list[Block], dict[str, DataFr
         "Each is compared with its own pretrained model. Repetitions are shown by their mean, ± the standard "
         "deviation of their scores. Intervals and tests are over examples, for these models: how much other "
         "seeds of training would change shows in ± alone.",
+        *_unfinished(analyses),
     ]
     if plot := forest(metric, combined, in_domain, test_examples(runs[0])):
         blocks.append(plot)
@@ -89,6 +92,7 @@ def combine(analyses: Sequence[Analysis]) -> tuple[list[Block], dict[str, DataFr
         each: metric_section(
             each, combined[combined["metric"] == each], labels, in_domain,
             after=after, cannot_change=_cannot_change(runs, each), is_open=each == metric,
+            notes=texts_alone(runs[0], combined["protocol"].unique()) if each == metric else (),
         )
         for each in metrics
     }  # fmt: skip
@@ -102,7 +106,12 @@ def combine(analyses: Sequence[Analysis]) -> tuple[list[Block], dict[str, DataFr
         blocks.append(
             rivals_section(metric, rivals, names, in_domain, f"nv on {home_of(groups)}", rivals_after)
         )
-    return [*blocks, *(section for each in sections.values() for section in each)], frames
+    blocks += [section for each in sections.values() for section in each]
+    if more := explore(Cloud(metric, in_domain, domains, groups)):
+        blocks.append(more)
+    named = {name: [each.run for each in group] for name, group in groups.items()}
+    blocks.append(measured_together(named, metrics, "nvreg report"))
+    return blocks, frames
 
 
 def compare(first: Analysis, second: Analysis) -> tuple[list[Block], dict[str, DataFrame]]:
@@ -149,7 +158,7 @@ def compare(first: Analysis, second: Analysis) -> tuple[list[Block], dict[str, D
     after = frames.get(f"comparison{AFTER_TEMPERATURE}")
     blocks: list[Block] = [
         f"# {in_markdown(names[1])} against {in_markdown(names[0])}",
-        Verdict(compared(first_metric, table, after)),
+        Verdict(compared(first_metric, table, in_domain, names[0], names[1], after)),
         f"Each cell is {directories} and the difference, paired by example.",
     ]
     if plot := forest(first_metric, table, in_domain, test_examples(runs[0]), "other run"):
@@ -157,6 +166,12 @@ def compare(first: Analysis, second: Analysis) -> tuple[list[Block], dict[str, D
     for metric in sorted(metrics, key=lambda name: name != first_metric):
         rows, is_open = table[table["metric"] == metric], metric == first_metric
         blocks += metric_section(metric, rows, labels, in_domain, "other run", after, is_open=is_open)
+    if more := explore(
+        Cloud(first_metric, in_domain, domains, dict(zip(names, ([first], [second]), strict=True)))
+    ):
+        blocks.append(more)
+    named = dict(zip(names, ([run] for run in runs), strict=True))
+    blocks.append(measured_together(named, metrics, "nvreg compare"))
     return blocks, frames
 
 
@@ -173,6 +188,15 @@ def _paired(first: Analysis, second: Analysis) -> Iterator[Row]:
         for protocol, choices in repeated([second], ours).items():
             if protocol in others:
                 yield Row({"method": name, "protocol": protocol}, choices, others[protocol])
+
+
+def _unfinished(analyses: Sequence[Analysis]) -> Iterator[str]:
+    """Say which runs have settings left to measure, or searches that have not begun."""
+    for each in analyses:
+        run = each.run
+        has_left = sum(map(len, run.sweeps.values())) < run.planned
+        if has_left or not all(map(run.is_measured, run.sweeps)):
+            yield f"{in_markdown(str(run.directory))}: {completed_text(run)}"
 
 
 def _common_domains(runs: Sequence[Run]) -> list[str]:

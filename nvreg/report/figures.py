@@ -129,13 +129,14 @@ def forest_figure(metric: str, rows: pd.DataFrame, in_domain: str, examples: Map
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=SMALL)
     axes.set_ylim(len(lines) - 0.5, -0.5)
-    if not math.isinf(axis.middle):
+    if axis.is_bent:
         axes.set_xscale("symlog", linthresh=axis.middle, linscale=2)
     ends = (axis.low, axis.high)
     axes.set_xlim(*(ends[::-1] if axis.is_reversed else ends))
+    bent = f"; log beyond {axis.middle:g}" if axis.is_bent else ""
     ticks = [value for value, _ in axis.ticks()]
     axes.set_xticks(ticks, [tick_text(value) for value in ticks])
-    axes.set_xlabel(f"{axis_label(metric)} (better on the right)", size=SMALL)
+    axes.set_xlabel(f"{axis_label(metric)}\n(better on the right{bent})", size=SMALL)
     for side in ("left", "right", "top"):
         axes.spines[side].set_visible(False)
     return figure

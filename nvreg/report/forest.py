@@ -24,7 +24,7 @@ from nvreg.report.cells import (
     with_decimals,
 )
 from nvreg.report.findings import tones
-from nvreg.report.plot import Axis, axis_label, axis_of, change_of, joined, lines, tick_text
+from nvreg.report.plot import Axis, axis_label, axis_of, bent_text, change_of, joined, lines, tick_text
 from nvreg.results import PRETRAINED
 
 MANY = 80
@@ -131,7 +131,7 @@ def forest(
         "Thick: the interval that repeats the choice. Thin: the same with the choice taken as given. Blue "
         "and ✓: better, orange and ✗: worse, as the thick one excludes zero. Hollow: the pretrained model "
         "is kept, or an upper bound, which is no selection."
-    )
+    ) + bent_text(across=axis)
     head = Markup("<figcaption><b>{}</b>. {}</figcaption>").format(named, caption)
     longest, menus = max(len(line.name) for line in found), json.dumps(_menus(found))
     return Drawing(
@@ -212,7 +212,7 @@ def _scale(axis: Axis, metric: str) -> Markup:
     )
     return Markup(
         '<g class="axis" aria-hidden="true">{}<text x="0" y="100%" dy="1.3em" class="first">◂ worse</text>'
-        '<text x="50%" y="100%" dy="1.3em">{}</text>'
+        '<text x="50%" y="100%" dy="1.3em" class="what">{}</text>'
         '<text x="100%" y="100%" dy="1.3em" class="last">better ▸</text></g>'
     ).format(marks, axis_label(metric))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,25 +13,43 @@ from nvreg.document import Drawing
 from nvreg.errors import UserError
 from nvreg.parameters import ROLES
 from nvreg.report.plot import joined, panels_of
-from nvreg.report.reading import Run
+from nvreg.report.points import Cloud
 from nvreg.results import RunFiles
+from nvreg.text import out_of_markdown
+
+TABLE, PAGE = "inspect.csv", "inspect.md"
+"""What is read of the files that it wrote: weights, and a page whose title names model and setting."""
 
 
-def heads_file(run: Run) -> Path:
-    """Return where ``nvreg inspect --output RUN/inspection`` leaves what it measured of heads."""
-    return RunFiles(run.directory).inspection / "inspect.csv"
-
-
-def heads_plot(run: Run) -> Drawing | None:
-    """Draw the prior weight of every layer and head, a panel a domain, where it was measured.
+def heads_plots(cloud: Cloud) -> Iterator[Drawing]:
+    """Yield the prior weights of every run in which they were measured.
 
     Raises:
-        UserError: if the file is not as ``nvreg inspect`` writes it.
+        UserError: if a file is not as ``nvreg inspect`` writes it.
+    """
+    for name, run in cloud.runs:
+        folder = RunFiles(run.directory).inspection
+        if (folder / TABLE).is_file() and (drawing := heads_plot(folder, name)):
+            yield drawing
+
+
+def heads_plot(folder: Path, run: str = "") -> Drawing | None:
+    """Draw the prior weight of every layer and head, a panel a domain.
+
+    Args:
+        folder: what ``nvreg inspect --output`` wrote.
+        run: the name of the run that it is of, on a page of several.
+
+    Returns:
+        The drawing; None where nothing is in the table.
+
+    Raises:
+        UserError: if the table is not as ``nvreg inspect`` writes it.
     """
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
-    table = _prior_weights(heads_file(run))
+    table = _prior_weights(folder / TABLE)
     if table.empty:
         return None
     table = table.assign(place=table["role"].map(ROLES.index)).sort_values(
@@ -66,8 +85,12 @@ def heads_plot(run: Run) -> Drawing | None:
                 "{}: head</text></svg></figure>"
             ).format(domain, 1.2 * len(sites), joined(cells), names, domain)
         )
-    caption = f"From 0 (dark) to {top:.3f} (bright), as nvreg inspect measured it."
-    return Drawing(panels_of("Prior weight by layer and head", caption, panels))
+    caption = f"From 0 (dark) to {top:.3f} (bright), as nvreg inspect measured it"
+    if (said := folder / PAGE).is_file():
+        title = said.read_text(encoding="utf-8").partition("\n")[0]
+        caption += f" in {out_of_markdown(title.removeprefix('# '))}"
+    named = f"Prior weight by layer and head{f' of {run}' if run else ''}"
+    return Drawing(panels_of(named, f"{caption}.", panels))
 
 
 def _prior_weights(path: Path) -> pd.DataFrame:

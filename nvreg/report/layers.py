@@ -119,7 +119,7 @@ def _drawn(run: Run, table: DataFrame) -> Drawing:
         f"{axis_label(metric)[:1].upper()}{axis_label(metric)[1:]}, on validation sets ({in_domain} is in "
         "domain); roles stand where their layers begin, better is up, the line at 0 is the pretrained model."
     )
-    return Drawing(legend(colours) + panels_of("By layer", caption, panels))
+    return Drawing(panels_of("By layer", caption, panels, legend(colours)))
 
 
 def _cells(run: Run, number: int) -> Iterator[dict[str, Any]]:

@@ -64,6 +64,11 @@ class Axis:
                 apart.append(tick)
         return sorted(apart)
 
+    @property
+    def is_bent(self) -> bool:
+        """Whether a part of it is logarithmic."""
+        return not math.isinf(self.middle)
+
     def _bent(self, value: float) -> float:
         size = abs(value)
         if size <= self.middle:
@@ -87,8 +92,12 @@ def axis_of(values: Iterable[float], *, is_reversed: bool = False, is_linear: bo
 
 
 def linear_middle(changes: Sequence[float]) -> float:
-    """Return up to which size changes are drawn linearly: infinite unless a few are far from most."""
+    """Return up to which size changes are drawn linearly: infinite unless a few are far from most.
+
+    What changes nothing, such as a choice of the pretrained model, is none of the most.
+    """
     sizes = np.abs(np.asarray(changes, dtype=float))
+    sizes = sizes[sizes > 0]
     middle = round_up(2 * float(np.median(sizes))) if sizes.size else 0.0
     return middle if 0 < 4 * middle < sizes.max(initial=0) else math.inf
 
@@ -129,6 +138,16 @@ def tick_text(value: float) -> str:
 def lines(texts: Iterable[str]) -> str:
     """Return the lines of a tip."""
     return "\n".join(filter(None, texts))
+
+
+def bent_text(**axes: Axis) -> str:
+    """Return what a caption says of axes that are logarithmic; nothing where none is.
+
+    Args:
+        axes: by what the page calls them.
+    """
+    bent = [f"{name} beyond {axis.middle:g}" for name, axis in axes.items() if axis.is_bent]
+    return f" Logarithmic {' and '.join(bent)}." if bent else ""
 
 
 def joined(parts: Iterable[Markup]) -> Markup:
@@ -198,18 +217,24 @@ def colours_of(names: Iterable[str]) -> dict[str, int]:
 
 def legend(colours: Mapping[str, int]) -> Markup:
     """Return which colour is whose; nothing where there is one alone."""
+    if len(colours) < 2:
+        return NO_MARKUP
     sample = Markup(
         '<span class="legend"><svg aria-hidden="true">'
         '<circle class="c{}" cx="50%" cy="50%" r="45%"/></svg>{}</span>'
     )
-    return joined(sample.format(colour, name) for name, colour in colours.items() if len(colours) > 1)
+    samples = joined(sample.format(colour, name) for name, colour in colours.items())
+    return Markup('<span class="samples">{}</span>').format(samples)
 
 
-def panels_of(title: str, caption: str, panels: Iterable[Markup]) -> Markup:
+def panels_of(title: str, caption: str, panels: Iterable[Markup], controls: Markup = NO_MARKUP) -> Markup:
     """Return small drawings side by side, under one caption."""
     head = Markup('<p><b>{}</b>. <span class="soft">{}</span></p>').format(title, caption)
+    menus = Markup('<div class="controls">{}</div>').format(controls) if controls else NO_MARKUP
     side_by_side = Markup('<div class="panels">{}</div>').format(joined(panels))
-    return Markup('<div role="group" aria-label="{}">{}{}</div>').format(title, head, side_by_side)
+    return Markup('<div role="group" class="plot" aria-label="{}">{}{}{}</div>').format(
+        title, head, menus, side_by_side
+    )
 
 
 def _unbent(value: float, middle: float) -> float:

@@ -4,18 +4,15 @@ They go by the interval that repeats the choice (docs/reports.md): where it cont
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from pandas import DataFrame
 
 from nvreg.metrics import METRICS
 from nvreg.metrics.resampling import FEWEST
 from nvreg.metrics.temperature import SHOWN
-from nvreg.protocols import upper_bounds
 from nvreg.report.analysis import NV
-from nvreg.report.cells import interval_text, number_text, with_decimals
-from nvreg.report.findings import INAPPLICABLE, KEPT, OUTCOMES, UNKNOWN, verdicts
+from nvreg.report.choices import Choice, choices_in, listing, told_of
+from nvreg.report.findings import INAPPLICABLE, KEPT, UNKNOWN
 from nvreg.results import PRETRAINED
 
 OURS = (NV, "nv-heads")
@@ -24,69 +21,12 @@ OURS = (NV, "nv-heads")
 UNTOLD = (None, UNKNOWN, INAPPLICABLE)
 """The verdicts on a domain that tell nothing, None where it has no row."""
 
-TOLD = (
-    "leave-one-domain-out",
-    "out-of-domain-validation",
-    "unlabelled",
-    "in-domain-tolerance",
-    "in-domain",
-)
-"""Which selection a verdict tells of: the first that applies, and never one that test scores have picked."""
+AS_IT_CAME = "as it came"
 
 SOFTENING_UNKNOWN = "Whether a temperature alone would do as much is not known, as none were kept."
 
 NAMED = 3
 """The most domains of which a sentence has numbers, and the most methods that it names."""
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """What a selection chose of a method, and what it does on each domain.
-
-    Attributes:
-        method: its name.
-        run: the name of the run, empty on the page of one.
-        protocol: what chose.
-        records: a row of the table for each domain, with decimals.
-        said: the verdict on each domain.
-        better: the verdict of what is better.
-        worse: the verdict of what is worse.
-    """
-
-    method: str
-    run: str
-    protocol: str
-    records: Mapping[str, Mapping[Any, Any]]
-    said: Mapping[str, str]
-    better: str
-    worse: str
-
-    @property
-    def name(self) -> str:
-        """The name of the method, with its run's."""
-        return f"{self.method} on {self.run}" if self.run else self.method
-
-    def helped(self, domains: Sequence[str]) -> list[str]:
-        """Return which domains are better."""
-        return [name for name in domains if self.said.get(name) == self.better]
-
-    def harmed(self, domains: Sequence[str]) -> list[str]:
-        """Return which domains are worse."""
-        return [name for name in domains if self.said.get(name) == self.worse]
-
-    def change(self, domain: str) -> str:
-        """Return a domain's difference with its interval."""
-        record = self.records[domain]
-        return f"{number_text(record['difference'], record['decimals'], '+')} {interval_text(record)}".strip()
-
-    def step(self, domain: str) -> str:
-        """Say from which score to which a domain goes."""
-        record = self.records[domain]
-        before, after = (
-            number_text(score, record["decimals"])
-            for score in (record["score"] - record["difference"], record["score"])
-        )
-        return f"from {before} to {after} ({self.change(domain)}) on {domain}"
 
 
 def verdict(
@@ -109,7 +49,7 @@ def verdict(
     """
     if METRICS[metric].higher_is_better is None:
         return [_directionless(metric)]
-    choices = list(_choices(metric, rows))
+    choices = list(choices_in(metric, rows))
     if not choices:
         is_begun = not rows["protocol"].eq(PRETRAINED).all()
         return [
@@ -125,15 +65,15 @@ def verdict(
         each for each in choices if each.method not in {*OURS, *cannot_change} and len(ours) < len(choices)
     ]
     tempered = (
-        [] if after is None else [each for each in _choices(metric, after) if each.method != PRETRAINED]
+        [] if after is None else [each for each in choices_in(metric, after) if each.method != PRETRAINED]
     )
     if all(set(each.said.values()) <= {UNKNOWN, INAPPLICABLE} for each in ours):
         return [f"Nothing can be said: no test set has the {FEWEST} examples that an interval takes."]
-    told = _told_of(ours)
+    told = told_of(ours)
     best = max(told, key=lambda each: _rank(each, out, in_domain))
     if best.helped(out):
         sentences = [
-            _helps(metric, best, told, ours, out),
+            _helps(metric, best, told, ours, out, _after(best, tempered)),
             _price(metric, best, in_domain),
             SOFTENING_UNKNOWN if after is None and METRICS[metric].group in SHOWN else "",
             " ".join(_beyond(best, out, tempered, others, rivals, metric)),
@@ -148,87 +88,86 @@ def verdict(
     return [each for each in sentences if each]
 
 
-def compared(metric: str, rows: DataFrame, after: DataFrame | None = None) -> list[str]:
+def compared(
+    metric: str,
+    rows: DataFrame,
+    in_domain: str,
+    first: str,
+    second: str,
+    after: DataFrame | None = None,
+) -> list[str]:
     """Return the sentences of a page that compares one run with another: its models, and what was chosen.
 
     Args:
         metric: the one that is told of.
         rows: the table of `nvreg.report.comparison.compare`.
-        after: the same after temperature; None where there is none.
+        in_domain: the name of the domain that the models were tuned on.
+        first: the name of the run that the other is compared with.
+        second: the name of that.
+        after: the same table after temperature; None where there is none.
     """
     if METRICS[metric].higher_is_better is None:
         return [_directionless(metric)]
-    as_they_came = rows.assign(protocol=rows["protocol"].replace(PRETRAINED, "as it came"))
-    told = [(f"By {metric}, ", " as it came", list(_choices(metric, as_they_came)))]
-    if after is not None:
-        told.append(("After temperature, ", "", list(_choices(metric, after))))
-    return [
-        f"{when}{subject} {_better_and_worse(of)}."
-        for when, state, choices in told
-        for subject, of in (
-            (f"the second model{state}", [each for each in choices if each.method == PRETRAINED]),
-            ("what was chosen on the second", [each for each in choices if each.method != PRETRAINED]),
-        )
-        if of
-    ]
+    as_they_came = rows.assign(protocol=rows["protocol"].replace(PRETRAINED, AS_IT_CAME))
+    tables = {f"By {metric}": as_they_came, **({} if after is None else {"After temperature": after})}
+    sentences = []
+    for when, table in tables.items():
+        found = list(choices_in(metric, table))
+        models = [each for each in found if each.method == PRETRAINED]
+        chosen = [each for each in found if each.method != PRETRAINED]
+        for of in filter(None, (models, chosen)):
+            for each in told_of(of):
+                told = f"{when}, {second}{_as_what(each)} {_against_other(each, first, in_domain)}"
+                mates = [other for other in of if other.method == each.method]
+                agreeing = sum(other.said == each.said for other in mates)
+                share = f" (so say {agreeing} of {len(mates)} selections)" if len(mates) > 1 else ""
+                sentences.append(f"{told}{share}.")
+    return sentences
 
 
-def _better_and_worse(choices: Sequence[_Choice]) -> str:
-    """Say on which sets choices are better and worse, and how many of them."""
-    better, worse = (
-        [
-            f"{name}{_share(count, choices)}"
-            for name in choices[0].said
-            if (count := sum(each.said.get(name) == verb for each in choices))
-        ]
-        for verb in (choices[0].better, choices[0].worse)
-    )
-    return f"is better on {listing(better) or 'no set'} and worse on {listing(worse) or 'none'}"
+def _as_what(choice: Choice) -> str:
+    """Say whether a choice is the model as it came, the model at a temperature, or what was chosen."""
+    if choice.method == PRETRAINED:
+        return f" {AS_IT_CAME}" if choice.protocol == AS_IT_CAME else ""
+    return f" with what {choice.protocol} chose of {choice.method}"
 
 
-def listing(names: Sequence[str]) -> str:
-    """Return names as a sentence lists them."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+def _against_other(choice: Choice, other: str, in_domain: str) -> str:
+    """Say where a choice of one run is better or worse than that of another."""
+    domains = list(choice.records)
+    parts: list[str] = []
+    for word, names in (("better", choice.helped(domains)), ("worse", choice.harmed(domains))):
+        if names:
+            steps = [choice.step(name) + " (in domain)" * (name == in_domain) for name in names[:NAMED]]
+            more = f", and {word} on {listing(names[NAMED:])} too" if len(names) > NAMED else ""
+            parts.append(f"{word}{'' if parts else f' than {other}'}, {listing(steps)}{more}")
+    if parts:
+        return f"is {'; '.join(parts)}"
+    return f"shows no difference from {other}"
 
 
 def _directionless(metric: str) -> str:
     return f"Nothing can be said: neither direction of {metric} is better."
 
 
-def _share(count: int, of: Sequence[_Choice]) -> str:
-    return "" if len(of) == 1 else f" ({count} of {len(of)} selections)"
-
-
-def _choices(metric: str, table: DataFrame) -> Iterator[_Choice]:
-    """Yield what each selection chose in a table; upper bounds and models as they came are left out."""
-    higher_is_better = METRICS[metric].higher_is_better
-    (better, _), (worse, _) = OUTCOMES[higher_is_better]
-    rows = table[table["metric"].eq(metric) & ~table["protocol"].isin([PRETRAINED, *upper_bounds()])]
-    if rows.empty:
-        return
-    labels = [name for name in ("run", "method", "protocol") if name in rows]
-    for label, cells in with_decimals(rows).groupby(labels, sort=False):
-        named = dict(zip(labels, map(str, label), strict=True))
-        records = {str(record["domain"]): record for record in cells.to_dict("records")}
-        said = dict(zip(records, verdicts(cells, higher_is_better), strict=True))
-        yield _Choice(named["method"], named.get("run", ""), named["protocol"], records, said, better, worse)
-
-
-def _told_of(choices: Sequence[_Choice]) -> list[_Choice]:
-    """Return what the selection chose that a verdict tells of, of every method and run."""
-    applied = [each for each in choices if set(each.said.values()) != {INAPPLICABLE}] or choices
-    known = dict.fromkeys(each.protocol for each in applied)
-    protocol = next((name for name in TOLD if name in known), next(iter(known)))
-    return [each for each in applied if each.protocol == protocol]
-
-
-def _rank(choice: _Choice, out: Sequence[str], in_domain: str) -> tuple[bool, int, bool]:
+def _rank(choice: Choice, out: Sequence[str], in_domain: str) -> tuple[bool, int, bool]:
     helped, harmed = choice.helped(out), choice.harmed(out)
     return bool(helped), len(helped) - len(harmed), not choice.harmed([in_domain])
 
 
+def _after(choice: Choice, tempered: Sequence[Choice]) -> Choice | None:
+    """Return what is left of a choice after temperature; None where there is no such table."""
+    wanted = (choice.name, choice.protocol)
+    return next((each for each in tempered if (each.name, each.protocol) == wanted), None)
+
+
 def _helps(
-    metric: str, best: _Choice, told: Sequence[_Choice], ours: Sequence[_Choice], out: Sequence[str]
+    metric: str,
+    best: Choice,
+    told: Sequence[Choice],
+    ours: Sequence[Choice],
+    out: Sequence[str],
+    after: Choice | None,
 ) -> str:
     """Say where a choice helps, by how much, and how many other selections of the method help somewhere."""
     helped, harmed = best.helped(out), best.harmed(out)
@@ -236,8 +175,12 @@ def _helps(
     mates = [each for each in ours if each.name == best.name]
     helping = sum(bool(each.helped(out)) for each in mates)
     share = f" ({helping} of {len(mates)} selections help somewhere)" if len(mates) > 1 else ""
+    left = None if after is None else len(after.helped(helped))
+    kept = {None: "", len(helped): "", 0: ", though on none of them after temperature"}.get(
+        left, f", after temperature on {left} of them"
+    )
     sentence = (
-        f"{best.name} helps on {_count(helped, out)}: chosen by {best.protocol}{share}, {metric} goes "
+        f"{best.name} helps on {_count(helped, out)}{kept}: chosen by {best.protocol}{share}, {metric} goes "
         f"{listing([best.step(name) for name in helped[:NAMED]])}{more}"
     )
     if harmed:
@@ -248,9 +191,7 @@ def _helps(
     return f"{sentence}."
 
 
-def _helps_elsewhere(
-    metric: str, told: Sequence[_Choice], ours: Sequence[_Choice], out: Sequence[str]
-) -> str:
+def _helps_elsewhere(metric: str, told: Sequence[Choice], ours: Sequence[Choice], out: Sequence[str]) -> str:
     """Say that the selection that is told of helps nowhere, and which others do."""
     names = listing(list(dict.fromkeys(each.name for each in told)))
     found = {f"{each.name} chosen by {each.protocol}": each.helped(out) for each in ours}
@@ -274,7 +215,7 @@ def _count(named: Sequence[str], out: Sequence[str]) -> str:
     )
 
 
-def _price(metric: str, best: _Choice, in_domain: str) -> str:
+def _price(metric: str, best: Choice, in_domain: str) -> str:
     said = best.said.get(in_domain)
     if said == best.worse:
         return f"In domain it has a price: {metric} goes {best.step(in_domain)}."
@@ -286,29 +227,41 @@ def _price(metric: str, best: _Choice, in_domain: str) -> str:
 
 
 def _beyond(
-    best: _Choice,
+    best: Choice,
     out: Sequence[str],
-    tempered: Sequence[_Choice],
-    others: Sequence[_Choice],
+    tempered: Sequence[Choice],
+    others: Sequence[Choice],
     rivals: DataFrame | None,
     metric: str,
 ) -> Iterator[str]:
-    """Say what is left of a gain after temperature, and which other methods did as well.
+    """Say what is left of a gain after temperature, and which other methods gain more or did as well."""
+    helped = best.helped(out)
+    if after := _after(best, tempered):
+        left = after.helped(helped)
+        lost = [name for name in helped if name not in left]
+        if not left:
+            harmed = after.harmed(out)
+            harm = f", and it worsens {listing(harmed)}" if harmed else ""
+            yield f"After temperature, when both models may be softened, nothing of this is left{harm}."
+        else:
+            rest = f", not on {listing(lost)}" if lost else ""
+            yield f"After temperature it still helps on {listing(left)}{rest}."
+    yield from _as_well(best, out, others, rivals, metric)
 
-    That takes a paired comparison, which `rivals` has of NV alone; elsewhere it is said which help there too.
+
+def _as_well(
+    best: Choice,
+    out: Sequence[str],
+    others: Sequence[Choice],
+    rivals: DataFrame | None,
+    metric: str,
+) -> Iterator[str]:
+    """Say which other methods gain more, and which did as well.
+
+    That takes a paired comparison, which `rivals` has of NV alone. Elsewhere a method gains more where the
+    intervals are apart, and of the others it is said which help there too.
     """
     helped = best.helped(out)
-    for same in tempered:
-        if (same.name, same.protocol) == (best.name, best.protocol):
-            left = [name for name in helped if same.said.get(name) == same.better]
-            lost = [name for name in helped if name not in left]
-            if not left:
-                harmed = same.harmed(out)
-                harm = f", and it worsens {listing(harmed)}" if harmed else ""
-                yield f"After temperature, when both models may be softened, nothing of this is left{harm}."
-            else:
-                rest = f", not on {listing(lost)}" if lost else ""
-                yield f"After temperature it still helps on {listing(left)}{rest}."
     tried = list(dict.fromkeys(each.name for each in others))
     if not tried:
         if best.method in OURS:
@@ -320,38 +273,55 @@ def _beyond(
         if rival.method == PRETRAINED and (ahead := rival.harmed(helped)):
             yield f"{rival.run} as it came is better still on {listing(ahead)}."
     beaten = {rival.name: rival.helped(helped) for rival in against}
-    as_well = {}
+    beating = {rival.name: rival.harmed(helped) for rival in against}
+    as_well: dict[str, list[str]] = {}
+    more: list[tuple[Choice, list[str]]] = []
     for each in others:
         if each.protocol == best.protocol:
-            unbeaten = set(helped) - set(beaten.get(each.name, ()))
-            where = [name for name in each.helped(out) if name in unbeaten]
-            if where:
+            is_told = each.name in beating
+            ahead = beating[each.name] if is_told else [name for name in helped if each.exceeds(best, name)]
+            if ahead := [name for name in ahead if name in each.helped(helped)]:
+                more.append((each, ahead))
+            unbeaten = set(helped) - {*beaten.get(each.name, ()), *ahead}
+            if where := [name for name in each.helped(out) if name in unbeaten]:
                 as_well[each.name] = where
-    if not as_well:
+    yield from _gain_more(metric, more)
+    if not as_well and not more:
         several = "did as well" if is_paired else "helps there"
         alone = "did not do as well" if is_paired else "does not help there"
         yield (
             f"None of the {len(tried)} other methods {several}." if len(tried) > 1 else f"{tried[0]} {alone}."
         )
+    if not as_well:
         return
     everywhere = [name for name, where in as_well.items() if len(where) == len(helped)]
     if everywhere:
-        more = f" and {len(everywhere) - NAMED} more" if len(everywhere) > NAMED else ""
+        rest = f" and {len(everywhere) - NAMED} more" if len(everywhere) > NAMED else ""
         did = "did as well" if is_paired else f"help{'s' * (len(everywhere) == 1)} there too"
-        yield f"{', '.join(everywhere[:NAMED]) if more else listing(everywhere)}{more} {did}."
+        yield f"{', '.join(everywhere[:NAMED]) if rest else listing(everywhere)}{rest} {did}."
     else:
         parts = [f"{name} on {listing(where)}" for name, where in list(as_well.items())[:NAMED]]
         yield f"{'As well did' if is_paired else 'What helps too is'} {listing(parts)}."
 
 
-def _against(best: _Choice, rivals: DataFrame | None, metric: str) -> list[_Choice]:
+def _gain_more(metric: str, more: Sequence[tuple[Choice, Sequence[str]]]) -> Iterator[str]:
+    """Say which methods gain more, where, and by how much the first does."""
+    if more:
+        (first, where), *rest = sorted(more, key=lambda each: -len(each[1]))
+        names = [f"{each.name} on {listing(ahead)}" for each, ahead in rest[:NAMED]]
+        others = f"; so do{'es' * (len(names) == 1)} {listing(names)}" if names else ""
+        steps = listing([first.step(name) for name in where[:NAMED]])
+        yield f"{first.name} gains more: {metric} goes {steps}{others}."
+
+
+def _against(best: Choice, rivals: DataFrame | None, metric: str) -> list[Choice]:
     """Return what the choice has over each rival under the same selection, where that was measured."""
     if rivals is None or best.method != NV:
         return []
-    return [each for each in _choices(metric, rivals) if each.protocol == best.protocol]
+    return [each for each in choices_in(metric, rivals) if each.protocol == best.protocol]
 
 
-def _nothing_helps(metric: str, ours: Sequence[_Choice], out: Sequence[str]) -> str:
+def _nothing_helps(metric: str, ours: Sequence[Choice], out: Sequence[str]) -> str:
     names = listing(list(dict.fromkeys(each.name for each in ours)))
     if all(KEPT in each.said.values() or set(each.said.values()) == {INAPPLICABLE} for each in ours):
         return f"Nothing helps: every selection of {names} keeps the pretrained model."
@@ -376,7 +346,7 @@ def _by_domain(harmed: Mapping[str, Sequence[str]]) -> str:
     return listing([f"{name} worsens {listing(domains)}" for name, domains in found.items()])
 
 
-def _prices(metric: str, ours: Sequence[_Choice], in_domain: str) -> str:
+def _prices(metric: str, ours: Sequence[Choice], in_domain: str) -> str:
     costly = [each for each in ours if each.said.get(in_domain) == each.worse]
     gaining = [each for each in ours if each.said.get(in_domain) == each.better]
     for found, words in ((costly, "has a price"), (gaining, "helps")):
@@ -393,7 +363,7 @@ def _prices(metric: str, ours: Sequence[_Choice], in_domain: str) -> str:
 
 
 def _what_else(
-    ours: Sequence[_Choice], out: Sequence[str], tempered: Sequence[_Choice], others: Sequence[_Choice]
+    ours: Sequence[Choice], out: Sequence[str], tempered: Sequence[Choice], others: Sequence[Choice]
 ) -> Iterator[str]:
     """Say what helps where the methods that a run is about do not."""
     names = {each.name for each in ours}

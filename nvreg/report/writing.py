@@ -17,7 +17,9 @@ from nvreg.report.examples import examples_section
 from nvreg.report.explore import explore
 from nvreg.report.figures import changes_figure, forest_figure, layers_figure, overview_figure
 from nvreg.report.layers import layers_table
-from nvreg.report.page import run_page, test_examples
+from nvreg.report.page import run_page
+from nvreg.report.points import Cloud
+from nvreg.report.provenance import test_examples
 from nvreg.report.reading import Run
 from nvreg.report.sections import AFTER_TEMPERATURE
 from nvreg.report.selection import find_arm
@@ -105,7 +107,7 @@ def write_report(
     chosen = _chosen(formats)
     run, choices = analysis.run, analysis.choices
     frames = run_tables(analysis)
-    more = [section] if (section := explore(analysis)) else []
+    more = [section] if (section := explore(Cloud.of_run(analysis))) else []
     if examples:
         arm = find_arm(run, method, seed, first=True)
         protocol, choice = next(iter(choices[arm].items()))

@@ -103,7 +103,7 @@ class DataSection:
         columns, why = self.columns, ""
         if not self._fits(domain.first):
             columns, why = self._columns_of(domain.first, domain.name, needs_labels=False)
-        self._note(f"{key}.name", _described(domain.first, columns))
+        self._note(f"{key}.name", self._described(domain.first, columns))
         if self._task.generates:
             self.references += filter(None, domain.first.columns[columns[self._task.columns[1]]])
         written: dict[str, Any] = {"name": domain.name}
@@ -228,6 +228,30 @@ class DataSection:
             )
         return self._ask(f"Which language is {column}?", codes)
 
+    def _described(self, look: Look, columns: Mapping[str, str]) -> str:
+        """Return how long the texts of a domain are, and in which language, or else in which script."""
+        said = []
+        for column, name in columns.items():
+            values = [value for value in look.columns.get(name, ()) if value]
+            if values and all(isinstance(value, str) for value in values) and column != "label":
+                script = f"{writing_of_texts(values)} script"
+                language = self._language_of(column, name)
+                written = f"{language}, {script}" if language else script
+                said.append(f"{column} of {fmean(map(len, values)):.0f} characters, {written}")
+        return ", ".join(said)
+
+    def _language_of(self, column: str, name: str) -> str:
+        """Return the language of a column as the file, the tokenizer or its name says; empty without."""
+        place = {each: at for at, each in enumerate(self._task.columns)} if self._task.generates else {}
+        if column not in place:
+            return ""
+        side = ("source", "target")[place[column]]
+        known = self._reading.get(f"{side}_language") or getattr(
+            self._subject.tokenizer, f"{side}_lang", None
+        )
+        last = name.rpartition(".")[2]
+        return str(known or (last if re.fullmatch("[a-z]{2}", last) else ""))
+
     def _prefix(self) -> None:
         """Take the prefix of a T5 from its config, where it has one for the task."""
         if (given := self._given.get("source_prefix")) is not None:
@@ -288,14 +312,3 @@ def _language_codes(tokenizer: Any) -> list[str]:
         re.fullmatch(r"_*([a-z]{2,3}(_[A-Z][A-Za-z]+)?)_*", each) for each in tokenizer.all_special_tokens
     )
     return sorted({match[1] for match in tokens if match})
-
-
-def _described(look: Look, columns: Mapping[str, str]) -> str:
-    """Return how long the texts of a domain are, and in which script."""
-    said = []
-    for column, name in columns.items():
-        values = [value for value in look.columns.get(name, ()) if value]
-        if values and all(isinstance(value, str) for value in values) and column != "label":
-            script = writing_of_texts(values)
-            said.append(f"{column} of {fmean(map(len, values)):.0f} characters, {script} script")
-    return ", ".join(said)

@@ -13,7 +13,7 @@ import pytest
 from nvreg.document import PageSection, Verdict
 from nvreg.report.analysis import analyse
 from nvreg.report.webpage import html
-from nvreg.report.writing import write_report
+from nvreg.report.writing import write_combined, write_comparison, write_report
 from tests.report.conftest import SyntheticRun
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -72,6 +72,26 @@ def several(tmp_path_factory) -> Path:
         )  # fmt: skip
     write_report(analyse(run.write()), ["html"])
     return run.directory / "report.html"
+
+
+@pytest.fixture(scope="module")
+def of_several_runs(tmp_path_factory) -> dict[str, Path]:
+    """The pages of two runs with two methods each: all in one table, and one against the other."""
+    place, analyses = tmp_path_factory.mktemp("runs"), []
+    for name, worse in {"plain": 0.0, "tuned": 0.1}.items():
+        run = SyntheticRun(place / name, planned=4)
+        run.methods = {method: {"space": {"tau_sigma": {"cross": [0, 1]}}} for method in ("nv", "nv-heads")}
+        run.add_nll(news=2.0 + worse, talks=3.0, books=3.0)
+        for number, method in enumerate(("nv", "nv", "nv-heads", "nv-heads"), start=1):
+            changed = {"validation": 3 - number / 10, "test": 3 - number / 9}
+            run.add_nll(
+                news=2 + number / 50, talks=changed, books=3 + worse - number / 8, method=method,
+                settings={"tau_sigma": {"cross": number / 10}}, strength=number / 10,
+            )  # fmt: skip
+        analyses.append(analyse(run.write()))
+    write_combined(analyses, ["html"], place / "both")
+    write_comparison(*analyses, ["html"], place / "compared")
+    return {"combined": place / "both/combined.html", "comparison": place / "compared/comparison.html"}
 
 
 def first_column(page) -> list[str]:
@@ -207,6 +227,38 @@ def test_the_theme_follows_the_system_until_it_is_switched(several, look):
     assert dark != light
 
 
+@pytest.mark.parametrize("name", ["combined", "comparison"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_pages_of_several_runs_read_as_one_of_one_does(of_several_runs, look, name, width):
+    page = look(of_several_runs[name], viewport={"width": width, "height": 844})
+    assert page.locator(".verdict p").count() >= 2
+    assert page.locator("details.section[open] > summary h2").all_inner_texts() == [
+        "perplexity (lower is better)",
+        "Explore all settings",
+    ]
+    row = page.locator(".forest [role=listitem]").last
+    row.hover()
+    assert "difference " in page.get_by_role("tooltip").inner_text()
+    figure = page.locator("figure[data-colours]")
+    assert figure.locator(".samples .legend").count() == 2
+    point = figure.locator("circle[data-at]").first
+    point.hover()
+    assert " of " in page.get_by_role("tooltip").inner_text().splitlines()[0]
+    before = point.evaluate("point => getComputedStyle(point).fill")
+    menu = figure.locator("select").first
+    assert menu.locator("option").all_inner_texts() == ["run", "method", "tau_sigma cross"]
+    fills = "all => new Set(all.map(each => getComputedStyle(each).fill)).size"
+    menu.select_option("label:method")
+    assert figure.locator("circle[data-at]").evaluate_all(fills) == 2
+    assert figure.locator(".samples").is_hidden()
+    menu.select_option("")
+    assert point.evaluate("point => getComputedStyle(point).fill") == before
+    page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    commands = page.locator("pre").last.inner_text()
+    assert f"nvreg {'compare' if name == 'comparison' else 'report'} " in commands
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_no_page_scrolls_sideways(several, look, width):
     page = look(several, viewport={"width": width, "height": 844})
@@ -224,6 +276,7 @@ def test_paper_is_white_without_controls_and_with_all_sections(several, look):
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator("#theme").is_hidden()
+    assert page.locator(".forest svg.rows").bounding_box()["height"] < 1000  # a sheet of paper has 1047
     assert all(page.evaluate("[...document.querySelectorAll('details.section')].map(each => each.open)"))
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert not all(page.evaluate("[...document.querySelectorAll('details.section')].map(each => each.open)"))

@@ -8,7 +8,7 @@ import pytest
 
 from nvreg.errors import UserError
 from nvreg.report.analysis import analyse
-from nvreg.report.explore import points_of
+from nvreg.report.points import Cloud
 from nvreg.report.writing import write_report
 
 
@@ -133,9 +133,9 @@ def test_prior_weights_of_heads_are_drawn_where_they_were_measured(small):
 
 def test_what_an_upper_bound_alone_chose_is_not_selected(small):
     small.protocols = ("oracle",)
-    assert not [point for point in points_of(analyse(small.write())) if point.is_selected]
+    assert not [point for point in Cloud.of_run(analyse(small.write())).points if point.is_selected]
     small.protocols = ("oracle", "leave-one-domain-out")
-    points = list(points_of(analyse(small.write())))
+    points = Cloud.of_run(analyse(small.write())).points
     chosen = [point.trial for point in points if any("leave-one" in name for name in point.chosen)]
     assert [point.trial for point in points if point.is_selected] == chosen != []
 

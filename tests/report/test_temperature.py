@@ -325,8 +325,8 @@ def test_two_runs_are_compared_after_temperature(two, tmp_path):
     assert cell["high_reselected"] < -0.1
     assert (float(cell["other_temperature"]), float(cell["temperature"])) == (1.0, 0.8)
     assert re.search(r"\d at 1 → \d\.\d+ at 0\.8 \(-", text)
-    assert "After temperature, the second model is better on no set and worse on none." in text
-    assert "After temperature, what was chosen on the second is better on news, talks and books and" in text
+    assert re.search(r"After temperature, \S+ shows no difference from", text)
+    assert re.search(r"After temperature, \S+ with what \S+ chose of nv is better than \S+, from", text)
 
 
 def test_runs_of_which_one_kept_no_temperatures_have_none(two):

@@ -6,8 +6,9 @@ import pandas as pd
 import pytest
 
 from nvreg.report.analysis import analyse
+from nvreg.report.choices import listing
 from nvreg.report.forest import forest
-from nvreg.report.verdict import compared, listing, verdict
+from nvreg.report.verdict import compared, verdict
 from nvreg.report.writing import write_report
 
 NAN = float("nan")
@@ -129,8 +130,10 @@ def test_what_is_left_after_temperature(after, told):
     rows = table(("nv", "in-domain", both), metric="nll", other=3.0)
     text = said(rows, after=table(("nv", "in-domain", after), metric="nll", other=3.0))
     assert told in text
-    assert "nv helps on all 2 sets out of domain" in text
     assert "not known" not in text
+    left = {0: ", though on none of them after temperature", 1: ", after temperature on 1 of them", 2: ""}
+    gains = sum(effect == WORSE for effect in after.values())
+    assert f"nv helps on all 2 sets out of domain{left[gains]}: chosen by" in text
 
 
 @pytest.mark.parametrize(("metric", "is_unknown"), [("nll", True), ("perplexity", True), ("f1", False)])
@@ -178,6 +181,32 @@ def test_a_control_that_nv_beats_did_not_do_as_well():
     assert said(rows, rivals=rivals).endswith("sink did not do as well.")
     assert said(rows, rivals=table(("sink", "in-domain", {"talks": BETTER}))).endswith(
         "As well did sink on books."
+    )
+
+
+def test_a_control_that_gains_more_is_said_to_by_how_much():
+    both, more = {"talks": BETTER, "books": BETTER}, (9.0, 8.0, 10.0)
+    much = table(
+        ("nv-heads", "in-domain", both),
+        ("sink", "in-domain", {"talks": more, "books": (2.5, 1.5, 3.5)}),
+        ("low-rank", "in-domain", {}),
+    )
+    assert said(much).endswith(
+        "sink gains more: bleu goes from 30.0 to 39.0 (+9.0 {+8.0, +10.0}) on talks. What helps too is "
+        "sink on books."
+    )
+    lower = table(
+        ("nv-heads", "in-domain", {"talks": WORSE}), ("sink", "in-domain", {"talks": (-9.0, -10.0, -8.0)}),
+        metric="perplexity",
+    )  # fmt: skip
+    assert said(lower).endswith(
+        "sink gains more: perplexity goes from 30.0 to 21.0 (-9.0 {-10.0, -8.0}) on talks."
+    )
+    rows = table(("nv", "in-domain", both), ("sink", "in-domain", both), ("low-rank", "in-domain", both))
+    rivals = table(("sink", "in-domain", {"talks": WORSE}), ("low-rank", "in-domain", both))
+    assert said(rows, rivals=rivals).endswith(
+        "sink gains more: bleu goes from 30.0 to 32.0 (+2.0 {+1.0, +3.0}) on talks. As well did "
+        "sink on books."
     )
 
 
@@ -237,7 +266,7 @@ def test_nothing_helps_by_a_metric_without_a_direction():
     rows = table(("nv", "in-domain", {"talks": BETTER}), metric="length-ratio")
     told = ["Nothing can be said: neither direction of length-ratio is better."]
     assert verdict("length-ratio", rows, "news") == told
-    assert compared("length-ratio", rows) == told
+    assert compared("length-ratio", rows, "news", "a", "b") == told
     assert forest("length-ratio", rows, "news", {}) is None
     assert forest("bleu", rows.assign(metric="bleu"), "news", {}) is not None
 
@@ -270,11 +299,18 @@ def test_runs_are_named_and_a_better_model_is_said_to_be():
 def test_a_comparison_tells_of_models_and_of_choices():
     rows = table(("nv", "in-domain", {"talks": BETTER}), ("nv", "leave-one-domain-out", {}))
     rows.loc[rows["method"] == "pretrained", ["difference", "low_reselected", "high_reselected"]] = WORSE
-    told = [
-        "By bleu, the second model as it came is better on no set and worse on news, talks and books.",
-        "By bleu, what was chosen on the second is better on talks (1 of 2 selections) and worse on none.",
+    paired = rows.drop(columns="trial")
+    assert compared("bleu", paired, "news", "a", "b") == [
+        "By bleu, b as it came is worse than a, from 32.0 to 30.0 (-2.0 {-3.0, -1.0}) on news (in domain), "
+        "from 32.0 to 30.0 (-2.0 {-3.0, -1.0}) on talks and from 32.0 to 30.0 (-2.0 {-3.0, -1.0}) on books.",
+        "By bleu, b with what leave-one-domain-out chose of nv shows no difference from a (so say 1 of 2 "
+        "selections).",
     ]
-    assert compared("bleu", rows.drop(columns="trial")) == told
+    mixed = table(("nv", "in-domain", {"talks": BETTER, "news": WORSE})).drop(columns="trial")
+    assert compared("bleu", mixed, "news", "a", "b")[1] == (
+        "By bleu, b with what in-domain chose of nv is better than a, from 30.0 to 32.0 (+2.0 {+1.0, +3.0}) "
+        "on talks; worse, from 30.0 to 28.0 (-2.0 {-3.0, -1.0}) on news (in domain)."
+    )
 
 
 def test_a_comparison_tells_of_what_is_left_after_temperature():
@@ -283,12 +319,11 @@ def test_a_comparison_tells_of_what_is_left_after_temperature():
     left = [("nv", "in-domain", {"talks": WORSE}), ("nv", "leave-one-domain-out", {"books": BETTER})]
     model = [("pretrained", "in-domain", {}), ("pretrained", "leave-one-domain-out", {"news": WORSE})]
     after = table(*left, *model, metric="nll")
-    assert compared("nll", rows, after)[1:] == [
-        "By nll, what was chosen on the second is better on talks (2 of 2 selections) and books (2 of 2 "
-        "selections) and worse on none.",
-        "After temperature, the second model is better on news (1 of 2 selections) and worse on none.",
-        "After temperature, what was chosen on the second is better on talks (1 of 2 selections) and worse "
-        "on books (1 of 2 selections).",
+    assert compared("nll", rows, "news", "a", "b", after)[2:] == [
+        "After temperature, b is better than a, from 30.0 to 28.0 (-2.0 {-3.0, -1.0}) on news (in domain) "
+        "(so say 1 of 2 selections).",
+        "After temperature, b with what leave-one-domain-out chose of nv is worse than a, from 30.0 to 32.0 "
+        "(+2.0 {+1.0, +3.0}) on books (so say 1 of 2 selections).",
     ]
 
 

@@ -130,28 +130,46 @@
     return `rgb(${low.map((value, i) => Math.round(value + (high[i] - value) * (place - Math.floor(place)))).join(" ")})`;
   }
 
-  // Points are coloured by method, or by the value of a parameter.
+  // Points are coloured by what they are labelled with, or by the value of a parameter.
   function colours() {
     for (const figure of all("figure[data-colours]")) {
-      const parameters = JSON.parse(figure.querySelector("script").textContent);
-      const points = all("[data-at]", figure);
+      const data = (name) => JSON.parse(figure.querySelector(`script.${name}`).textContent);
+      const [labels, parameters] = [data("labels"), data("parameters")];
+      const [first, ...others] = Object.keys(labels);
+      const points = all("circle[data-at]", figure);
       const menu = made("select", "");
-      menu.append(made("option", "method", { value: "" }), ...Object.keys(parameters).map((name) => made("option", name)));
+      menu.append(made("option", first, { value: "" }));
+      menu.append(...others.map((name) => made("option", name, { value: `label:${name}` })));
+      menu.append(...Object.keys(parameters).map((name) => made("option", name)));
       const named = made("label", "colour by ");
       const scale = made("span", "", { hidden: true });
       named.append(menu);
       figure.querySelector(".controls").append(named, scale);
+      const sample = (text, place) => {
+        const box = made("span", text, { className: "legend" });
+        box.prepend(made("span", "", { className: "sample", style: `background: var(--c${place % 7})` }));
+        return box;
+      };
       menu.addEventListener("change", () => {
+        const label = labels[menu.value.replace("label:", "")];
         const values = parameters[menu.value];
-        const known = (values ?? []).filter((value) => value !== null);
-        const [low, high] = [Math.min(...known), Math.max(...known)];
-        scale.hidden = !values;
-        scale.replaceChildren(`${low} `, made("span", "", { className: "ramp" }), ` ${high}`);
+        figure.querySelector(".samples")?.toggleAttribute("hidden", menu.value !== "");
+        scale.hidden = menu.value === "";
+        let paint = () => null;
+        if (values) {
+          const known = values.filter((value) => value !== null);
+          const [low, high] = [Math.min(...known), Math.max(...known)];
+          scale.replaceChildren(`${low} `, made("span", "", { className: "ramp" }), ` ${high}`);
+          paint = (at) => values[at] === null ? "transparent" : shade(high > low ? (values[at] - low) / (high - low) : 0.5);
+        } else if (label) {
+          const known = [...new Set(label)];
+          scale.replaceChildren(...known.map(sample));
+          paint = (at) => `var(--c${known.indexOf(label[at]) % 7})`;
+        }
         for (const point of points) {
-          const value = values?.[point.dataset.at];
-          const fill = value === null ? "transparent" : shade(high > low ? (value - low) / (high - low) : 0.5);
-          if (values) point.style.setProperty("fill", fill, "important");
-          else point.style.removeProperty("fill");
+          const fill = paint(point.dataset.at);
+          if (fill === null) point.style.removeProperty("fill");
+          else point.style.setProperty("fill", fill, "important");
         }
       });
     }
