@@ -95,11 +95,8 @@ def remove_pre_hook_(module: nn.Module, number: int) -> None:
 
 
 def attention_implementation(config: Any) -> str | None:
-    """Return which implementation of attention a model runs, such as ``sdpa``.
-
-    It is asked at every forward: the property of this name goes through a look-up in Python.
-    """
-    return object.__getattribute__(config, "_attn_implementation_internal")
+    """Return which implementation of attention a model runs, such as ``sdpa``."""
+    return config._attn_implementation
 
 
 def set_attention_implementation_(config: Any, implementation: str | None) -> None:

@@ -92,6 +92,7 @@ def test_a_worker_s_mistake_stays_one(monkeypatch):
 
     remote = executors._Remote.__new__(executors._Remote)
     remote._worker = Worker()
+    remote._differing = ""
     assert type(remote.measure(None).exception) is UserError
 
 
