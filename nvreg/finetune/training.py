@@ -124,7 +124,7 @@ def check_directory(output: Path, subject: Mapping[str, Any]) -> None:
         records = [_record_in(path.parent) for path in output.glob(f"seed-*/{RECORD}")]
         theirs = [record.model_dump(include=set(ours)) for record in records if record is not None]
         if theirs:
-            return all(each == ours for each in theirs)
+            return all(_named(each) == _named(ours) for each in theirs)
         try:
             written = read_yaml(text := (output / FILE).read_text(encoding="utf-8"))
             return is_sealed_yaml(text) and all(
@@ -134,6 +134,19 @@ def check_directory(output: Path, subject: Mapping[str, Any]) -> None:
             return False
 
     check_output(output, ours, theirs_of, is_ours)
+
+
+def _named(subject: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a subject as a record has it, which goes wherever its checkpoint goes."""
+    return {**subject, "regulariser": _without_paths(subject["regulariser"])}
+
+
+def _without_paths(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options in which files go by their last names: their places are this machine's."""
+    return {
+        name: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
+        for name, value in options.items()
+    }
 
 
 def _has_manifest(output: Path) -> bool:
@@ -197,7 +210,7 @@ def train_seed(bench: Bench, seed: int, directory: Path, progress: Progress) -> 
     write_digests(directory, WEIGHT_FILES)
     write_text(directory / LOG, "".join(json.dumps(finite(entry)) + "\n" for entry in history.log))
     record = {
-        **bench.subject,
+        **_named(bench.subject),
         **finetuning.model.trusted,
         "applied": applied,
         "seed": seed,
@@ -242,13 +255,9 @@ def _card(finetuning: FineTuning, model: PreTrainedModel, seed: int, best: dict[
         "seed": seed,
         **training.model_dump(exclude={"seeds", "early_stopping"}),
     }
-    facts = {name: Path(value).name if _is_path(value) else str(value) for name, value in options.items()}
+    facts = {name: str(value) for name, value in _without_paths(options).items()}
     summary = f"{code_in_markdown(made.name)} fine-tuned by `nvreg finetune`, as a plain checkpoint."
     return plain_card(model, made, f"{made.name}, fine-tuned", summary, facts, "finetune")
-
-
-def _is_path(value: Any) -> bool:
-    return isinstance(value, str) and Path(value).is_absolute()
 
 
 def _train(

@@ -92,6 +92,16 @@ def test_fisher_writes_scores_that_guided_dropout_takes(workshop, tmp_path):
     options = [option for argument in arguments for option in ("--set", argument)]
     result = run("finetune", "--config", workshop / "bart.yaml", "--output", tmp_path / "tuned", *options)
     assert result.exit_code == 0, result.output
-    rates = json.loads((tmp_path / "tuned/seed-1/training.json").read_text())["applied"]["rates"]
+    record = json.loads((tmp_path / "tuned/seed-1/training.json").read_text())
+    assert record["regulariser"]["fisher"] == "fisher.json"
+    for written in (tmp_path / "tuned/seed-1").glob(
+        "*[nd]"
+    ):  # json and md, which are pushed with the weights
+        assert str(tmp_path) not in written.read_text(), written
+    (tmp_path / "tuned/manifest.json").unlink()
+    again = run("finetune", "--config", workshop / "bart.yaml", "--output", tmp_path / "tuned", *options)
+    assert again.exit_code == 0, again.output
+    assert json.loads((tmp_path / "tuned/seed-1/training.json").read_text()) == record
+    rates = record["applied"]["rates"]
     ranked = sorted(document["scores"], key=document["scores"].get)
     assert sorted(rates, key=rates.get, reverse=True) == ranked
