@@ -38,7 +38,8 @@ class NVRegLM(HFLM):
         pretrained: what ``nvreg convert`` or ``nvreg export`` wrote, whose prior and setting are used unless
             others are given; or a checkpoint, with a setting and a prior.
         prior: file of the prior.
-        prior_data: in-domain training text, for the prior where there is none, and for prior weights.
+        prior_data: in-domain training text, a file, an address or ``hub:NAME``, for the prior where there is
+            none, and for prior weights.
         column: its column of texts, or of sources.
         target_column: its column of targets, for an encoder-decoder model.
         space: the space of a prior that is estimated, ``inputs`` or ``heads``.
@@ -92,9 +93,7 @@ class NVRegLM(HFLM):
             setting = NVSetting(**values)
         except ValueError as error:
             raise UserError(str(error)) from error
-        self._wanted = Regularisation(
-            setting, space, Path(prior) if prior else None, Path(prior_data) if prior_data else None
-        )
+        self._wanted = Regularisation(setting, space, Path(prior) if prior else None, prior_data)
         self._columns = column, target_column
         self._options = {name: str(value) for name, value in options.items() if name not in SPEED}
         self.regularisation: dict[str, Any] = {}

@@ -222,12 +222,20 @@ def test_what_cannot_be_pushed_is_said_before_the_work(hub, tmp_path, options, e
 def test_a_converted_model_of_the_hub_is_measured_regularised(hub, logged_in, model, tmp_path):
     nvreg.push_to_hub(model, "me/nv", tokenizer=word_tokenizer())
     (tmp_path / "text.jsonl").write_text('{"text": "a small cat sees a big dog ."}\n' * 3)
-    options = ["--task", "language-modelling", "--data", tmp_path / "text.jsonl", "--set", "model.device=cpu"]
+    hub.repos["datasets/org/texts"] = Repo()
+    hub.repos["datasets/org/texts"].commit("main", {"test.jsonl": (tmp_path / "text.jsonl").read_bytes()})
+    data = ["--data", tmp_path / "text.jsonl", "--data", "hf://datasets/org/texts/test.jsonl"]
+    options = ["--task", "language-modelling", *data, "--set", "model.device=cpu"]
     result = run("evaluate", "me/nv", *options, "--output", "-")
     assert result.exit_code == 0, result.output
-    measured = json.loads(result.stdout)["model"]
-    assert measured["space"] == "inputs"
-    assert measured["settings"] == current_settings(model).to_dict()
+    result = json.loads(result.stdout)
+    assert result["model"]["space"] == "inputs"
+    assert result["model"]["settings"] == current_settings(model).to_dict()
+    here, there = result["domains"]
+    assert (here["name"], there["name"]) == ("text", "test")
+    assert there["data"] == "hf://datasets/org/texts/test.jsonl"
+    assert there["fingerprint"] == here["fingerprint"]
+    assert there["metrics"] == here["metrics"]
 
 
 @pytest.fixture

@@ -147,7 +147,7 @@ def convert(
     push(out, push_to, private)
 
 
-def _check_text(prior: Path | None, data: Path | None, column: str | None, is_calibrated: bool) -> None:
+def _check_text(prior: Path | None, data: str | None, column: str | None, is_calibrated: bool) -> None:
     if is_calibrated and not (data and column):
         raise UserError(
             "expected --prior-data FILE with --column, the text on which --prior-weight is solved for"

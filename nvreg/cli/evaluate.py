@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from nvreg.cli.options import (
+    DATA,
     DomainFiles,
     Force,
     ModelOrOut,
@@ -60,9 +61,10 @@ Limit = Annotated[
     typer.Option("--limit", min=1, help="Examples of each file, the first ones.", show_default="all"),
 ]
 PriorData = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--prior-data",
+        metavar=DATA,
         help="In-domain training text with the same columns, for the prior where there is none, "
         "and for --prior-weight.",
         show_default="none",

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from nvreg.cli.options import (
+    DATA,
     Force,
     Model,
     Quiet,
@@ -19,7 +20,7 @@ from nvreg.errors import UserError
 from nvreg.files import FISHER_FORMAT, check_file
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The file of scores (JSON).")]
-Data = Annotated[Path, typer.Option("--data", help="Text: a file or glob.")]
+Data = Annotated[str, typer.Option("--data", metavar=DATA, help="Text.")]
 Column = Annotated[str, typer.Option("--column", help="Column of texts, or of sources.")]
 TargetColumn = Annotated[
     str | None,

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from nvreg.cli.options import (
+    DATA,
     DomainFiles,
     Force,
     ModelOrOut,
@@ -31,8 +32,10 @@ PriorFile = Annotated[
     ),
 ]
 PriorData = Annotated[
-    Path | None,
-    typer.Option("--prior-data", help="In-domain training text, on which --prior-weight is solved for."),
+    str | None,
+    typer.Option(
+        "--prior-data", metavar=DATA, help="In-domain training text, on which --prior-weight is solved for."
+    ),
 ]
 Column = Annotated[str, typer.Option("--column", help="Its column of texts, or of sources.")]
 TargetColumn = Annotated[

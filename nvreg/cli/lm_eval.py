@@ -71,7 +71,7 @@ def lm_eval(
         "pretrained": model,
         "space": space,
         "prior": None if prior is None else str(prior),
-        "prior_data": None if prior_data is None else str(prior_data),
+        "prior_data": prior_data,
         "column": column,
         "target_column": target_column,
         **setting.to_dict(),

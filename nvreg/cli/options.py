@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 BY_ROLE = "NUMBER|ROLE=NUMBER,..."
 """How a value of a setting is written."""
 
+DATA = "PATH|ADDRESS|hub:NAME"
+"""How data is written; PATH may be a glob, and {hub: NAME, split: "test[:500]"} has all keys of a source."""
 
 OPENED_BY = (
     "it opens regularised by nvreg.from_pretrained, nvreg evaluate and nvreg lm-eval, and as pretrained by "
@@ -75,9 +77,10 @@ ModelOrOut = Annotated[
     ),
 ]
 DomainFiles = Annotated[
-    list[Path],
+    list[str],
     typer.Option(
         "--data",
+        metavar=DATA,
         help="Text of a domain, repeatable; named after the file, or its directory where files are alike.",
     ),
 ]
@@ -172,9 +175,10 @@ PriorFile = Annotated[
     ),
 ]
 PriorData = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--prior-data",
+        metavar=DATA,
         help="In-domain training text, for the prior where there is none, and for --prior-weight.",
         show_default="none",
     ),

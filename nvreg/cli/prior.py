@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from nvreg.cli.options import (
+    DATA,
     Force,
     Model,
     SourceLanguage,
@@ -18,7 +19,7 @@ from nvreg.cli.options import (
 from nvreg.files import PRIOR_FORMAT, check_file
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The prior's file (safetensors).")]
-Data = Annotated[Path, typer.Option("--data", help="In-domain training text: a file or glob.")]
+Data = Annotated[str, typer.Option("--data", metavar=DATA, help="In-domain training text.")]
 Column = Annotated[str, typer.Option("--column", help="Its column of texts, or of sources.")]
 TargetColumn = Annotated[
     str | None, typer.Option("--target-column", help="Its column of targets, for an encoder-decoder model.")

@@ -1,6 +1,6 @@
-"""The sections that experiment and fine-tuning files share, and how any file is loaded."""
+"""The sections that experiment and fine-tuning files share, and how what people write is loaded."""
 
-from nvreg.config.loading import load_checked
+from nvreg.config.loading import load_checked, source_of
 from nvreg.config.sections import (
     Data,
     Evaluation,
@@ -24,4 +24,5 @@ __all__ = [
     "Section",
     "Source",
     "load_checked",
+    "source_of",
 ]

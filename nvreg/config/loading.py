@@ -1,7 +1,8 @@
-"""Loading the files of people: YAML checked against a schema, and mistakes as one line that names the key."""
+"""What people write, files and data on command lines, checked: mistakes are one line that names the key."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from nvreg.config.sections import Section
+from nvreg.config.sections import Section, Source
 from nvreg.config.yaml import DEEPEST, LONGEST, MalformedError, read_yaml
 from nvreg.errors import UserError, shown
 from nvreg.validation import first_mistake
@@ -18,6 +19,12 @@ S = TypeVar("S", bound=Section)
 
 SINGLE = {"seeds": "seed"}
 """Keys of lists, and the key that may stand for one with a single item."""
+
+HUB = "hub:"
+"""What the name of a data set on the hub begins with, and a colon before its configuration."""
+
+_NUMBER = re.compile("-?[0-9]+")
+"""What a column of a CoNLL file is called."""
 
 
 def load_checked(schema: type[S], path: Path | str, overrides: Sequence[str] = ()) -> S:
@@ -53,6 +60,49 @@ def check_document(schema: type[S], document: dict[str, Any], path: Path) -> S:
         return schema.model_validate(document, context={"directory": path.resolve().parent})
     except ValidationError as error:
         raise UserError(f"{path}: {first_mistake(error, document, SINGLE)}") from None
+
+
+def source_of(written: str, split: str, *, words: str = "", tags: str = "", **others: Any) -> Source:
+    """Return the data that a command line names.
+
+    Args:
+        written: ``files`` of a `Source`, which may be an address; ``hub:NAME`` or ``hub:NAME:CONFIG``; or, in
+            braces, the keys of a source as an experiment file has them.
+        split: the split of ``hub:NAME``.
+        words: column of words; if this and ``tags`` are numbers, they are columns of a CoNLL file.
+        tags: column of their tags.
+        others: keys of the source that other options give; None is not given.
+
+    Raises:
+        UserError: if it is none of these.
+    """
+    keys = _keys_of(written, split)
+    if "files" in keys and _NUMBER.fullmatch(words) and _NUMBER.fullmatch(tags):
+        keys |= {"conll": keys.pop("files"), "token_column": int(words), "tag_column": int(tags)}
+    keys |= {name: value for name, value in others.items() if value is not None}
+    try:
+        return Source.model_validate(keys)
+    except ValidationError as error:
+        raise UserError(f"{written}: {first_mistake(error, keys)}") from None
+
+
+def _keys_of(written: str, split: str) -> dict[str, Any]:
+    if written.startswith(HUB):
+        name, _, config = written.removeprefix(HUB).partition(":")
+        if not name:
+            raise UserError(f"expected {HUB}NAME or {HUB}NAME:CONFIG of a data set, got {shown(written)}")
+        return {"hub": name, "split": split, **({"config": config} if config else {})}
+    if not written.startswith("{"):
+        return {"files": written}
+    try:
+        keys = read_yaml(written)
+    except (LookupError, ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"expected the keys of a source, as in {{hub: NAME, split: test}}, got {shown(written)}: {reason}"
+        ) from error
+    assert isinstance(keys, dict)
+    return keys
 
 
 def _trusts_code(document: dict[str, Any]) -> bool:

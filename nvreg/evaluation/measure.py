@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from pandas import DataFrame
@@ -46,21 +45,21 @@ class Evaluated:
 
 def evaluate(
     request: Request,
-    files: Sequence[Path],
+    files: Sequence[str],
     wanted: Regularisation,
     against: str | None,
     limit: int | None,
     progress: Progress,
 ) -> Evaluated:
-    """Score a model on files, each of which is a domain.
+    """Score a model on data sets, each of which is a domain.
 
     Args:
         request: the model, the task and how text is read.
-        files: the data sets.
+        files: the data sets, as `nvreg.config.source_of` reads them.
         wanted: how attention is regularised.
         against: a model, a converted directory or `PRETRAINED`, to compare with on the same examples; None:
             nothing.
-        limit: examples of each file at most, the first ones.
+        limit: examples of each at most, the first ones.
         progress: counts data sets.
 
     Raises:
@@ -71,7 +70,7 @@ def evaluate(
     started, names = time.monotonic(), domain_names(files)
     ours = Measurable(request)
     examples = {
-        name: load_examples(request.source(file, limit), request.data.columns, ours.task.required)
+        name: load_examples(request.source(file, "test", limit), request.data.columns, ours.task.required)
         for name, file in zip(names, files, strict=True)
     }
     encoded = {name: encode(ours.task, each, name) for name, each in examples.items()}
@@ -101,7 +100,7 @@ def evaluate(
         domains=[
             DomainResult(
                 name=name,
-                data=str(file),
+                data=file,
                 fingerprint=examples[name].fingerprint,
                 examples=len(examples[name]),
                 truncated=encoded[name].truncated,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nvreg.config import Evaluation, ModelSource, Reading, Section, Source
+from nvreg.config import Evaluation, ModelSource, Reading, Section, Source, source_of
 from nvreg.config.loading import check_document, set_keys
 from nvreg.errors import UserError
 from nvreg.experiment import TaskName, check_sense
@@ -21,9 +20,6 @@ if TYPE_CHECKING:
 
 COMMAND_LINE = Path("nvreg evaluate")
 """What messages call the document that options write; paths in it are relative to the working directory."""
-
-_NUMBER = re.compile("-?[0-9]+")
-"""What a column of a CoNLL file is called."""
 
 
 class Request(Section):
@@ -38,12 +34,10 @@ class Request(Section):
     evaluation: Evaluation
     """What is measured."""
 
-    def source(self, path: Path | str, limit: int | None = None) -> Source:
-        """Return a file with the columns of the request; two numbers of words and tags are those of CoNLL."""
+    def source(self, written: str, split: str, limit: int | None = None) -> Source:
+        """Return the data that an option names, as `source_of` does, with the columns of the request."""
         words, tags = (self.data.columns.get(name, "") for name in ("tokens", "tags"))
-        if _NUMBER.fullmatch(words) and _NUMBER.fullmatch(tags):
-            return Source(conll=str(path), token_column=int(words), tag_column=int(tags), limit=limit)
-        return Source(files=str(path), limit=limit)
+        return source_of(written, split, words=words, tags=tags, limit=limit)
 
 
 @dataclass(frozen=True)
@@ -54,13 +48,14 @@ class Regularisation:
         setting: identity: that of a converted model, where it is one.
         space: by default that of the prior.
         prior: file of the prior; a converted model has its own.
-        prior_data: in-domain training text, for the prior where there is none, and for prior weights.
+        prior_data: in-domain training text as `source_of` reads it, for the prior where there is none, and
+            for prior weights.
     """
 
     setting: NVSetting
     space: Space | None = None
     prior: Path | None = None
-    prior_data: Path | None = None
+    prior_data: str | None = None
 
 
 def make_request(

@@ -56,7 +56,7 @@ class DomainResult(Section):
     name: str
     """Name of the domain: that of the file, or of its directory where files are called alike."""
     data: str
-    """The file."""
+    """The file, address or source, as it was given."""
     fingerprint: str
     """SHA-256 of the records."""
     examples: int

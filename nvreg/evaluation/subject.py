@@ -72,7 +72,7 @@ class Measurable:
         @cache
         def training() -> Examples:
             assert wanted.prior_data
-            source = self._request.source(wanted.prior_data)
+            source = self._request.source(wanted.prior_data, "train")
             return load_examples(source, self._request.data.columns, self.task.required)
 
         def text(space: Space) -> Iterable[Batch]:

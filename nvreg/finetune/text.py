@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import DataCollatorForLanguageModeling, PreTrainedModel, PreTrainedTokenizerBase
 
-from nvreg.config import Evaluation, Reading, Source
+from nvreg.config import Evaluation, Reading, Source, source_of
 from nvreg.data import load_examples
 from nvreg.errors import UserError
 from nvreg.finetune.fisher import Fisher, estimate_fisher
@@ -23,9 +22,6 @@ from nvreg.tasks import TASKS, Task, make_task
 
 MASKED = 0.15
 """Share of tokens that masked language modelling predicts (Devlin et al., 2019)."""
-
-_NUMBER = re.compile("-?[0-9]+")
-"""What a column of a CoNLL file is called."""
 
 _ATTEMPTS = 100
 """Number of maskings that a short sequence gets until one has something to predict."""
@@ -63,13 +59,10 @@ class Columns(NamedTuple):
         given = {text: self.text, "target": self.target, "label": self.label, "tags": self.tag}
         return {column: name for column, name in given.items() if name is not None}
 
-    def source(self, path: Path, limit: int | None) -> Source:
-        """Return a file with these columns, of which a limited number of examples are drawn at random."""
+    def source(self, written: str, limit: int | None) -> Source:
+        """Return the data that an option names, of which a limited number of examples are drawn at random."""
         seed = None if limit is None else 0
-        if self.tag is not None and all(map(_NUMBER.fullmatch, (self.text, self.tag))):
-            token, tag = int(self.text), int(self.tag)
-            return Source(conll=str(path), token_column=token, tag_column=tag, limit=limit, seed=seed)
-        return Source(files=str(path), limit=limit, seed=seed)
+        return source_of(written, "train", words=self.text, tags=self.tag or "", limit=limit, seed=seed)
 
 
 class Text:
@@ -78,7 +71,7 @@ class Text:
     Args:
         model: the model that reads the text.
         tokenizer: the model's tokenizer.
-        path: the file, or a glob, as ``files`` in `nvreg.config.Source`.
+        path: the data, as `nvreg.config.source_of` reads it.
         columns: the file's columns. Targets or labels are what is predicted; without them it is the text
             itself, masked or causally.
         limit: largest number of examples, which are drawn at random.
@@ -97,7 +90,7 @@ class Text:
         self,
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
-        path: Path,
+        path: Path | str,
         columns: Columns,
         limit: int | None = None,
         reading: Reading | None = None,
@@ -115,7 +108,7 @@ class Text:
         self._task: Task[Any] = make_task(
             columns.task, tokenizer, model.config, data=reading, evaluation=evaluation
         )
-        examples = load_examples(columns.source(path, limit), columns.names, self._task.required)
+        examples = load_examples(columns.source(str(path), limit), columns.names, self._task.required)
         self._encoded = self._task.encode(examples)
         self.examples = len(examples)
         self.fingerprint = digest([examples.fingerprint, reading.model_dump()])
@@ -153,7 +146,7 @@ class Text:
 def fisher_of_file(
     path: str,
     out: Path,
-    data: Path,
+    data: Path | str,
     columns: Columns,
     limit: int | None,
     progress: Progress,
@@ -166,7 +159,7 @@ def fisher_of_file(
     Args:
         path: directory or name of the checkpoint.
         out: the file of scores.
-        data: the file of text, or a glob (see `Text`).
+        data: the text (see `Text`).
         columns: the file's columns (see `Text`).
         limit: largest number of examples, which are drawn at random.
         progress: where the estimation is shown.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from nvreg.attention.settings import Settings
 from nvreg.checkpoint import converted_directory, from_pretrained
-from nvreg.config import Reading
+from nvreg.config import Reading, source_of
 from nvreg.diagnostics.by_head import measure_heads
 from nvreg.document import csv, png
 from nvreg.errors import UserError
@@ -31,20 +31,21 @@ from nvreg.tasks.sampling import CALIBRATION_TOKENS, batches_of_file
 WRITTEN = TABLE, FIGURE, PAGE = "inspect.csv", "inspect.png", "inspect.md"
 """The files that are written: a row for each domain, site, head and quantity; a heat map; what is printed."""
 
-NAMES: Sequence[Callable[[Path], str]] = (
-    lambda path: path.name.split(".")[0],
-    lambda path: path.parent.name,
+NAMES: Sequence[Callable[[str], str]] = (
+    lambda written: _place(written).name.split(".")[0],
+    lambda written: _place(written).parent.name,
+    lambda written: str(_place(written)),
     str,
 )
-"""Ways to name a file's domain, the shortest first."""
+"""Ways to name the domain of a data set, the shortest first."""
 
 
 def inspect_model(
     path: str,
     prior: Path | None,
     setting: NVSetting,
-    prior_data: Path | None,
-    files: Sequence[Path],
+    prior_data: str | None,
+    files: Sequence[str],
     column: str,
     target_column: str | None,
     reading: Reading,
@@ -83,18 +84,21 @@ def inspect_model(
         check_files(output, WRITTEN, force=force)
     tokenizer = load_tokenizer(path)
 
-    def read(model: PreTrainedModel, file: Path, **most: int) -> list[dict[str, Tensor]]:
-        return batches_of_file(model, tokenizer, file, column, target_column, reading=reading, **most)
+    def read(
+        model: PreTrainedModel, file: str, split: str, *, limit: int | None = None, tokens: int | None = None
+    ) -> list[dict[str, Tensor]]:
+        columns = column, target_column
+        return batches_of_file(model, tokenizer, file, *columns, limit, tokens, reading, split)
 
     def settings_of(model: PreTrainedModel, prior: Prior) -> Settings:
         if prior_data is None:
             return Settings.from_dict(setting.to_dict())
         progress.phase("solving for tau_alpha")
-        text = read(model, prior_data, tokens=CALIBRATION_TOKENS)
+        text = read(model, prior_data, "train", tokens=CALIBRATION_TOKENS)
         return calibrate(model, prior, text, **setting.to_dict())
 
     model = _load(path, prior, setting, settings_of)
-    domains = {name: read(model, file, limit=limit) for name, file in zip(names, files, strict=True)}
+    domains = {name: read(model, file, "test", limit=limit) for name, file in zip(names, files, strict=True)}
     progress.phase("measuring attention", sum(map(_examples, domains.values())))
     measured = {name: measure_heads(model, _counted(batches, progress)) for name, batches in domains.items()}
     for name, rows in measured.items():
@@ -119,17 +123,32 @@ def inspect_model(
     return text
 
 
-def domain_names(files: Sequence[Path]) -> list[str]:
+def domain_names(files: Sequence[str]) -> list[str]:
     """Name files without their endings; by their directories where those are alike; failing that by path.
 
+    A data set of the hub goes by the end of its name, with its configuration where it has one.
+
+    Args:
+        files: data sets, as `nvreg.config.source_of` reads them.
+
     Raises:
-        UserError: if a file is given twice.
+        UserError: if one is given twice, or is none.
     """
     for name in NAMES:
-        names = [name(path) for path in files]
+        names = [name(written) for written in files]
         if len(set(names)) == len(names):
             return names
-    raise UserError(f"expected every data file once, got {', '.join(map(str, files))}; leave one out")
+    raise UserError(f"expected every data file once, got {', '.join(files)}; leave one out")
+
+
+def _place(written: str) -> PurePath:
+    """Return what a data set is named after."""
+    source = source_of(written, "test")
+    if source.hub:
+        return PurePath(f"{source.hub}-{source.config}" if source.config else source.hub)
+    if written.startswith("{"):
+        return PurePath(source.files or source.source_file or source.conll or "")
+    return PurePath(written)  # absolute in the source, where it would depend on the working directory
 
 
 def _load(

@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from nvreg.config import Source
+from nvreg.config.loading import HUB
 from nvreg.data.arrow import hub_splits, is_saved, saved_splits
 from nvreg.data.formats import has_records, suffix_of
 from nvreg.data.looking import Look, look
 from nvreg.errors import UserError
-
-HUB = "hub:"
-"""What the name of a data set on the hub begins with, and a colon before its configuration."""
 
 SPLITS: Mapping[str, Sequence[str]] = {
     "train": ("train", "training"),

@@ -10,7 +10,7 @@ from random import Random
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nvreg.config import Evaluation, Reading, Source
+from nvreg.config import Evaluation, Reading, source_of
 from nvreg.data import Examples, batches, load_examples, model_inputs
 from nvreg.errors import UserError
 from nvreg.models import IGNORED
@@ -51,12 +51,13 @@ def random_batches(
 def batches_of_file(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    path: Path,
+    path: Path | str,
     column: str,
     target_column: str | None,
     limit: int | None = None,
     tokens: int | None = None,
     reading: Reading | None = None,
+    split: str = "train",
 ) -> list[dict[str, Tensor]]:
     """Read a file of text as padded, teacher-forced batches, long and short ones mixed.
 
@@ -66,17 +67,18 @@ def batches_of_file(
     Args:
         model: decides which.
         tokenizer: the model's.
-        path: as ``files`` in `nvreg.config.Source`.
+        path: the text, as `nvreg.config.source_of` reads it.
         column: name of the column of sources, or of texts.
         target_column: name of the column of targets, for an encoder-decoder model alone.
         limit: examples at most, the first ones.
         tokens: read random examples of these, as `random_batches` does; by default all.
         reading: the prefix and the languages, for an encoder-decoder model alone; its columns are not used.
+        split: the split of a data set of the hub.
 
     Raises:
         UserError: if the text cannot be had, or the columns are not those of such a model.
     """
-    source, reading = Source(files=str(path), limit=limit), reading or Reading()
+    source, reading = source_of(str(path), split, limit=limit), reading or Reading()
     if "cross" in layers_by_role(model):
         if target_column is None:
             raise UserError(

@@ -2,13 +2,15 @@
 
 import gzip
 import json
+import os
 import sys
 
 import datasets
 import fsspec
 import pytest
 
-from nvreg.config import Source
+from nvreg.config import Source, source_of
+from nvreg.data import load_examples
 from nvreg.errors import UserError
 from nvreg.experiment import load_experiment
 from nvreg.sweep.manifest import conditions_of
@@ -266,3 +268,36 @@ def test_a_run_s_conditions_are_those_of_its_records(tiny_experiment, tmp_path, 
         validation = workbench.scored["home"]["validation"].examples
         told.append((conditions_of(workbench, "cpu"), validation.fingerprint))
     assert told[0] == told[1] == told[2]
+
+
+def test_a_command_line_names_what_a_file_of_an_experiment_does(memory, data_set, saved):
+    """A path, an address, a data set of the hub, or all keys of a source; what else it says goes before."""
+    memory.pipe("/data/a.jsonl", LINES)
+
+    def texts(written, split="test", **others):
+        return [
+            each["text"] for each in load_examples(source_of(written, split, **others), {}, ["text"]).records
+        ]
+
+    assert texts("memory://data/a.jsonl") == TEXTS
+    assert texts("hub:org/set") == TEXTS
+    assert texts('{hub: org/set, split: "test[:3]", revision: less}') == TEXTS[:2]
+    assert texts(f"{{files: {saved / 'several'}, split: test}}", limit=2) == TEXTS[:2]
+    words = source_of("a.conll", "train", words="1", tags="-1")
+    assert (words.conll, words.token_column, words.tag_column) == (os.path.abspath("a.conll"), 1, -1)
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("hub:", "expected hub:NAME or hub:NAME:CONFIG of a data set, got 'hub:'"),
+        ("{hub: a, splt: b}", "unknown key.*did you mean 'split'"),
+        ("{hub: [", r"expected the keys of a source, as in \{hub: NAME, split: test\}, got"),
+        ("{}: a", "expected the keys of a source, as in"),
+        ("{}", "expected files, source_file with target_file, conll, or hub; got nothing"),
+    ],
+)
+def test_what_names_no_data_is_one_line(written, message):
+    with pytest.raises(UserError, match=message) as refused:
+        source_of(written, "test")
+    assert "\n" not in str(refused.value)

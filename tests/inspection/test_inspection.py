@@ -1,7 +1,5 @@
 """``nvreg inspect``, from files to a table, a csv and a picture."""
 
-from pathlib import Path
-
 import pandas as pd
 import pytest
 import torch
@@ -146,15 +144,21 @@ def test_a_mistake_is_one_line_and_exit_code_2(inspect, tmp_path, arguments, mes
         (["data/news.jsonl.gz", "data/talks.csv"], ["news", "talks"]),
         (["data/news/test.jsonl", "data/talks/test.jsonl"], ["news", "talks"]),
         (["a/news/test.jsonl", "b/news/test.jsonl"], ["a/news/test.jsonl", "b/news/test.jsonl"]),
+        (["hf://datasets/a/news/test.parquet", "s3://talks/test.jsonl"], ["news", "talks"]),
+        (["hub:a/news", "hub:a/talks:en", "{hub: a/books, split: train}"], ["news", "talks-en", "books"]),
+        (
+            ["{hub: a, split: test}", "{hub: a, split: train}"],
+            ["{hub: a, split: test}", "{hub: a, split: train}"],
+        ),
     ],
 )
 def test_a_domain_has_the_shortest_name_that_is_its_own(files, names):
-    assert domain_names(list(map(Path, files))) == names
+    assert domain_names(files) == names
 
 
 def test_a_file_given_twice_is_a_mistake():
     with pytest.raises(nvreg.UserError, match="every data file once"):
-        domain_names([Path("news.jsonl")] * 2)
+        domain_names(["news.jsonl"] * 2)
 
 
 def test_a_prior_weight_is_solved_for_on_training_text(directory, inspect, tmp_path):
