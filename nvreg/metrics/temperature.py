@@ -31,7 +31,7 @@ ANY = tuple(2.0 ** (step / 8) for step in range(-16, 17))
 STEP = 1.01
 """The greatest ratio of neighbours among temperatures that are interpolated."""
 
-FEWEST, WIDEST, NEAREST = 5, 1.3, 8
+FEWEST, WIDEST, NEAREST = 5, 1.21, 6
 """Interpolation takes so many temperatures that were kept, none further from the next than by this ratio, and
 is by the polynomial through so many at most."""
 
@@ -136,16 +136,29 @@ def statistics_at(
 
 def _with_those_between(kept: tuple[float, ...]) -> tuple[float, ...]:
     """Return temperatures, ascending, with others between them where these can be interpolated."""
-    ratios = [after / before for before, after in pairwise(kept)]
-    if len(kept) < FEWEST or max(ratios) > WIDEST:
+    pairs = list(pairwise(kept))
+    if len(kept) < FEWEST or max(after / before for before, after in pairs) > WIDEST:
         return kept
-    steps = [math.ceil(math.log(ratio) / math.log(STEP)) for ratio in ratios]
-    between = [
-        round(start * ratio ** (step / of), 6)
-        for start, ratio, of in zip(kept, ratios, steps, strict=False)
-        for step in range(1, of)
-    ]
+    between = []
+    for start, end in pairs:
+        steps = math.ceil(math.log(end / start) / math.log(STEP))
+        if steps > 1 and len(_nodes(start, end, kept)) >= FEWEST:
+            between += [round(start * (end / start) ** (step / steps), 6) for step in range(1, steps)]
     return tuple(sorted({*kept, *between}))
+
+
+def _nodes(start: float, end: float, kept: tuple[float, ...]) -> list[float]:
+    """Return the kept temperatures by which those between two neighbours are interpolated.
+
+    They are the nearest that are half as far from each other as the two are, or further: through some that
+    lie close together, a polynomial multiplies their rounding beyond all bounds a little further on.
+    """
+    nodes, apart = [start, end], math.log(end / start) / 2 * (1 - 1e-9)
+    middle = math.sqrt(start * end)
+    for each in sorted(kept, key=lambda each: abs(math.log(each / middle))):
+        if len(nodes) < NEAREST and all(abs(math.log(each / node)) >= apart for node in nodes):
+            nodes.append(each)
+    return nodes
 
 
 def _at(values: Array, temperature: float, kept: Sequence[float]) -> Array:
@@ -161,15 +174,18 @@ def _at(values: Array, temperature: float, kept: Sequence[float]) -> Array:
 def _shares(temperature: float, kept: tuple[float, ...]) -> tuple[float, ...]:
     """Return how much of the value at each kept temperature is in that at one between them.
 
-    The log-sum-exp of divided logits is analytic in the reciprocal of the temperature, so values are taken
-    from the polynomial in it through the nearest temperatures (Lagrange).
+    The log-sum-exp of divided logits is analytic in the temperature, so values are taken from the polynomial
+    in its logarithm through the nearest temperatures (Lagrange). In the reciprocal, whose steps grow towards
+    low temperatures, errors at the ends are ten times those.
     """
-    apart = [abs(math.log(each / temperature)) for each in kept]
-    near = sorted(range(len(kept)), key=apart.__getitem__)[:NEAREST]
+    above = next(place for place, each in enumerate(kept) if each > temperature)
+    nodes = _nodes(kept[above - 1], kept[above], kept)
     shares = [0.0] * len(kept)
-    for place in near:
-        others = [1 / kept[each] for each in near if each != place]
-        shares[place] = math.prod((1 / temperature - each) / (1 / kept[place] - each) for each in others)
+    for node in nodes:
+        others = [each for each in nodes if each != node]
+        shares[kept.index(node)] = math.prod(
+            math.log(temperature / each) / math.log(node / each) for each in others
+        )
     return tuple(shares)
 
 

@@ -82,18 +82,30 @@ def test_few_temperatures_and_those_far_from_each_other_are_not_interpolated(kep
     assert temperatures_of(["tempered"], kept) == tuple(kept)
 
 
-def test_at_temperatures_of_no_vocabulary_a_smooth_function_is_met():
+SPREAD = {
+    "as they come": (DENSE, 1e-4),
+    "some close together": ([1.0, 1.0001, 1.0002, 1.0003, 1.0004, 1.2], 0),
+    "some close together below": ([0.8, 0.9, 0.998, 0.999, 1.0, 1.1, 1.2, 1.3], 2e-4),
+    "as wide as can be": ([0.5 * 1.2**step for step in range(10)], 5e-4),
+    "wider": ([0.5 * 1.25**step for step in range(10)], 0),
+}
+
+
+@pytest.mark.parametrize(("kept", "within"), SPREAD.values(), ids=SPREAD)
+def test_at_temperatures_of_no_vocabulary_a_smooth_function_is_met(kept, within):
     """Nats of a token are a log-sum-exp of logits over the temperature, less the token's own."""
     logits = np.random.default_rng(0).normal(scale=3, size=(50, 1000))
 
     def nats(temperature):
         return np.logaddexp.reduce(logits / temperature, axis=1) - logits[:, 0] / temperature
 
-    columns = {"tempered": np.stack([nats(each) for each in DENSE], axis=-1)}
+    columns = {"tempered": np.stack([nats(each) for each in kept], axis=-1).astype(np.float32)}
     columns["likelihood"] = np.stack([nats(1.0), np.ones(50), np.ones(50)], axis=-1)
-    for temperature in temperatures_of(["tempered"], DENSE):
-        got = statistics_at(columns, "likelihood", temperature, DENSE)[:, 0]
-        assert got == pytest.approx(nats(temperature), rel=5e-5)
+    known = temperatures_of(["tempered"], kept)
+    assert (len(known) > len(kept)) == (within > 0)
+    for temperature in known:
+        got = statistics_at(columns, "likelihood", temperature, kept)[:, 0]
+        assert got == pytest.approx(nats(temperature), rel=max(within, 1e-6))
 
 
 def test_a_model_that_is_destroyed_is_no_candidate_between_temperatures():
