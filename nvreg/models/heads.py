@@ -80,6 +80,7 @@ class HeadState(DispatchedState):
         super().__init__(site, module)
         self._moments = moments
         self._interpolates = interpolates
+        self._rotates = _rotates_keys(module.config)
         self._prepared: PreparedHeads
 
     def unsettle(self) -> None:
@@ -122,7 +123,7 @@ class HeadState(DispatchedState):
         made_for = scale, groups, shape, _wide(query.dtype), query.device
         if made_for != self._made_for:
             self._make(made_for)
-        if not torch.compiler.is_compiling() and self._moments.longest:
+        if self._rotates and not torch.compiler.is_compiling() and self._moments.longest:
             reach = keys if self.site.role == "cross" else query.shape[2]  # a cache may have room for more
             if self._moments.longest < reach:
                 _warn_beyond(self._moments.longest)
@@ -163,6 +164,15 @@ class HeadState(DispatchedState):
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _rotates_keys(config: PreTrainedConfig) -> bool:
+    """Return whether a config speaks of rotary positions, as those of all models that have them do."""
+    return any(
+        "rope" in key or "rotary" in key or (key == "position_embedding_type" and value == "rotary")
+        for key, value in vars(config).items()
+        if value is not None
+    )
 
 
 @functools.cache

@@ -153,6 +153,7 @@ class _Run:
     def measure(self, steps: int) -> Outcome:
         """Measure what is left, in ``steps`` steps a trial, and return how all planned trials ended."""
         self._progress.start(self._total, self._total - len(self._measured()), steps)
+        interrupted = ""
         try:
             if self._ledger.pretrained() is None:
                 self._executor.submit(Job(self._ledger.pretrained_key, PRETRAINED_NUMBER))
@@ -160,13 +161,16 @@ class _Run:
             for search in self._plan.searches:
                 self._measure_search(search)
             self._keeper.check(self._ledger, self._measured())
+        except KeyboardInterrupt:
+            interrupted = "; interrupted: run the same command again, and it continues"
+            raise
         finally:
             statuses = [trial.status for trial in self._measured()]
             outcome = Outcome(*(statuses.count(status) for status in ("completed", "stopped", "failed")))
             stopped = f"{outcome.stopped} stopped, " if outcome.stopped else ""
             self._progress.say(
                 f"{outcome.completed} of {self._total} trials completed, {stopped}{outcome.failed} failed, "
-                f"in {self._experiment.output}"
+                f"in {self._experiment.output}{interrupted}"
             )
         return outcome
 

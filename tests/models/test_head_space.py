@@ -236,6 +236,19 @@ def test_texts_beyond_the_longest_of_the_prior_are_warned_of(architecture, plain
         model(random_ids(1, 8))
 
 
+@of("bert")
+def test_texts_beyond_the_longest_of_the_prior_are_nothing_to_a_model_that_rotates_no_keys(
+    architecture, plain
+):
+    _warn_beyond.cache_clear()
+    prior = nvreg.estimate_prior(plain, [architecture.inputs(plain)], space="heads")
+    model = nvreg.convert_(plain, prior, Settings(tau_alpha=0.5))
+    assert prior.longest < 12
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(random_ids(1, 12))
+
+
 @of("llama")
 def test_a_prior_of_the_other_space_is_a_mistake_that_says_so(architecture, plain):
     inputs = nvreg.Prior.gaussian(plain)

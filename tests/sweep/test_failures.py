@@ -77,11 +77,16 @@ def test_the_pretrained_model_s_failure_or_any_with_fail_fast_stops_the_sweep(
     assert len(trials_in(tmp_path / "output")) == number - 1
 
 
-def test_an_interrupt_keeps_what_is_done(experiment, finished, tmp_path, monkeypatch):
+def test_an_interrupt_keeps_what_is_done_and_says_how_it_continues(
+    experiment, finished, tmp_path, monkeypatch, capsys
+):
     with monkeypatch.context() as patch:
         fail_at(patch, 3, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
-            run_sweep(experiment(), quiet=True)
+            run_sweep(experiment())
     assert len(trials_in(tmp_path / "output")) == 2
-    run_sweep(experiment(), quiet=True)
+    assert "2 of 4 trials completed" in (said := capsys.readouterr().err)
+    assert said.endswith("; interrupted: run the same command again, and it continues\n")
+    run_sweep(experiment())
+    assert "interrupted" not in capsys.readouterr().err
     assert trials_in(tmp_path / "output") == trials_in(finished)
