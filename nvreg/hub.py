@@ -70,13 +70,19 @@ def push(directory: Path, name: str, *, private: bool | None = None, revision: s
         The address of the commit.
 
     Raises:
-        UserError: if it cannot be pushed; the directory is left as it is.
+        UserError: if it cannot be pushed, or is to be private where the repository is public; the directory
+            is left as it is.
     """
     from huggingface_hub import HfApi
 
     api = HfApi(library_name="nvreg")
     with on_hub(f"to push to {name!r}", "write", otherwise=f"{directory} has all of it"):
         name = api.create_repo(name, private=private, exist_ok=True).repo_id
+        if private and api.model_info(name).private is False:
+            raise UserError(
+                f"expected a private repository {name!r} on the Hugging Face hub, got one that is there and "
+                "public; make it private on its page, give another name, or do not ask for a private one"
+            )
         if revision is not None:
             api.create_branch(name, branch=revision, exist_ok=True)
         pushed = api.upload_folder(

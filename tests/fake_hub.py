@@ -165,7 +165,12 @@ class _Handler(BaseHTTPRequestHandler):
             case [] | ["revision", _]:
                 sha, files = self._files(repo, rest[1] if rest else "main")
                 siblings = [{"rfilename": path} for path in files]
-                told = {"id": name.removeprefix("datasets/"), "sha": sha, "siblings": siblings}
+                told = {
+                    "id": name.removeprefix("datasets/"),
+                    "sha": sha,
+                    "siblings": siblings,
+                    "private": repo.private,
+                }
                 if card := files.get("README.md"):
                     told["cardData"] = yaml.safe_load(card.decode().split("---")[1])
                 self._json(told)

@@ -192,6 +192,17 @@ def test_what_cannot_be_pushed_is_one_line(hub, model, monkeypatch, who):
 
 
 @pytest.mark.parametrize("model", ["inputs"], indirect=True)
+def test_nothing_private_is_pushed_to_a_public_repository(hub, logged_in, model):
+    nvreg.push_to_hub(model, "me/nv")
+    before = hub.repos["me/nv"].files("main")
+    with pytest.raises(
+        nvreg.UserError, match=r"expected a private repository 'me/nv' .* got one that is there"
+    ):
+        nvreg.push_to_hub(model, "me/nv", private=True)
+    assert hub.repos["me/nv"].files("main") == before
+
+
+@pytest.mark.parametrize("model", ["inputs"], indirect=True)
 def test_convert_pushes_what_it_writes(hub, logged_in, model, tmp_path):
     tiny_model("language-modelling", 40).save_pretrained(tmp_path / "plain")
     word_tokenizer().save_pretrained(tmp_path / "plain")

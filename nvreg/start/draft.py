@@ -27,6 +27,12 @@ SPACE = {"prior_weight": [0.003, 0.3], "noise_share": [0.0003, 0.1]}
 TEMPERATURE_RANGE = [0.5, 2]
 """The range that output temperatures are drawn from."""
 
+TEMPERATURES = [0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2]
+"""The temperatures that likelihoods of text are kept at.
+
+They go as high as output temperatures are drawn, or a gain of softening alone would not be known as one.
+"""
+
 WINDOW = 512
 """Tokens that a language model reads at once at most, unless the file is changed."""
 
@@ -187,6 +193,9 @@ def _add_evaluation(draft: Draft, subject: DraftSubject, references: Sequence[st
         draft.notes["evaluation.generation.max_new_tokens"] = (
             f"guess: the longest of {len(references)} references has {longest}"
         )
+    if task.generates or subject.task == "language-modelling":
+        evaluation["temperatures"] = list(TEMPERATURES)
+        draft.notes["evaluation.temperatures"] = "what tables after temperature may choose from"
     if subject.task == "language-modelling":
         window = min(subject.positions or WINDOW, WINDOW)
         evaluation |= {"window": window, "stride": max(1, window // 2)}
