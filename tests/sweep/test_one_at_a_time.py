@@ -167,7 +167,7 @@ def test_the_page_draws_a_point_for_each_layer_and_domain_too(measured):
     _, _, drawn = page.partition("Where it acts: perplexity")
     drawn = drawn.partition("<b>By layer</b>")[2].partition("<table")[0]
     assert drawn.count('<figure class="plot">') == 4  # three values of nv and one of noise
-    assert drawn.count("<circle") == len(layers_table(analyse(measured).run))
+    assert drawn.count('<circle class="point') == len(layers_table(analyse(measured).run))
     assert "nv: tau_sigma 0.2, by role and layer" in drawn
     assert "<title>encoder 0, home: 0</title>" in drawn
 
