@@ -61,9 +61,9 @@ def export(
     it. --push needs a token of the hub: of HF_TOKEN, or of `hf auth login`.
 
     Example:
-        nvreg export results/my-translator OUT --protocol in-domain-tolerance
+        nvreg export results/my-translator OUT --protocol in-domain-tolerance --method nv
 
-        nvreg export results/my-translator OUT --protocol in-domain-tolerance --push me/robust --private
+        nvreg export results/my OUT --protocol in-domain-tolerance --method nv --push me/nv --private
 
         nvreg export results/my-translator OUT --protocol leave-one-domain-out --domain subtitles --method nv
     """

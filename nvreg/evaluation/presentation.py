@@ -17,7 +17,7 @@ from nvreg.files import write_text
 from nvreg.metrics import METRICS, statistics_of
 from nvreg.report.cells import decimals_of, number_text
 from nvreg.results import finite
-from nvreg.text import in_markdown
+from nvreg.text import code_in_markdown, in_markdown
 
 EXAMPLES_MARK = '{"id": 0, "record": '
 """What every file of examples begins with."""
@@ -37,7 +37,10 @@ def page(result: Result) -> str:
         for by, metrics in (domain.normalisations or {}).items():
             if "accuracy" in metrics:
                 lines.append(_row([domain.name, f"accuracy by {by}", *_cells(metrics["accuracy"])]))
-    lines += ["", *(f"- {name}: {in_markdown(signature)}" for name, signature in result.signatures.items())]
+    lines += [
+        "",
+        *(f"- {name}: {code_in_markdown(signature)}" for name, signature in result.signatures.items()),
+    ]
     lines += [f"- note: {in_markdown(note)}" for note in result.notes]
     return "\n".join(lines)
 
