@@ -226,11 +226,15 @@ class Source(Section):
 
     def shares_records(self, other: Source) -> bool:
         """Whether two sources are one place, or parts of it that are known to overlap."""
-        if self.place == other.place:
-            return True
-        elsewhere = self.model_copy(update={"split": other.split}).place != other.place
+        here, there = ({**each.place, "split": None, "part": None} for each in (self, other))
+        if here != there:
+            return False
+        if self.split == other.split:
+            (start, end), (first, last) = (each.part or (0, 1) for each in (self, other))
+            return max(start, first) < min(end, last)
+        # Parts of splits that differ are drawn in other orders: where the splits overlap, so do they.
         ours, theirs = (_Part.of(each.split) for each in (self, other))
-        return not (elsewhere or ours is None or theirs is None) and ours.overlaps(theirs)
+        return ours is not None and theirs is not None and ours.overlaps(theirs)
 
     @classmethod
     def _written_out(cls, given: dict[str, Any]) -> dict[str, Any]:

@@ -38,3 +38,25 @@ def test_parts_of_a_split_share_records_where_they_overlap(one, other, expected)
     first, second = (Source(hub="org/set", split=split) for split in (one, other))
     assert first.shares_records(second) is second.shares_records(first) is expected
     assert not first.shares_records(Source(hub="org/other", split=other))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ([0, 0.3], [0.3, 1], False),
+        ([0, 0.4], [0.3, 1], True),
+        ([0, 0.4], None, True),
+        ([0, 1], None, True),
+        ([0.2, 0.4], [0.2, 0.4], True),
+    ],
+)
+def test_parts_of_a_file_share_records_where_they_overlap(one, other, expected):
+    first, second = (Source(files="/a.jsonl", part=part) for part in (one, other))
+    assert first.shares_records(second) is second.shares_records(first) is expected
+    assert not first.shares_records(Source(files="/b.jsonl", part=other))
+
+
+def test_parts_of_splits_that_overlap_share_records_whichever_they_are():
+    half = Source(hub="org/set", split="test", part=[0, 0.5])
+    assert half.shares_records(Source(hub="org/set", split="test[:99]", part=[0.5, 1]))
+    assert not half.shares_records(Source(hub="org/set", split="train", part=[0, 0.5]))
