@@ -218,7 +218,7 @@ def _card(
         summary,
         PageSection("How to load it", loading),
         PageSection("How it was made", [Table(["", ""], written)]),
-        PageSection("What it was measured on", _measured(measured)),
+        PageSection("What it was measured on", _measured(measured, made.repo or PATH)),
         f"Written by nvreg {version('nvreg')} with Transformers {transformers.__version__}.",
     ]
     return f"---\n{_metadata(model, made, library, relation).to_yaml()}\n---\n\n{markdown(blocks)}"
@@ -229,11 +229,11 @@ def _loading(code: Sequence[str], place: str) -> list[Block]:
     return ["```python\n" + "\n".join(code) + "\n```", *(where if place == PATH else [])]
 
 
-def _measured(measured: Scorecard | None) -> list[Block]:
+def _measured(measured: Scorecard | None, place: str) -> list[Block]:
     if measured is None or not measured.scores:
         return [
-            f"Nothing yet: `nvreg evaluate {PATH} --task TASK --data FILE --against pretrained` measures it, "
-            "beside the pretrained model."
+            f"Nothing yet: `nvreg evaluate {place} --task TASK --data FILE --against pretrained` measures "
+            "it, beside the pretrained model."
         ]
     metrics = list(dict.fromkeys(score.metric for score in measured.scores))
     sets = list(dict.fromkeys((score.domain, score.split) for score in measured.scores))

@@ -131,7 +131,8 @@ def push_to_hub(
         save_pretrained(model, aside, made=Provenance(str(model.name_or_path or ""), repo))
         if tokenizer is not None:
             tokenizer.save_pretrained(aside)
-        return push(Path(aside), repo, private=private, revision=revision)
+        otherwise = "or save it with nvreg.save_pretrained"
+        return push(Path(aside), repo, private=private, revision=revision, otherwise=otherwise)
 
 
 _OF_HUB = ("cache_dir", "force_download", "local_files_only", "token")

@@ -57,7 +57,14 @@ def check_push(name: str) -> None:
         HfApi().whoami()
 
 
-def push(directory: Path, name: str, *, private: bool | None = None, revision: str | None = None) -> str:
+def push(
+    directory: Path,
+    name: str,
+    *,
+    private: bool | None = None,
+    revision: str | None = None,
+    otherwise: str | None = None,
+) -> str:
     """Push the files of a directory to a model repository, which is made where there is none.
 
     Args:
@@ -65,6 +72,7 @@ def push(directory: Path, name: str, *, private: bool | None = None, revision: s
         name: as in ``user/repo``.
         private: whether a new repository is private; by default as the user's or organisation's are.
         revision: the branch, which is made where there is none; by default the main branch.
+        otherwise: what can be done without the hub; by default that the directory has all of it.
 
     Returns:
         The address of the commit.
@@ -76,7 +84,7 @@ def push(directory: Path, name: str, *, private: bool | None = None, revision: s
     from huggingface_hub import HfApi
 
     api = HfApi(library_name="nvreg")
-    with on_hub(f"to push to {name!r}", "write", otherwise=f"{directory} has all of it"):
+    with on_hub(f"to push to {name!r}", "write", otherwise or f"{directory} has all of it"):
         name = api.create_repo(name, private=private, exist_ok=True).repo_id
         if private and api.model_info(name).private is False:
             raise UserError(

@@ -44,6 +44,7 @@ def test_a_converted_model_is_described(model):
         assert part in found.text, part
     assert "unchanged pretrained model" in found.text
     assert "Nothing yet: `nvreg evaluate PATH" in found.text
+    assert "Nothing yet: `nvreg evaluate me/nv" in card(model, base="org/base", repo="me/nv").text
 
 
 def test_what_was_measured_is_in_table_and_metadata(model):

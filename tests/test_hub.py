@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 import torch
@@ -188,6 +189,7 @@ def test_what_cannot_be_pushed_is_one_line(hub, model, monkeypatch, who):
         nvreg.push_to_hub(model, name)
     assert expected in str(refused.value)
     assert "\n" not in str(refused.value)
+    assert gettempdir() not in str(refused.value)  # where the model was saved for the while
     assert name not in hub.repos
 
 
@@ -260,13 +262,16 @@ def on_hub(hub, tmp_path):
     hub.repos["org/plain"].commit("main", files | {"README.md": card})
 
 
-def test_the_card_of_a_base_on_the_hub_names_it_and_has_its_licence(hub, on_hub, tmp_path):
-    (tmp_path / "text.jsonl").write_text('{"text": "a small cat sees a big dog ."}\n' * 3)
-    options = ["--prior-data", tmp_path / "text.jsonl", "--column", "text", "--tau-sigma", "0.2"]
+def test_a_card_names_base_and_text_of_the_hub_and_has_the_licence_of_the_base(hub, on_hub, tmp_path):
+    hub.repos["datasets/org/texts"] = Repo()
+    texts = b'{"text": "a small cat sees a big dog ."}\n' * 3
+    hub.repos["datasets/org/texts"].commit("main", {"train.jsonl": texts})
+    options = ["--prior-data", "hub:org/texts", "--column", "text", "--tau-sigma", "0.2"]
     result = run("convert", "org/plain", tmp_path / "OUT", *options)
     assert result.exit_code == 0, result.output
     found = ModelCard.load(tmp_path / "OUT/README.md").data
     assert (found.base_model, found.license, found.language) == ("org/plain", "cc-by-4.0", "en")
+    assert found.datasets == ["org/texts"]
 
 
 @pytest.mark.parametrize(

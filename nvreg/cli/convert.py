@@ -91,6 +91,7 @@ def convert(
     from nvreg.attention.settings import Settings
     from nvreg.card import Provenance
     from nvreg.checkpoint import save_pretrained
+    from nvreg.config import source_of
     from nvreg.estimation.calibration import calibrate
     from nvreg.estimation.estimate import estimate_prior
     from nvreg.files import whole_directory
@@ -133,7 +134,8 @@ def convert(
             settings = Settings.from_dict(setting.to_dict())
     with whole_directory(out) as aside:
         try:
-            made = Provenance(model, push_to)
+            training = source_of(prior_data, "train") if prior_data and not prior else None
+            made = Provenance(model, push_to, training)
             save_pretrained(convert_(loaded, known, settings), aside, like=WeightFiles.of(model), made=made)
         except ValueError as error:
             raise UserError(str(error)) from error

@@ -102,8 +102,8 @@ def regularise_(
         sample: reads some of it, to solve for settings on.
 
     Returns:
-        What is said of it: ``space``, ``settings``, ``resolved`` and ``prior`` of a `Subject`; None where
-        nothing is asked for and the model is not converted, which leaves it as pretrained.
+        What is said of it: ``space``, ``settings``, ``resolved`` and ``prior`` of a `MeasuredModel`; None
+        where nothing is asked for and the model is not converted, which leaves it as pretrained.
 
     Raises:
         UserError: if there is a setting without a prior, or a prior weight without text, or they do not fit
