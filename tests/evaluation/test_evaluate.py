@@ -180,7 +180,6 @@ def test_multiple_choice_is_shown_by_every_normalisation(tmp_path, schema):
     assert "|by:bytes|" in written["signatures"]["accuracy"]
 
 
-WORDS = ["a", "small", "cat", "sees", "the", "red", "dog"]
 RECORDS = {
     "summarisation": {"document": "a cat sees a dog .", "summary": "ein Kater ."},
     "language-modelling": {"text": "a cat sees a dog ."},
