@@ -114,15 +114,16 @@ class Checkpoints(TrainerCallback):
 
         The best one of that history, which the training may end with, is complete too.
         """
-        for path in sorted(self.directory.glob(f"{_CHECKPOINT}*"), key=_step, reverse=True):
-            try:
-                state = json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-            except (OSError, ValueError, RecursionError):
-                continue  # the Trainer writes this file last
-            history, needed = History(state["log_history"]), {path}
-            if self._stopping and history.validations:
-                needed.add(self.at(history.best(self._stopping)["step"]))
-            damaged = [each for each in needed if not each.is_dir() or changed_files(each)]
+        for path in sorted(self._all(), key=_step, reverse=True):
+            damaged = [path] if changed_files(path) else []
+            if not damaged:
+                try:
+                    state = json.loads((path / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+                    history = History(state["log_history"])
+                    others = self._needed(path, history) - {path}
+                except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+                    continue  # the Trainer writes this file last
+                damaged = [each for each in others if not each.is_dir() or changed_files(each)]
             if not damaged:
                 return path, history
             self._say(f"{damaged[0]} is not as it was written; training goes on from before it")
@@ -136,13 +137,19 @@ class Checkpoints(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Delete all checkpoints but the one just written, which gets its digests, and the best."""
-        write_digests(self.at(state.global_step))
-        history = History(state.log_history)
-        kept = {self.at(state.global_step)}
-        if self._stopping and history.validations:
-            kept.add(self.at(history.best(self._stopping)["step"]))
-        for path in set(self.directory.glob(f"{_CHECKPOINT}*")) - kept:
-            shutil.rmtree(path)
+        write_digests(path := self.at(state.global_step))
+        for other in self._all() - self._needed(path, History(state.log_history)):
+            shutil.rmtree(other)
+
+    def _all(self) -> set[Path]:
+        paths = self.directory.glob(f"{_CHECKPOINT}*")
+        return {path for path in paths if path.name.removeprefix(_CHECKPOINT).isdecimal()}
+
+    def _needed(self, path: Path, history: History) -> set[Path]:
+        """Return a checkpoint and the best one of the history up to it, which the training may end with."""
+        if self._stopping is None or not history.validations:
+            return {path}
+        return {path, self.at(history.best(self._stopping)["step"])}
 
 
 def _step(path: Path) -> int:

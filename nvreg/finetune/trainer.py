@@ -12,7 +12,8 @@ import torch
 from pandas import DataFrame
 from safetensors.torch import load_model, save_model
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_callback import PrinterCallback
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import PrinterCallback, TrainerState
 from transformers.utils import SAFE_WEIGHTS_NAME
 
 from nvreg.errors import NotFiniteError, UserError
@@ -154,6 +155,16 @@ class TaskTrainer(Trainer):
         now = time.monotonic()
         super().log({**logs, SECONDS: round(before + now - self._started, 3)}, start_time)
         self._started = now
+
+    def summed_up(self, checkpoint: Path) -> History:
+        """Return the history of a training that was over at a checkpoint, with the summary at its end.
+
+        The Trainer logs the summary after the last checkpoint, which has none.
+        """
+        self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+        train_loss = History(self.state.log_history).train_loss
+        self.log({"total_flos": self.state.total_flos, "train_loss": train_loss})
+        return History(self.state.log_history)
 
     def resume(self, checkpoint: Path) -> None:
         """Train on from a checkpoint."""

@@ -270,6 +270,6 @@ def _train(
     else:
         last, history = found
         if history.is_over(training):
-            return history, None
+            return trainer.summed_up(last), None
         trainer.resume(last)
     return History(trainer.state.log_history), trainer.state.global_step

@@ -9,12 +9,14 @@ from safetensors.torch import load_file, save_file
 
 from nvreg.config.yaml import write_yaml
 from nvreg.errors import UserError
+from nvreg.files import write_digests
 from nvreg.finetune import training as trainings
 from nvreg.finetune.epochs import Checkpoints
+from nvreg.finetune.schema import EarlyStopping
 from nvreg.finetune.trainer import DivergedError, TaskTrainer
 from nvreg.finetune.training import run_finetuning
 from nvreg.models.loading import load_model
-from tests.finetune.test_training import Killed, same, weights
+from tests.finetune.test_training import killed_at, same, weights
 from tests.sweep.test_damage import flip
 
 FAST = "training={epochs: 3, batch_size: 4, learning_rate: 1.0e+30, seeds: [1, 2], precision: float32}"
@@ -98,17 +100,8 @@ def test_weights_that_are_meant_to_be_others_are_loaded_without_digests(load):
 )
 def test_training_does_not_go_on_from_a_damaged_checkpoint(load, steps, monkeypatch, tmp_path, capsys, name):
     expected = run_finetuning(load("bert", "plain", f"output={tmp_path / 'whole'}"), quiet=True)
-    finetuning, step = load("bert"), TaskTrainer.training_step
-
-    def killed(self, *arguments):
-        if self.state.global_step == 7:
-            raise Killed
-        return step(self, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TaskTrainer, "training_step", killed)
-        with pytest.raises(Killed):
-            run_finetuning(finetuning, quiet=True)
+    finetuning = load("bert")
+    killed_at(7, finetuning, monkeypatch)
     (checkpoint,) = (tmp_path / "tuned/seed-1/checkpoints").iterdir()
     assert checkpoint.name == "checkpoint-6"
     if name == "trainer_state.json":
@@ -121,6 +114,28 @@ def test_training_does_not_go_on_from_a_damaged_checkpoint(load, steps, monkeypa
     assert "checkpoint-6 is not as it was written; training goes on from before it" in capsys.readouterr().err
     assert steps == [*range(9)]
     assert same(weights(directory), weights(expected[0]))
+
+
+@pytest.mark.parametrize(
+    "state", ["[]", "{}", '{"log_history": 1}', '{"log_history": [1]}', "[" * 100_000, ""]
+)
+@pytest.mark.parametrize("has_digests", [True, False])
+def test_a_checkpoint_without_a_history_is_passed_over(tmp_path, state, has_digests):
+    lines = []
+    checkpoints = Checkpoints(tmp_path, EarlyStopping(metric="accuracy"), lines.append)
+    for step in (3, 6):
+        checkpoints.at(step).mkdir()
+        log = [{"step": step, "eval_accuracy": 0.5}]
+        (checkpoints.at(step) / "trainer_state.json").write_text(json.dumps({"log_history": log}))
+        if has_digests or step == 3:
+            write_digests(checkpoints.at(step))
+    for name in ("checkpoint-6.bak", "checkpoint-copy"):
+        shutil.copytree(checkpoints.at(6), tmp_path / name)
+    assert checkpoints.last()[0] == checkpoints.at(6)
+    (checkpoints.at(6) / "trainer_state.json").write_text(state)
+    path, history = checkpoints.last()
+    assert (path, history.log[-1]["step"]) == (checkpoints.at(3), 3)
+    assert len(lines) == has_digests
 
 
 def test_the_last_checkpoint_is_not_used_without_the_best(load, tmp_path, monkeypatch):
@@ -164,17 +179,8 @@ def test_a_lost_manifest_is_written_again_and_finished_seeds_are_kept(load, step
 
 
 def test_a_seed_under_way_begins_anew_where_nothing_says_whose_it_is(load, steps, monkeypatch, tmp_path):
-    finetuning, step = load("bert", "plain", "training.epochs=2"), TaskTrainer.training_step
-
-    def killed(self, *arguments):
-        if self.state.global_step == 4:
-            raise Killed
-        return step(self, *arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TaskTrainer, "training_step", killed)
-        with pytest.raises(Killed):
-            run_finetuning(finetuning, quiet=True)
+    finetuning = load("bert", "plain", "training.epochs=2")
+    killed_at(4, finetuning, monkeypatch)
     (tmp_path / "tuned/manifest.json").unlink()
     with pytest.raises(UserError, match="expected a new or empty output directory"):
         run_finetuning(load("bert", "plain", "name=another"), quiet=True)

@@ -18,6 +18,7 @@ from nvreg.finetune.trainer import TaskTrainer
 from nvreg.finetune.training import run_finetuning
 from nvreg.metrics import score
 from nvreg.models.loading import load_model
+from tests.faults.running import numbers_of_training
 from tests.models.architectures import ARCHITECTURES
 
 CPU = torch.device("cpu")
@@ -40,6 +41,21 @@ def scores(monkeypatch):
 
     monkeypatch.setattr(TaskTrainer, "evaluate", scored)
     return given
+
+
+def killed_at(number, finetuning, monkeypatch):
+    """Train until a step, in which the process is killed."""
+    step = TaskTrainer.training_step
+
+    def killed(self, *arguments):
+        if self.state.global_step == number:
+            raise Killed
+        return step(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TaskTrainer, "training_step", killed)
+        with pytest.raises(Killed):
+            run_finetuning(finetuning, quiet=True)
 
 
 def manifest_of(directory):
@@ -106,23 +122,17 @@ def test_a_training_killed_before_its_patience_ends_stops_where_it_would_have(
     load, steps, scores, monkeypatch
 ):
     scores += [0.5, 0.7, 0.6, 0.6, 0.9, 0.9]
-    finetuning, step = load("bert", "plain", STOPPING), TaskTrainer.training_step
-
-    def killed(self, *arguments):
-        if self.state.global_step == 10 and steps.count(9) < 2:
-            raise Killed
-        return step(self, *arguments)
-
-    monkeypatch.setattr(TaskTrainer, "training_step", killed)
-    with pytest.raises(Killed):
-        run_finetuning(finetuning, quiet=True)
+    finetuning = load("bert", "plain", STOPPING)
+    killed_at(10, finetuning, monkeypatch)
     (directory,) = run_finetuning(finetuning, quiet=True)
     assert steps == [*range(10), 9, 10, 11]
     assert manifest_of(directory)["best"]["step"] == 6
 
 
 @pytest.mark.parametrize("overrides", [[], [STOPPING]])
-def test_a_kill_after_training_loses_no_training(load, steps, monkeypatch, tmp_path, overrides):
+def test_a_kill_after_training_loses_neither_training_nor_the_end_of_its_log(
+    load, steps, monkeypatch, tmp_path, overrides
+):
     (expected,) = run_finetuning(
         load("bert", "plain", *overrides, f"output={tmp_path / 'whole'}"), quiet=True
     )
@@ -140,6 +150,8 @@ def test_a_kill_after_training_loses_no_training(load, steps, monkeypatch, tmp_p
     assert not steps
     assert same(weights(directory), weights(expected))
     assert manifest_of(directory)["best"] == manifest_of(expected)["best"]
+    assert {"total_flos", "train_loss"} <= log_of(directory)[-1].keys()
+    assert numbers_of_training(directory.parent) == numbers_of_training(expected.parent)
 
 
 def test_a_checkpoint_that_was_not_written_to_its_end_is_not_used(load, steps, monkeypatch):
@@ -169,17 +181,9 @@ def test_a_mixture_of_experts_goes_on_to_the_same_weights(load, steps, monkeypat
     options = [f"model.path={tmp_path / 'mixtral'}", "training.early_stopping=nll"]
     (expected,) = run_finetuning(load("gpt2", method, *options, f"output={tmp_path / 'whole'}"), quiet=True)
     assert manifest_of(expected)["best"]["epoch"] < 3, "so that the best weights are read from a checkpoint"
-    finetuning, step = load("gpt2", method, *options), TaskTrainer.training_step
+    finetuning = load("gpt2", method, *options)
     steps.clear()
-
-    def killed(self, *arguments):
-        if self.state.global_step == 4 and steps.count(3) < 2:
-            raise Killed
-        return step(self, *arguments)
-
-    monkeypatch.setattr(TaskTrainer, "training_step", killed)
-    with pytest.raises(Killed):
-        run_finetuning(finetuning, quiet=True)
+    killed_at(4, finetuning, monkeypatch)
     (directory,) = run_finetuning(finetuning, quiet=True)
     assert steps == [*range(4), *range(3, 9)]
     assert same(weights(directory), weights(expected))
