@@ -22,6 +22,9 @@ PRETRAINED = "pretrained"
 PRETRAINED_NUMBER = 0
 """The number of the trial of the pretrained model."""
 
+INSPECTION_TABLE, INSPECTION_PAGE = "inspect.csv", "inspect.md"
+"""The files of ``nvreg inspect`` that a report reads: the table, and the page, titled by its model."""
+
 Metrics = Mapping[str, Mapping[str, Mapping[str, Number]]]
 """Domain, then split, then metric."""
 

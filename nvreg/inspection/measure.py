@@ -26,9 +26,10 @@ from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.models.registry import layers_by_role
 from nvreg.prior.artefact import Prior
 from nvreg.progress import Progress
+from nvreg.results import INSPECTION_PAGE, INSPECTION_TABLE
 from nvreg.tasks.sampling import CALIBRATION_TOKENS, batches_of_file
 
-WRITTEN = TABLE, FIGURE, PAGE = "inspect.csv", "inspect.png", "inspect.md"
+WRITTEN = TABLE, FIGURE, PAGE = INSPECTION_TABLE, "inspect.png", INSPECTION_PAGE
 """The files that are written: a row for each domain, site, head and quantity; a heat map; what is printed."""
 
 NAMES: Sequence[Callable[[str], str]] = (
@@ -132,7 +133,7 @@ def domain_names(files: Sequence[str]) -> list[str]:
         files: data sets, as `nvreg.config.source_of` reads them.
 
     Raises:
-        UserError: if one is given twice, or is none.
+        UserError: if one is given twice, or is no data set.
     """
     for name in NAMES:
         names = [name(written) for written in files]

@@ -14,11 +14,8 @@ from nvreg.errors import UserError
 from nvreg.parameters import ROLES
 from nvreg.report.plot import joined, panels_of
 from nvreg.report.points import Cloud
-from nvreg.results import RunFiles
+from nvreg.results import INSPECTION_PAGE, INSPECTION_TABLE, RunFiles
 from nvreg.text import out_of_markdown
-
-TABLE, PAGE = "inspect.csv", "inspect.md"
-"""What is read of the files that it wrote: weights, and a page whose title names model and setting."""
 
 
 def heads_plots(cloud: Cloud) -> Iterator[Drawing]:
@@ -29,7 +26,7 @@ def heads_plots(cloud: Cloud) -> Iterator[Drawing]:
     """
     for name, run in cloud.runs:
         folder = RunFiles(run.directory).inspection
-        if (folder / TABLE).is_file() and (drawing := heads_plot(folder, name)):
+        if (folder / INSPECTION_TABLE).is_file() and (drawing := heads_plot(folder, name)):
             yield drawing
 
 
@@ -49,7 +46,7 @@ def heads_plot(folder: Path, run: str = "") -> Drawing | None:
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
-    table = _prior_weights(folder / TABLE)
+    table = _prior_weights(folder / INSPECTION_TABLE)
     if table.empty:
         return None
     table = table.assign(place=table["role"].map(ROLES.index)).sort_values(
@@ -86,8 +83,8 @@ def heads_plot(folder: Path, run: str = "") -> Drawing | None:
             ).format(domain, 1.2 * len(sites), joined(cells), names, domain)
         )
     caption = f"From 0 (dark) to {top:.3f} (bright), as nvreg inspect measured it"
-    if (said := folder / PAGE).is_file():
-        title = said.read_text(encoding="utf-8").partition("\n")[0]
+    if (said := folder / INSPECTION_PAGE).is_file():
+        title = said.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
         caption += f" in {out_of_markdown(title.removeprefix('# '))}"
     named = f"Prior weight by layer and head{f' of {run}' if run else ''}"
     return Drawing(panels_of(named, f"{caption}.", panels))

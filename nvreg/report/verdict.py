@@ -64,6 +64,8 @@ def verdict(
     others = [
         each for each in choices if each.method not in {*OURS, *cannot_change} and len(ours) < len(choices)
     ]
+    unchanging = list(dict.fromkeys(each.method for each in choices if each.method in cannot_change))
+    nothing_else = _nothing_else(metric, unchanging) if ours[0].method in OURS else ""
     tempered = (
         [] if after is None else [each for each in choices_in(metric, after) if each.method != PRETRAINED]
     )
@@ -76,14 +78,14 @@ def verdict(
             _helps(metric, best, told, ours, out, _after(best, tempered)),
             _price(metric, best, in_domain),
             SOFTENING_UNKNOWN if after is None and METRICS[metric].group in SHOWN else "",
-            " ".join(_beyond(best, out, tempered, others, rivals, metric)),
+            " ".join(_beyond(best, out, tempered, others, rivals, metric, nothing_else)),
         ]
     else:
         is_helped = any(each.helped(out) for each in ours)
         sentences = [
             _helps_elsewhere(metric, told, ours, out) if is_helped else _nothing_helps(metric, ours, out),
             _prices(metric, ours, in_domain),
-            " ".join(_what_else(ours, out, tempered, others)),
+            " ".join(_what_else(ours, out, tempered, others, nothing_else)),
         ]
     return [each for each in sentences if each]
 
@@ -233,6 +235,7 @@ def _beyond(
     others: Sequence[Choice],
     rivals: DataFrame | None,
     metric: str,
+    nothing_else: str,
 ) -> Iterator[str]:
     """Say what is left of a gain after temperature, and which other methods gain more or did as well."""
     helped = best.helped(out)
@@ -246,7 +249,10 @@ def _beyond(
         else:
             rest = f", not on {listing(lost)}" if lost else ""
             yield f"After temperature it still helps on {listing(left)}{rest}."
-    yield from _as_well(best, out, others, rivals, metric)
+    if others:
+        yield from _as_well(best, out, others, rivals, metric)
+    elif nothing_else:
+        yield nothing_else
 
 
 def _as_well(
@@ -263,10 +269,6 @@ def _as_well(
     """
     helped = best.helped(out)
     tried = list(dict.fromkeys(each.name for each in others))
-    if not tried:
-        if best.method in OURS:
-            yield "No simpler method was tried beside it."
-        return
     is_paired = rivals is not None and best.method == NV
     against = _against(best, rivals, metric)
     for rival in against:
@@ -363,7 +365,11 @@ def _prices(metric: str, ours: Sequence[Choice], in_domain: str) -> str:
 
 
 def _what_else(
-    ours: Sequence[Choice], out: Sequence[str], tempered: Sequence[Choice], others: Sequence[Choice]
+    ours: Sequence[Choice],
+    out: Sequence[str],
+    tempered: Sequence[Choice],
+    others: Sequence[Choice],
+    nothing_else: str,
 ) -> Iterator[str]:
     """Say what helps where the methods that a run is about do not."""
     names = {each.name for each in ours}
@@ -386,5 +392,11 @@ def _what_else(
     elif tried:
         several = f"None of the {len(tried)} other methods helps either."
         yield several if len(tried) > 1 else f"{tried[0]} does not help either."
-    elif ours[0].method in OURS:
-        yield "No simpler method was tried beside it."
+    elif nothing_else:
+        yield nothing_else
+
+
+def _nothing_else(metric: str, unchanging: Sequence[str]) -> str:
+    """Say that nothing simpler can be compared, though methods that cannot change the metric were tried."""
+    but = f" but {listing(unchanging)}, which cannot change {metric}" if unchanging else ""
+    return f"No simpler method was tried beside it{but}."

@@ -9,6 +9,7 @@ from pandas import DataFrame
 
 from nvreg.document import Blocks, csv, latex, markdown, pdf, png, svg
 from nvreg.files import claim, write_bytes, write_text
+from nvreg.methods import METHODS
 from nvreg.metrics import METRICS
 from nvreg.report import FORMATS
 from nvreg.report.analysis import Analysis
@@ -242,11 +243,12 @@ def _write(page: Page, form: Format, folder: Path) -> None:
 
 
 def _delete_earlier(page: Page, folder: Path) -> None:
-    """Delete the figures of a run's earlier report that this one does not draw."""
-    for kind in ("changes", "forest", "layers"):
-        for path in [*folder.glob(f"{kind}.*"), *folder.glob(f"{kind}-*.*")]:
-            if path.suffix in DRAWN and path.stem not in page.figures:
-                path.unlink()
+    """Delete the figures of a run's earlier report that this one does not draw, and no other files."""
+    of_methods = ["", *(f"-{name}" for name in METHODS)]
+    names = {"forest", *(f"{kind}{each}" for kind in ("changes", "layers") for each in of_methods)}
+    for path in (folder / f"{name}{end}" for name in names - page.figures.keys() for end in DRAWN):
+        if path.is_file():
+            path.unlink()
 
 
 def _draw(page: Page, folder: Path) -> None:

@@ -92,13 +92,14 @@ def test_a_method_without_a_completed_setting_has_no_figure(small, control):
     figures = directory / "figures"
     figures.mkdir()
     earlier = ["changes-control.png", "changes-control.svg", "layers.pdf"]
-    for name in [*earlier, "mine.png", "changes-control.txt"]:
+    for name in [*earlier, "mine.png", "changes-mine.png", "changes-control.txt"]:
         (figures / name).write_text("of an earlier report")
     report(directory)
     assert {path.name for path in figures.iterdir() if path.suffix in (".png", ".txt")} == {
         "changes-nv.png",
         "forest.png",
         "mine.png",
+        "changes-mine.png",
         "changes-control.txt",
     }
     assert not any((figures / name).exists() for name in earlier)
@@ -127,8 +128,11 @@ def test_prior_weights_of_heads_are_drawn_where_they_were_measured(small):
     (directory / "inspection").mkdir()
     rows = "".join(f"news,cross,{layer},1,prior_weight,0.25\n" for layer in (0, 1))
     (directory / "inspection" / "inspect.csv").write_text(f"domain,role,layer,head,quantity,value\n{rows}")
+    (directory / "inspection" / "inspect.md").write_bytes(b"# home with tau_sigma 0.5\n\nd\xe9j\xe0 vu\n")
     report(directory)
-    assert "cross 1, head 1: 0.2500" in (directory / "report.html").read_text()
+    page = (directory / "report.html").read_text()
+    assert "cross 1, head 1: 0.2500" in page
+    assert "as nvreg inspect measured it in home with tau_sigma 0.5." in page
 
 
 def test_what_an_upper_bound_alone_chose_is_not_selected(small):

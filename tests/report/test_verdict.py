@@ -1,6 +1,7 @@
 """What a page comes to, in words, over made-up tables."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -42,7 +43,7 @@ def table(
     return pd.DataFrame([*model, *rows])
 
 
-def said(rows: pd.DataFrame, **more: pd.DataFrame) -> str:
+def said(rows: pd.DataFrame, **more: Any) -> str:
     return " ".join(verdict(rows["metric"].iloc[0], rows, "news", **more))
 
 
@@ -208,6 +209,20 @@ def test_a_control_that_gains_more_is_said_to_by_how_much():
         "sink gains more: bleu goes from 30.0 to 32.0 (+2.0 {+1.0, +3.0}) on talks. As well did "
         "sink on books."
     )
+
+
+@pytest.mark.parametrize("gain", [{}, {"talks": BETTER}])
+def test_simpler_methods_that_cannot_change_the_metric_are_named_as_tried(gain):
+    alone, *others = ("nv", "in-domain", gain), ("flat", "in-domain", {}), ("still", "in-domain", {})
+    assert said(table(alone)).endswith(" No simpler method was tried beside it.")
+    assert said(table(alone, others[0]), cannot_change=["flat", "still"]).endswith(
+        " No simpler method was tried beside it but flat, which cannot change bleu."
+    )
+    assert said(table(alone, *others), cannot_change=["flat", "still"]).endswith(
+        " No simpler method was tried beside it but flat and still, which cannot change bleu."
+    )
+    assert "No simpler method" not in said(table(alone, *others), cannot_change=["flat"])
+    assert "No simpler method" not in said(table(others[0]), cannot_change=["flat"])
 
 
 def test_a_control_helps_where_nv_does_not():
