@@ -52,7 +52,7 @@ def check_push(name: str) -> None:
     from huggingface_hub import HfApi
     from huggingface_hub.utils import validate_repo_id
 
-    with on_hub(f"to push to {name!r}", "write"):
+    with on_hub(f"to push to {name!r}", "write", "or save the model without a push"):
         validate_repo_id(name)
         HfApi().whoami()
 

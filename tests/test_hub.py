@@ -189,6 +189,7 @@ def test_what_cannot_be_pushed_is_one_line(hub, model, monkeypatch, who):
         nvreg.push_to_hub(model, name)
     assert expected in str(refused.value)
     assert "\n" not in str(refused.value)
+    assert "path of a local directory" not in str(refused.value)
     assert gettempdir() not in str(refused.value)  # where the model was saved for the while
     assert name not in hub.repos
 

@@ -71,21 +71,29 @@ def reading(address: str) -> Iterator[None]:
 
 
 def _store_of(address: str) -> tuple[Any, str]:
-    """Return the file system of an address, and the path in it."""
+    """Return the file system of an address, and the path in it.
+
+    Raises:
+        UserError: if there is none, what reads it is not installed, or it cannot be reached.
+    """
     import fsspec
     from fsspec.core import url_to_fs
 
-    protocol = address.partition("://")[0]
-    try:
-        store, path = url_to_fs(address)
-    except ImportError as error:
-        raise UserError(
-            f"{address}: expected a package that reads {protocol}://, got none ({error}); install it, or "
-            "download the file and give its path"
-        ) from error
-    except ValueError as error:
-        known = ", ".join(sorted(fsspec.available_protocols()))
-        raise UserError(f"{address}: expected one of {known}, got {protocol!r}") from error
+    protocol, known = address.partition("://")[0], fsspec.available_protocols()
+    with reading(address):  # some stores connect at once
+        try:
+            store, path = url_to_fs(address)
+        except ImportError as error:
+            raise UserError(
+                f"{address}: expected a package that reads {protocol}://, got none ({error}); install it, or "
+                "download the file and give its path"
+            ) from error
+        except ValueError as error:
+            if protocol in known:
+                raise
+            raise UserError(
+                f"{address}: expected one of {', '.join(sorted(known))}, got {protocol!r}"
+            ) from error
     return store, path
 
 
