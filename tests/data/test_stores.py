@@ -78,7 +78,7 @@ BROKEN = {
     "memory://data/bad.jsonl": "line 1: expected text in UTF-8, got the byte 0xff",
     "memory://data/bad.parquet": "expected parquet",
     "nostore://data/a.jsonl": "expected one of ",
-    "github://data/a.jsonl": "expected a file that can be read, got ",
+    "github://data/a.jsonl": "expected a ",  # file that can be read, or package that reads it
     "ftp://127.0.0.1:9/a.jsonl": "got no connection ",
 }
 
