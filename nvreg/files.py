@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import re
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,9 @@ _ASIDE = re.compile(r"(?P<name>\..*)\.(?P<process>\d+)\.part", re.DOTALL)
 
 LOCK = ".lock"
 """The file that a process holds open, and locked, while it writes to an output directory."""
+
+HOLDER = ".holder.json"
+"""The file that says which process that is, for those who only look."""
 
 
 WRITTEN = ".nvreg.json"
@@ -397,7 +401,31 @@ def exclusive(output: Path) -> Iterator[None]:
     with held:
         check_no_pipes(output.rglob("*"))
         _remove_leftovers(output.rglob(ASIDE))
-        yield
+        note = output / HOLDER
+        with suppress(OSError):  # what is wrong with the directory is said when something is kept
+            write_text(note, json.dumps({"machine": platform.node(), "process": os.getpid()}) + "\n")
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                note.unlink(missing_ok=True)
+
+
+def is_held(output: Path) -> bool | None:
+    """Return whether a process writes to an output directory, without asking for its lock.
+
+    Returns:
+        None where a process of another machine was writing to it, of which nothing more can be known.
+    """
+    note = output / HOLDER
+    try:
+        written, said = note.stat().st_mtime, json.loads(note.read_text(encoding="utf-8"))
+        if said["machine"] != platform.node():
+            return None
+        # another process may have got its number since; clocks of shared disks differ by seconds
+        return psutil.Process(said["process"]).create_time() <= written + 60
+    except (OSError, ValueError, LookupError, TypeError, psutil.Error):
+        return False
 
 
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -78,6 +78,8 @@ class Progress:
         """Show that ``left`` of ``total`` trials are to be measured, in ``steps`` steps each."""
         self._total, self._left, self._started = total, left, time.monotonic()
         self._bar.reset(self._task, total=left * steps, description=self._count())
+        if left and not self.is_live:
+            self.say(f"measuring {left} of {total} trials")
 
     def step(self, steps: int = 1) -> None:
         """Count steps of a phase, or scored splits of a trial."""

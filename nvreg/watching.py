@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
 
-import psutil
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from nvreg.errors import UserError
-from nvreg.files import LOCK
+from nvreg.files import is_held
 from nvreg.metrics import METRICS
 from nvreg.report.reading import Arm, Run, read_run
 from nvreg.report.selection import leaders_of, setting_text
@@ -44,7 +43,7 @@ ERRORS = 3
 """Errors that are shown, the last ones."""
 
 IDLE = 60.0
-"""Seconds without a trial, at least, after which a sweep that no process here runs counts as over."""
+"""Seconds without a trial, at least, after which a sweep that another machine runs counts as over."""
 
 SECONDS_BETWEEN_LOOKS = 2.0
 
@@ -128,15 +127,17 @@ def watch_run(
 
 def _looks(files: RunFiles, pause: Callable[[float], None]) -> Iterator[Status]:
     """Yield how the sweep goes, again and again, until it is over."""
-    holder, seen, status = _Holder(files), None, None
+    seen, status = None, None
     while True:
         began = time.monotonic()
-        is_held = holder.is_there()
+        is_running = is_held(files.directory)
         if status is None or _change(files) != seen:
             seen = _change(files)
             run = _read(files, status.run if status else None)
-            status = Status(run, _leaders(run), _pace(run) if run else None, is_held)
-        status = Status(status.run, status.leaders, status.pace, is_held or _is_recent(files, status))
+            status = Status(run, _leaders(run), _pace(run) if run else None, bool(is_running))
+        if is_running is None:
+            is_running = _is_recent(files, status)
+        status = replace(status, is_running=is_running)
         yield status
         if not status.is_running:
             return
@@ -224,6 +225,8 @@ def _best(run: Run, arm: Arm) -> str:
     pretrained = run.trials[PRETRAINED_NUMBER]
     best = max((run.trials[each] for each in run.candidates(arm)), key=lambda each: sign * _score(run, each))
     said = f"{run.selection_metric} {_score(run, pretrained):.4g} as pretrained"
+    if not run.sweeps[arm]:
+        return f"{said}, no setting tried yet"
     if best is pretrained:
         return f"{said}, none better on {run.in_domain} validation"
     return f"{said}, best {_score(run, best):.4g} ({setting_text(best)})"
@@ -298,28 +301,8 @@ def _written(files: RunFiles, run: Run, trial: Trial) -> float | None:
 
 
 def _is_recent(files: RunFiles, status: Status) -> bool:
-    """Return whether a sweep that is not finished wrote something so lately that it may run elsewhere."""
+    """Return whether a sweep of another machine wrote something so lately that it may go on."""
     if status.run is not None and not status.left:
         return False
     there = files.trials if files.trials.is_file() else files.manifest
     return time.time() - there.stat().st_mtime < max(IDLE, PAUSE * (status.pace or 0))
-
-
-class _Holder:
-    """Tells whether a process of this machine is writing to a run's directory."""
-
-    def __init__(self, files: RunFiles) -> None:
-        self._lock = (files.directory / LOCK).resolve()
-        self._process: psutil.Process | None = None
-
-    def is_there(self) -> bool:
-        """Return whether there is one; of other users' processes nothing is known."""
-        if self._process is None or not self._holds(self._process):
-            self._process = next(filter(self._holds, psutil.process_iter()), None)
-        return self._process is not None
-
-    def _holds(self, process: psutil.Process) -> bool:
-        try:
-            return any(Path(file.path) == self._lock for file in process.open_files())
-        except (psutil.Error, OSError):
-            return False

@@ -32,3 +32,11 @@ def test_what_is_run_of_others_is_said_when_quiet_too(capsys):
         progress.say("not this")
         progress.warn(["running code"])
     assert capsys.readouterr().err == "running code\n"
+
+
+def test_what_takes_long_is_said_before_it_begins(capsys):
+    with Progress() as progress:
+        progress.start(total=31, left=30, steps=6)
+        assert capsys.readouterr().err == "measuring 30 of 31 trials\n"
+        progress.start(total=31, left=0, steps=6)
+    assert capsys.readouterr().err == ""

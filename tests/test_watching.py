@@ -1,17 +1,18 @@
 """What nvreg watch tells of a sweep, from the files of its directory."""
 
+import json
 import os
+import platform
 import re
 from io import StringIO
 
 import pytest
-from filelock import FileLock
 from rich.console import Console
 
 from nvreg import UserError
-from nvreg.files import LOCK
+from nvreg.files import HOLDER, exclusive
 from nvreg.results import RunFiles
-from nvreg.watching import _Holder, watch_run
+from nvreg.watching import watch_run
 from tests.cli.running import run as run_command
 from tests.report.conftest import SyntheticRun
 
@@ -35,6 +36,11 @@ def watched(directory, *, terminal=False, pause=lambda _: None) -> str:
     out = StringIO()
     watch_run(directory, Console(file=out, force_terminal=terminal, width=200), pause)
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue())
+
+
+def held_elsewhere(directory, *, machine="another", process=1):
+    """Have a process of another machine write to a run."""
+    (directory / HOLDER).write_text(json.dumps({"machine": machine, "process": process}))
 
 
 def old(directory):
@@ -61,6 +67,7 @@ def test_it_tells_how_far_a_sweep_is(sweep, terminal):
 def test_pace_and_time_left_are_of_the_times_between_trials_without_pauses(sweep):
     folder = sweep.directory / "examples"
     os.utime(folder / "key3", (60.0 * 1000, 60.0 * 1000))  # the sweep was continued the next day
+    held_elsewhere(sweep.directory)
     said = watched(sweep.directory, pause=lambda _: old(sweep.directory))
     (line, *_) = said.splitlines()
     assert line == "synthetic, translation: 5 of 6 trials, 1 failed, 80 an hour, 0:00:45 left"
@@ -72,9 +79,16 @@ def test_a_finished_sweep_ends_the_watch(sweep):
     assert "5 of 5 trials, 1 failed, the sweep is over" in watched(sweep.directory)
 
 
+def test_where_no_setting_is_finished_nothing_is_said_to_be_best(sweep):
+    trials = RunFiles(sweep.directory).trials
+    trials.write_text(trials.read_text().splitlines(keepends=True)[0])
+    assert "perplexity 2.718 as pretrained, no setting tried yet" in watched(sweep.directory)
+
+
 def test_each_trial_that_is_finished_meanwhile_is_a_line(sweep):
     whole = RunFiles(sweep.directory).trials.read_text().splitlines(keepends=True)
     RunFiles(sweep.directory).trials.write_text("")
+    held_elsewhere(sweep.directory)
 
     def pause(_):
         written = RunFiles(sweep.directory).trials.read_text().count("\n")
@@ -100,18 +114,29 @@ def test_the_run_is_left_alone(sweep):
     assert {path: path.stat().st_mtime_ns for path in sweep.directory.rglob("*")} == before
 
 
-def test_who_holds_the_lock_is_seen_without_taking_it(sweep):
-    holder = _Holder(RunFiles(sweep.directory))
-    assert not holder.is_there()
-    with FileLock(sweep.directory / LOCK):
-        assert holder.is_there()
-    assert not holder.is_there()
+def test_a_sweep_of_this_machine_runs_as_long_as_its_process_does(sweep):
+    running = []
+
+    def pause(_):
+        running.append(True)
+        raise KeyboardInterrupt
+
+    watched(sweep.directory, pause=pause)  # it was interrupted a moment ago
+    assert not running
+    with exclusive(sweep.directory):
+        old(sweep.directory)
+        watched(sweep.directory, pause=pause)
+        assert running
+        held_elsewhere(sweep.directory, machine=platform.node(), process=2**22 + 1)  # it was killed
+        assert "no sweep is running; run it again to continue" in watched(sweep.directory, pause=pause)
+    assert not (sweep.directory / HOLDER).exists()
 
 
 def test_an_interruption_ends_it_well(sweep):
     def pause(_):
         raise KeyboardInterrupt
 
+    held_elsewhere(sweep.directory)
     assert "5 of 6 trials" in watched(sweep.directory, pause=pause)
 
 

@@ -120,9 +120,10 @@ def make_app() -> typer.Typer:
 
 
 def described(command: Callable[..., None]) -> tuple[str, list[str]]:
-    """Return what a command's docstring says, and its examples, which stand a line each after "Example:"."""
+    """Return a command's docstring, a line each paragraph, and its examples, a line each after "Example:"."""
     text, _, examples = (getdoc(command) or "").partition("Example:\n")
-    return text.strip(), [line.strip() for line in examples.splitlines() if line.strip()]
+    paragraphs = [" ".join(paragraph.split()) for paragraph in text.strip().split("\n\n")]
+    return "\n\n".join(paragraphs), [line.strip() for line in examples.splitlines() if line.strip()]
 
 
 def _print_version(wanted: bool) -> None:

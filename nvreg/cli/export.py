@@ -56,9 +56,9 @@ def export(
     """Save the model of a run, under the setting that a protocol chooses, as a checkpoint.
 
     A protocol that chooses for each domain by itself needs --domain; a run of several methods or seeds
-    --method or --seed. Of NV the checkpoint is what nvreg convert writes, of other methods a plain one, where
-    a plain one can hold what they do. Its README.md, the model card of the hub, has what the run measured of
-    it. --push needs a token of the hub: of HF_TOKEN, or of `hf auth login`.
+    --method or --seed. For NV the checkpoint is what nvreg convert writes, for other methods a plain one,
+    where a plain one can hold what they do. Its README.md, the model card of the hub, has what the run
+    measured of it. --push needs a token of the hub: of HF_TOKEN, or of `hf auth login`.
 
     Example:
         nvreg export results/my-translator OUT --protocol in-domain-tolerance --method nv

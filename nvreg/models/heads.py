@@ -179,8 +179,9 @@ def _rotates_keys(config: PreTrainedConfig) -> bool:
 def _warn_beyond(longest: int) -> None:
     """Warn once that texts are longer than those that the prior was estimated on."""
     warnings.warn(
-        f"texts are longer than the {longest} tokens that the prior was estimated on, and its moments depend "
-        "on positions where keys are rotated; estimate it on texts as long as those that are scored",
+        f"texts are longer than the {longest} tokens that the prior was estimated on, and rotated keys have "
+        "other moments further on: scores are right, but a setting may do less well on such texts than it "
+        "could; estimate the prior on training text that is as long",
         category=NvregWarning,
         stacklevel=2,
     )

@@ -164,7 +164,8 @@ def _measured_costs(workbench: Workbench, priors: Priors, progress: Progress) ->
         return Examples(records[:: -(-len(records) // count)])
 
     warm_up = task.encode(spread(WARM_UP_EXAMPLES))
-    progress.phase("timing", 1 + len(workbench.plan.methods))
+    methods = workbench.plan.methods
+    progress.phase("timing the pretrained model and a setting of each method", 1 + len(methods))
     task.score(model, warm_up)
     started = time.monotonic()
     task.score(model, warm_up)
@@ -184,7 +185,7 @@ def _measured_costs(workbench: Workbench, priors: Priors, progress: Progress) ->
     costs = {PRETRAINED: cost(lambda: None)}
     progress.step()
     batches = calibration_sample(workbench)
-    for name, method in workbench.plan.methods.items():
+    for name, method in methods.items():
         method.attach_(model, prior_for(method, priors), batches)
         costs[name] = cost(partial(method.set_, model, _some_setting(workbench, name)))
         method.detach_(model)

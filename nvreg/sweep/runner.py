@@ -156,6 +156,7 @@ class _Run:
         interrupted = ""
         try:
             if self._ledger.pretrained() is None:
+                self._progress.running([PRETRAINED])
                 self._executor.submit(Job(self._ledger.pretrained_key, PRETRAINED_NUMBER))
                 self._finish(*self._executor.next())
             for search in self._plan.searches:

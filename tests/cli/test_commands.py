@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import nvreg
-from nvreg.cli import COMMANDS
+from nvreg.cli import COMMANDS, described
 from nvreg.experiment import load_experiment
 from nvreg.models.conversion import conversion_of
 from nvreg.models.convert import current_settings
@@ -51,6 +51,13 @@ def test_a_new_command_is_a_file_and_a_line(monkeypatch):
     assert "Say hello." in run("--help").output
     assert run("greet", "Ada").output == "Hello, Ada.\n"
     assert run("greet", "nobody").exit_code == 2
+
+
+def test_paragraphs_of_help_fill_lines_of_any_width():
+    for name, command in COMMANDS.items():
+        text, examples = described(command)
+        assert "\n" not in text.replace("\n\n", ""), name
+        assert examples, name
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["schema"], ["architectures"]])
