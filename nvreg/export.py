@@ -23,6 +23,7 @@ from nvreg.report.cells import Record, score_cell, with_decimals
 from nvreg.report.contrasts import Row, pairs_table
 from nvreg.report.selection import ChosenTrial, Pick, choose, pretrained, setting_text
 from nvreg.results import PRETRAINED, RunFiles
+from nvreg.rounding import with_interval
 from nvreg.sweep.workbench import load_subject
 
 
@@ -114,9 +115,7 @@ def _measurement(choice: ChosenTrial, pick: Pick, record: Record) -> Measurement
     known = {name: float(value) for name, value in facts.items() if math.isfinite(value)}
     shown = str(score_cell(record))
     if choice.trial.method == PRETRAINED:
-        shown = f"{record['score']:.4g}" + (
-            f" [{known['low']:.4g}, {known['high']:.4g}]" if "low" in known else ""
-        )
+        shown = with_interval(float(record["score"]), known.get("low"), known.get("high"))
     return Measurement(domain, "test", metric, float(record["score"]), shown, known, sources[domain])
 
 

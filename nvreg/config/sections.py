@@ -126,7 +126,9 @@ class Section(BaseModel):
 
 
 def _whole(value: Any) -> Any:
-    """Return the whole number that a number with an exponent or a point is."""
+    """Return the whole number that a number with an exponent or a point is, in a list of numbers too."""
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
     is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
     return int(value) if is_whole else value
 

@@ -15,8 +15,8 @@ from nvreg.evaluation.measure import Evaluated
 from nvreg.evaluation.result import Difference, DomainResult, Result, Score
 from nvreg.files import write_text
 from nvreg.metrics import METRICS, statistics_of
-from nvreg.report.cells import decimals_of, number_text
 from nvreg.results import finite
+from nvreg.rounding import decimals_of, number_text
 from nvreg.text import code_in_markdown, in_markdown
 
 EXAMPLES_MARK = '{"id": 0, "record": '

@@ -31,6 +31,7 @@ from nvreg.finetune.schema import FineTuning, TrainingOptions
 from nvreg.finetune.trainer import DivergedError, TaskTrainer
 from nvreg.progress import Progress
 from nvreg.results import finite, is_changed_manifest, is_sealed_yaml, sealed_yaml
+from nvreg.rounding import with_interval
 from nvreg.text import code_in_markdown
 from nvreg.trained import RECORD, TrainingRecord, read_manifest, read_record, sealed_text
 
@@ -233,7 +234,7 @@ def _card(finetuning: FineTuning, model: PreTrainedModel, seed: int, best: dict[
             "validation",
             metric,
             value,
-            f"{value:.4g}" + (f" [{ends[0]:.4g}, {ends[1]:.4g}]" if ends else ""),
+            with_interval(value, *(ends or (None, None))),
             dict(zip(("low", "high"), ends, strict=True)) if ends else {},
             domain.validation,
         )

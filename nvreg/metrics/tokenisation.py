@@ -48,6 +48,9 @@ _LANGUAGES = {
 
 _WRITING = {code: writing for writing, codes in _LANGUAGES.items() for code in codes.split()}
 
+_CODE = re.compile(r"(?P<code>[A-Za-z]{2,3})([-_][A-Z][a-z]{3})?([-_]([A-Za-z]{2}|[0-9]{3}))?")
+"""A language with its script and region, if any; the name ``my_summary`` says nothing of Myanmar."""
+
 _SCRIPTS = {"CJK": "Chinese", "BOPOMOFO": "Chinese", "HIRAGANA": "Japanese", "KATAKANA": "Japanese"}
 _SCRIPTS |= {"HANGUL": "Korean"}
 
@@ -59,8 +62,8 @@ def writing_of_language(name: str) -> str | None:
         name: the language's, as tokenizers and columns have it: ``zh``, ``zh_CN``, ``zho_Hans``,
             ``translation.zh``.
     """
-    code, *_ = re.split(r"[^a-z]", name.rpartition(".")[2].lower())
-    return _WRITING.get(code)
+    found = _CODE.fullmatch(name.rpartition(".")[2])
+    return _WRITING.get(found["code"].lower()) if found else None
 
 
 def writing_of_texts(texts: Iterable[str]) -> str:

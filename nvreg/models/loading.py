@@ -92,9 +92,11 @@ def position_count(config: PreTrainedConfig) -> int | None:
     """Return how many tokens a model has positions for, None where its config has no such number.
 
     Where the table of positions has a row for padding, as RoBERTa's, the first token gets the one behind it.
+    Rotary positions have no table.
     """
     count: int | None = getattr(config, "max_position_embeddings", None)
-    if count is None or not is_token(config, getattr(config, "pad_token_id", None)):
+    is_rotary = bool(getattr(config, "rope_parameters", None))
+    if count is None or is_rotary or not is_token(config, getattr(config, "pad_token_id", None)):
         return count
     small = deepcopy(config)
     small.num_hidden_layers = 1

@@ -12,22 +12,10 @@ from pandas import DataFrame
 from nvreg.document import Cell, Tone
 from nvreg.methods import METHODS
 from nvreg.results import PRETRAINED_NUMBER
+from nvreg.rounding import DIGITS, EXACT, RELATIVE_NOISE, last_place, number_text
 
 Record = Mapping[Hashable, Any]
 """A row of a table of `nvreg.report.contrasts`."""
-
-DIGITS = 2
-"""Significant digits of the half-width of a cell's interval: all its numbers end where these do."""
-
-EXACT = 4
-"""Significant digits of a score where nothing says how far it is known."""
-
-RELATIVE_NOISE = 1e-6
-"""Scores agree to so much, relatively, however examples are batched: a smaller width is none."""
-
-LONGEST = 4
-"""Numbers that are known to more than so many zeros before the point are written with an exponent."""
-
 
 AS_CHOSEN, RESELECTED = "", "_reselected"
 """The ends of the names of the columns of both intervals."""
@@ -48,18 +36,8 @@ def with_decimals(rows: DataFrame, intervals: Sequence[str] = INTERVALS) -> Data
     cells = rows.to_dict("records")
     found = pd.Series([_decimals(cell, intervals) for cell in cells], index=rows.index, dtype=float)
     middle = found.groupby(rows["domain"]).transform("quantile", 0.5, interpolation="lower")
-    usual = pd.Series([_last_place(cell["score"], EXACT) for cell in cells], index=rows.index)
+    usual = pd.Series([last_place(cell["score"], EXACT) for cell in cells], index=rows.index)
     return rows.assign(decimals=found.fillna(middle).fillna(usual).astype(int))
-
-
-def decimals_of(number: float, low: float | None, high: float | None) -> int:
-    """Return the place after the point at which a number ends that has an interval, or None for its ends.
-
-    It is that of the second digit of the half-width. Where there is no width, the number has `EXACT` digits.
-    """
-    size = math.nan if low is None or high is None else abs(high - low) / 2
-    is_width = RELATIVE_NOISE * abs(number) < size < math.inf
-    return _last_place(size, DIGITS) if is_width else _last_place(number, EXACT)
 
 
 CANNOT = "cannot change it"
@@ -158,21 +136,6 @@ def _at(record: Record, whose: str = "") -> str:
     return "" if pd.isna(temperature) else f" at {temperature}"
 
 
-def number_text(value: float, decimals: int, sign: str = "") -> str:
-    """Return a number rounded at a place after the point, before it where that is negative.
-
-    Args:
-        value: the number; one that is not finite is a word.
-        decimals: the place.
-        sign: ``+`` to write the sign of positive numbers too.
-    """
-    if not math.isfinite(value):
-        return f"{value:{sign}}" if math.isinf(value) else "nan"
-    if -decimals > LONGEST:
-        return f"{value:{sign}.{max(0, decimals - _last_place(value, 1))}e}"
-    return f"{round(value, decimals):{sign}z.{max(0, decimals)}f}"
-
-
 def time_text(seconds: float) -> str:
     """Return a duration as hours, minutes and seconds."""
     return str(timedelta(seconds=round(seconds)))
@@ -202,13 +165,13 @@ def _decimals(record: Record, intervals: Sequence[str]) -> int | None:
         return None
     known = (size for size in (*sizes, abs(record["difference"])) if _is_width(size, record))
     first = next(known, None)
-    return None if first is None else _last_place(first, DIGITS)
+    return None if first is None else last_place(first, DIGITS)
 
 
 def _narrowest(record: Record) -> int | None:
     """Return the place of the second digit of the half-width of the narrowest interval that has a width."""
     sizes = [size for which in INTERVALS if _is_width(size := _half_width(record, which), record)]
-    return _last_place(min(sizes), DIGITS) if sizes else None
+    return last_place(min(sizes), DIGITS) if sizes else None
 
 
 def _half_width(record: Record, which: str) -> float:
@@ -219,10 +182,3 @@ def _is_width(size: float, record: Record) -> bool:
     """Return whether a width is more than what batches change."""
     largest = max(abs(record["score"]), abs(record["score"] - record["difference"]))
     return bool(RELATIVE_NOISE * largest < size < math.inf)
-
-
-def _last_place(value: float, digits: int) -> int:
-    """Return the place after the point of the last of a number's significant digits."""
-    if value == 0 or not math.isfinite(value):
-        return digits - 1
-    return digits - 1 - int(f"{value:.{digits - 1}e}".partition("e")[2])

@@ -10,9 +10,10 @@ from pandas import DataFrame
 
 from nvreg.metrics import METRICS
 from nvreg.protocols import upper_bounds
-from nvreg.report.cells import interval_text, number_text, with_decimals
+from nvreg.report.cells import interval_text, with_decimals
 from nvreg.report.findings import INAPPLICABLE, OUTCOMES, verdicts
 from nvreg.results import PRETRAINED
+from nvreg.rounding import number_text
 
 TOLD = (
     "leave-one-domain-out",

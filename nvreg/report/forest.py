@@ -20,12 +20,12 @@ from nvreg.report.cells import (
     facts,
     interval_text,
     keeps_pretrained,
-    number_text,
     with_decimals,
 )
 from nvreg.report.findings import tones
 from nvreg.report.plot import Axis, axis_label, axis_of, bent_text, change_of, joined, lines, tick_text
 from nvreg.results import PRETRAINED
+from nvreg.rounding import number_text
 
 MANY = 80
 """The most rows that are all shown at first; where there are more, those of one selection are."""

@@ -16,7 +16,7 @@ from nvreg.methods import METHODS
 from nvreg.metrics import METRICS
 from nvreg.metrics.resampling import FEWEST, interval
 from nvreg.parameters import ROLES
-from nvreg.report.cells import AS_CHOSEN, number_text, with_decimals
+from nvreg.report.cells import AS_CHOSEN, with_decimals
 from nvreg.report.plot import (
     Axis,
     axis_label,
@@ -32,6 +32,7 @@ from nvreg.report.plot import (
 from nvreg.report.reading import Run
 from nvreg.report.sections import DIRECTIONS
 from nvreg.results import PRETRAINED_NUMBER
+from nvreg.rounding import number_text
 from nvreg.samplers import SAMPLERS, OneAtATime, alone
 
 NAMED = 3

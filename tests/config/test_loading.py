@@ -105,7 +105,8 @@ def test_numbers_are_numbers_in_every_key_of_every_file(tmp_path):
         EXPERIMENT.replace("[0, 0.5]", "[1e-3, 5E-1]").replace("tau_alpha:", "tau_mu: 1.\n    tau_alpha:")
     )
     overrides = ["sweep.trials=1e1", "sweep.enqueue=[{tau_sigma: 1e-2}]", "data.in_domain.train.limit=+1e3"]
-    experiment = load_experiment(path, overrides)
+    experiment = load_experiment(path, [*overrides, "sweep.seeds=[1e1, 2.0]"])
+    assert experiment.sweep.seeds == [10, 2]
     assert experiment.sweep.methods["nv"].space["tau_sigma"] == {"encoder": [0.001, 0.5]}
     assert experiment.sweep.methods["nv"].space["tau_mu"] == 1.0
     assert experiment.sweep.methods["nv"].enqueue == [{"tau_sigma": 0.01}]

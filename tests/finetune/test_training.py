@@ -18,6 +18,7 @@ from nvreg.finetune.trainer import TaskTrainer
 from nvreg.finetune.training import run_finetuning
 from nvreg.metrics import score
 from nvreg.models.loading import load_model
+from nvreg.rounding import with_interval
 from tests.faults.running import numbers_of_training
 from tests.models.architectures import ARCHITECTURES
 
@@ -100,7 +101,7 @@ def test_the_card_has_the_best_epoch_s_scores_with_intervals(load, scores, monke
     low, high = entry["interval_nll"]
     assert low < high
     assert told["nll"].metric_args == {"low": low, "high": high}
-    assert f"0.7 [{low:.4g}, {high:.4g}]" in card.text
+    assert with_interval(0.7, low, high) in card.text
     assert "the best by accuracy on this set" in card.text
     assert "BertForSequenceClassification.from_pretrained" in card.text
     assert str(directory.parent) not in str(card)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nvreg.report.cells import RESELECTED, gain_text, number_text, score_cell, with_decimals
+from nvreg.report.cells import RESELECTED, gain_text, score_cell, with_decimals
 
 NAN = float("nan")
 
@@ -124,11 +124,3 @@ def test_every_number_is_within_a_hundredth_of_a_half_width_of_what_it_was(score
     if half_width > 1e-5 * max(abs(score), abs(score - difference)):
         for number, exact in zip(numbers, expected, strict=True):
             assert number == pytest.approx(exact, rel=1e-12, abs=half_width / 19)
-
-
-@given(st.floats(allow_nan=False, allow_infinity=False, width=32), st.integers(-40, 40))
-def test_a_number_has_a_text_without_a_negative_zero(value, decimals):
-    text = number_text(value, decimals)
-    assert math.isclose(float(text), value, abs_tol=10.0**-decimals) or abs(float(text)) < 10.0**-decimals
-    assert number_text(abs(value), decimals, "+").startswith("+")
-    assert not re.fullmatch(r"-0(\.0*)?", text)

@@ -28,6 +28,11 @@ def test_the_limit_is_the_most_that_a_model_of_learned_positions_reads(kind, pad
         check_length(model.config, "data.max_length", limit + 1)
 
 
+def test_a_model_of_rotary_positions_has_as_many_as_its_config_says():
+    config = AutoConfig.for_model("gemma3n_text", max_position_embeddings=12, pad_token_id=0)
+    assert token_limit(config, word_tokenizer(limit=10**30)) == 12
+
+
 def test_the_tokenizer_s_limit_counts_where_it_is_lower():
     config = Architecture("bert", "bert", "BertModel", ENCODER).build().config
     assert config.max_position_embeddings == 512
