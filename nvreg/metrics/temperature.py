@@ -31,7 +31,7 @@ ANY = tuple(2.0 ** (step / 8) for step in range(-16, 17))
 STEP = 1.01
 """The greatest ratio of neighbours among temperatures that are interpolated."""
 
-FEWEST, WIDEST, NEAREST = 5, 1.21, 6
+FEWEST_KEPT, WIDEST, NEAREST = 5, 1.21, 6
 """Interpolation takes so many temperatures that were kept, none further from the next than by this ratio, and
 is by the polynomial through so many at most."""
 
@@ -137,12 +137,12 @@ def statistics_at(
 def _with_those_between(kept: tuple[float, ...]) -> tuple[float, ...]:
     """Return temperatures, ascending, with others between them where these can be interpolated."""
     pairs = list(pairwise(kept))
-    if len(kept) < FEWEST or max(after / before for before, after in pairs) > WIDEST:
+    if len(kept) < FEWEST_KEPT or max(after / before for before, after in pairs) > WIDEST:
         return kept
     between = []
     for start, end in pairs:
         steps = math.ceil(math.log(end / start) / math.log(STEP))
-        if steps > 1 and len(_nodes(start, end, kept)) >= FEWEST:
+        if steps > 1 and len(_nodes(start, end, kept)) >= FEWEST_KEPT:
             between += [round(start * (end / start) ** (step / steps), 6) for step in range(1, steps)]
     return tuple(sorted({*kept, *between}))
 

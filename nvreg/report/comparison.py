@@ -107,10 +107,10 @@ def combine(analyses: Sequence[Analysis]) -> tuple[list[Block], dict[str, DataFr
             rivals_section(metric, rivals, names, in_domain, f"nv on {home_of(groups)}", rivals_after)
         )
     blocks += [section for each in sections.values() for section in each]
-    if more := explore(Cloud(metric, in_domain, domains, groups)):
+    cloud = Cloud(metric, in_domain, domains, groups)
+    if more := explore(cloud):
         blocks.append(more)
-    named = {name: [each.run for each in group] for name, group in groups.items()}
-    blocks.append(measured_together(named, metrics, "nvreg report"))
+    blocks.append(measured_together(cloud.runs, metrics, "nvreg report"))
     return blocks, frames
 
 
@@ -166,12 +166,10 @@ def compare(first: Analysis, second: Analysis) -> tuple[list[Block], dict[str, D
     for metric in sorted(metrics, key=lambda name: name != first_metric):
         rows, is_open = table[table["metric"] == metric], metric == first_metric
         blocks += metric_section(metric, rows, labels, in_domain, "other run", after, is_open=is_open)
-    if more := explore(
-        Cloud(first_metric, in_domain, domains, dict(zip(names, ([first], [second]), strict=True)))
-    ):
+    cloud = Cloud(first_metric, in_domain, domains, dict(zip(names, ([first], [second]), strict=True)))
+    if more := explore(cloud):
         blocks.append(more)
-    named = dict(zip(names, ([run] for run in runs), strict=True))
-    blocks.append(measured_together(named, metrics, "nvreg compare"))
+    blocks.append(measured_together(cloud.runs, metrics, "nvreg compare"))
     return blocks, frames
 
 

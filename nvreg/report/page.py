@@ -8,7 +8,7 @@ import pandas as pd
 from pandas import DataFrame
 
 from nvreg.document import Block, PageSection, Table, Verdict
-from nvreg.report.analysis import NV, Matching, matching_of
+from nvreg.report.analysis import Matching, matching_of
 from nvreg.report.findings import keeps_everywhere
 from nvreg.report.forest import forest
 from nvreg.report.layers import layers_section
@@ -84,8 +84,9 @@ def _settings(run: Run, settings: DataFrame) -> Table:
     labels = {"method": "method", "seed": "seed"} if len(run.sweeps) > 1 else {}
     numbers = {"prior_weight": "prior weight", "strength": "strength"}
     numbers |= {name: header for name, header in CHANGES.items() if settings[name].notna().any()}
-    if "wanted_change" in numbers and {each.to for each in _matchings(settings)} == {NV}:
-        numbers["wanted_change"] = "NV's change"
+    matched_to = {each.to for each in _matchings(settings)}
+    if "wanted_change" in numbers and len(matched_to) == 1:
+        numbers["wanted_change"] = f"{matched_to.pop()}'s change"
     body = [
         [
             *(str(row[label]) for label in labels),

@@ -103,7 +103,7 @@ class Cloud:
 
     @property
     def runs(self) -> list[tuple[str, Run]]:
-        """The runs, each with its name, which is empty on a page of one."""
+        """The runs, each after its name, which is empty on a page of one."""
         return [(name, run) for name, run, _ in self._runs]
 
     @cached_property

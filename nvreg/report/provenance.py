@@ -1,7 +1,7 @@
 """How a report was measured: versions, digests, seeds, signatures, and the commands that make it again."""
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from nvreg.document import PageSection
@@ -40,24 +40,20 @@ def measured_section(run: Run, matchings: Sequence[Matching]) -> PageSection:
     return PageSection("How it was measured", ["\n".join(facts), again], is_open=False)
 
 
-def measured_together(
-    groups: Mapping[str, Sequence[Run]], metrics: Sequence[str], command: str
-) -> PageSection:
+def measured_together(named: Sequence[tuple[str, Run]], metrics: Sequence[str], command: str) -> PageSection:
     """Return how several runs were measured that stand on one page.
 
     Args:
-        groups: the runs by name; those of one name repeat each other.
+        named: the runs, each after its name.
         metrics: the names of those that are shown, which all runs measured alike.
         command: what wrote the page, as ``nvreg report``; the directories follow.
     """
-    runs = [run for group in groups.values() for run in group]
+    runs = [run for _, run in named]
     facts = [*_signatures(runs[0], metrics), *_reading(runs[0], [])]
     blocks: list[str | PageSection] = ["\n".join(facts)]
-    for name, group in groups.items():
-        for run in group:
-            own = f"{name}/{run.directory.name}" if len(group) > 1 else name
-            said = [f"- {completed_text(run)}", *_seeds(run), f"- examples: {in_markdown(_examples(run))}"]
-            blocks.append(PageSection(own, ["\n".join([*said, *_versions(run)])]))
+    for name, run in named:
+        said = [f"- {completed_text(run)}", *_seeds(run), f"- examples: {in_markdown(_examples(run))}"]
+        blocks.append(PageSection(name, ["\n".join([*said, *_versions(run)])]))
     lines = [line for run in runs for line in _commands(run)[:1]]
     lines.append(" ".join([command, *(shlex.quote(str(run.directory)) for run in runs), "--output OUT"]))
     again = PageSection("To make it again", [_code(lines)])

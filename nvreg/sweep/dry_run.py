@@ -38,6 +38,9 @@ SAMPLE_EXAMPLES = 200
 SAMPLE_SECONDS = 3.0
 """How long the pretrained model takes for the examples that a setting is timed on, where it is slow."""
 
+CLOCK_SECONDS = 1e-3
+"""The least time that is told: the clocks of some systems stand still for longer."""
+
 WARM_UP_EXAMPLES = 16
 """How many are scored before: what runs for the first time loads libraries and allocates memory."""
 
@@ -169,7 +172,8 @@ def _measured_costs(workbench: Workbench, priors: Priors, progress: Progress) ->
     task.score(model, warm_up)
     started = time.monotonic()
     task.score(model, warm_up)
-    affordable = int(WARM_UP_EXAMPLES * SAMPLE_SECONDS / (time.monotonic() - started))
+    seconds = max(time.monotonic() - started, CLOCK_SECONDS)
+    affordable = int(WARM_UP_EXAMPLES * SAMPLE_SECONDS / seconds)
     sample = spread(min(max(affordable, WARM_UP_EXAMPLES), SAMPLE_EXAMPLES))
     encoded = task.encode(sample)
 

@@ -147,7 +147,7 @@ def test_a_run_without_both_methods_has_no_such_rows(small, control):
 def test_both_changes_are_in_the_table_of_settings_and_what_does_not_match_says_so(both):
     text = write_report(analyse(both.write()), formats=())
     header, *rows = table_under(text, "Settings chosen")
-    assert header[-2:] == ["change", "NV's change"]
+    assert header[-2:] == ["change", "nv's change"]
     shown = {(row[0], row[2], row[3]): row[4:] for row in rows}
     assert shown["nv", "in-domain", "all"][-2:] == ["0.1000", ""]
     assert shown[MATCHED, "in-domain", "all"][:2] == ["5", "scale 0.11"]

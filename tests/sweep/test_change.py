@@ -57,7 +57,7 @@ def test_every_trial_has_the_mean_change_over_sites_on_in_domain_validation(expe
         method.detach_(workbench.model)
         assert 0 < trial.change == pytest.approx(sum(by_site.values()) / len(by_site))
     header, *rows = table_under(write_report(analyse(tmp_path / "output"), ()), "Settings chosen")
-    assert header[-2:] == ["change", "NV's change"]
+    assert header[-2:] == ["change", "nv's change"]
     assert any(row[:3] == ["weight-noise matched", "0", "in-domain"] for row in rows)
 
 

@@ -77,6 +77,11 @@ def test_what_runs_for_the_first_time_is_not_counted_and_each_method_is(experime
     assert "trials      13, the pretrained model's first, methods: nv, temperature; seeds: 1, 2;" in plan
 
 
+def test_a_clock_that_stands_still_tells_no_time(experiment, monkeypatch):
+    monkeypatch.setattr(dry_run, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    assert "about 0.0 s and the prior" in describe_plan(experiment(), quiet=True)
+
+
 def test_a_sample_stands_for_all_examples(experiment, monkeypatch):
     monkeypatch.setattr(dry_run, "SAMPLE_EXAMPLES", 8)
     clock = SimpleNamespace(now=0.0)
