@@ -41,8 +41,19 @@ PLACES = {
 }
 """How to mend what the system says of a place, by the number of its error."""
 
-MEMORY = ("can't allocate memory", "out of memory")
-"""What errors of PyTorch say where memory is too little."""
+MEMORY = (
+    "can't allocate memory",
+    "out of memory",
+    "can't start new thread",
+    os.strerror(errno.ENOMEM),
+    os.strerror(errno.EAGAIN),
+)
+"""What errors of PyTorch, Python and the system say where memory, or what a thread needs, is too little."""
+
+
+def is_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory is too little."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in MEMORY)
 
 
 def explained(error: BaseException, place: object = None) -> str | None:
@@ -54,15 +65,16 @@ def explained(error: BaseException, place: object = None) -> str | None:
         error: what was raised.
         place: what was to be written, where the error does not say it, or says what stands for it.
     """
-    if isinstance(error, MemoryError) or any(words in str(error) for words in MEMORY):
+    if is_of_memory(error):
         return (
             "expected memory for the model and a batch, got too little; lower evaluation.batch_tokens or "
             "training.batch_size, choose model.dtype: bfloat16, or close what else is running"
         )
+    if isinstance(error, OSError) and (error.errno in PLACES or (error.errno and error.filename)):
+        place = place or error.filename or "what was to be written"
+        mend = PLACES.get(error.errno or 0, "choose another place")
+        return f"expected a place that can be read and written, got {place} ({error.strerror}); {mend}"
     for code, mend in PLACES.items():
-        if isinstance(error, OSError) and error.errno == code:
-            place = place or error.filename or "what was to be written"
-            return f"expected a place that can be read and written, got {place} ({error.strerror}); {mend}"
         if mend is _FREE and os.strerror(code) in str(error):
             where = f" for {place}" if place else ""
             return f"expected space on the disk{where}, got none ({os.strerror(code)}); {mend}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -9,15 +10,16 @@ import platform
 import re
 import shutil
 import stat
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 from filelock import FileLock, Timeout
 
-from nvreg.errors import DamagedError, UserError, explained
+from nvreg.errors import DamagedError, NvregWarning, UserError, explained
 
 MANIFEST = "manifest.json"
 """The file that says whose an output directory is."""
@@ -87,7 +89,8 @@ def write_text(path: Path, content: str) -> None:
 
 
 def write_digests(directory: Path, pattern: str = "*") -> None:
-    """Write the digests of the files of a directory that match a pattern, once they are complete."""
+    """Write the digests of the files of a directory that match a pattern, once all in it are complete."""
+    _sync(directory.glob("*"))
     files = sorted(path for path in directory.glob(pattern) if path.is_file() and path.name != DIGESTS)
     digests = {path.name: _digest_of(path) for path in files}
     write_text(directory / DIGESTS, json.dumps(digests, indent=1) + "\n")
@@ -286,6 +289,7 @@ def whole_directory(out: Path, *, replacing: bool = False) -> Iterator[Path]:
     try:
         aside.mkdir(parents=True)
         yield aside
+        _sync(aside.rglob("*"))
         if replacing and out.is_dir():
             out.replace(before)
         elif out.is_dir():
@@ -315,6 +319,17 @@ def _aside(path: Path) -> Path:
     end = f".{os.getpid()}.part"
     name = os.fsencode(path.name)[: NAME_BYTES - len(end) - 1].decode(errors="ignore")
     return path.with_name(f".{name}{end}")
+
+
+def _sync(paths: Iterable[Path]) -> None:
+    """Have files be on disk, whatever wrote them, before anything says that they are complete."""
+    for path in paths:
+        if path.is_file():
+            file = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # Windows has to write
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
 
 
 def _remove_leftovers(paths: Iterable[Path], of: Path | None = None) -> None:
@@ -387,17 +402,30 @@ def exclusive(output: Path) -> Iterator[None]:
 
     What a process that was killed had not finished writing is removed.
 
+    Where the file system has no locks, the user is told so, and no other process is noticed.
+
     Raises:
         UserError: if another process holds it, or something in it is a device or pipe.
     """
     check_regular(lock := output / LOCK)
+    held: AbstractContextManager[Any]
     try:
-        held = FileLock(lock).acquire(timeout=0)
+        with naming(lock):
+            held = FileLock(lock).acquire(timeout=0)
     except Timeout as error:
         raise UserError(
             f"expected a directory that no other run is writing, got {output}; "
             "wait for that run or choose another with --output"
         ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        warnings.warn(
+            f"the file system of {output} has no locks ({error.strerror}): start no second run there",
+            NvregWarning,
+            stacklevel=2,
+        )
+        held = nullcontext()
     with held:
         check_no_pipes(output.rglob("*"))
         _remove_leftovers(output.rglob(ASIDE))

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import Tensor
 
+from nvreg.errors import is_of_memory
+
 
 def in_halves(groups: Iterable[list[int]], run: Callable[[list[int]], None]) -> int:
     """Call a function on every group in order, and on the halves of one that does not fit in memory.
@@ -54,11 +56,7 @@ def _fits(run: Callable[[list[int]], None], group: list[int]) -> bool:
     try:
         run(group)
     except RuntimeError as error:
-        if len(group) == 1 or not _is_out_of_memory(error):
+        if len(group) == 1 or not is_of_memory(error):
             raise
         return False
     return True
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

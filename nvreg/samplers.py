@@ -369,13 +369,15 @@ def _new_study(file: Path, name: str, directions: Sequence[StudyDirection]) -> S
         Exception: if the database is damaged, or of another version of Optuna.
     """
     import optuna
+    from sqlalchemy import URL
 
     with closing(sqlite3.connect(file)) as database:
         (found,) = database.execute("PRAGMA integrity_check(1)").fetchone()
     if found != "ok":
         raise ValueError(found)
 
-    storage = optuna.storages.RDBStorage(f"sqlite:///{file}")
+    address = URL.create("sqlite", database=str(file)).render_as_string()  # what SQLAlchemy reads is escaped
+    storage = optuna.storages.RDBStorage(address)
     if name in optuna.get_all_study_names(storage):
         optuna.delete_study(study_name=name, storage=storage)
     return optuna.create_study(storage=storage, study_name=name, directions=list(directions))

@@ -10,7 +10,7 @@ import pytest
 
 import nvreg
 from nvreg import Prior, UserError
-from nvreg.errors import explained
+from nvreg.errors import NvregWarning, explained
 from nvreg.files import (
     changed_files,
     check_digests,
@@ -20,6 +20,7 @@ from nvreg.files import (
     exclusive,
     whole_directory,
     write_bytes,
+    write_digests,
     write_text,
 )
 from nvreg.models.loading import load_config
@@ -137,6 +138,19 @@ def test_one_run_at_a_time_writes_a_directory(tmp_path):
     assert subprocess.run([sys.executable, "-c", script, tmp_path]).returncode == 0
 
 
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_written_with_a_warning(number, tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def fails(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", fails)
+    (tmp_path / f".a.{NOBODY}.part").touch()
+    with pytest.warns(NvregWarning, match="has no locks .*: start no second run there"), exclusive(tmp_path):
+        assert not list(tmp_path.glob("*.part"))
+
+
 SOURCES = sorted(path for each in (PACKAGE, ROOT / "scripts") for path in each.rglob("*.py"))
 
 
@@ -198,7 +212,25 @@ def test_a_directory_is_whole_or_not_there(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG])
+def test_what_says_that_files_are_complete_is_written_once_they_are_on_disk(tmp_path, monkeypatch):
+    flushed, fsync = set(), os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (flushed.add(os.fstat(file).st_ino), fsync(file)))
+    with whole_directory(tmp_path / "out") as aside:
+        (aside / "inner").mkdir()
+        for name in ("a", "inner/b"):
+            (aside / name).write_text("by a library")
+            (aside / name).chmod(0o444)
+    assert flushed == {path.stat().st_ino for path in tmp_path.rglob("*") if path.is_file()}
+    flushed.clear()
+    (tmp_path / "w.safetensors").write_text("by a library")
+    (tmp_path / "config.json").write_text("by a library")
+    write_digests(tmp_path, "*.safetensors")
+    assert flushed >= {path.stat().st_ino for path in tmp_path.glob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG, errno.EBUSY, errno.ENXIO]
+)
 def test_what_the_system_says_of_a_place_is_one_line_with_the_place(number, tmp_path, monkeypatch):
     def fails(*_):
         raise OSError(number, os.strerror(number))
@@ -216,6 +248,7 @@ def test_memory_that_does_not_suffice_is_one_line():
     assert "expected memory" in explained(
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
     )
+    assert "expected memory" in explained(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
     assert explained(RuntimeError("a bug")) is None
     assert explained(KeyError("a")) is None
 

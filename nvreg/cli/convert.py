@@ -71,7 +71,7 @@ def convert(
 
         nvreg convert ./my-model OUT --prior-data train.jsonl --column text --prior-weight decoder=0.05
     """
-    check_new_directory(out)
+    check_new_directory(out, is_replaced=True)
     check_push(push_to, private)
     setting = read_nv_setting(
         prior_weight=prior_weight,

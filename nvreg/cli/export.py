@@ -67,7 +67,7 @@ def export(
 
         nvreg export results/my-translator OUT --protocol leave-one-domain-out --domain subtitles --method nv
     """
-    check_new_directory(out)
+    check_new_directory(out, is_replaced=True)
     check_push(push_to, private)
 
     from nvreg.report.selection import choose_trial, setting_text

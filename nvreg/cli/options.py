@@ -222,8 +222,12 @@ def say(text: object, *, err: bool = False) -> None:
     typer.echo(visible(str(text)), err=err)  # noqa: TID251
 
 
-def check_new_directory(out: Path) -> None:
+def check_new_directory(out: Path, *, is_replaced: bool = False) -> None:
     """Check that a directory is new or empty.
+
+    Args:
+        out: the directory.
+        is_replaced: another directory takes its name once that is filled.
 
     Raises:
         UserError: if something is there, or the place cannot be written to.
@@ -233,6 +237,11 @@ def check_new_directory(out: Path) -> None:
     check_place(out)
     if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"expected a new or empty directory, got {out}, which is there already")
+    if is_replaced and out.is_dir() and (out.is_symlink() or out.is_mount() or out.samefile(".")):
+        raise UserError(
+            f"expected a new directory, or an empty one that can be replaced, got {out}, which is a link, a "
+            "mount or the working directory; name a new one in it"
+        )
 
 
 def check_push(repo: str | None, private: bool) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nvreg.config.sections import is_address
 from nvreg.data.columns import Columns, check_names, value_of
 from nvreg.data.stores import has_file, open_address, reading
-from nvreg.errors import UserError
+from nvreg.errors import UserError, is_of_memory
 from nvreg.hub import LOG_IN, refusal
 
 if TYPE_CHECKING:
@@ -275,6 +275,8 @@ def _parquet(path: str) -> Iterator[Any]:
             with open_address(path) if is_address(path) else nullcontext(path) as place:
                 yield place
         except (OSError, ValueError, LookupError, TypeError, AttributeError, pa.ArrowException) as error:
+            if is_of_memory(error):
+                raise
             raise UserError(f"{path}: expected parquet, got: {_one_line(error)}") from error
 
 

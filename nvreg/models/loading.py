@@ -21,7 +21,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from nvreg.digests import body_parameters
-from nvreg.errors import UserError, expected_one_of
+from nvreg.errors import UserError, expected_one_of, is_of_memory
 from nvreg.files import check_digests, check_no_pipes
 from nvreg.hub import is_hub_name, reason_of
 from nvreg.models.dispatching import dispatching_modules
@@ -269,9 +269,9 @@ def load_with(auto_class: Any, path: str | Path, **options: Any) -> Any:
         raise UserError(f"expected a model directory, found none at {path}")
     try:
         return auto_class.from_pretrained(path, **options)
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
     except Exception as error:  # Transformers, tokenizers, safetensors and torch raise their own
+        if is_of_memory(error):
+            raise
         if mistake := _generation_mistake(auto_class, path, options.get("revision")):
             raise UserError(
                 f"{path}: expected options of generation that Transformers takes, got {mistake}; "

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +202,10 @@ def _local(path: str) -> tuple[str, dict[str, dict[str, Any]], bool]:
             source = _source(of_split)
             if source is None:
                 got = ", ".join(each.name for each in of_split)
-                raise UserError(f"{path}: expected one file for {split}, or two of parallel text, got {got}")
+                raise UserError(
+                    f"{path}: expected one file for {split}, several of one format that are called alike, or "
+                    f"two of parallel text, got {got}"
+                )
             found[split] = source
     if found:
         return _file_name(place.name), found, False
@@ -225,11 +229,25 @@ def _source(files: Sequence[Path]) -> dict[str, Any] | None:
         columns = {"token_column": 1, "tag_column": 3} if ".conllu" in suffixes else {}
         return {"conll": str(files[0]), **columns}
     if len(suffixes) == 1 and has_records(files[0].name):
-        if len(files) == 1:
-            return {"files": str(files[0])}
-        split, ends = re.split(r"[.\-_]", files[0].name)[0], re.sub(r"^[^.]*", "", files[0].name)
-        return {"files": str(files[0].parent / f"{split}*{ends}")}
+        return {"files": str(files[0])} if len(files) == 1 else _glob_of(files)
     return None
+
+
+def _glob_of(files: Sequence[Path]) -> dict[str, Any] | None:
+    """Return the glob that matches some files of a directory and no others; None where none does."""
+    names = [each.name for each in files]
+    end = _beginning([name[::-1] for name in names])[::-1]
+    for start in (_beginning([re.split(r"[.\-_]", name)[0] for name in names]), _beginning(names)):
+        pattern = f"{glob.escape(str(files[0].parent / start))}*{glob.escape(re.sub(r'^[^.]*', '', end))}"
+        if sorted(glob.glob(pattern)) == sorted(map(str, files)):
+            return {"files": pattern}
+    return None
+
+
+def _beginning(texts: Sequence[str]) -> str:
+    """Return what some texts have in common at their beginning."""
+    alike = takewhile(lambda characters: len(set(characters)) == 1, zip(*texts, strict=False))
+    return "".join(first for first, *_ in alike)
 
 
 def _file_name(text: str) -> str:

@@ -177,6 +177,14 @@ PARQUETS = {
 }
 
 
+def test_a_relative_path_with_a_colon_is_no_address(tmp_path, monkeypatch, small):
+    (tmp_path / "a:b").mkdir()
+    small.write().rename(tmp_path / "a:b/run")
+    monkeypatch.chdir(tmp_path)
+    result = run("watch", "a:b/run")
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.parametrize("damage", one_in(10, list(PARQUETS), list(PARQUETS)))
 def test_examples_that_are_damaged_are_refused_by_file(damage, small):
     directory = small.write()

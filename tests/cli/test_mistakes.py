@@ -260,6 +260,26 @@ def test_a_mistake_is_one_line_and_exit_code_2(files, tmp_path, monkeypatch, mis
     assert not (tmp_path / "output").exists()
 
 
+@pytest.mark.parametrize("kind", ["a link", "the working directory", "a mount"])
+@pytest.mark.parametrize("command", [["convert", "model"], ["export", "run", "--protocol", "in-domain"]])
+def test_an_empty_directory_that_no_other_can_replace_is_refused_before_the_work(
+    kind, command, tmp_path, monkeypatch
+):
+    (out := tmp_path / "out").mkdir()
+    match kind:
+        case "a link":
+            (tmp_path / "link").symlink_to(out)
+            out = tmp_path / "link"
+        case "the working directory":
+            monkeypatch.chdir(out)
+            out = Path()
+        case "a mount":
+            monkeypatch.setattr(Path, "is_mount", lambda path: path == out)
+    result = run(*command, out)
+    assert result.exit_code == 2
+    assert "expected a new directory, or an empty one that can be replaced, got " in result.stderr
+
+
 def test_a_mistake_at_the_shell_prints_nothing_but_its_line(files, tmp_path):
     command = [
         Path(sys.executable).with_name("nvreg"),

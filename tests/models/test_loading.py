@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+import transformers
 from torch.testing import assert_close
 from transformers import (
     AutoModelForSequenceClassification,
@@ -40,6 +41,15 @@ def test_a_directory_is_loaded_in_evaluation_mode(saved):
     assert model.dtype == torch.bfloat16
     assert not model.training
     assert load_tokenizer(saved)("a cat").input_ids
+
+
+def test_weights_that_get_no_memory_are_not_taken_for_broken_ones(saved, monkeypatch):
+    def fails(*_, **__):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(transformers.AutoModelForSeq2SeqLM, "from_pretrained", fails)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        load_model(saved, SEQ2SEQ)
 
 
 def test_without_a_class_the_head_is_the_one_it_was_saved_with(saved):

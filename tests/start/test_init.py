@@ -1,5 +1,6 @@
 """Files that nvreg init writes, of every task and from whatever there is, and what it cannot tell."""
 
+import gzip
 import json
 import random
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 import typer
 
 from nvreg.config.yaml import read_yaml
+from nvreg.data.formats import matching_files
+from nvreg.errors import UserError
 from nvreg.experiment import load_experiment
 from nvreg.models.loading import load_model
 from nvreg.start.domains import find_domains
@@ -296,6 +299,33 @@ def test_a_directory_that_datasets_saved_is_looked_at_by_its_splits(tmp_path):
     assert other.sources["test"]["files"] == str(tmp_path / "one")
     assert ours.first.rows == 10
     assert list(ours.first.columns) == ["en", "de"]
+
+
+@pytest.mark.parametrize(
+    ("folder", "names", "others"),
+    [
+        ("home", ["test.1.jsonl", "test.2.jsonl"], []),
+        ("home [1]", ["test-1.jsonl", "test-2.jsonl"], []),
+        ("home", ["test-1.jsonl", "test-2.jsonl"], ["tests.jsonl"]),
+        ("home", ["test-1.csv.gz", "test-2.csv"], []),
+    ],
+)
+def test_all_files_of_a_split_are_read_and_no_others(folder, names, others, tmp_path):
+    for number, name in enumerate([*names, *others, "train.jsonl", "dev.jsonl"]):
+        text = f"text\na cat\na dog {number}\n" if ".csv" in name else '{"text": "a cat"}\n' * 2
+        path = tmp_path / folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+    ours, _ = find_domains(str(tmp_path / folder), [])
+    assert matching_files(ours.sources["test"]["files"]) == [str(tmp_path / folder / name) for name in names]
+    assert ours.looks["test"].rows == 4
+
+
+def test_files_of_a_split_that_no_glob_has_together_are_refused(tmp_path):
+    for name in ("Test-1.jsonl", "test-2.jsonl", "train.jsonl"):
+        write(tmp_path / name, [{"text": "a cat"}] * 2)
+    with pytest.raises(UserError, match="expected one file for test, several of one format"):
+        find_domains(str(tmp_path), [])
 
 
 @pytest.mark.slow

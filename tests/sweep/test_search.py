@@ -190,6 +190,15 @@ def test_studies_of_other_searches_stay(tpe, tmp_path):
     assert studies(tmp_path / "study.db") == {"nv-0": 15, "nv-1": 15}
 
 
+def test_a_study_is_in_the_file_that_is_named_and_in_no_other(tpe, tmp_path):
+    file = tmp_path / "a?b#c%20d" / "study.db"
+    file.parent.mkdir()
+    search = tpe()
+    search.copy_study(file, pytest.fail)
+    asked(search)
+    assert [path.name for path in tmp_path.rglob("*")] == ["a?b#c%20d", "study.db"]
+
+
 def test_a_search_goes_on_where_no_study_can_be_kept(tpe, tmp_path):
     lines, search = [], tpe()
     search.copy_study(tmp_path / "nowhere" / "study.db", lines.append)
