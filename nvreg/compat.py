@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 # --- torch 2.13 -----------------------------------------------------------------------------------
@@ -38,6 +39,60 @@ def flash_attention(
         query, key, value, 0.0, is_causal, attn_mask=mask, scale=scale
     )
     return output, lse
+
+
+def flash_attention_on_gpu(
+    query: Tensor, key: Tensor, value: Tensor, *, is_causal: bool, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Run the flash kernel of a GPU, in half precision; arguments and results as of `flash_attention`.
+
+    Widths are alike, and multiples of 8.
+    """
+    import torch
+
+    output, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(
+        query, key, value, 0.0, is_causal, False, scale=scale
+    )
+    return output, lse
+
+
+def efficient_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, bias: Tensor | None, is_causal: bool, scale: float
+) -> tuple[Tensor, Tensor]:
+    """Run the memory-efficient kernel of a GPU.
+
+    Args:
+        query: shape (batch, heads, queries, e), where widths and strides are multiples of 8.
+        key: shape (batch, heads, keys, e).
+        value: shape (batch, heads, keys, f).
+        bias: added to the logits, shape (batch, heads, queries, keys), in the dtype of the queries, or None.
+        is_causal: query m sees keys 0..m only; together with a bias, too.
+        scale: multiplies ``q . k``.
+
+    Returns:
+        The output, shape (batch, heads, queries, f), and the log-sum-exp, shape (batch, heads, rows), where
+        rows are the queries and what pads them to a multiple of 32.
+    """
+    import torch
+
+    output, lse, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(
+        query, key, value, bias, True, 0.0, is_causal, scale=scale
+    )
+    return output, lse
+
+
+def cuda_generation(device: torch.device) -> int:
+    """Return the major compute capability of a GPU of NVIDIA's, 0 of others', whose kernels differ."""
+    import torch
+
+    return 0 if torch.version.hip else torch.cuda.get_device_properties(device).major
+
+
+def has_triton() -> bool:
+    """Whether code for the GPU can be compiled."""
+    from torch.utils._triton import has_triton
+
+    return has_triton()
 
 
 def version(tensor: Tensor) -> tuple[int, int]:

@@ -4,11 +4,13 @@ import ast
 import re
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from sacrebleu.metrics import BLEU, CHRF
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing import assert_close
 from transformers import DynamicCache, EncoderDecoderCache, LlamaConfig
 from transformers.cache_utils import QuantoQuantizedLayer
@@ -66,6 +68,33 @@ def _is_own(node):
 
 
 # --- torch ----------------------------------------------------------------------------------------
+
+
+def test_kernels_of_a_gpu_return_the_log_sum_exp():
+    with FakeTensorMode():
+        query, key, value = (
+            torch.empty(2, heads, 5, width, device="cuda", dtype=torch.bfloat16)
+            for heads, width in ((4, 8), (2, 8), (2, 8))
+        )
+        output, lse = compat.flash_attention_on_gpu(query, key, value, is_causal=True, scale=0.3)
+        assert (output.shape, lse.shape, lse.dtype) == (query.shape, (2, 4, 5), torch.float32)
+        key, value = torch.empty(2, 4, 7, 8, device="cuda"), torch.empty(2, 4, 7, 16, device="cuda")
+        bias = torch.empty(2, 1, 1, 7, device="cuda").expand(2, 4, 5, 7)
+        output, lse = compat.efficient_attention(
+            query.float(), key, value, bias=bias, is_causal=False, scale=0.3
+        )
+        assert (output.shape, lse.shape, lse.dtype) == ((2, 4, 5, 16), (2, 4, 32), torch.float32)
+
+
+def test_the_generation_of_a_gpu_is_nvidias(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=9))
+    assert compat.cuda_generation(torch.device("cuda")) == 9
+    monkeypatch.setattr(torch.version, "hip", "7.0")
+    assert compat.cuda_generation(torch.device("cuda")) == 0
+
+
+def test_code_for_a_gpu_is_compiled_only_where_there_is_one():
+    assert compat.has_triton() <= torch.cuda.is_available()
 
 
 @pytest.mark.parametrize("is_causal", [False, True])

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from nvreg.attention.fused import QueryMap
-from nvreg.attention.kernel import HALF, added_to_logits, attention_with_lse
+from nvreg.attention.kernel import attention_with_lse
+from nvreg.attention.plain import HALF, added_to_logits, product
 from nvreg.attention.prepared_heads import HeadTokens, PreparedHeads
 
 
@@ -31,7 +32,7 @@ def attend_one(
         Head outputs, shape (batch, heads, 1, f), in float32 at least, and the prior's weights ``A_m0``, shape
         (batch, heads, 1), or None at tau_alpha = inf.
     """
-    if query.dtype in HALF:
+    if query.dtype in HALF and query.device.type == "cpu":
         query, key, value = query.float(), key.float(), value.float()
         mask = mask if mask is None or mask.dtype == torch.bool else mask.float()
     tokens, asked = parameters.tokens, query.squeeze(2)
@@ -44,7 +45,7 @@ def attend_one(
         return output.unsqueeze(2), None
     prior_output, logit = _mapped(parameters.prior, asked).split([output.shape[-1], 1], dim=-1)
     weight = torch.sigmoid(logit - lse)
-    return output.lerp_(prior_output, weight).unsqueeze(2), weight
+    return output.to(weight.dtype).lerp_(prior_output, weight).unsqueeze(2), weight
 
 
 def _attend_changed(
@@ -63,20 +64,20 @@ def _attend_changed(
     bias = tokens.bias(key)
     if mask is not None and (added := added_to_logits(query, mask, bias)) is not None:
         bias = added
-    flat = key.reshape(rows, keys, width)
-    logits = torch.baddbmm(
-        bias.reshape(rows, -1, keys),
-        (query * tokens.query_scale).view(rows, -1, width),
-        flat.transpose(1, 2),
-        alpha=scale * tokens.tau_mu,
-    )
+    asking, flat = (query * tokens.query_scale).view(rows, -1, width), key.reshape(rows, keys, width)
+    added, alpha = bias.reshape(rows, -1, keys), scale * tokens.tau_mu
+    if asking.dtype == flat.dtype:
+        logits = torch.baddbmm(added, asking, flat.transpose(1, 2), alpha=alpha)
+    else:
+        logits = torch.add(added, product(asking.to(flat.dtype), flat.transpose(1, 2)), alpha=alpha)
     weights = logits.softmax(-1)
     lse = (logits.amax(-1) - weights.amax(-1).log()).view(batch, heads, 1)
     if tokens.shared is not None:
-        lse = lse + (query @ tokens.shared).squeeze(2)
-    output = torch.bmm(weights, value.reshape(rows, keys, -1)).view(batch, heads, -1)
+        lse = lse + (query.to(lse.dtype) @ tokens.shared).squeeze(2)
+    weights = weights.to(flat.dtype)
+    output = product(weights, value.reshape(rows, keys, -1)).view(batch, heads, -1)
     if tokens.residual is not None:
-        mean_key = torch.bmm(weights, flat).view(batch, heads, width)
+        mean_key = product(weights, flat).view(batch, heads, width)
         moved = _mapped(tokens.residual, torch.sub(asked, mean_key, alpha=tokens.tau_mu))
     elif parameters.added is not None:
         moved = _mapped(parameters.added, asked)
@@ -87,4 +88,4 @@ def _attend_changed(
 
 def _mapped(queries: QueryMap, asked: Tensor) -> Tensor:
     """Map a query of each head, shape (batch, heads, e), to shape (batch, heads, n)."""
-    return torch.baddbmm(queries.offset, asked.transpose(0, 1), queries.weight).transpose(0, 1)
+    return queries.of_rows(asked.transpose(0, 1).to(queries.weight.dtype)).transpose(0, 1)

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from nvreg.attention.kernel import attention_with_lse
 from nvreg.attention.moments import Moments
+from nvreg.attention.plain import HALF
 from nvreg.attention.rotary import Rotation, split_columns
 from nvreg.attention.settings import SiteSettings
 
-_ENTRIES = 2**18
-"""How many numbers of queries are mapped at once: what they become stays in the caches of a core."""
+_ENTRIES = {"cpu": 2**18, "cuda": 2**24}
+"""How many numbers of queries are mapped at once: on a CPU, what they become stays in a core's caches."""
 
 
 class Projection(NamedTuple):
@@ -76,23 +77,38 @@ class QueryMap(NamedTuple):
     """An affine map of each head's queries.
 
     Attributes:
-        weight: transposed matrices, shape (heads, e, n), in float32 at least.
-        offset: what is added, shape (heads, 1, n), in the same dtype.
+        weight: transposed matrices, shape (heads, e, n), in float32 at least; on a GPU of NVIDIA's, whose
+            products of half precision are added up in float32, in the dtype of the model.
+        offset: what is added, shape (heads, 1, n), in float32 at least.
     """
 
     weight: Tensor
     offset: Tensor
 
     @classmethod
-    def laid_out(cls, weight: Tensor, offset: Tensor) -> QueryMap:
-        """Make a map that reads memory in a row for each number it returns: one query takes half the time."""
-        return cls(weight.mT.contiguous().mT, offset)
+    def laid_out(cls, weight: Tensor, offset: Tensor, dtype: torch.dtype) -> QueryMap:
+        """Make a map of queries of some dtype, which reads memory in a row for each number that it returns.
+
+        One query takes half the time so.
+        """
+        return cls.of_dtype(weight.mT.contiguous().mT, offset, dtype)
+
+    @classmethod
+    def of_dtype(cls, weight: Tensor, offset: Tensor, dtype: torch.dtype) -> QueryMap:
+        """Make a map of queries, or keys, of some dtype."""
+        return cls(weight.to(dtype) if dtype in HALF and weight.device.type == "cuda" else weight, offset)
 
     def __call__(self, query: Tensor) -> Tensor:
         """Map queries of shape (batch, heads, queries, e) to shape (batch, heads, queries, n)."""
         batch, heads, queries, width = query.shape
         flat = query.to(self.weight.dtype).transpose(0, 1).reshape(heads, batch * queries, width)
-        return torch.baddbmm(self.offset, flat, self.weight).view(heads, batch, queries, -1).transpose(0, 1)
+        return self.of_rows(flat).view(heads, batch, queries, -1).transpose(0, 1)
+
+    def of_rows(self, queries: Tensor) -> Tensor:
+        """Map rows of queries by head, shape (heads, rows, e), to (heads, rows, n), in float32 at least."""
+        if self.weight.dtype == self.offset.dtype:
+            return torch.baddbmm(self.offset, queries, self.weight)
+        return torch.bmm(queries, self.weight, out_dtype=self.offset.dtype) + self.offset
 
     def part(self, some: slice) -> QueryMap:
         """Return the map to some of the n dimensions, with the same memory."""
@@ -192,7 +208,7 @@ def prepare(
         weight, offset = torch.cat(weights, dim=-1), torch.cat(offsets, dim=-1).unsqueeze(1)
         if groups > 1:
             weight, offset = weight.repeat_interleave(groups, 0), offset.repeat_interleave(groups, 0)
-        whole, head_dim = QueryMap.laid_out(weight, offset), weight.shape[1]
+        whole, head_dim = QueryMap.laid_out(weight, offset, dtype), weight.shape[1]
         interpolation = whole.part(slice(head_dim)) if has_interpolation else None
         prior = whole.part(slice(-head_dim - 1, None)) if settings.has_prior else None
     return Prepared(
@@ -292,7 +308,8 @@ def mix_blockwise(
     if needs_all or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return mix(output, lse, *others)
     batch, heads, queries, width = output.shape
-    step = max(64, _ENTRIES // (batch * heads * width))
+    entries = _ENTRIES.get(output.device.type, _ENTRIES["cuda"])
+    step = max(64, entries // (batch * heads * width))
     if queries <= step:
         return mix(output, lse, *others)
     prior_weight = None

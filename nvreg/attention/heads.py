@@ -15,7 +15,8 @@ from torch import Tensor
 
 from nvreg.attention.decoding import attend_one
 from nvreg.attention.fused import mix_blockwise
-from nvreg.attention.kernel import Attended, attention_with_lse
+from nvreg.attention.kernel import attention_with_lse
+from nvreg.attention.plain import Attended
 from nvreg.attention.prepared_heads import HeadTokens, PreparedHeads
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nvreg.attention.fused import QueryMap
+from nvreg.attention.gpu import compiled_on_gpu
 from nvreg.attention.moments import HeadMoments
 from nvreg.attention.settings import SiteSettings
 
@@ -45,9 +46,15 @@ class HeadTokens(NamedTuple):
 
         It is a squared norm, which costs a third of the product of squares and a vector.
         """
-        moved = key * self.root if self.shift is None else torch.addcmul(self.shift, key, self.root)
-        bias = torch.linalg.vector_norm(moved, dim=-1).square().unsqueeze(-2)
+        bias = _squared_norm(key, self.root, self.shift).unsqueeze(-2)
         return bias if self.constant is None else bias + self.constant
+
+
+@compiled_on_gpu
+def _squared_norm(key: Tensor, root: Tensor, shift: Tensor | None) -> Tensor:
+    """Return the squared norms of scaled keys, in float32 at least; compiled, no key is widened in memory."""
+    moved = key * root if shift is None else torch.addcmul(shift, key, root)
+    return torch.linalg.vector_norm(moved, dim=-1).square()
 
 
 class PreparedHeads(NamedTuple):
@@ -89,7 +96,7 @@ def prepare_heads(
         settings: the site's parameters.
         scale: c, by which the model multiplies ``q . k``.
         groups: query heads per key head.
-        dtype: the dtype of the model's activations; what is kept has float32 at least.
+        dtype: the dtype of the model's activations; what is kept has float32 at least, `QueryMap` excepted.
         device: the device of the model's activations.
         interpolates: False leaves out G0, G1 and the ``log b`` terms: an ablation of the method.
     """
@@ -122,7 +129,8 @@ def prepare_heads(
         log_mass = by_query_head(masses)
     added = prior = whole = None
     if weights:
-        whole = QueryMap.laid_out(*(by_query_head(torch.cat(each, dim=-1)) for each in (weights, offsets)))
+        weight, offset = (by_query_head(torch.cat(each, dim=-1)) for each in (weights, offsets))
+        whole = QueryMap.laid_out(weight, offset, dtype)
         width = v_0.shape[-1]
         added = whole.part(slice(width)) if adds else None
         prior = whole.part(slice(-width - 1, None)) if settings.has_prior else None
@@ -142,7 +150,7 @@ def prepare_heads(
             root=cast(root),
             shift=cast(linear / (2 * root)) if mixes else None,
             constant=cast(-(fixed + (linear / (2 * root)).square()).sum(-1, keepdim=True)) if mixes else None,
-            regression=QueryMap(cast(gain1), cast(-k_0 @ gain1)) if widens else None,
+            regression=QueryMap.of_dtype(cast(gain1), cast(-k_0 @ gain1), dtype) if widens else None,
             residual=residual,
         )
     return PreparedHeads(

@@ -105,7 +105,7 @@ class HeadState(DispatchedState):
         scale, parameter = self._scale(module), next(module.parameters(), None)
         if scale is not None and parameter is not None:
             groups = getattr(module, "num_key_value_groups", 1)
-            self._make((scale, groups, self._moments.shape, _wide(dtype), parameter.device))
+            self._make((scale, groups, self._moments.shape, dtype, parameter.device))
 
     def _scale(self, module: Any) -> float | None:
         return scale_of(module, self._moments.shape[1])
@@ -120,7 +120,7 @@ class HeadState(DispatchedState):
         """
         _, key_heads, keys, key_width = key.shape
         groups, shape = query.shape[1] // key_heads, (key_heads, key_width, value.shape[3])
-        made_for = scale, groups, shape, _wide(query.dtype), query.device
+        made_for = scale, groups, shape, query.dtype, query.device
         if made_for != self._made_for:
             self._make(made_for)
         if self._rotates and not torch.compiler.is_compiling() and self._moments.longest:
@@ -160,10 +160,6 @@ class HeadState(DispatchedState):
                 interpolates=self._interpolates,
             )
         self._made_for = made_for
-
-
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _rotates_keys(config: PreTrainedConfig) -> bool:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from nvreg.attention import kernel
+from nvreg.attention import kernel, plain
 from nvreg.attention.fused import Projection, attend, prepare
 from nvreg.attention.heads import attend_heads
 from nvreg.attention.moments import HeadMoments, Moments
@@ -72,15 +72,11 @@ def computed_by(backend: str, query: Tensor) -> Iterator[None]:
     """Have attention be computed in one way."""
     with pytest.MonkeyPatch.context() as patch:
         if backend == "blocks":
-            patch.setitem(kernel._ENTRIES, "cpu", 1)
-            patch.setattr(kernel, "_flash", lambda q, k, v, *rest: in_blocks(q, k, v, *rest))
+            patch.setitem(plain._ENTRIES, "cpu", 1)
+            patch.setattr(kernel, "_flash_on_cpu", plain.attend_blockwise)
         query.requires_grad_(backend == "gradient")
         yield
         query.requires_grad_(False)
-
-
-def in_blocks(query, key, value, scale, bias, mask, is_causal):
-    return kernel._blockwise(query, key, value, scale, None, bias, mask, is_causal, None)
 
 
 def activations(kind: str, tensor: Tensor) -> Tensor:
