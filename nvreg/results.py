@@ -82,7 +82,9 @@ class RunFiles:
         return self.directory / "examples" / key / f"{domain}.{split}.parquet"
 
 
-def _with_digest(schema: dict[str, Any]) -> None:
+def _described(schema: dict[str, Any]) -> None:
+    # pydantic describes a dataclass by its docstring from 2.13 on.
+    schema.setdefault("description", Trial.__doc__)
     description = "Digest of the rest of the line; earlier versions wrote none."
     schema["properties"]["digest"] = {"type": "string", "description": description}
 
@@ -92,7 +94,7 @@ class Trial:
     """One measured setting: a line of ``trials.jsonl``."""
 
     __pydantic_config__ = ConfigDict(
-        strict=True, extra="forbid", json_schema_extra=_with_digest, use_attribute_docstrings=True
+        strict=True, extra="forbid", json_schema_extra=_described, use_attribute_docstrings=True
     )
 
     key: str
