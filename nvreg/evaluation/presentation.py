@@ -101,8 +101,11 @@ def _records(evaluated: Evaluated, domain: str) -> Iterator[dict[str, Any]]:
 
 
 def _scores(frame: DataFrame, metrics: list[str]) -> dict[str, Any]:
-    """Return each example's own score of every metric that has one."""
-    scores = {name: METRICS[name].per_example(statistics_of(frame, METRICS[name].group)) for name in metrics}
+    """Return each example's own score of every metric that has one, by what that is called."""
+    scores = {
+        METRICS[name].name_of_example: METRICS[name].per_example(statistics_of(frame, METRICS[name].group))
+        for name in metrics
+    }
     return {name: values for name, values in scores.items() if values is not None}
 
 

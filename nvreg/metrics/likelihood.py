@@ -67,6 +67,7 @@ PERPLEXITY = Metric(
     # An example scores its NLL: the logarithm keeps one unlikely sentence from outweighing all others.
     _nll_of_examples,
     of_sums(_perplexity),
+    of_example="nll",
 )
 
 BITS_PER_CHARACTER = Metric(
@@ -94,6 +95,7 @@ BYTE_PERPLEXITY = Metric(
     lambda _: "exp:nats|per:byte",
     _nats_of_unit(1),
     _perplexity_of_unit(1),
+    of_example="nats per byte",
 )
 
 WORD_PERPLEXITY = Metric(
@@ -103,4 +105,5 @@ WORD_PERPLEXITY = Metric(
     lambda _: "exp:nats|per:word|words:white-space",
     _nats_of_unit(2),
     _perplexity_of_unit(2),
+    of_example="nats per word",
 )

@@ -37,6 +37,7 @@ class Metric:
         of_corpus: the score of examples that are each drawn some number of times: a ratio of sums (see
             `of_sums`) or any other statistic of a corpus. None where it is the mean of ``of_examples``.
         of_texts: makes the statistics from generated text; None where the task makes them.
+        of_example: what the score of an example is called, where that is not the metric: a logarithm of it.
     """
 
     name: str
@@ -46,10 +47,16 @@ class Metric:
     of_examples: OfExamples | None = None
     of_corpus: OfCorpus | None = None
     of_texts: OfTexts | None = None
+    of_example: str = ""
 
     def __post_init__(self) -> None:
         if self.of_examples is None and self.of_corpus is None:
             raise ValueError(f"{self.name}: expected of_examples, of_corpus or both, got neither")
+
+    @property
+    def name_of_example(self) -> str:
+        """What the score of an example is called."""
+        return self.of_example or self.name
 
     @property
     def is_of_generated_text(self) -> bool:

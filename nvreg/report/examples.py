@@ -32,7 +32,7 @@ def examples_section(run: Run, name: str, choice: ProtocolChoice, count: int) ->
             those that were scored.
     """
     metric = _metric(run)
-    score = "nll" if metric == "perplexity" else metric  # an example has the logarithm
+    score = METRICS[metric].name_of_example
     blocks: list[Block] = [f"Sorted by the change of the example's own {score}, the largest gain first."]
     unchanged, scored = [], run.domains_with("test")
     for domain, pick in choice.items():

@@ -37,3 +37,16 @@ def test_bytes_and_words_are_counted_as_the_harness_counts_them():
     assert score("word-perplexity", rows) == pytest.approx(np.exp(8 / 5))
     for name, expected in {"bits-per-byte": 0.5 / np.log(2), "word-perplexity": 2.0}.items():
         assert METRICS[name].per_example(np.array(rows))[1] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", [name for name in METRICS if METRICS[name].group in ("likelihood", "text")])
+def test_the_score_of_an_example_is_called_what_it_is(name):
+    metric, row = METRICS[name], np.array([[3.0, 2.0, 5.0]])
+    (own,) = metric.per_example(row)
+    if metric.name_of_example == name:
+        assert own == pytest.approx(metric.score(row))
+    else:
+        assert metric.name_of_example == {"word-": "nats per word", "byte-": "nats per byte"}.get(
+            name[:5], "nll"
+        )
+        assert np.exp(own) == pytest.approx(metric.score(row))

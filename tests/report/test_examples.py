@@ -79,6 +79,13 @@ def test_without_predictions_the_scores_are_shown(translated):
     assert rows_of(translated, 2)[0] == ["example", "source", "target", "score before", "after"]
 
 
+def test_an_example_has_the_logarithm_of_a_perplexity(translated, monkeypatch):
+    metric = replace(METRICS["perplexity"], of_example="nats per word")
+    monkeypatch.setitem(METRICS, "perplexity", metric)
+    text = write_report(analyse(translated.write(), ["in-domain"]), (), examples=2)
+    assert "the change of the example's own nats per word, the largest gain first" in text
+
+
 def test_a_choice_of_the_pretrained_model_has_no_examples(translated):
     translated.lines[1]["status"] = "stopped"
     text = write_report(analyse(translated.write(), ["in-domain"]), (), examples=2)
