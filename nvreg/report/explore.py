@@ -66,6 +66,11 @@ def changes_plot(cloud: Cloud) -> Drawing | None:
     has_numbers = sum(point.is_selected for point in points) <= NUMBERED
     marks: list[Markup] = []
     names: list[Markup] = []
+    taken = [
+        (x.place(point.test[home]), place)
+        for point, place in zip(points, places[MEAN], strict=True)
+        if point.is_selected and place is not None
+    ]
     for at in sorted(range(len(points)), key=lambda at: points[at].test[home]):
         point, place = points[at], places[MEAN][at]
         if place is None or not math.isfinite(point.test[home]):
@@ -83,8 +88,7 @@ def changes_plot(cloud: Cloud) -> Drawing | None:
                 across, place, 7 if point.is_selected else 4.5, tip, tip.replace("\n", "; "),
             )
         )  # fmt: skip
-        if point.is_selected and has_numbers:
-            away = -10 if len(names) % 2 else 20
+        if point.is_selected and has_numbers and (away := _free_side(across, place, taken)):
             names.append(
                 Markup(
                     '<text class="name" data-at="{}" x="{}%" y="{}%" dy="{}" aria-hidden="true">{}</text>'
@@ -98,7 +102,8 @@ def changes_plot(cloud: Cloud) -> Drawing | None:
         data += _data("places", places)
     left_out = len(cloud.points) - len(points)
     caption = (
-        f"On test sets. Ringed{', with its number' * has_numbers}: what a selection chose. Lines cross at "
+        f"On test sets. Ringed{', with its number if there is room' * has_numbers}: what a selection chose. "
+        "Lines cross at "
         f"the {'pretrained model, each run at its own' if len(cloud.groups) > 1 else 'pretrained model'}."
         + (
             f" {left_out} of {len(cloud.points)} settings that no selection chose are left out."
@@ -157,7 +162,9 @@ def _slice(
         for (point, value), at in zip(known, drawn, strict=True)
         if (place := _place(y, mean_change(point.test, out))) is not None
     )
-    ticks = [(f"{10**value:.2g}" if is_log else f"{value:.4g}", place) for value, place in x.ticks(4)]
+    found = x.ticks(4)
+    texts = _distinct([10**value if is_log else value for value, _ in found], digits=2 if is_log else 4)
+    ticks = [(text, place) for text, (_, place) in zip(texts, found, strict=True)]
     named = f"{title} against the {axis_label(cloud.metric)} out of domain"
     return Markup('<figure class="plot">{}</figure>').format(
         plot(x, y, title, "", marks, named, x_ticks=ticks)
@@ -206,6 +213,24 @@ def progress_plot(cloud: Cloud) -> Drawing | None:
     picture = plot(x, y, "settings measured", axis_label(cloud.metric), joined(marks), title)
     caption = f"Mean over {', '.join(of)}; better is up. No test set is looked at.{bent_text(up=y)}"
     return Drawing(figure(title, caption, picture, legend(colours)))
+
+
+def _free_side(across: float, up: float, taken: list[tuple[float, float]]) -> int:
+    """Return how far below a point its number has room, negative above, and take it; 0 where it has none."""
+    for away, height in ((20, up + 6), (-10, up - 5)):
+        if all(abs(across - x) >= 2.5 or abs(height - y) >= 5 for x, y in taken):
+            taken.append((across, height))
+            return away
+    return 0
+
+
+def _distinct(values: Sequence[float], digits: int) -> list[str]:
+    """Return values as texts with so many significant digits, or as many as tell them apart."""
+    for more in range(digits, 9):
+        texts = [f"{value:.{more}g}" for value in values]
+        if len(set(texts)) == len(texts):
+            break
+    return texts
 
 
 def _thinned(points: Sequence[Point]) -> list[Point]:

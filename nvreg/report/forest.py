@@ -116,7 +116,7 @@ def forest(
         count = f", {examples[domain]} examples" if domain in examples else ""
         head = Markup(
             '<g class="row domain" data-domain="{}" style="--i:{}">'
-            '<text class="label" y="1.1em">{} <tspan>({}{})</tspan></text></g>'
+            '<text class="label" dy=".35em">{} <tspan>({}{})</tspan></text></g>'
         )
         body.append(head.format(domain, place, domain, where, count))
         for line in of_domain:
@@ -224,9 +224,9 @@ def _drawn(line: Line, axis: Axis, place: int) -> Markup:
     bars = _bar("thin", line.as_chosen, axis) + _bar("thick", line.reselected, axis)
     return Markup(
         '<g class="{}" role="listitem" tabindex="-1" style="--i:{}" data-tip="{}" aria-label="{}"{}>'
-        '<rect class="hit"/><text class="label" y="1.1em">{}</text>'
-        '<g class="bars">{}<circle class="dot" cx="{}%" cy=".8em" r="4.5"/></g>'
-        '<text class="numbers" x="100%" y="1.1em">{} {}</text></g>'
+        '<rect class="hit"/><text class="label" dy=".35em">{}</text>'
+        '<g class="bars">{}<circle class="dot" cx="{}%" r="4.5"/></g>'
+        '<text class="numbers" x="100%" dy=".35em">{} {}</text></g>'
     ).format(
         " ".join(filter(None, classes)), place, line.tip, line.tip.replace("\n", "; "), data, line.name,
         bars, axis.place(line.change), line.numbers, SIGNS[line.tone],
@@ -238,12 +238,10 @@ def _bar(kind: str, ends: tuple[float, float], axis: Axis) -> Markup:
         return Markup("")
     first, last = map(axis.place, ends)
     cuts = joined(
-        Markup('<text class="cut" x="{}%" y="1.1em" text-anchor="middle">{}</text>').format(
+        Markup('<text class="cut" x="{}%" dy=".35em" text-anchor="middle">{}</text>').format(
             axis.place(end), "▸" if axis.place(end) > 50 else "◂"
         )
         for end in ends
         if not axis.has(end)
     )
-    return Markup('<line class="{}" x1="{}%" x2="{}%" y1=".8em" y2=".8em"/>{}').format(
-        kind, first, last, cuts
-    )
+    return Markup('<line class="{}" x1="{}%" x2="{}%"/>{}').format(kind, first, last, cuts)

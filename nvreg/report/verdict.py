@@ -335,7 +335,8 @@ def _nothing_helps(metric: str, ours: Sequence[Choice], out: Sequence[str]) -> s
     worse = _by_domain({f"{each.name} chosen by {each.protocol}": each.harmed(out) for each in ours})
     harm = f"; {worse}" if worse else ""
     unknown = [name for name in out if any(each.said.get(name) == UNKNOWN for each in ours)]
-    untold = f"; {listing(unknown)} has too few examples to tell" if unknown else ""
+    has = "has" if len(unknown) == 1 else "have"
+    untold = f"; {listing(unknown)} {has} too few examples to tell" if unknown else ""
     return f"Nothing helps: by {metric}, no selection of {names} improves {sets}{harm}{untold}."
 
 
@@ -354,7 +355,8 @@ def _prices(metric: str, ours: Sequence[Choice], in_domain: str) -> str:
     for found, words in ((costly, "has a price"), (gaining, "helps")):
         if found:
             first, *more = found
-            rest = f"; {len(more)} more of {len(ours)} selections do so too" if more else ""
+            do = "does" if len(more) == 1 else "do"
+            rest = f"; {len(more)} more of {len(ours)} selections {do} so too" if more else ""
             return (
                 f"In domain, what {first.protocol} chose of {first.name} {words}: {metric} goes "
                 f"{first.step(in_domain)}{rest}."

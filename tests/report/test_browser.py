@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import time
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -270,13 +271,36 @@ def test_no_page_scrolls_sideways(several, look, width):
         assert box["x"] + box["width"] <= width
 
 
+@pytest.mark.parametrize("width", [1200, 390])
+def test_marks_of_a_forest_stand_level_with_their_labels_or_below_them(several, look, width):
+    page = look(several, viewport={"width": width, "height": 844})
+    for row in page.locator(".forest .row:has(.dot)").all():
+        label, dot = (_middle(row.locator(each).bounding_box()) for each in (".label", ".dot"))
+        assert abs(dot - label) < 2 if width == 1200 else 20 < dot - label < 40
+    first, axis = (page.locator(f".forest {each}").first.bounding_box() for each in (".label", ".axis text"))
+    assert 10 < first["y"] - axis["y"] < 60
+
+
+def _middle(box) -> float:
+    return box["y"] + box["height"] / 2
+
+
+def _overlap(one, other) -> bool:
+    return all(
+        one[side] < other[side] + other[length] and other[side] < one[side] + one[length]
+        for side, length in (("x", "width"), ("y", "height"))
+    )
+
+
 def test_paper_is_white_without_controls_and_with_all_sections(several, look):
-    page = look(several, color_scheme="dark")
+    page = look(several, color_scheme="dark", viewport={"width": 718, "height": 1047})  # of a sheet of paper
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator("#theme").is_hidden()
-    assert page.locator(".forest svg.rows").bounding_box()["height"] < 1000  # a sheet of paper has 1047
+    assert page.locator(".forest svg.rows").bounding_box()["height"] < 1000
+    feet = [page.locator(f".forest .axis .{name}").bounding_box() for name in ("first", "what", "last")]
+    assert all(not _overlap(one, other) for one, other in combinations(feet, 2))
     assert all(page.evaluate("[...document.querySelectorAll('details.section')].map(each => each.open)"))
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert not all(page.evaluate("[...document.querySelectorAll('details.section')].map(each => each.open)"))

@@ -266,6 +266,8 @@ def test_too_few_examples_tell_nothing():
     )
     one = table(("nv", "in-domain", {"books": (2.0, NAN, NAN)}))
     assert "; books has too few examples to tell." in said(one)
+    two = table(("nv", "in-domain", {name: (2.0, NAN, NAN) for name in ("talks", "books")}))
+    assert "; talks and books have too few examples to tell." in said(two)
     few = table(("nv", "in-domain", {"news": (2.0, NAN, NAN)}))
     assert "In domain (news) nothing can be said." in said(few)
 
