@@ -22,6 +22,8 @@ def flash_attention(
 ) -> tuple[Tensor, Tensor]:
     """Run the flash kernel of the CPU, whose log-sum-exp no public function returns.
 
+    It takes numbers in the last dimension for neighbours in memory, whatever the strides say.
+
     Args:
         query: shape (batch, heads, queries, e).
         key: shape (batch, key heads, keys, e).
@@ -35,6 +37,7 @@ def flash_attention(
     """
     import torch
 
+    query, key, value = (each if each.stride(-1) == 1 else each.contiguous() for each in (query, key, value))
     output, lse = torch._scaled_dot_product_flash_attention_for_cpu(
         query, key, value, 0.0, is_causal, attn_mask=mask, scale=scale
     )

@@ -21,6 +21,7 @@ from tests.models.definition import run_definition_ as run_input_definition_
 from tests.models.head_definition import run_head_definition_
 
 SETTINGS = nvreg.Settings(tau_alpha=0.5, tau_sigma=0.3, tau_mu=0.8)
+NO_WEIGHT = nvreg.Settings(tau_alpha=1e12)
 PRIOR_ALONE = nvreg.Settings(tau_alpha=-1e9)
 LENGTH, DECODER_LENGTH = 11, 9
 PADDING = 3
@@ -81,6 +82,13 @@ class _Trial:
         conversion = _conversion(nvreg.convert_(model, prior))
         _expect(torch.equal(self._outputs(inputs), self._plain), "identity changes what is returned")
 
+        nvreg.set_settings_(model, NO_WEIGHT)
+        # Attention of the model's own may be no more exact than float32.
+        unweighted, tolerance = self._outputs(inputs), max(self._tolerance, 1e-5)
+        _expect(
+            self._same(unweighted, self._plain, tolerance), "a prior without weight changes what is returned"
+        )
+
         nvreg.set_settings_(model, SETTINGS)
         with _Softmaxes(conversion) as beside:
             converted = self._outputs(inputs)
@@ -129,8 +137,9 @@ class _Trial:
         torch.manual_seed(0)
         return (self._model if model is None else model)(**inputs)[0]
 
-    def _same(self, ours: Tensor, theirs: Tensor) -> bool:
-        return bool((ours - theirs).abs().max() <= self._tolerance * theirs.abs().max())
+    def _same(self, ours: Tensor, theirs: Tensor, tolerance: float | None = None) -> bool:
+        tolerance = self._tolerance if tolerance is None else tolerance
+        return bool((ours - theirs).abs().max() <= tolerance * theirs.abs().max())
 
     def _cached(self) -> Tensor | None:
         """Return outputs of the last positions, given a cache of the others; None where there is none."""

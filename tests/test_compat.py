@@ -111,6 +111,15 @@ def test_the_flash_kernel_returns_the_log_sum_exp(is_causal):
     assert_close(output, logits.softmax(-1) @ value)
 
 
+@pytest.mark.parametrize("which", ["query", "key", "value"])
+def test_the_flash_kernel_is_given_numbers_that_are_neighbours_in_memory(which):
+    given = dict(zip(("query", "key", "value"), torch.randn(3, 2, 4, 5, 8, dtype=torch.float64), strict=True))
+    expected, lse = compat.flash_attention(**given, mask=None, is_causal=False, scale=0.3)
+    given[which] = given[which].mT.contiguous().mT  # as a convolution over the text leaves it
+    found = compat.flash_attention(**given, mask=None, is_causal=False, scale=0.3)
+    assert_close(found, (expected, lse))
+
+
 def test_a_version_tells_of_writes_and_of_other_memory():
     tensor = torch.zeros(3)
     before = compat.version(tensor)
