@@ -66,11 +66,13 @@ def save_pretrained(
     Raises:
         UserError: if it has adapters (LoRA) that are not merged, or quantised weights: neither is part of a
             checkpoint.
-        ValueError: if the model is not converted.
+        ValueError: if the model is not converted, or is so without interpolation: an ablation of the method.
     """
     conversion = conversion_of(model)
     if conversion is None or not isinstance(conversion.prior, Prior):
         raise ValueError("expected a converted model; call convert_(model, prior, settings) first")
+    if not all(state.interpolates for state in conversion.states.values()):
+        raise ValueError("expected a model converted with interpolates=True, got the ablation without it")
     if getattr(model, "peft_config", None):
         raise UserError("expected a model without adapters, got some; merge them with merge_and_unload()")
     for name, weight in model.named_parameters():

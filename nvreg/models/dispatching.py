@@ -56,8 +56,8 @@ def dispatching_modules(model: PreTrainedModel) -> dict[Site, Any]:
     Sites are in the order of the modules. What `left_alone` returns has none.
 
     Raises:
-        UserError: if some softmax attention does not call it or is over two texts, or there is none, or an
-            encoder-decoder model lacks its encoder.
+        UserError: if some softmax attention does not call it, or calls it several times, or is over two
+            texts, or there is none, or an encoder-decoder model lacks its encoder.
     """
     found: dict[Site, Any] = {}
     layers: Counter[str] = Counter()
@@ -74,6 +74,11 @@ def dispatching_modules(model: PreTrainedModel) -> dict[Site, Any]:
             raise UserError(
                 f"this {model.config.model_type} cannot be converted in head space: the attention function "
                 f"of {kind.__name__} at {name!r} is given {', '.join(unknown)}, which nvreg's does not take"
+            )
+        if len(_calls(kind)) > 1:
+            raise UserError(
+                f"this {model.config.model_type} cannot be converted in head space: the attention function "
+                f"of {kind.__name__} at {name!r} is called several times, each with values of its own"
             )
         if _MERGED.search(kind.__name__):
             raise UserError(
@@ -182,8 +187,10 @@ def _options(kind: Any) -> frozenset[str]:
     return frozenset(option for keywords, _ in _calls(kind) for option in keywords)
 
 
-def _calls(kind: Any) -> Iterator[tuple[dict[str, ast.expr], dict[str, Any]]]:
-    """Yield, by name, what calls of the attention function are given, and where names are looked up."""
+@functools.cache
+def _calls(kind: Any) -> list[tuple[dict[str, ast.expr], dict[str, Any]]]:
+    """Return, by name, what calls of the attention function are given, and where names are looked up."""
+    found = []
     for function in _methods(kind):
         if _INTERFACE not in function.__code__.co_names:
             continue
@@ -195,7 +202,8 @@ def _calls(kind: Any) -> Iterator[tuple[dict[str, ast.expr], dict[str, Any]]]:
             if isinstance(node, ast.Call):
                 keywords = {each.arg: each.value for each in node.keywords if each.arg is not None}
                 if "scaling" in keywords:
-                    yield keywords, function.__globals__
+                    found.append((keywords, function.__globals__))
+    return found
 
 
 def _attention(model: PreTrainedModel) -> Iterator[tuple[str, Any, str | None]]:

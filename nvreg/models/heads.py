@@ -7,13 +7,14 @@ to call (docs/method.md, section 9); masks are made outside of it, for sdpa or e
 from __future__ import annotations
 
 import functools
+import re
 import warnings
 from abc import abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, PreTrainedConfig
+from transformers import AttentionInterface, Cache, PreTrainedConfig
 
 from nvreg.attention.heads import attend_heads
 from nvreg.attention.moments import HeadMoments
@@ -31,6 +32,8 @@ from nvreg.models.site import Site, SiteState
 NAME = "nvreg-heads"
 """The name under which Transformers knows the attention function of converted modules."""
 
+_ROTARY = re.compile(r"(?:^|_)(rope|rotary)(?:_|$)")
+"""What configs call the options of rotary positions."""
 
 _Given = tuple[float, int, tuple[int, int, int], torch.dtype, torch.device]
 """What a setting is prepared for: c, query heads per key head, `HeadMoments.shape`, and where and in what."""
@@ -78,10 +81,21 @@ class HeadState(DispatchedState):
 
     def __init__(self, site: Site, module: Any, moments: HeadMoments, *, interpolates: bool = True) -> None:
         super().__init__(site, module)
+        self.interpolates = interpolates
         self._moments = moments
-        self._interpolates = interpolates
-        self._rotates = _rotates_keys(module.config)
+        self._longest = moments.longest if _rotates_keys(module.config) else 0  # 0: any will do
         self._prepared: PreparedHeads
+
+    def forward(self, module: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run a module's own forward, and warn where there are more tokens than a text of the prior had."""
+        output = super().forward(module, *args, **kwargs)
+        if self._longest and self.site.role == "decoder" and not torch.compiler.is_compiling():
+            caches = (each for each in (*kwargs.values(), *args) if isinstance(each, Cache))
+            length: Any = 0 if (cache := next(caches, None)) is None else cache.get_seq_length()
+            is_elsewhere = torch.is_tensor(length) and length.device.type != "cpu"  # to ask is to wait for it
+            if not is_elsewhere and self._longest < length:
+                _warn_beyond(self._longest)
+        return output
 
     def unsettle(self) -> None:
         """Have the next forward make everything anew."""
@@ -123,10 +137,10 @@ class HeadState(DispatchedState):
         made_for = scale, groups, shape, query.dtype, query.device
         if made_for != self._made_for:
             self._make(made_for)
-        if self._rotates and not torch.compiler.is_compiling() and self._moments.longest:
+        if self._longest and not torch.compiler.is_compiling():
             reach = keys if self.site.role == "cross" else query.shape[2]  # a cache may have room for more
-            if self._moments.longest < reach:
-                _warn_beyond(self._moments.longest)
+            if self._longest < reach:
+                _warn_beyond(self._longest)
         output, weights, prior_weight = attend_heads(
             query,
             key,
@@ -157,7 +171,7 @@ class HeadState(DispatchedState):
                 groups=groups,
                 dtype=dtype,
                 device=device,
-                interpolates=self._interpolates,
+                interpolates=self.interpolates,
             )
         self._made_for = made_for
 
@@ -165,7 +179,7 @@ class HeadState(DispatchedState):
 def _rotates_keys(config: PreTrainedConfig) -> bool:
     """Return whether a config speaks of rotary positions, as those of all models that have them do."""
     return any(
-        "rope" in key or "rotary" in key or (key == "position_embedding_type" and value == "rotary")
+        _ROTARY.search(key) or (key == "position_embedding_type" and value == "rotary")
         for key, value in vars(config).items()
         if value is not None
     )

@@ -179,7 +179,7 @@ class NVState(InputState):
     def __init__(self, site: Site, adapter: Adapter, moments: Moments, *, interpolates: bool = True) -> None:
         super().__init__(site, adapter)
         self._moments = moments
-        self._interpolates = interpolates
+        self.interpolates = interpolates
 
     def solve_tau_sigma(self, module: nn.Module, noise_share: float) -> float:
         """Return the tau_sigma at which noise has the wanted share of what is seen of tokens.
@@ -200,7 +200,7 @@ class NVState(InputState):
             weights.value,
             groups=weights.groups,
             dtype=weights.dtype,
-            interpolates=self._interpolates,
+            interpolates=self.interpolates,
         )
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+import nvreg
 from nvreg.methods import METHODS
 from tests.models import definition
 from tests.models.architectures import random_prior, random_settings
@@ -107,3 +108,14 @@ def test_means_alone_are_nv_s(architecture):
         method.set_(model, method.setting_type(tau_mu=0.7))
         logits.append(model(**architecture.inputs(model)).logits)
     assert_close(*logits, **EXACT)
+
+
+@pytest.mark.parametrize("space", ["inputs", "heads"])
+@of("llama")
+@torch.no_grad()
+def test_it_is_not_saved_as_if_it_were_nv(architecture, space, tmp_path):
+    model = architecture.build()
+    nvreg.convert_(model, random_prior(model, space=space), interpolates=False)
+    with pytest.raises(ValueError, match="expected a model converted with interpolates=True, got the abl"):
+        nvreg.save_pretrained(model, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -6,13 +6,13 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 from torch.testing import assert_close
-from transformers import EncoderDecoderCache, StaticCache
+from transformers import EncoderDecoderCache, QuantizedCache, StaticCache
 from transformers.cache_utils import DynamicCache, QuantizedLayer
 
 import nvreg
 from nvreg.attention.settings import Settings
-from tests.models.architectures import EOS, VOCABULARY, random_ids, sites_of
-from tests.models.running import EXACT, generate, of, padded
+from tests.models.architectures import EOS, VOCABULARY, random_ids, random_prior, random_settings, sites_of
+from tests.models.running import EXACT, generate, of, padded, run_definition_
 
 IN_BOTH_SPACES = True
 
@@ -124,6 +124,58 @@ def test_every_key_may_be_quantised_in_head_space_and_is_the_pretrained_one(arch
     first = getattr(cache, "self_attention_cache", cache).layers[0].keys
     untouched = plain(**rest, **{name: ids[:, :-1]}, use_cache=True).past_key_values
     assert torch.equal(first, getattr(untouched, "self_attention_cache", untouched).layers[0].keys)
+
+
+CACHES = {
+    "offloaded": lambda config: DynamicCache(config=config, offloading=True),
+    "offloaded static": lambda config: StaticCache(config=config, max_cache_len=12, offloading=True),
+    "fp8": lambda config: QuantizedCache("fp8", config),
+}
+
+
+class Stream:
+    """In place of the stream on which a cache moves keys to a GPU and from it."""
+
+    def wait_stream(self, stream):
+        pass
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, *error):
+        pass
+
+
+@pytest.mark.parametrize("kind", CACHES)
+@of("qwen3", slow=["llama heads", "deepseek_v3", "gpt2 heads", "bart heads"])
+def test_it_is_the_definition_whatever_the_cache_hands_back_in_head_space(
+    architecture, plain, kind, monkeypatch
+):
+    monkeypatch.setattr(torch, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "default_stream", lambda device: Stream())
+    name, ids, rest = growing(architecture, architecture.inputs(plain))
+    prior, settings = random_prior(plain), random_settings(plain)
+    defined = run_definition_(architecture.build(), prior, settings)
+    model = nvreg.convert_(plain, prior, settings)
+
+    def cache():
+        made = CACHES[kind](model.config.get_text_config(decoder=True))
+        return EncoderDecoderCache(made, DynamicCache()) if architecture.is_encoder_decoder else made
+
+    logits, expected = (steps(each, cache(), name, ids, rest) for each in (model, defined))
+    assert_close(logits, expected, **exactness(architecture))
+
+
+@pytest.mark.parametrize("kind", ["offloaded", "offloaded static"])
+@of("llama", slow=["bart", "gpt2", "opt", "gpt_neox"])
+def test_an_offloaded_cache_is_as_good_as_another_in_input_space(architecture, model, kind, monkeypatch):
+    monkeypatch.setattr(torch, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "default_stream", lambda device: Stream())
+    name, ids, rest = growing(architecture, architecture.inputs(model))
+    cache = CACHES[kind](model.config)
+    if architecture.is_encoder_decoder:
+        cache = EncoderDecoderCache(cache, DynamicCache())
+    assert_close(steps(model, cache, name, ids, rest), model(**rest, **{name: ids}).logits, **EXACT)
 
 
 @of("qwen3", slow=["gpt_oss", "gemma2", "deepseek_v3", "t5 heads", "bart heads", "gpt2 heads"])

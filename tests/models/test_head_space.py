@@ -21,7 +21,7 @@ from nvreg.models.teacher_forcing import key_masks
 from scripts.tiny_models import tiny_model
 from tests.models.architectures import IN_HEAD_SPACE, random_ids, random_prior
 from tests.models.head_definition import attends_with_, mean_value
-from tests.models.running import converted, of, padded
+from tests.models.running import converted, generate, of, padded
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
@@ -123,6 +123,13 @@ def test_towers_and_attention_to_them_are_left_alone_and_named():
         Settings(tau_alpha=0.0),
     )
     assert left_alone(model, sites) == {"vision_tower": "SiglipVisionModel"}
+
+
+def test_several_calls_in_one_module_are_refused_by_name():
+    with pytest.raises(
+        nvreg.UserError, match=r"function of DiffLlamaAttention at .* several times, each with values of its"
+    ):
+        nvreg.sites(tiny_model("diffllama", "causal"), space="heads")
 
 
 def test_attention_to_two_texts_at_once_is_refused_by_name():
@@ -236,11 +243,29 @@ def test_texts_beyond_the_longest_of_the_prior_are_warned_of(architecture, plain
         model(random_ids(1, 8))
 
 
+@pytest.mark.parametrize("cache", [None, "static"])
+@of("qwen3")
+def test_texts_that_generation_makes_longer_than_the_prior_s_are_warned_of(architecture, plain, cache):
+    _warn_beyond.cache_clear()
+    prior = nvreg.estimate_prior(plain, [architecture.inputs(plain)], space="heads")
+    model = nvreg.convert_(plain, prior, Settings(tau_alpha=0.5))
+    inputs, options = (
+        {"input_ids": random_ids(2, 5)},
+        {"cache_implementation": cache, "disable_compile": True},
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", NvregWarning)
+        generate(model, inputs, min_new_tokens=3, max_new_tokens=3, **options)  # the last is not read
+    with pytest.warns(NvregWarning, match="longer than the 7 tokens that the prior was estimated on"):
+        generate(model, inputs, min_new_tokens=4, max_new_tokens=4, **options)
+
+
 @of("bert")
 def test_texts_beyond_the_longest_of_the_prior_are_nothing_to_a_model_that_rotates_no_keys(
     architecture, plain
 ):
     _warn_beyond.cache_clear()
+    plain.config.properties = ["europe", "rotaryless"]
     prior = nvreg.estimate_prior(plain, [architecture.inputs(plain)], space="heads")
     model = nvreg.convert_(plain, prior, Settings(tau_alpha=0.5))
     assert prior.longest < 12

@@ -76,15 +76,19 @@ def test_as_many_are_converted_as_were_wanted():
 
 
 @pytest.mark.parametrize(("model_type", "state"), [("qwen3", HeadState), ("bert", NVState)])
-def test_a_trial_notices_attention_that_is_off_the_definition(monkeypatch, model_type, state):
+@pytest.mark.parametrize(
+    ("changes_tokens", "message"),
+    [(True, "off the definition by"), (False, "a prior without weight changes")],
+)
+def test_a_trial_notices_attention_that_is_off(monkeypatch, model_type, state, changes_tokens, message):
     attend = state.attend
 
     def off(self, *args, **kwargs):
         output, weights = attend(self, *args, **kwargs)
-        return output * 1.001, weights
+        return output * (1.001 if self.settings.changes_tokens == changes_tokens else 1), weights
 
     monkeypatch.setattr(state, "attend", off)
-    with pytest.raises(Wrong, match=rf"^{model_type} \(causal, \w+\): off the definition by"):
+    with pytest.raises(Wrong, match=rf"^{model_type} \(causal, \w+\): {message}"):
         tried(model_type, "causal")
 
 
