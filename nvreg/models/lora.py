@@ -17,6 +17,7 @@ _HEADS = {
     "CAUSAL_LM": "AutoModelForCausalLM",
     "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
     "SEQ_CLS": "AutoModelForSequenceClassification",
+    "TOKEN_CLS": "AutoModelForTokenClassification",
 }
 
 
@@ -87,7 +88,7 @@ def class_count(adapted: Adapted) -> int | None:
     """Return how many classes the head in an adapter's checkpoint has, None where it has none."""
     from peft.utils import load_peft_weights
 
-    if adapted.head != "AutoModelForSequenceClassification":
+    if not (adapted.head or "").endswith("Classification"):
         return None
     weights = load_peft_weights(adapted.path, device="cpu", revision=adapted.revision)
     matrices = {name: weight for name, weight in weights.items() if weight.ndim == 2}

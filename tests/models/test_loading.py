@@ -7,7 +7,6 @@ import torch
 import transformers
 from torch.testing import assert_close
 from transformers import (
-    AutoModelForSequenceClassification,
     BertConfig,
     BertForMaskedLM,
     GPT2Config,
@@ -280,30 +279,34 @@ def test_an_adapter_is_merged_into_its_model(lora, saved, head, tmp_path):
     assert fingerprint(nvreg.from_pretrained(tmp_path / "nv")) == fingerprint(model)
 
 
-def test_an_adapter_brings_the_head_that_was_trained_with_it(tmp_path):
+@pytest.mark.parametrize(
+    ("task", "head"),
+    [
+        ("SEQ_CLS", "AutoModelForSequenceClassification"),
+        ("TOKEN_CLS", "AutoModelForTokenClassification"),
+    ],
+)
+def test_an_adapter_brings_the_head_that_was_trained_with_it(task, head, tmp_path):
     peft = pytest.importorskip("peft", reason="needs peft")
     sizes = {"vocab_size": 10, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = BertConfig(**sizes, intermediate_size=8)
     BertForMaskedLM(config).save_pretrained(tmp_path / "base")
     options = {"num_labels": 3, "ignore_mismatched_sizes": True}
-    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", **options)
-    config = peft.LoraConfig(
-        task_type="SEQ_CLS", target_modules=["query"], modules_to_save=["classifier", "pooler"]
-    )
+    model = getattr(transformers, head).from_pretrained(tmp_path / "base", **options)
+    modules = ["classifier", *(["pooler"] if task == "SEQ_CLS" else [])]
+    config = peft.LoraConfig(task_type=task, target_modules=["query"], modules_to_save=modules)
     adapted = peft.get_peft_model(model, config).eval()
     adapted.save_pretrained(tmp_path / "lora")
-    loaded = load_model(tmp_path / "lora", "AutoModelForSequenceClassification", device="cpu")
+    loaded = load_model(tmp_path / "lora", head, device="cpu")
     ids = torch.tensor([[1, 2, 3]])
     assert loaded.config.num_labels == 3
     assert load_config(tmp_path / "lora").model_type == "bert"
     with torch.no_grad():
         assert_close(loaded(input_ids=ids).logits, adapted(input_ids=ids).logits)
-    labelled = load_model(
-        tmp_path / "lora", "AutoModelForSequenceClassification", labels=["a", "b", "c"], device="cpu"
-    )
+    labelled = load_model(tmp_path / "lora", head, labels=["a", "b", "c"], device="cpu")
     assert not torch.equal(labelled.classifier.weight, loaded.classifier.weight)
     with pytest.raises(nvreg.UserError, match="size mismatch"):
-        load_model(tmp_path / "lora", "AutoModelForSequenceClassification", labels=["a", "b"], device="cpu")
+        load_model(tmp_path / "lora", head, labels=["a", "b"], device="cpu")
 
 
 def test_without_peft_one_line_says_how_to_merge_an_adapter(lora, monkeypatch):
