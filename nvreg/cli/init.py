@@ -52,10 +52,9 @@ def init(
     from nvreg.start.draft import DraftRequest, name_of, new_output
     from nvreg.start.writing import write_experiment
 
-    name = name_of(model)
-    file = output or Path(f"{name}.yaml")
-    domains = [*out_of_domain, *(more or ())]
-    request = DraftRequest(model, in_domain, domains, file, new_output(name), task, overrides or ())
+    file = output or Path(f"{name_of(model)}.yaml")
+    run, domains = new_output(name_of(file.stem)), [*out_of_domain, *(more or ())]
+    request = DraftRequest(model, in_domain, domains, file, run, task, overrides or ())
     for row, text in write_experiment(request, asker(), is_timed=True, quiet=quiet).items():
         say(f"{row:<12}{text}")
     say(f"written to {file}; run it with: nvreg sweep --config {shlex.quote(str(file))}")

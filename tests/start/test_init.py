@@ -98,6 +98,7 @@ def test_of_every_task_the_file_is_one_that_a_dry_run_accepts(subject):
     assert read_yaml(text)["data"]["in_domain"]["train"] == {"files": "home/train.jsonl"}
     experiment = load_experiment("my.yaml")
     assert (experiment.task, experiment.data.columns) == (subject, COLUMNS[subject])
+    assert experiment.output == "results/my"
     assert experiment.data.out_of_domain[0].validation.files == str(Path("away/dev.jsonl").absolute())
     assert experiment.selection.metric == METRIC.get(subject, "accuracy")
     assert list(experiment.sweep.methods) == ["nv", "nv-heads", "output-temperature"]
