@@ -446,13 +446,15 @@ def is_held(output: Path) -> bool | None:
         None where a process of another machine was writing to it, of which nothing more can be known.
     """
     note = output / HOLDER
+    if not note.is_file():  # for a pipe a reader would wait
+        return False
     try:
         written, said = note.stat().st_mtime, json.loads(note.read_text(encoding="utf-8"))
         if said["machine"] != platform.node():
             return None
         # another process may have got its number since; clocks of shared disks differ by seconds
-        return psutil.Process(said["process"]).create_time() <= written + 60
-    except (OSError, ValueError, LookupError, TypeError, psutil.Error):
+        return psutil.Process(int(said["process"])).create_time() <= written + 60
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, psutil.Error):
         return False
 
 

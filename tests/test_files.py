@@ -2,6 +2,7 @@ import ast
 import errno
 import json
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -12,12 +13,14 @@ import nvreg
 from nvreg import Prior, UserError
 from nvreg.errors import NvregWarning, explained
 from nvreg.files import (
+    HOLDER,
     changed_files,
     check_digests,
     check_file,
     check_output,
     claim,
     exclusive,
+    is_held,
     whole_directory,
     write_bytes,
     write_digests,
@@ -28,6 +31,9 @@ from nvreg.models.loading import load_config
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(nvreg.__file__).parent
 DEEP = "[" * 100_000
+NOBODY = 2**22 + 1
+"""The number of no process."""
+
 OURS = {"name": "mine", "data": {"home": "digest"}}
 
 
@@ -151,6 +157,19 @@ def test_a_file_system_without_locks_is_written_with_a_warning(number, tmp_path,
         assert not list(tmp_path.glob("*.part"))
 
 
+@pytest.mark.parametrize("content", ["", DEEP, "[]", "{}", '{"machine": 1}', None])
+def test_a_broken_note_of_who_writes_a_directory_says_nothing(tmp_path, content):
+    note = tmp_path / HOLDER
+    os.mkfifo(note) if content is None else note.write_text(content)
+    assert not is_held(tmp_path)
+
+
+@pytest.mark.parametrize("process", [-1, 10**30, "a", None, NOBODY])
+def test_a_process_that_cannot_be_holds_no_directory(tmp_path, process):
+    (tmp_path / HOLDER).write_text(json.dumps({"machine": platform.node(), "process": process}))
+    assert not is_held(tmp_path)
+
+
 SOURCES = sorted(path for each in (PACKAGE, ROOT / "scripts") for path in each.rglob("*.py"))
 
 
@@ -173,10 +192,6 @@ def _depends_on_the_machine(call):
     if function == "open" or function.endswith(".open"):
         return not any("b" in each.value for each in call.args if isinstance(each, ast.Constant))
     return function.endswith((".read_text", ".write_text"))
-
-
-NOBODY = 2**22 + 1
-"""The number of no process."""
 
 
 def test_what_killed_processes_were_writing_is_removed_and_nothing_else(tmp_path):
