@@ -195,7 +195,8 @@ class RayExecutor:
         resources: how many workers, with what.
 
     Raises:
-        UserError: if Ray is not installed, no cluster is at the address, or it has no room for a worker.
+        UserError: if Ray is not installed or does not start, no cluster is at the address, it has no room for
+            a worker, or no worker lives to load what it works on.
     """
 
     def __init__(
@@ -215,10 +216,17 @@ class RayExecutor:
         self._ray = ray
         options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         if resources.address is None:
-            ray.init(address="local", include_dashboard=False, **options)
+            options |= {"address": "local", "include_dashboard": False}
         else:
             _check_reachable(resources.address)
-            ray.init(address=resources.address, **options)
+            options["address"] = resources.address
+        try:
+            ray.init(**options)
+        except Exception as error:  # Ray raises its own, and Exception itself
+            raise UserError(
+                f"expected Ray to start, or to join its cluster, got: {_reason(error)}; run it again when "
+                "less else is running, start Ray yourself and give --ray-address, or leave out --executor"
+            ) from error
         available = ray.cluster_resources()
         gpus, cpus = int(available.get("GPU", 0)), int(available.get("CPU", 0))
         self.capacity = resources.workers or gpus or cpus // resources.cpus_per_worker
@@ -289,7 +297,10 @@ class RayExecutor:
                 reason = _reason(error)
                 self._idle[0] = self._started()
         self.close()
-        raise RuntimeError(f"{MAX_DEATHS} workers died before the first setting: {reason}")
+        raise UserError(
+            f"expected a Ray worker that loads model and data, got {MAX_DEATHS} that died of it: {reason}; "
+            "have them be where workers run, with memory for each, or give fewer --workers"
+        )
 
     def _started(self) -> Any:
         return self._actor_class.remote(*self._arguments)
@@ -314,7 +325,9 @@ def _check_reachable(address: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """Return the line of an error that says what is wrong, the last where it has an actor's traceback."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1 if getattr(error, "actor_init_failed", False) else 0]
 
 
 def _failed(error: str) -> Measured:

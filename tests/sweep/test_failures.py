@@ -4,9 +4,13 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 
+from nvreg.errors import UserError
+from nvreg.sweep.executors import RayExecutor, Resources
 from nvreg.sweep.runner import run_sweep
 from tests.sweep.running import fail_at, trials_in
 
@@ -32,6 +36,52 @@ def test_killed_in_the_middle_and_run_again_nothing_is_lost_or_doubled(
     assert [replace(trial, key="", context="") for trial in trials] == [
         replace(trial, key="", context="") for trial in trials_in(finished)
     ]
+
+
+class RayError(Exception):
+    """What Ray raises where an actor is gone."""
+
+    actor_init_failed = True
+
+
+def ray_that(fails: str) -> SimpleNamespace:
+    """A stand-in for Ray that does not start, or whose actors die over loading what they work on."""
+
+    def init(**_):
+        if fails == "init":
+            raise Exception("The current node timed out during startup. \nMore.")
+
+    def get(_):
+        raise RayError("The actor died of an error:\n  File a, line 1\nUserError: expected a model, got none")
+
+    return SimpleNamespace(
+        init=init,
+        get=get,
+        put=lambda each: each,
+        shutdown=lambda: None,
+        cluster_resources=lambda: {"CPU": 1},
+        remote=lambda **_: lambda _: MagicMock(),
+        exceptions=SimpleNamespace(RayError=RayError, RayTaskError=type("RayTaskError", (RayError,), {})),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fails", "message"),
+    [
+        (
+            "init",
+            "expected Ray to start, or to join its cluster, got: The current node timed out .*; run it again",
+        ),
+        (
+            "worker",
+            "got 3 that died of it: UserError: expected a model, got none; have them be where workers run",
+        ),
+    ],
+)
+def test_what_ray_cannot_do_is_one_line(fails, message, experiment, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", ray_that(fails))
+    with pytest.raises(UserError, match=message):
+        RayExecutor(experiment(), {}, [], {}, Resources(1))
 
 
 def test_a_failed_trial_is_recorded_and_the_sweep_goes_on(experiment, tmp_path, monkeypatch):
