@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from nvreg.models.cache import given_cache
 from nvreg.models.conversion import conversion_of
 from nvreg.models.registry import site_modules
 from nvreg.models.site import Site
@@ -75,8 +76,7 @@ class Record:
 
         Steps of generation are not recorded: they are not teacher-forced.
         """
-        is_generating = kwargs.get("past_key_values") is not None
-        masks = {} if is_generating else query_masks(self._model, kwargs)
+        masks = {} if given_cache(kwargs) is not None else query_masks(self._model, kwargs)
         self._masks = {"encoder": self._masks["encoder"]} if "encoder" in self._masks else {}
         self._masks |= masks
 

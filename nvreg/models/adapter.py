@@ -14,7 +14,7 @@ from nvreg.attention.fused import Projection
 from nvreg.attention.rotary import Rotation
 from nvreg.compat import attention_implementation
 from nvreg.errors import UserError
-from nvreg.models.cache import Components, cached
+from nvreg.models.cache import Components, cached, given_cache
 from nvreg.models.projections import columns, fused_projections, project_fused, projection, split_heads
 
 
@@ -38,7 +38,6 @@ class Adapter(ABC):
         layer: name of the module's attribute that is its index in the cache.
         states: name of the forward's argument that is the encoder's output.
         mask: name of the forward's argument that is the mask.
-        cache: name of the forward's argument that is the cache.
         is_eager_only: whether the module runs eager attention whatever the config says.
     """
 
@@ -51,7 +50,6 @@ class Adapter(ABC):
     layer: ClassVar[str] = "layer_idx"
     states: ClassVar[str] = "key_value_states"
     mask: ClassVar[str] = "attention_mask"
-    cache: ClassVar[str] = "past_key_values"
     is_eager_only: ClassVar[bool] = False
 
     def refusal(self, config: PreTrainedConfig) -> str | None:
@@ -157,7 +155,7 @@ class Adapter(ABC):
         else:
             query = self.project_query(module, hidden_states)
             make = partial(self._cross_components, module, states)
-        if (cache := kwargs.get(self.cache)) is None:
+        if (cache := given_cache(kwargs)) is None:
             return query, make()
         return query, cached(cache, getattr(module, self.layer), make, is_cross=states is not None)
 

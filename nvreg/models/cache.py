@@ -7,7 +7,7 @@ key (grow, crop, reorder for beams, repeat, move) happens to its bias too. The p
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -21,13 +21,22 @@ Components = tuple[Tensor, Tensor, Tensor | None]
 """Keys and values, shape (batch, key heads, keys, e), and beta_i, shape (batch, 1, 1, keys), or None."""
 
 
+CACHES = ("cache", "past_key_values", "layer_past")
+"""What forwards call the cache that they are given: the first since Transformers 5.24, another before."""
+
+
+def given_cache(kwargs: Mapping[str, Any]) -> Any:
+    """Return the cache among the arguments of a forward, of a model or of a module; None: there is none."""
+    return next((kwargs[name] for name in CACHES if kwargs.get(name) is not None), None)
+
+
 def cached(
     cache: Cache, layer: int, project: Callable[[], Components], *, is_cross: bool = False
 ) -> Components:
     """Return the token components of all keys seen so far, with those of ``project`` added to the cache.
 
     Args:
-        cache: what Transformers passes as ``past_key_values``, where it passes one.
+        cache: what Transformers passes, where it passes one.
         layer: index of the layer in the cache.
         project: computes the components of the new tokens; not called for cross-attention that is cached.
         is_cross: whether the keys are those of an encoder, computed once.

@@ -7,9 +7,11 @@ from types import MethodType
 from typing import Any
 
 from torch import nn
+from transformers import Cache
 
 from nvreg.compat import KEPT_FORWARDS
 from nvreg.errors import UserError
+from nvreg.models.cache import given_cache
 from nvreg.models.site import Site, SiteState
 
 
@@ -54,7 +56,7 @@ class NVForward(nn.Module):
             raise RuntimeError(
                 "NV attention is evaluated, not trained: call model.eval() or nvreg.revert_(model)"
             )
-        if kwargs.get("cache") is not None:
+        if not isinstance(given_cache(kwargs), Cache | None):
             raise UserError(
                 "expected a cache that hands back its keys, got the paged one of continuous batching; "
                 "call model.generate"

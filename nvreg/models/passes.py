@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
 from nvreg.errors import UserError
+from nvreg.models.cache import given_cache
 from nvreg.models.registry import site_modules
 
 MOST = 0.99
@@ -71,7 +72,7 @@ class DropoutPasses:
             vars(self._model)["forward"] = self._own
 
     def _mean(self, *args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("past_key_values") is not None:
+        if given_cache(kwargs) is not None:
             raise UserError(
                 "expected a model that scores, got one that generates, which the mean of several passes "
                 "with dropout cannot; set it to identity"

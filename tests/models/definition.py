@@ -172,7 +172,8 @@ def falcon(module, moments, settings, hidden_states, alibi, attention_mask, posi
 def gptj(module, moments, settings, hidden_states, position_ids, attention_mask=None, **_):
     heads = module.num_attention_heads
     query = module.q_proj(hidden_states).unflatten(-1, (heads, -1)).transpose(1, 2)
-    sin, cos = module.embed_positions[position_ids].to(query).chunk(2, dim=-1)
+    positions = modeling_gptj.create_sinusoidal_positions(int(position_ids.max()) + 1, module.rotary_dim)
+    sin, cos = positions[position_ids].to(query).chunk(2, dim=-1)
     output, weights = reference.nv_attention(
         query,
         hidden_states,

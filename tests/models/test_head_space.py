@@ -33,7 +33,6 @@ _REFUSED = {  # model type to class, config, and whose softmax
     "mpnet": ("MPNetForMaskedLM", _TINY, "MPNetSelfAttention"),
     "deberta-v2": ("DebertaV2ForMaskedLM", _TINY, "DisentangledSelfAttention"),
     "longformer": ("LongformerForMaskedLM", _TINY, "LongformerSelfAttention"),
-    "gptj": ("GPTJForCausalLM", {"n_embd": 16, "n_layer": 2, "n_head": 4, "rotary_dim": 4}, "GPTJAttention"),
     "gpt_neo": (
         "GPTNeoForCausalLM",
         {"hidden_size": 16, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]},

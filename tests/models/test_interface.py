@@ -4,8 +4,10 @@ import pytest
 import torch
 
 import nvreg
+from nvreg.models.cache import CACHES, given_cache
+from nvreg.models.registry import site_modules
 from tests.models.architectures import random_prior
-from tests.models.running import converted, of, padded
+from tests.models.running import converted, generate, of, padded
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
@@ -39,8 +41,23 @@ def test_another_implementation_after_conversion_is_refused_when_it_runs(archite
 @of("llama", "qwen3")
 def test_the_paged_cache_of_continuous_batching_is_refused(architecture, plain):
     model = converted(plain, nvreg.Settings(tau_alpha=0.5))
+    module = next(iter(site_modules(model).values()))
     with pytest.raises(nvreg.UserError, match="paged one of continuous batching"):
-        model(**architecture.inputs(model), cache=object())
+        module(torch.zeros(1, 2, 8), cache=object())
+
+
+@pytest.mark.parametrize("name", CACHES)
+@of("bart", "t5", "gpt_neo", "llama")
+def test_a_cache_is_taken_by_every_name_that_versions_of_transformers_have_for_it(architecture, plain, name):
+    def rename(module, args, kwargs):
+        others = {key: value for key, value in kwargs.items() if key not in CACHES}
+        return args, others | {name: given_cache(kwargs)}
+
+    model = converted(plain, nvreg.Settings(tau_alpha=0.5, tau_sigma=0.3))
+    for module in site_modules(model).values():
+        module.register_forward_pre_hook(rename, with_kwargs=True)
+    batch, _ = padded(architecture, "left")
+    assert generate(model, batch) == generate(model, batch, use_cache=False)
 
 
 def like_the_pretrained(architecture, model, inputs, **options):

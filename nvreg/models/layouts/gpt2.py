@@ -41,7 +41,6 @@ class GPTBigCodeAdapter(GPT2Adapter):
     """GPT-BigCode: all queries, then one key and value for all heads; or each head's three side by side."""
 
     attention_classes: ClassVar = {"gpt_bigcode": "GPTBigCodeAttention"}
-    cache: ClassVar = "layer_past"
 
     def split(self, module: Any, features: Tensor) -> tuple[Tensor, ...]:
         if module.multi_query:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nvreg.models.adapter import Adapter
+from nvreg.models.cache import given_cache
 
 
 class GPTNeoAdapter(Adapter):
@@ -15,7 +16,6 @@ class GPTNeoAdapter(Adapter):
 
     attention_classes: ClassVar = {"gpt_neo": "GPTNeoSelfAttention"}
     layer: ClassVar = "layer_id"
-    cache: ClassVar = "layer_past"
     is_eager_only: ClassVar = True
 
     def role(self, module: Any, name: str) -> str:
@@ -27,7 +27,7 @@ class GPTNeoAdapter(Adapter):
     def forward(
         self, module: Any, hidden_states: Tensor, *, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> tuple[Any, ...]:
-        cache = kwargs.get(self.cache)
+        cache = given_cache(kwargs)
         past = 0 if cache is None else cache.get_seq_length(module.layer_id)
         positions = past + torch.arange(hidden_states.shape[1], device=hidden_states.device)
         query, components = self.components(module, hidden_states, kwargs)

@@ -18,7 +18,6 @@ class NeoXAdapter(FusedAdapter, LlamaAdapter):
     attention_classes: ClassVar = {"gpt_neox": "GPTNeoXAttention"}
     key_value_modules: ClassVar = ("query_key_value",)
     output_projection: ClassVar = "dense"
-    cache: ClassVar = "layer_past"
 
     def split(self, module: Any, features: Tensor) -> tuple[Tensor, ...]:
         return features.unflatten(-1, (-1, 3, module.head_size)).unbind(-2)
@@ -55,7 +54,6 @@ class FalconAdapter(FusedAdapter, LlamaAdapter):
     attention_classes: ClassVar = {"falcon": "FalconAttention"}
     key_value_modules: ClassVar = ("query_key_value",)
     output_projection: ClassVar = "dense"
-    cache: ClassVar = "layer_past"
 
     def groups(self, module: Any) -> int:
         return module.num_heads // module.num_kv_heads

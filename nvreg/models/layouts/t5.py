@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nvreg.models.adapter import Adapter
+from nvreg.models.cache import given_cache
 
 
 class T5Adapter(Adapter):
@@ -35,7 +36,7 @@ class T5Adapter(Adapter):
         **kwargs: Any,
     ) -> tuple[Any, ...]:
         need_weights = self.needs_weights(module, kwargs)  # before another implementation's mask is read
-        cache, mask = kwargs.get(self.cache), kwargs.get(self.mask)
+        cache, mask = given_cache(kwargs), kwargs.get(self.mask)
         past = 0 if cache is None else cache.get_seq_length(module.layer_idx)
         if isinstance(past, Tensor):
             past = past.clone()  # a static cache counts in place
