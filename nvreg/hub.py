@@ -21,6 +21,10 @@ LOG_IN = "log in with `hf auth login`, or set HF_TOKEN to a token that may"
 """How to get in, but for the verb."""
 
 
+_OF_ANSWERS = {"DecodingError", "FileMetadataError", "JSONDecodeError", "TooManyRedirects"}
+"""Errors of clients at answers that are not a hub's, by their names: such as the page of a proxy."""
+
+
 def is_hub_name(path: str) -> bool:
     """Whether what is not a directory may be a name on the hub, and is not a path that leads nowhere."""
     return not path.startswith((".", "/", "~")) and path.count("/") <= 1
@@ -127,7 +131,12 @@ def on_hub(
 
 def reason_of(error: BaseException, verb: str = "read") -> tuple[str, str]:
     """Return what `refusal` does, or else an error's own words and what may be wrong."""
-    return refusal(error, verb) or (_line(error), "check the name and the connection")
+    if known := refusal(error, verb):
+        return known
+    if answer := next((each for each in _chain(error) if _is_of_answer(each)), None):
+        mend = "try again later, and see what answers there: HF_ENDPOINT and proxies decide"
+        return f"an answer that cannot be read ({_line(answer)})", mend
+    return _line(error), "check the name and the connection"
 
 
 def refusal(error: BaseException, verb: str = "read") -> tuple[str, str] | None:
@@ -160,7 +169,8 @@ def refusal(error: BaseException, verb: str = "read") -> tuple[str, str] | None:
             refused = "no token, or one that is not known" if status == 401 else "a token that may not"
             return f"{refused} ({status})", f"{LOG_IN} {verb} it"
         if status is not None:
-            return f"status {status} ({_line(each)})", "try again later"
+            is_passing = status in (408, 425, 429) or status >= 500
+            return f"status {status} ({_line(each)})", "try again later" if is_passing else "check the name"
     connection = next((each for each in _chain(error) if _is_connection(each)), None)
     if connection is not None:
         return f"no connection ({_line(connection)})", "check the connection"
@@ -177,7 +187,13 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def _is_connection(error: BaseException) -> bool:
     """Whether an error is one of the network: the system's, or that of the client, httpx or its successor."""
-    return isinstance(error, ConnectionError | TimeoutError) or type(error).__module__.startswith("httpx")
+    is_client = type(error).__module__.startswith("httpx") and not _is_of_answer(error)
+    return is_client or isinstance(error, ConnectionError | TimeoutError)
+
+
+def _is_of_answer(error: BaseException) -> bool:
+    """Whether what answered is at fault, and not the way to it."""
+    return type(error).__name__ in _OF_ANSWERS or "Consistency check failed" in str(error)
 
 
 def _line(error: BaseException) -> str:

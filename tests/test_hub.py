@@ -166,6 +166,43 @@ def test_no_connection_is_one_line(hub, monkeypatch):
         nvreg.from_pretrained("me/nv")
 
 
+def answering(status, body=b"", **headers):
+    return lambda handler: handler._send(
+        status, body, {name.replace("_", "-"): text for name, text in headers.items()}
+    )
+
+
+ANSWERS = {
+    "a page of a proxy": (
+        answering(200, b"<html>"),
+        r"an answer that cannot be read \(.*; try again later, and",
+    ),
+    "a ring of addresses": (
+        lambda handler: answering(302, Location=handler.path)(handler),
+        r"an answer that cannot be read \(Exceeded .*; try again later, and see what answers there",
+    ),
+    "another encoding": (
+        answering(200, b"{}", Content_Encoding="gzip"),
+        r"an answer that cannot be read \(.*; try again later, and see what answers there",
+    ),
+    "too many requests": (answering(429), r"got status 429 \(.*; try again later, or"),
+    "an error": (answering(500), r"got status 500 \(.*; try again later, or"),
+    "nothing there": (answering(404), r"got status 404 \(.*; check the name, or"),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_an_answer_that_is_not_a_hub_s_is_not_blamed_on_the_connection(hub, logged_in, monkeypatch, answer):
+    send, said = ANSWERS[answer]
+    monkeypatch.setattr(time, "sleep", lambda _: None)  # before it is tried again
+    monkeypatch.setattr("tests.fake_hub._Handler._answer", send)
+    for ask in (lambda: nvreg.from_pretrained("me/nv"), lambda: nvreg.push_to_hub("tests", "me/nv")):
+        with pytest.raises(nvreg.UserError, match=said) as refused:
+            ask()
+        assert "check the connection" not in str(refused.value)
+        assert "\n" not in str(refused.value)
+
+
 PUSHES = {
     "nobody": (None, "me/nv", "got no token; log in with `hf auth login`, or set HF_TOKEN"),
     "a reader": (READER, "me/nv", "got a token that may not (403); log in"),
@@ -246,7 +283,7 @@ def test_a_converted_model_of_the_hub_is_measured_regularised(hub, logged_in, mo
     assert result["model"]["space"] == "inputs"
     assert result["model"]["settings"] == current_settings(model).to_dict()
     here, there = result["domains"]
-    assert (here["name"], there["name"]) == ("text", "test")
+    assert (here["name"], there["name"]) == ("text", "texts")
     assert there["data"] == "hf://datasets/org/texts/test.jsonl"
     assert there["fingerprint"] == here["fingerprint"]
     assert there["metrics"] == here["metrics"]
