@@ -16,6 +16,13 @@ from nvreg.errors import UserError
 if TYPE_CHECKING:
     from nvreg.config import Source
 
+SPLITS: Mapping[str, Sequence[str]] = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "development"),
+    "test": ("test", "testing"),
+}
+"""What each split is called in the names of files, and on the hub."""
+
 LOOKED_AT = 200
 """Records of a source whose values are looked at."""
 

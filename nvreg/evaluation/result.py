@@ -54,7 +54,7 @@ class DomainResult(Section):
     """The scores of one data set."""
 
     name: str
-    """Name of the domain: that of the file, or of its directory where files are called alike."""
+    """Name of the domain: the file's, or its directory's where the file is called like a split or another."""
     data: str
     """The file, address or source, as it was given."""
     fingerprint: str

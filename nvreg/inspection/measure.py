@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from nvreg.attention.settings import Settings
 from nvreg.checkpoint import converted_directory, from_pretrained
 from nvreg.config import Reading, source_of
+from nvreg.data.looking import SPLITS
 from nvreg.diagnostics.by_head import measure_heads
 from nvreg.document import csv, png
 from nvreg.errors import UserError
@@ -33,7 +34,8 @@ WRITTEN = TABLE, FIGURE, PAGE = INSPECTION_TABLE, "inspect.png", INSPECTION_PAGE
 """The files that are written: a row for each domain, site, head and quantity; a heat map; what is printed."""
 
 NAMES: Sequence[Callable[[str], str]] = (
-    lambda written: _place(written).name.split(".")[0],
+    lambda written: _of_split(_place(written)) or _stem(_place(written)),
+    lambda written: _stem(_place(written)),
     lambda written: _place(written).parent.name,
     lambda written: str(_place(written)),
     str,
@@ -127,7 +129,8 @@ def inspect_model(
 def domain_names(files: Sequence[str]) -> list[str]:
     """Name files without their endings; by their directories where those are alike; failing that by path.
 
-    A data set of the hub goes by the end of its name, with its configuration where it has one.
+    A file that is called like a split, as ``test.jsonl``, goes by its directory; a data set of the hub by the
+    end of its name, with its configuration where it has one.
 
     Args:
         files: data sets, as `nvreg.config.source_of` reads them.
@@ -137,7 +140,7 @@ def domain_names(files: Sequence[str]) -> list[str]:
     """
     for name in NAMES:
         names = [name(written) for written in files]
-        if len(set(names)) == len(names):
+        if all(names) and len(set(names)) == len(names):
             return names
     raise UserError(f"expected every data file once, got {', '.join(files)}; leave one out")
 
@@ -150,6 +153,16 @@ def _place(written: str) -> PurePath:
     if written.startswith("{"):
         return PurePath(source.files or source.source_file or source.conll or "")
     return PurePath(written)  # absolute in the source, where it would depend on the working directory
+
+
+def _stem(place: PurePath) -> str:
+    return place.name.split(".")[0]
+
+
+def _of_split(place: PurePath) -> str | None:
+    """Return the directory's name of a file that is called like a split; None for others."""
+    is_split = any(_stem(place).lower() in names for names in SPLITS.values())
+    return place.parent.name if is_split else None
 
 
 def _load(

@@ -15,15 +15,8 @@ from nvreg.config import Source
 from nvreg.config.loading import HUB
 from nvreg.data.arrow import hub_splits, is_saved, saved_splits
 from nvreg.data.formats import has_records, suffix_of
-from nvreg.data.looking import Look, look
+from nvreg.data.looking import SPLITS, Look, look
 from nvreg.errors import UserError
-
-SPLITS: Mapping[str, Sequence[str]] = {
-    "train": ("train", "training"),
-    "validation": ("validation", "valid", "val", "dev", "development"),
-    "test": ("test", "testing"),
-}
-"""What each split is called in the names of files, and on the hub."""
 
 CONLL = (".conll", ".conllu", ".bio", ".iob", ".iob2")
 """What the names of files with a word and its tag a line end in."""

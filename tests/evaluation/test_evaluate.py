@@ -293,14 +293,14 @@ def test_f1_of_tagged_words_is_seqevals(tmp_path, schema):
 @pytest.mark.parametrize(
     ("tags", "message"),
     [
-        (["B-z"], "test, record 1: expected the label O, .*got B-z"),
+        (["B-z"], "words, record 1: expected the label O, .*got B-z"),
         (["O", "O"], "a tag for every token, got 1"),
     ],
 )
 def test_tags_that_do_not_fit_are_one_line(tmp_path, tags, message):
     tagger(tmp_path)
-    write_words(tmp_path / "test.jsonl", [{"tokens": ["cat"], "tags": tags}])
-    result = run("evaluate", tmp_path / "model", *WORDS, "--data", tmp_path / "test.jsonl", "--quiet")
+    write_words(tmp_path / "words.jsonl", [{"tokens": ["cat"], "tags": tags}])
+    result = run("evaluate", tmp_path / "model", *WORDS, "--data", tmp_path / "words.jsonl", "--quiet")
     assert result.exit_code == 2
     (line,) = (line for line in result.stderr.splitlines() if not line.startswith("Loading weights") and line)
     assert re.match(f"nvreg: .*{message}", line)

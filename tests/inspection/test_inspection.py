@@ -143,6 +143,13 @@ def test_a_mistake_is_one_line_and_exit_code_2(inspect, tmp_path, arguments, mes
     [
         (["data/news.jsonl.gz", "data/talks.csv"], ["news", "talks"]),
         (["data/news/test.jsonl", "data/talks/test.jsonl"], ["news", "talks"]),
+        (["data/news/test.jsonl"], ["news"]),
+        (["news/Test.en.jsonl", "talks.csv"], ["news", "talks"]),
+        (["news/reviews.csv", "talks/reviews.csv"], ["news", "talks"]),
+        (["news/test.jsonl", "news/dev.jsonl"], ["test", "dev"]),
+        (["test.jsonl"], ["test"]),
+        (["test.jsonl", "news/test.jsonl"], ["test", "news"]),
+        (["a.jsonl", "news/a.jsonl"], ["a.jsonl", "news/a.jsonl"]),
         (["a/news/test.jsonl", "b/news/test.jsonl"], ["a/news/test.jsonl", "b/news/test.jsonl"]),
         (["hf://datasets/a/news/test.parquet", "s3://talks/test.jsonl"], ["news", "talks"]),
         (["hub:a/news", "hub:a/talks:en", "{hub: a/books, split: train}"], ["news", "talks-en", "books"]),
