@@ -205,7 +205,7 @@ class DispatchedForward(NVForward):
     @property
     def config(self) -> Any:
         """The module's config; away from identity, one that names the attention function to call."""
-        state = self.nv_states[self.nv_run]
+        state = self.nv
         return self.__dict__["config"] if state.is_identity else state.seen_config
 
     @config.setter

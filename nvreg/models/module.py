@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import threading
 from types import MethodType
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import Cache
 
@@ -22,18 +24,19 @@ class NVForward(nn.Module):
         form: the first base.
         plain_class: the class that the module had before.
         nv_states: what is at its sites: one, or one for every time that a forward pass runs the module.
-        nv_run: which of them runs next, or is running.
+        nv_runs: which of them runs next, or is running, by thread; the first where nothing is said.
     """
 
     form: type[NVForward]
     plain_class: type[nn.Module]
     nv_states: list[SiteState]
-    nv_run: int
+    nv_runs: dict[int, int]
 
     @property
     def nv(self) -> Any:
-        """What is at the site that runs next, or is running."""
-        return self.nv_states[self.nv_run]
+        """What is at the site that runs next, or is running, in this thread."""
+        states = self.nv_states
+        return states[0] if len(states) == 1 else states[self.nv_runs.get(_thread(), 0)]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the pretrained forward at identity, the state's otherwise.
@@ -44,9 +47,9 @@ class NVForward(nn.Module):
         """
         if len(self.nv_states) == 1:
             return self._forward_at(self.nv, *args, **kwargs)
-        run = self.nv_run
-        output = self._forward_at(self.nv, *args, **kwargs)
-        self.nv_run = (run + 1) % len(self.nv_states)
+        run = self.nv_runs.get(_thread(), 0)
+        output = self._forward_at(self.nv_states[run], *args, **kwargs)
+        self.nv_runs[_thread()] = (run + 1) % len(self.nv_states)
         return output
 
     def _forward_at(self, state: SiteState, *args: Any, **kwargs: Any) -> Any:
@@ -111,7 +114,7 @@ def _converted_class(form: Any, plain: Any) -> Any:
 
 def convert_module_(module: Any, states: list[SiteState], form: Any) -> None:
     """Make an attention module a converted one of some form, in place, with a state for each of its runs."""
-    module.nv_states, module.nv_run = states, 0
+    module.nv_states, module.nv_runs = states, {}
     plain: Any = type(module)
     _change_class_(module, _converted_class(form, plain))
 
@@ -119,7 +122,7 @@ def convert_module_(module: Any, states: list[SiteState], form: Any) -> None:
 def revert_module_(module: Any) -> None:
     """Give a converted module its own class back, in place."""
     _change_class_(module, module.plain_class)
-    del module.nv_states, module.nv_run
+    del module.nv_states, module.nv_runs
 
 
 def restart_(body: nn.Module, args: tuple[Any, ...]) -> None:
@@ -129,7 +132,12 @@ def restart_(body: nn.Module, args: tuple[Any, ...]) -> None:
     """
     for module in body.modules():
         if isinstance(module, NVForward):
-            module.nv_run = 0
+            module.nv_runs.pop(_thread(), None)
+
+
+def _thread() -> int:
+    """Return the number of this thread; compiled code, which cannot ask, has one."""
+    return 0 if torch.compiler.is_compiling() else threading.get_ident()
 
 
 def check_forward(module: Any, site: Site) -> None:

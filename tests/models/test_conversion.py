@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import threading
 
 import pytest
 import torch
@@ -96,6 +97,27 @@ def test_a_layer_that_runs_several_times_has_a_site_for_every_run(architecture, 
         model, Settings(tau_alpha={"encoder": [*[float("inf")] * 4, 0.5, *[float("inf")] * 3]})
     )
     assert not torch.allclose(model(**inputs).logits, changed)
+
+
+@of("albert", "albert heads")
+def test_layers_that_run_several_times_do_so_in_every_thread_by_itself(architecture, model):
+    inputs, logits = architecture.inputs(model), []
+    expected = model(**inputs).logits
+
+    def run_whole():
+        with torch.no_grad():
+            logits.append(model(**inputs).logits)
+
+    def in_between(*_):
+        hook.remove()
+        other = threading.Thread(target=run_whole)
+        other.start()
+        other.join()
+
+    layer = model.albert.encoder.albert_layer_groups[0].albert_layers[1]
+    hook = layer.ffn.register_forward_pre_hook(in_between)
+    run_whole()
+    assert [torch.equal(each, expected) for each in logits] == [True, True]
 
 
 @of("albert")
