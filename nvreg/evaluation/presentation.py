@@ -11,8 +11,9 @@ from typing import Any
 
 from pandas import DataFrame
 
+from nvreg.attention.settings import Settings
 from nvreg.evaluation.measure import Evaluated
-from nvreg.evaluation.result import Difference, DomainResult, Result, Score
+from nvreg.evaluation.result import Difference, DomainResult, MeasuredModel, Result, Score
 from nvreg.files import write_text
 from nvreg.metrics import METRICS, statistics_of
 from nvreg.results import finite
@@ -25,10 +26,12 @@ EXAMPLES_MARK = '{"id": 0, "record": '
 
 def page(result: Result) -> str:
     """Return a result as Markdown: a row a domain and metric."""
-    compared = result.against is not None
-    header = ["domain", "metric", "score", "95 % interval"]
-    header += [f"difference from {result.against.path}", "p (Holm)"] if result.against else []
-    lines = [f"# {in_markdown(described(result))}", "", _row(header), "|---" * len(header) + "|"]
+    other, header = result.against, ["domain", "metric", "score", "95 % interval"]
+    compared = other is not None
+    if other:
+        is_itself = other.space is None and other.path == result.model.path
+        header += [f"difference from {'itself as pretrained' if is_itself else described(other)}", "p (Holm)"]
+    lines = [f"# {in_markdown(described(result.model))}", "", _row(header), "|---" * len(header) + "|"]
     for domain in result.domains:
         for name, score in domain.metrics.items():
             lines.append(
@@ -45,13 +48,11 @@ def page(result: Result) -> str:
     return "\n".join(lines)
 
 
-def described(result: Result) -> str:
+def described(model: MeasuredModel) -> str:
     """Return a line that says what was measured."""
-    model = result.model
     if model.space is None:
         return f"{model.path} as pretrained"
-    settings = ", ".join(f"{name} {json.dumps(value)}" for name, value in model.settings.items())
-    return f"{model.path} with {settings or 'identity'} (space: {model.space})"
+    return f"{model.path} with {Settings.from_dict(model.settings)} (space: {model.space})"
 
 
 def to_json(result: Result) -> str:

@@ -127,10 +127,14 @@ def test_numbers_of_the_table_end_at_the_second_digit_of_their_half_widths():
         metrics=scores,
         against={"nll": difference},
     )
-    model = MeasuredModel.model_construct(path="model", space=None)
+    settings = {"tau_alpha": {"encoder": [-9.579886864841267, "inf"]}, "tau_sigma": 0.1}
+    model = MeasuredModel.model_construct(path="model", space="heads", settings=settings)
+    itself = MeasuredModel.model_construct(path="model", space=None)
     shown = page(
-        Result.model_construct(model=model, against=model, domains=[domain], signatures={}, notes=[])
+        Result.model_construct(model=model, against=itself, domains=[domain], signatures={}, notes=[])
     )
+    assert shown.startswith("# model with tau_alpha encoder=[-9.58, inf]; tau_sigma 0.1 (space: heads)\n")
+    assert "| difference from itself as pretrained |" in shown
     assert "| 2.346 ± 0.046 | [2.251, 2.439] | +0.046 [+0.025, +0.066] | 0.0012 |" in shown
     assert "| accuracy | 0.8765 |  | measured otherwise |" in shown
     assert "| perplexity | inf |  |" in shown
