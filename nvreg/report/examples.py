@@ -44,6 +44,8 @@ def examples_section(run: Run, name: str, choice: ProtocolChoice, count: int) ->
                 blocks.append(PageSection(domain, [_table(run, domain, changed)]))
     if unchanged:
         blocks.append(f"Nothing changes on {', '.join(unchanged)}.")
+    if all(set(pick.trials) == {PRETRAINED_NUMBER} for pick in choice.values()):
+        blocks.append("This keeps the pretrained model; --protocol and --method show what others chose.")
     return PageSection(f"Examples that change most ({name})", blocks)
 
 

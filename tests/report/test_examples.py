@@ -90,6 +90,7 @@ def test_a_choice_of_the_pretrained_model_has_no_examples(translated):
     translated.lines[1]["status"] = "stopped"
     text = write_report(analyse(translated.write(), ["in-domain"]), (), examples=2)
     assert "Nothing changes on news, talks." in text
+    assert "This keeps the pretrained model; --protocol and --method show what others chose." in text
     assert "### talks" not in text
 
 
