@@ -23,6 +23,9 @@ _SECRET_NAME = re.compile("(TOKEN|SECRET|PASSWORD|PASSWD|ACCESS_KEY|API_?KEY|CRE
 SECRET_LENGTH = 8
 """The least characters of such a value: of a shorter one, every text has some."""
 
+DIGITS = 18
+"""The most digits of a number of something that is there; Python refuses to read thousands of them."""
+
 _MARKDOWN = re.compile(
     r"""[\\`*|~#>&$]                # whatever is beside them
     | (?<![^\W_])_ | _(?![^\W_])    # not within a word, where it is a character like any other
@@ -109,6 +112,11 @@ def in_csv(text: str) -> str:
 def in_figure(text: str) -> str:
     """Return a text on one line that matplotlib draws as it is, not as mathematics."""
     return on_one_line(text).replace("$", r"\$")
+
+
+def whole_number(text: str) -> int | None:
+    """Return the number that a text of digits writes; None for others, and those of more than `DIGITS`."""
+    return int(text) if text.isdecimal() and len(text) <= DIGITS else None
 
 
 def _is_number(text: str) -> bool:

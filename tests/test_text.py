@@ -26,6 +26,7 @@ from nvreg.text import (
     on_one_line,
     out_of_markdown,
     visible,
+    whole_number,
     without_secrets,
 )
 
@@ -169,3 +170,11 @@ def test_a_figure_shows_the_text(text):
     figure.suptitle(f"x {in_figure(text)} y")
     shown = html.escape(on_one_line(f"x {text} y"), quote=False)
     assert shown in document.svg(figure).replace("&quot;", '"')
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("0", 0), ("0012", 12), ("9" * 18, 10**18 - 1), ("9" * 5000, None), ("", None), ("-1", None)],
+)
+def test_what_is_more_digits_than_anything_has_is_no_number(text, number):
+    assert whole_number(text) == number

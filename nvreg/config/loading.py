@@ -23,7 +23,7 @@ SINGLE = {"seeds": "seed"}
 HUB = "hub:"
 """What the name of a data set on the hub begins with, and a colon before its configuration."""
 
-_NUMBER = re.compile("-?[0-9]+")
+_NUMBER = re.compile("-?[0-9]{1,9}")
 """What a column of a CoNLL file is called."""
 
 

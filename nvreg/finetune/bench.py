@@ -22,6 +22,7 @@ from nvreg.models.teacher_forcing import is_token
 from nvreg.tasks import TASKS, Encoded, Task, encode, make_task
 from nvreg.tasks.classification import number_of
 from nvreg.tasks.limits import token_limit
+from nvreg.text import whole_number
 
 _SCORES = ("accuracy", "nll")
 """Metrics that validation scores, where the task has them, beside that of early stopping."""
@@ -204,7 +205,8 @@ def classes_of(finetuning: FineTuning, labels: Sequence[str | int]) -> list[str]
 
 def _natural(label: str) -> tuple[bool, int, str]:
     """Order numbers as numbers, so that a class has its label's number where labels are numbers."""
-    return not label.isdecimal(), int(label) if label.isdecimal() else 0, label
+    number = whole_number(label)
+    return number is None, number or 0, label
 
 
 class Precision(NamedTuple):

@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
 from nvreg.errors import UserError, expected_one_of, shown
+from nvreg.text import whole_number
 
 _PICKLES = ("pytorch_model*.bin", "*.pt", "*.pth", "*.ckpt")
 
@@ -147,8 +148,8 @@ def _left_over(model: PreTrainedModel, unexpected: Collection[str]) -> Iterator[
     for name in unexpected:
         for full in (name, f"{model.base_model_prefix}.{name}"):
             parts = full.split(".")
-            places = [(".".join(parts[:at]), int(each)) for at, each in enumerate(parts) if each.isdecimal()]
-            of_layers = [(layers, number) for layers, number in places if layers in counts]
+            places = [(".".join(parts[:at]), whole_number(each)) for at, each in enumerate(parts)]
+            of_layers = [(layers, each) for layers, each in places if layers in counts and each is not None]
             owner = modules.get(".".join(parts[:-1]))
             lacks_bias = parts[-1] == "bias" and isinstance(getattr(owner, "weight", None), torch.Tensor)
             if any(number >= counts[layers] for layers, number in of_layers) or (of_layers and lacks_bias):

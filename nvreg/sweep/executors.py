@@ -19,6 +19,7 @@ from nvreg.files import differences, write_text
 from nvreg.sweep.manifest import subject_of
 from nvreg.sweep.workbench import open_workbench
 from nvreg.sweep.worker import Job, Measured, Worker
+from nvreg.text import whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -312,12 +313,12 @@ def _check_reachable(address: str) -> None:
     Raises:
         UserError: if nothing does.
     """
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not (host and port.isdigit()):
+    host, _, written = address.removeprefix("ray://").rpartition(":")
+    if not host or (port := whole_number(written)) is None:
         return
     try:
-        socket.create_connection((host, int(port)), timeout=SECONDS_TO_REACH).close()
-    except OSError as error:
+        socket.create_connection((host, port), timeout=SECONDS_TO_REACH).close()
+    except (OSError, OverflowError, UnicodeError) as error:  # the port, or the host, cannot be one
         raise UserError(
             f"--ray-address: expected a running Ray cluster, got {address} ({error}); "
             "start one with ray start --head, or leave the option out"

@@ -15,6 +15,7 @@ from nvreg.metrics.temperature import alternatives_of
 from nvreg.models import IGNORED
 from nvreg.tasks.base import READS_LABELS, Task
 from nvreg.tasks.limits import check_length, token_limit, tokenise
+from nvreg.text import whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -175,7 +176,8 @@ def number_of(
         UserError: if it is none of them, or ``by_number`` text that is one's name and another's number.
     """
     name = (renamed or {}).get(str(label), str(label))
-    number = int(name) if name.isdecimal() and int(name) < len(names) else None
+    number = whole_number(name)
+    number = number if number is not None and number < len(names) else None
     if by_number and number is not None:
         if not isinstance(label, str) or str(label) in (renamed or {}):
             return number
@@ -193,6 +195,6 @@ def number_of(
     if number is not None:
         return number
     raise UserError(
-        f"record {record}: expected the label {', '.join(names)} or a number of 0 to {len(names) - 1}, "
-        f"got {name}; say under data.labels which one it is"
+        f"record {record}: expected the label {', '.join(names):.300} or a number of 0 to {len(names) - 1}, "
+        f"got {name:.80}; say under data.labels which one it is"
     )

@@ -84,6 +84,13 @@ def test_what_ray_cannot_do_is_one_line(fails, message, experiment, monkeypatch)
         RayExecutor(experiment(), {}, [], {}, Resources(1))
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:99999", "ray://a..b:1", "127.0.0.1:1"])
+def test_an_address_that_cannot_be_one_is_one_line(address, experiment, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", ray_that("init"))
+    with pytest.raises(UserError, match=f"expected a running Ray cluster, got {address} "):
+        RayExecutor(experiment(), {}, [], {}, Resources(1, address=address))
+
+
 def test_a_failed_trial_is_recorded_and_the_sweep_goes_on(experiment, tmp_path, monkeypatch):
     fail_at(monkeypatch, 3, RuntimeError("out of\nmemory"))
     assert run_sweep(experiment(), quiet=True) == (3, 0, 1)

@@ -126,6 +126,13 @@ def test_labels_may_be_names_or_renamed():
         task.encode(Examples([*renamed[:1], {"text": "cat", "label": 5}]))
 
 
+@pytest.mark.parametrize("label", ["9" * 5000, "a text in the place of a label " * 500])
+def test_a_label_that_is_none_is_refused_in_a_short_line(label):
+    with pytest.raises(nvreg.UserError, match=r"^record 1: expected the label a, b or .*, got \S") as refused:
+        number_of(label, ["a", "b"], None, record=1)
+    assert len(str(refused.value)) < 250
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_batches_feed_the_prior_and_the_record(name):
     model, tokenizer = build(name), word_tokenizer(TEMPLATES[name])
