@@ -50,6 +50,7 @@ def test_reports_at_once_are_whole(place, expected):
     assert JOBS["report"].numbers(directory / "run") == expected["report"]
 
 
+@pytest.mark.faults
 def test_the_clock_decides_nothing(place, expected):
     directory = place(JOBS["sweep"])
     result = run(*JOBS["sweep"].arguments, directory=directory, prepare=with_a_wild_clock)

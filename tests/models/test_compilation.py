@@ -21,7 +21,7 @@ def test_a_compiled_model_is_the_same_and_follows_settings(architecture, model, 
         assert_close(model_compiled(**inputs).logits, model(**inputs).logits, **EXACT)
 
 
-@pytest.mark.parametrize("change", ["dtype", "weights"])
+@pytest.mark.parametrize("change", [pytest.param("dtype", marks=pytest.mark.slow), "weights"])
 @of("distilbert")
 def test_a_compiled_model_follows_its_weights(architecture, model, compiled, change):
     inputs = architecture.inputs(model)

@@ -12,7 +12,7 @@ from nvreg.errors import UserError
 from nvreg.experiment import load_experiment
 from nvreg.finetune.schema import load_finetuning
 from nvreg.report.analysis import analyse
-from nvreg.report.writing import write_report
+from nvreg.report.writing import DRAWN, Page, write_report
 from scripts.outcome import read_outcome
 from scripts.quoting import CHOICE, filled
 from scripts.readme import RESULTS
@@ -88,14 +88,22 @@ def made_run(directory: Path, planned: int) -> SyntheticRun:
     return run
 
 
+def write_figures(page: Page, folder: Path) -> None:
+    """Write a file of each form that a figure has, and nothing in it."""
+    folder.mkdir()
+    for name in page.figures:
+        for end in DRAWN:
+            (folder / f"{name}{end}").touch()
+
+
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory of runs: one finished and reported, one that has not finished."""
     runs = tmp_path_factory.mktemp("runs")
-    write_report(analyse(made_run(runs / "sentiment", 5).write()))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nvreg.report.writing._draw", lambda page, folder: None)  # most of a report's time
-        write_report(analyse(made_run(runs / "tagging", 9).write()))
+        patch.setattr("nvreg.report.writing._draw", write_figures)  # drawing is most of a report's time
+        for name, examples in {"sentiment": 5, "tagging": 9}.items():
+            write_report(analyse(made_run(runs / name, examples).write()))
     (runs / "finetuning").mkdir()
     return runs
 

@@ -19,6 +19,7 @@ def place(tiny_experiment, tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_command_leads_to_a_report_and_continues_what_is_begun(place):
     quick = ("evaluation.metrics=[nll]", "selection.metric=nll", "sweep.trials=1", "sweep.seed=3")
     asked = ["model", "--in-domain", "home", "--out-of-domain", "away", "--no-open"]
