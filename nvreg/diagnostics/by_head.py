@@ -18,7 +18,7 @@ from nvreg.models.conversion import conversion_of
 from nvreg.models.module import NVForward
 from nvreg.models.registry import site_modules
 from nvreg.models.site import Runs, Site
-from nvreg.models.teacher_forcing import on_device, query_masks, real
+from nvreg.models.teacher_forcing import on_device, query_masks
 
 QUANTITIES = ("prior_weight", "discarded_share", "entropy", "divergence")
 """What `measure_heads` measures, in the order of its rows."""
@@ -82,7 +82,7 @@ class _Meter:
         self.site = site
         self._is_changed = is_changed
         self.mask: Tensor | None
-        self.queries = 0
+        self.queries: Tensor | int = 0
         self.sums: Tensor | float = 0.0
         self._token_share = 1.0
 
@@ -114,9 +114,13 @@ class _Meter:
         by_head = [
             _quantities(*maps, self._token_share) for maps in zip(weights.unbind(1), pretrained, strict=False)
         ]
-        measured = real(torch.stack(by_head), self.mask, dim=2)
-        self.sums = self.sums + measured.sum(-1, dtype=torch.float64)
-        self.queries += measured.shape[-1]
+        measured = torch.stack(by_head)  # (heads, quantities, batch, queries)
+        if self.mask is None:
+            self.queries = self.queries + measured[0, 0].numel()
+        else:
+            measured = torch.where(self.mask, measured, 0.0)
+            self.queries = self.queries + self.mask.sum()
+        self.sums = self.sums + measured.sum((-2, -1), dtype=torch.float64)
         return *others, None
 
 

@@ -14,7 +14,7 @@ from nvreg.models.cache import given_cache
 from nvreg.models.conversion import conversion_of
 from nvreg.models.registry import site_modules
 from nvreg.models.site import Site
-from nvreg.models.teacher_forcing import query_masks, real, tokens_given
+from nvreg.models.teacher_forcing import query_masks, tokens_given
 
 
 class SiteMeans(NamedTuple):
@@ -41,6 +41,7 @@ class Record:
         self._sites = list(site_modules(model))
         self._masks: dict[str, Tensor | None] = {}
         self._sums: dict[Site, tuple[int, float, float]] = {}
+        self._unread: list[tuple[Site, Tensor | int, Tensor | float, float]] = []
         self._reused: Mapping[Site, SiteMeans] = {}
 
     @property
@@ -56,6 +57,7 @@ class Record:
     @property
     def means(self) -> dict[Site, SiteMeans]:
         """The means of each site."""
+        self._read()
         seen = {
             site: SiteMeans(prior / queries, discarded / queries)
             for site, (queries, prior, discarded) in self._sums.items()
@@ -76,6 +78,7 @@ class Record:
 
         Steps of generation are not recorded: they are not teacher-forced.
         """
+        self._read()
         masks = {} if given_cache(kwargs) is not None else query_masks(self._model, kwargs)
         self._masks = {"encoder": self._masks["encoder"]} if "encoder" in self._masks else {}
         self._masks |= masks
@@ -88,14 +91,33 @@ class Record:
         """Add one site's weights of the prior, shape (batch, heads, queries), or None for weight 0."""
         if site.role not in self._masks:
             return
-        mask, weight = self._masks[site.role], 0.0
-        queries = 1 if mask is None else int(mask.sum())  # any number, where every query weighs the same
+        mask = self._masks[site.role]
+        weight: Tensor | float = 0.0
+        queries: Tensor | int = 1 if mask is None else mask.sum()  # any, where all weigh the same
         if prior_weight is not None:
-            of_queries = real(prior_weight.mean(1), mask)
-            queries, weight = len(of_queries), float(of_queries.sum(dtype=torch.float64))
-        seen, prior, discarded = self._sums.get(site, (0, 0.0, 0.0))
-        discarded += queries - token_share * (queries - weight)
-        self._sums[site] = (seen + queries, prior + weight, discarded)
+            of_queries = prior_weight.mean(1)
+            if mask is None:
+                queries = of_queries.numel()
+            else:
+                of_queries = torch.where(mask, of_queries, 0.0)
+            weight = of_queries.sum(dtype=torch.float64)
+        self._unread.append((site, queries, weight, token_share))
+
+    def _read(self) -> None:
+        """Add what the sites of the last batch had, with one transfer from the device for all of them."""
+        tensors = [each for _, *both, _ in self._unread for each in both if isinstance(each, Tensor)]
+        values: list[float] = []
+        if tensors:
+            device = tensors[0].device
+            values = torch.stack([each.to(device, torch.float64) for each in tensors]).tolist()
+        numbers = iter(values)
+        for site, counted, summed, token_share in self._unread:
+            queries = int(next(numbers)) if isinstance(counted, Tensor) else counted
+            weight = next(numbers) if isinstance(summed, Tensor) else summed
+            seen, prior, discarded = self._sums.get(site, (0, 0.0, 0.0))
+            discarded += queries - token_share * (queries - weight)
+            self._sums[site] = (seen + queries, prior + weight, discarded)
+        self._unread.clear()
 
 
 @contextmanager
@@ -108,6 +130,7 @@ def recording(model: PreTrainedModel, record: Record | None = None) -> Iterator[
         record: an earlier one of this model, to go on with; without what a block adds that an error ends.
     """
     record = record or Record(model)
+    record._read()
     before = dict(record._sums)
     hooks = [model.register_forward_pre_hook(record.start_batch, with_kwargs=True)]
     if model.config.is_encoder_decoder:
@@ -119,6 +142,7 @@ def recording(model: PreTrainedModel, record: Record | None = None) -> Iterator[
             yield record
     except BaseException:
         record._sums = before
+        record._unread.clear()
         raise
     finally:
         for hook in hooks:

@@ -139,9 +139,19 @@ def device_of(model: PreTrainedModel) -> torch.device:
 
 
 def on_device(model: PreTrainedModel, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return a batch on the device that a model reads its inputs on."""
+    """Return a batch on the device that a model reads its inputs on.
+
+    A GPU gets it while it computes what it was given before: nobody waits for either.
+    """
     device = device_of(model)
-    return {name: tensor.to(device) for name, tensor in batch.items()}
+    return {name: to_device(tensor, device) for name, tensor in batch.items()}
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device, without waiting for it."""
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 # --- a run ----------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from nvreg.memory import over_rows
 from nvreg.methods.change import attention_change
 from nvreg.metrics import METRICS, score, statistics_of
 from nvreg.models.site import Site
-from nvreg.models.teacher_forcing import run_body
+from nvreg.models.teacher_forcing import on_device, run_body
 from nvreg.parameters import Setting
 from nvreg.registry import package_fault
 from nvreg.results import PRETRAINED, Metrics
@@ -256,7 +256,7 @@ class Worker:
 
         def run(batch: Mapping[str, torch.Tensor]) -> None:
             with recording(model, record):
-                run_body(model, {name: tensor.to(model.device) for name, tensor in batch.items()})
+                run_body(model, on_device(model, batch))
 
         with torch.inference_mode():
             for batch in task.teacher_forced(self._workbench.in_domain_validation.encoded):

@@ -132,18 +132,19 @@ class Classification(Task[LabelledTexts]):
         """Score every example; a row each, in their order (see `nvreg.tasks.Task`)."""
         import torch
 
-        from nvreg.tasks.forward import check_finite
+        from nvreg.models.teacher_forcing import on_device
+        from nvreg.tasks.forward import ByRow, check_finite
 
-        logits = torch.zeros(len(encoded.labels), len(self._classes), dtype=torch.float64)
+        made = ByRow()
 
         def run(indices: list[int]) -> None:
             batch = self.batch(encoded, indices)
             del batch["labels"]
-            inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
-            logits[indices] = model(**inputs).logits.double().cpu()
+            made.add(indices, model(**on_device(model, batch)).logits)
 
         with torch.inference_mode():
             self._in_batches(list(map(len, encoded.tokens)), run)
+        logits = made.whole(len(encoded.labels), len(self._classes))
         check_finite(logits)
         log_probabilities = list(logits.log_softmax(dim=-1).numpy())
         statistics = choice_statistics(log_probabilities, encoded.labels)

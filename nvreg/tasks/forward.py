@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from nvreg.data import model_inputs, pad
 from nvreg.errors import NotFiniteError
 from nvreg.models import IGNORED
-from nvreg.models.teacher_forcing import decoder_inputs
+from nvreg.models.teacher_forcing import decoder_inputs, on_device, to_device
 from nvreg.tasks.windows import LabelledTokens
 
 _POSITIONS = 256
@@ -56,12 +56,13 @@ class EncoderStates:
 
         Args:
             model: an encoder-decoder model, at the setting of the last `use`.
-            inputs: ``input_ids`` and ``attention_mask``, as the encoder takes them.
+            inputs: ``input_ids`` and ``attention_mask``, as the encoder takes them, on the CPU, which tells
+                batches apart.
         """
         name = _digest(inputs)
         if name in self._kept:
             return self._kept[name]
-        states: Tensor = model.get_encoder()(**inputs).last_hidden_state
+        states: Tensor = model.get_encoder()(**on_device(model, inputs)).last_hidden_state
         size = states.element_size() * states.numel()
         if self.kept_bytes + size <= self._budget:
             self._kept[name] = states
@@ -81,28 +82,53 @@ def negative_log_likelihood(
     Args:
         model: a model whose output at a position is scored on the label there, unlike a causal model's in
             Transformers, which is scored on the label one position later.
-        labels: [rows, positions], -100 where nothing is scored.
+        labels: [rows, positions], -100 where nothing is scored; on the CPU, where it is known at once which
+            positions these are.
         temperatures: what logits are divided by.
-        inputs: what the model reads, without labels.
+        inputs: what the model reads, without labels, on its device.
 
     Returns:
-        [temperatures, rows], float64, on the CPU.
+        [temperatures, rows], float64, on the device of the logits if it has such numbers, else on the CPU.
     """
-    scored = labels != IGNORED
-    hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, hidden: (hidden[0][scored],))
+    places = (labels != IGNORED).flatten().nonzero()[:, 0]
+    hook = model.get_output_embeddings().register_forward_pre_hook(
+        lambda _, hidden: (_rows_at(hidden[0].flatten(0, 1), places),)
+    )
     try:
         logits = model(**inputs, use_cache=False).logits
     finally:
         hook.remove()
-    totals = torch.zeros(len(temperatures), len(labels), dtype=torch.float64)
-    rows = scored.nonzero()[:, 0].cpu()
-    positions = max(1, _CACHED // logits.shape[-1]) if logits.device.type == "cpu" else _POSITIONS
-    parts = (tensor.split(positions) for tensor in (logits, labels[scored], rows))
+    device = logits.device
+    sums = device if device.type in ("cpu", "cuda") else torch.device("cpu")
+    totals = torch.zeros(len(temperatures), len(labels), dtype=torch.float64, device=sums)
+    scored, rows = to_device(labels.flatten()[places], device), to_device(places // labels.shape[1], sums)
+    positions = max(1, _CACHED // logits.shape[-1]) if device.type == "cpu" else _POSITIONS
+    parts = (tensor.split(positions) for tensor in (logits, scored, rows))
     for part, label, row in zip(*parts, strict=True):
         part = part.float()
         nats = [F.cross_entropy(_divided(part, each), label, reduction="none") for each in temperatures]
-        totals.index_add_(1, row, torch.stack(nats).cpu().double())
+        totals.index_add_(1, row, torch.stack(nats).to(sums).double())
     return totals
+
+
+class ByRow:
+    """What a model makes of the rows of batches, left on its device until all have run."""
+
+    def __init__(self) -> None:
+        self._places: list[int] = []
+        self._parts: list[Tensor] = []
+
+    def add(self, places: Sequence[int], part: Tensor) -> None:
+        """Take a tensor [places, ...]."""
+        self._places += places
+        self._parts.append(part)
+
+    def whole(self, *shape: int) -> Tensor:
+        """Return it in the order of places, float64, on the CPU, in this shape; 0 where there is nothing."""
+        whole = torch.zeros(shape, dtype=torch.float64)
+        if self._parts:
+            whole[self._places] = torch.cat(self._parts).cpu().double()
+        return whole
 
 
 def check_finite(values: Tensor, rows: Sequence[int] | None = None) -> None:
@@ -119,6 +145,11 @@ def check_finite(values: Tensor, rows: Sequence[int] | None = None) -> None:
     if not is_finite.all():
         row = int(is_finite.logical_not().nonzero()[0])
         raise NotFiniteError(row if rows is None else bisect(list(accumulate(rows)), row))
+
+
+def _rows_at(tensor: Tensor, places: Tensor) -> Tensor:
+    """Return rows of a tensor whose numbers are known on the CPU, without waiting for the device."""
+    return tensor.index_select(0, to_device(places, tensor.device))
 
 
 def _divided(logits: Tensor, temperature: float) -> Tensor:
@@ -141,27 +172,25 @@ def row_likelihoods(
         in_batches: calls a function on the positions of batches, given the padded tokens of every row.
         temperatures: as for `negative_log_likelihood`.
     """
-    totals = torch.zeros(len(temperatures), len(rows), dtype=torch.float64)
+    totals = ByRow()
 
     def run(indices: list[int]) -> None:
         made = [rows[index]() for index in indices]
-        inputs = {
-            name: tensor.to(model.device)
-            for name, tensor in model_inputs([row.inputs for row in made], padding).items()
-        }
-        labels = pad([row.labels for row in made], IGNORED).to(model.device)
+        inputs = model_inputs([row.inputs for row in made], padding)
+        labels = pad([row.labels for row in made], IGNORED)
         if model.config.is_encoder_decoder:
             inputs["decoder_input_ids"] = decoder_inputs(model, labels)
             inputs["decoder_attention_mask"] = (labels != IGNORED).long()
-        totals[:, indices] = negative_log_likelihood(model, labels, temperatures, **inputs)
+        nats = negative_log_likelihood(model, labels, temperatures, **on_device(model, inputs))
+        totals.add(indices, nats.T)
 
     with torch.inference_mode():
         in_batches([max(map(len, make())) for make in rows], run)
-    return totals
+    return totals.whole(len(rows), len(temperatures)).T
 
 
 def _digest(inputs: Mapping[str, Tensor]) -> bytes:
     digest = hashlib.sha256()
     for name, tensor in sorted(inputs.items()):
-        digest.update(f"{name} {tuple(tensor.shape)}".encode() + tensor.cpu().numpy().tobytes())
+        digest.update(f"{name} {tuple(tensor.shape)}".encode() + tensor.numpy().tobytes())
     return digest.digest()

@@ -151,37 +151,43 @@ class SequenceToSequence(Task[EncodedPairs]):
         """
         import torch
 
-        from nvreg.models.teacher_forcing import decoder_inputs
-        from nvreg.tasks.forward import EncoderStates, check_finite, negative_log_likelihood
+        from nvreg.models.teacher_forcing import decoder_inputs, on_device
+        from nvreg.tasks.forward import ByRow, EncoderStates, check_finite, negative_log_likelihood
 
         if self._generates:
             check_generation(model, self._tokenizer, self._generation)
         kept = EncoderStates(0) if encoder_states is None else encoder_states
         runs_at_once = encoder_states is None and not self._generates
-        nats = torch.zeros(len(self._temperatures), len(encoded.targets), dtype=torch.float64)
+        totals = ByRow()
         predictions = [""] * len(encoded.targets)
 
         def run(indices: list[int]) -> None:
-            inputs = {name: ids.to(model.device) for name, ids in self.batch(encoded, indices).items()}
-            labels = inputs.pop("labels")
-            states = None if runs_at_once else kept.of(model, inputs)
+            batch = self.batch(encoded, indices)
+            labels = batch.pop("labels")
+            states = None if runs_at_once else kept.of(model, batch)
+            inputs = on_device(model, batch)
             if self._scores_targets:
+                read = {
+                    "decoder_input_ids": decoder_inputs(model, labels),
+                    "decoder_attention_mask": (labels != IGNORED).long(),
+                }
                 ids = inputs["input_ids"]
-                nats[:, indices] = negative_log_likelihood(
+                nats = negative_log_likelihood(
                     model,
                     labels,
                     self._temperatures,
                     **({"input_ids": ids} if states is None else {"encoder_outputs": (states,)}),
                     attention_mask=inputs["attention_mask"],
-                    decoder_input_ids=decoder_inputs(model, labels),
-                    decoder_attention_mask=(labels != IGNORED).long(),
+                    **on_device(model, read),
                 )
+                totals.add(indices, nats.T)
             if states is not None and self._generates:
                 for index, text in zip(indices, self._generate(model, inputs, states, indices), strict=True):
                     predictions[index] = text
 
         with torch.inference_mode():
             self._in_batches(_lengths(encoded), run)
+        nats = totals.whole(len(encoded.targets), len(self._temperatures)).T
         check_finite(nats.T)
         return self._frame(encoded, nats, predictions)
 

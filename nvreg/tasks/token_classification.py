@@ -139,22 +139,24 @@ class TokenClassification(Task[EncodedWords]):
         """Score every word; a row each text, in their order (see `nvreg.tasks.Task`)."""
         import torch
 
-        from nvreg.tasks.forward import check_finite
+        from nvreg.models.teacher_forcing import on_device, to_device
+        from nvreg.tasks.forward import ByRow, check_finite
 
         words = list(map(len, encoded.firsts))
         starts, texts = [0, *accumulate(words)], _with_words(encoded)
-        logits = torch.zeros(sum(words), len(self._tags), dtype=torch.float64)
+        made = ByRow()
 
         def run(positions: list[int]) -> None:
             indices = [texts[position] for position in positions]
             batch = self.batch(encoded, indices)
-            is_first = batch.pop("labels") != IGNORED
-            inputs = {name: tensor.to(model.device) for name, tensor in batch.items()}
+            firsts = (batch.pop("labels") != IGNORED).flatten().nonzero()[:, 0]
             places = [place for index in indices for place in range(starts[index], starts[index + 1])]
-            logits[places] = model(**inputs).logits[is_first.to(model.device)].double().cpu()
+            logits = model(**on_device(model, batch)).logits.flatten(0, 1)
+            made.add(places, logits.index_select(0, to_device(firsts, logits.device)))
 
         with torch.inference_mode():
             self._in_batches([len(encoded.tokens[text]) for text in texts], run)
+        logits = made.whole(sum(words), len(self._tags))
         check_finite(logits, words)
         labels = [label for of_text in encoded.labels for label in of_text]
         log_probabilities = logits.log_softmax(dim=-1)

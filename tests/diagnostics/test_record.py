@@ -1,5 +1,7 @@
 """Prior weight and discarded share against the attention maps and the definition."""
 
+from contextlib import ExitStack
+
 import pytest
 import torch
 from transformers.modeling_outputs import BaseModelOutput
@@ -8,6 +10,7 @@ import nvreg
 from nvreg.diagnostics import Record, SiteMeans, recording
 from nvreg.models.teacher_forcing import query_masks
 from tests.estimation.test_estimate import batches
+from tests.fake_gpu import NothingReachesTheHost, on_fake_gpu
 from tests.models.architectures import ARCHITECTURES, random_prior, random_settings
 
 MARIAN = next(each for each in ARCHITECTURES if each.name == "marian")
@@ -110,3 +113,27 @@ def test_a_record_goes_on_and_takes_over_what_was_seen_before():
     site = nvreg.sites(model)[0]
     record.reuse({site: SiteMeans(0.5, 0.75)})
     assert_same(record.means, {**whole.means, site: SiteMeans(0.5, 0.75)})
+
+
+def test_a_device_is_read_once_a_batch(monkeypatch):
+    model = MARIAN.build()
+    nvreg.convert_(model, random_prior(model), random_settings(model))
+    read = []
+    own = torch.Tensor.tolist
+    monkeypatch.setattr(torch.Tensor, "tolist", lambda tensor: read.append(tensor.numel()) or own(tensor))
+    numbers = len(list(batches()))
+    measured(model).means  # noqa: B018
+    assert len([each for each in read if each > 1]) == numbers
+
+
+def test_no_observer_waits_for_a_gpu():
+    model = MARIAN.build()
+    record, sites = Record(model), list(nvreg.sites(model))
+    mask, weight = torch.ones(2, 5, dtype=torch.bool), torch.ones(2, 4, 5)
+    with ExitStack() as modes:
+        mask, weight = on_fake_gpu(modes, (mask, weight))
+        modes.enter_context(NothingReachesTheHost())
+        record._masks = dict.fromkeys(("encoder", "cross", "decoder"), mask)
+        for site in sites:
+            record.observe(site, weight, 0.5)
+            record.observe(site, None, 0.5)
