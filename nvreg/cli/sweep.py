@@ -37,6 +37,15 @@ Workers = Annotated[
     typer.Option("--workers", min=1, help="Ray workers.", show_default="one a GPU, or for the CPUs"),
 ]
 CpusPerWorker = Annotated[int, typer.Option("--cpus-per-worker", min=1, help="CPU cores of a Ray worker.")]
+GpusPerWorker = Annotated[
+    float | None,
+    typer.Option(
+        "--gpus-per-worker",
+        min=0.01,
+        help="GPUs of a Ray worker; 0.5: two share one.",
+        show_default="one where there are as many",
+    ),
+]
 RayAddress = Annotated[
     str | None,
     typer.Option("--ray-address", help="A running Ray cluster.", show_default="one started on this machine"),
@@ -57,6 +66,7 @@ def sweep(
     executor: ExecutorName = "local",
     workers: Workers = None,
     cpus_per_worker: CpusPerWorker = 1,
+    gpus_per_worker: GpusPerWorker = None,
     ray_address: RayAddress = None,
     dry_run: DryRun = False,
     fail_fast: FailFast = False,
@@ -76,10 +86,10 @@ def sweep(
 
         nvreg sweep --config my.yaml --executor ray --workers 8
     """
-    if executor == "local" and (workers or ray_address or cpus_per_worker > 1):
+    if executor == "local" and (workers or ray_address or cpus_per_worker > 1 or gpus_per_worker):
         raise UserError(
-            "expected --workers, --cpus-per-worker and --ray-address only with --executor ray, "
-            "got --executor local, which has one worker"
+            "expected --workers, --cpus-per-worker, --gpus-per-worker and --ray-address only with "
+            "--executor ray, got --executor local, which has one worker"
         )
     from nvreg.experiment import load_experiment
 
@@ -98,9 +108,10 @@ def sweep(
     if dry_run:
         say(describe_plan(experiment, quiet=quiet))
         return
+    resources = Resources(workers, cpus_per_worker, gpus_per_worker, ray_address)
     outcome = run_sweep(
         experiment,
-        resources=Resources(workers, cpus_per_worker, ray_address) if executor == "ray" else None,
+        resources=resources if executor == "ray" else None,
         leaders=Leaders(),
         fail_fast=fail_fast,
         retry_failed=retry_failed,

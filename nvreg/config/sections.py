@@ -144,8 +144,16 @@ class ModelSource(Section):
     """Precision of the weights and of what is computed with them; auto is that of the checkpoint."""
     device: str = "auto"
     """Device by its name in PyTorch, such as cpu or cuda:1; auto is the GPU if there is one."""
+    device_map: Literal["auto"] | None = None
+    """auto spreads a model that is larger than a GPU over all that the process sees; it needs accelerate."""
     trust_remote_code: Annotated[bool, Strict(False)] = False
     """Run code that comes with the checkpoint."""
+
+    @model_validator(mode="after")
+    def _one_way_to_place(self) -> Self:
+        if self.device_map is not None and self.device != "auto":
+            raise ValueError(f"expected device or device_map, got {self.device} and {self.device_map}")
+        return self
 
     @property
     def warnings(self) -> list[str]:

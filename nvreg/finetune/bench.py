@@ -162,6 +162,11 @@ def load_trainable(
     Raises:
         UserError: as `nvreg.models.loading.load_model`; if the device is one of several GPUs.
     """
+    if source.device_map is not None:
+        raise UserError(
+            f"model.device_map: expected none, as fine-tuning has one device, got {source.device_map}; "
+            "leave it out"
+        )
     if source.device not in ("auto", "cpu", "cuda"):
         raise UserError(
             f"model.device: expected auto, cpu or cuda, got {source.device}; the environment variable "

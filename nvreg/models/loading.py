@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
@@ -131,6 +132,7 @@ def load_model(
     revision: str | None = None,
     dtype: str = "float32",
     device: str = "auto",
+    device_map: str | None = None,
     trust_remote_code: bool = False,
 ) -> PreTrainedModel:
     """Load a pretrained model in evaluation mode.
@@ -142,6 +144,7 @@ def load_model(
         revision: branch, tag or commit on the hub.
         dtype: float32, float16, bfloat16 or float64; auto is that of the checkpoint.
         device: as in ``torch.device``; ``auto`` is the GPU if there is one.
+        device_map: ``auto`` spreads the model over all GPUs, and takes the place of ``device``.
         trust_remote_code: run code that comes with the checkpoint.
 
     Raises:
@@ -152,6 +155,13 @@ def load_model(
     if dtype not in DTYPES and dtype != "auto":
         raise UserError(f"model.dtype: {expected_one_of([*DTYPES, 'auto'], dtype)}")
     options: dict[str, Any] = {"dtype": DTYPES.get(dtype, dtype), "trust_remote_code": trust_remote_code}
+    if device_map is not None:
+        if importlib.util.find_spec("accelerate") is None:
+            raise UserError(
+                "model.device_map: expected accelerate, which spreads models, got none installed; "
+                "pip install accelerate"
+            )
+        options["device_map"] = device_map
     check_digests(Path(path).expanduser())
     adapted = find_adapted(path, revision)
     model: Any
@@ -171,6 +181,8 @@ def load_model(
         model = merge(base, adapted)
         if labels is not None:
             _renew_head_(model)
+    if device_map is not None:
+        return model.eval()
     try:
         return model.to(_device(device)).eval()
     except (RuntimeError, AssertionError) as error:

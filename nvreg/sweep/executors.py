@@ -139,14 +139,41 @@ class Resources:
     """What workers are given.
 
     Attributes:
-        workers: how many there are; by default one a GPU, or else one for every ``cpus_per_worker`` CPUs.
+        workers: how many there are; by default one for every ``gpus_per_worker`` GPUs, or else one for every
+            ``cpus_per_worker`` CPUs.
         cpus_per_worker: CPU cores and threads of each.
+        gpus_per_worker: GPUs of each, a part of one where several share it; by default one where there are
+            as many.
         address: where a cluster is running; by default one is started on this machine.
     """
 
     workers: int | None = None
     cpus_per_worker: int = 1
+    gpus_per_worker: float | None = None
     address: str | None = None
+
+    def shared_out(self, gpus: int, cpus: int) -> tuple[int, dict[str, float]]:
+        """Return how many workers there are, and what Ray is to give each, of so many GPUs and CPUs.
+
+        Raises:
+            UserError: if there is no room for them.
+        """
+        each = self.gpus_per_worker
+        workers = self.workers or int(gpus / (each or 1)) or (0 if each else cpus // self.cpus_per_worker)
+        if each and max(workers, 1) * each > gpus:
+            raise UserError(
+                f"expected at most the {gpus} GPUs that Ray has, got {workers or 1} workers of {each:g}; "
+                "give fewer --workers or --gpus-per-worker"
+            )
+        if not workers or workers * self.cpus_per_worker > cpus:
+            raise UserError(
+                f"expected at most the {cpus} CPUs that Ray has, got {workers or 1} workers of "
+                f"{self.cpus_per_worker}; give fewer --workers or --cpus-per-worker"
+            )
+        return workers, {
+            "num_cpus": self.cpus_per_worker,
+            "num_gpus": each or (1 if gpus >= workers else 0),
+        }
 
 
 class _Remote:
@@ -230,14 +257,11 @@ class RayExecutor:
             ) from error
         available = ray.cluster_resources()
         gpus, cpus = int(available.get("GPU", 0)), int(available.get("CPU", 0))
-        self.capacity = resources.workers or gpus or cpus // resources.cpus_per_worker
-        if not self.capacity or self.capacity * resources.cpus_per_worker > cpus:
+        try:
+            self.capacity, share = resources.shared_out(gpus, cpus)
+        except UserError:
             self.close()
-            raise UserError(
-                f"expected at most the {cpus} CPUs that Ray has, got {self.capacity or 1} workers of "
-                f"{resources.cpus_per_worker}; give fewer --workers or --cpus-per-worker"
-            )
-        share = {"num_cpus": resources.cpus_per_worker, "num_gpus": 1 if gpus >= self.capacity else 0}
+            raise
         self._actor_class = ray.remote(**share)(_Remote)
         self._arguments = [
             ray.put(each) for each in (experiment.model_dump(), priors, list(sample), dict(subject))

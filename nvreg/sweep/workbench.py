@@ -123,7 +123,8 @@ def load_subject(source: ModelSource, task: str) -> tuple[PreTrainedModel, PreTr
     """
     hub: dict[str, Any] = {"revision": source.revision, "trust_remote_code": source.trust_remote_code}
     head = TASKS[task].auto_class
-    model = load_model(source.path, head, dtype=source.dtype, device=source.device, **hub)
+    placed: dict[str, Any] = {"device": source.device, "device_map": source.device_map}
+    model = load_model(source.path, head, dtype=source.dtype, **placed, **hub)
     return model, load_tokenizer(source.path, **hub)
 
 

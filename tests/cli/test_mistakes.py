@@ -66,7 +66,7 @@ MISTAKES = {
     ),
     "workers of one process": (
         lambda files: [*sweep()(files), "--workers", "2"],
-        "expected --workers, --cpus-per-worker and --ray-address only with --executor ray",
+        "expected --workers, --cpus-per-worker, --gpus-per-worker and --ray-address only with --executor ray",
     ),
     "weights to solve for without training text": (
         sweep(

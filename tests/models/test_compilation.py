@@ -2,12 +2,13 @@
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 from torch.testing import assert_close
 
 import nvreg
 from nvreg.attention.settings import Settings
 from tests.models.architectures import random_ids, random_settings
-from tests.models.running import EXACT, FLOAT32, converted, of, of_every_layout_but_quickly
+from tests.models.running import EXACT, FLOAT32, converted, generate, of, of_every_layout_but_quickly
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
@@ -46,6 +47,19 @@ def test_generated_code_is_the_same(architecture):
     inputs = architecture.inputs(model)
     logits = torch.compile(model, fullgraph=True)(**inputs).logits
     assert_close(logits, model(**inputs).logits, **FLOAT32)
+
+
+@pytest.mark.parametrize("tau_sigma", [0.0, 0.4])
+@of("llama", slow=("gpt2", "bart", "t5", "qwen3"))
+def test_decoding_with_a_static_cache_is_compiled_once(architecture, tau_sigma):
+    model = converted(architecture.build(), Settings(tau_alpha=1.0, tau_sigma=tau_sigma))
+    inputs, length = architecture.inputs(model), {"max_new_tokens": 6, "min_new_tokens": 6}
+    expected = generate(model, inputs, **length)
+    torch._dynamo.reset()
+    counter = CompileCounter()
+    model.forward = torch.compile(model.forward, backend=counter, fullgraph=True)
+    assert generate(model, inputs, cache_implementation="static", **length) == expected
+    assert counter.frame_count == 2  # the prompt, and every other token
 
 
 @of_every_layout_but_quickly("distilbert", "gpt2")

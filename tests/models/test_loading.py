@@ -42,6 +42,25 @@ def test_a_directory_is_loaded_in_evaluation_mode(saved):
     assert load_tokenizer(saved)("a cat").input_ids
 
 
+def test_a_model_is_spread_over_devices_by_accelerate(saved, monkeypatch):
+    pytest.importorskip("accelerate")
+    whole, given = load_model(saved, SEQ2SEQ, device="cpu"), []
+    own = transformers.AutoModelForSeq2SeqLM.from_pretrained
+
+    def noted(*args, **options):
+        given.append(options.get("device_map"))
+        return own(*args, **options)
+
+    monkeypatch.setattr(transformers.AutoModelForSeq2SeqLM, "from_pretrained", noted)
+    spread = load_model(saved, SEQ2SEQ, device_map="auto")
+    assert given == ["auto"]
+    for one, other in zip(spread.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(one.cpu(), other)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(nvreg.UserError, match=r"model\.device_map: expected accelerate"):
+        load_model(saved, SEQ2SEQ, device_map="auto")
+
+
 def test_weights_that_get_no_memory_are_not_taken_for_broken_ones(saved, monkeypatch):
     def fails(*_, **__):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
