@@ -151,7 +151,7 @@ def compare(first: Analysis, second: Analysis) -> tuple[list[Block], dict[str, D
     labels = PROTOCOL_AND_METHOD if is_said else PROTOCOL
     names = [run.experiment.name for run in runs]
     if len(set(names)) == 1:
-        names = [str(run.directory) for run in runs]
+        names = _ends([run.directory for run in runs])
     directories = " → ".join(in_markdown(str(run.directory)) for run in runs)
     chosen_by, in_domain = runs[0].selection_metric, runs[0].in_domain
     first_metric = chosen_by if chosen_by in metrics else metrics[0]
@@ -231,6 +231,14 @@ def _by_name(analyses: Sequence[Analysis]) -> dict[str, list[Analysis]]:
         groups[directory.parent if repeats else directory].append(analysis)
     shared = os.path.commonpath([directory.parent for directory in groups])
     return {directory.relative_to(shared).as_posix(): group for directory, group in groups.items()}
+
+
+def _ends(directories: Sequence[Path]) -> list[str]:
+    """Return paths without the directories that all of them are in."""
+    paths = [directory.absolute() for directory in directories]
+    around = (each for each in paths[0].parents if all(each in path.parents for path in paths))
+    shared = next(around, None)
+    return [path.relative_to(shared).as_posix() if shared else str(path) for path in paths]
 
 
 def _named(runs: Sequence[Run]) -> str:

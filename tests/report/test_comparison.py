@@ -96,7 +96,9 @@ def test_a_comparison_says_which_runs_and_which_methods(pair, control):
     pair[1].methods = {control: pair[1].methods["nv"]}
     pair[1].lines[1]["method"] = control
     text = write_comparison(*(analyse(run.write()) for run in pair))
-    assert text.startswith(f"# {pair[1].directory} against {pair[0].directory}")  # one name for both
+    assert text.startswith(
+        f"# {pair[1].directory.name} against {pair[0].directory.name}\n"
+    )  # one name for both
     assert "| in-domain                | control against nv |" in text
 
 
