@@ -7,9 +7,10 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, ItemsView, Iterator, Mapping, MutableMapping, ValuesView
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, distributions, entry_points
 from typing import Any, TypeVar, cast
 
 from nvreg.errors import NvregWarning, UserError, expected_one_of
@@ -251,11 +252,22 @@ def _check_name(name: str, value: Any) -> None:
 @cache
 def _installed(path: tuple[str, ...]) -> EntryPoints:
     """Return the entry points of every package on a path, which is that of imports."""
-    return cast(EntryPoints, entry_points())  # of which 3.11 says otherwise
+    try:
+        return cast(EntryPoints, entry_points())  # of which 3.11 says otherwise
+    except Exception:  # one package, whichever it is, has a list that cannot be read: all others count
+        found: dict[str, EntryPoint] = {}
+        for each in distributions():
+            with suppress(Exception):
+                for entry in each.entry_points:  # of a package that is there twice, those of the first
+                    found.setdefault(f"{each.name} {entry.group} {entry.name}", entry)
+        return EntryPoints(found.values())
 
 
 def _package(entry: EntryPoint) -> str:
-    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else "without a name"
+    with suppress(Exception):  # what was left of a package that is gone has neither
+        if entry.dist and entry.dist.name:
+            return f"{entry.dist.name} {entry.dist.version}"
+    return "without a name"
 
 
 @cache

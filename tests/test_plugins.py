@@ -133,6 +133,24 @@ def test_a_name_of_two_packages_is_neither_ones(site):
         methods()["sound"]
 
 
+def test_what_is_left_of_a_package_that_is_gone_has_no_name(site):
+    install(site, "nvreg-gone", {"sound": "nvreg_gone:Sound"})
+    (site / "nvreg_gone-1.2.dist-info/METADATA").unlink()
+    with pytest.raises(
+        UserError, match=r"^method 'sound' of package without a name: expected nvreg_gone:Sound"
+    ):
+        methods()["sound"]
+
+
+def test_a_list_of_entry_points_that_cannot_be_read_is_in_nobody_elses_way(site):
+    install(site, "other", {"b": "c:d"}, group="others.own")
+    (site / "other-1.2.dist-info/entry_points.txt").write_text("[others.own]\nno entry\n")
+    install(site, "nvreg-sound", {"sound": "nvreg_sound_f:Sound"}, nvreg_sound_f=SOUND)
+    registry = methods(nv="nvreg.methods.nv:NV")
+    assert list(registry) == ["nv", "sound"]
+    assert registry.package("sound") == "nvreg-sound 1.2"
+
+
 def test_a_metric_of_a_package_is_an_instance_with_its_name(site):
     code = "from nvreg.metrics import METRICS\nLOSS = METRICS['nll']"
     install(site, "nvreg-loss", {"loss": "nvreg_loss:LOSS"}, group="nvreg.metrics", nvreg_loss=code)

@@ -43,7 +43,8 @@ def test_type_checkers_read_the_annotations():
 
 def test_lower_bounds_are_the_versions_that_make_test_lowest_installs():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    required = map(Requirement, project["dependencies"] + project["optional-dependencies"]["finetune"])
+    extras = project["optional-dependencies"]
+    required = map(Requirement, project["dependencies"] + extras["finetune"] + extras["quantise"])
     lowest = {
         each.name.lower(): [Version(bound.version) for bound in each.specifier if bound.operator == ">="]
         for each in required
