@@ -12,6 +12,9 @@ from tests.models.architectures import ARCHITECTURES, random_prior
 from tests.models.running import padded
 
 QUICK = ("marian", "t5", "bert", "gpt2", "llama")
+NOT_IN_HEAD_SPACE = ["falcon", "gpt_neo", "gptj", "megatron-bert", "mpnet", "mvp", "rembert", "tapas", "xglm"]
+"""The model types among `ARCHITECTURES` whose softmax is not in Transformers' attention function."""
+
 STRONGER = {
     "nv": [{"tau_alpha": 1.0, "tau_sigma": 0.1}, {"tau_alpha": -2.0, "tau_sigma": 0.1}],
     "nv-gaussian": [{"tau_alpha": 1.0}, {"tau_alpha": -2.0}],
@@ -77,7 +80,7 @@ def pretrained(tmp_path_factory):
 def method(request, architecture, pretrained):
     """A method; one that needs the pretrained checkpoint has another model of the architecture."""
     method = METHODS[request.param]
-    if method.space == "heads" and architecture.model_type in ("gpt_neo", "gptj"):
+    if method.space == "heads" and architecture.model_type in NOT_IN_HEAD_SPACE:
         pytest.skip(f"{architecture} is refused in head space")
     if request.param == "mc-dropout" and architecture.model_type in ("nllb-moe", "whisper"):
         pytest.skip(f"{architecture} drops of tokens by expert, or reads no tokens, and is refused")
