@@ -23,6 +23,7 @@
 #   make demo                               train the models that come with nvreg anew, into nvreg/demo/checkpoints
 #   make docs                               the documentation as a site in results/site (mkdocs serve shows it)
 #   make bench                              speed and memory beside the unconverted model
+#   make bench DEVICE=cuda                  the same on a GPU: longer texts, more rows, and decoding compiled
 #
 # TESTS=tests/report, say, has any of these run some tests alone.
 #
@@ -104,7 +105,7 @@ test-faults: $(INSTALLED)
 	NVREG_FAULTS_SEED=$$seed $(BIN)/pytest -n 2 -m 'faults and not ray' tests
 
 bench: $(INSTALLED)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(if $(DEVICE),--device $(DEVICE))
 
 reproduce: $(RUNS:%=%/.stamp)
 	$(if $(EXPERIMENTS),,$(error no experiment in experiments/$(SUITE); suites: $(notdir $(wildcard experiments/*))))

@@ -13,28 +13,52 @@ from transformers.utils import logging
 import nvreg
 from benchmarks.hardware import describe
 from benchmarks.memory import peaks
-from benchmarks.shapes import METHODS, SETTINGS, SHAPES, build, prior_of
+from benchmarks.shapes import METHODS, ON_CPU, SETTINGS, SHAPES, build, prior_of
 from benchmarks.timing import interleaved, ratio
-from benchmarks.workloads import KINDS, workloads_of
+from benchmarks.workloads import COMPILED, KINDS, workloads_of
 
 DTYPES = ["float32", "bfloat16"]
+
+_ON_CPU = {
+    "models": ON_CPU,
+    "dtypes": DTYPES,
+    "workloads": KINDS,
+    "lengths": [128, 512, 1024, 2048],
+    "rows": [2],
+    "new_tokens": 64,
+}
+_ON_GPU = {
+    "models": [*ON_CPU, "llama-1b"],
+    "dtypes": ["bfloat16"],
+    "workloads": [*KINDS, COMPILED],
+    "lengths": [512, 2048, 8192],
+    "rows": [1, 8],
+    "new_tokens": 128,
+}
+"""What is timed where the command line does not say."""
 
 
 def main() -> None:
     """Run the benchmarks that the command line names and print markdown tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--models", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--models", nargs="+", choices=SHAPES)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=DTYPES)
-    parser.add_argument("--workloads", nargs="+", choices=KINDS, default=KINDS)
-    parser.add_argument("--lengths", nargs="+", type=int, default=[128, 512, 1024, 2048])
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES)
+    parser.add_argument("--workloads", nargs="+", choices=[*KINDS, COMPILED])
+    parser.add_argument("--lengths", nargs="+", type=int)
+    parser.add_argument("--rows", nargs="+", type=int, help="texts of a prefill, and of decoding")
+    parser.add_argument("--new-tokens", type=int, help="tokens that are decoded")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     options = parser.parse_args()
+    for name, value in (_ON_CPU if options.device == "cpu" else _ON_GPU).items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
     logging.set_verbosity_error()
+    torch._dynamo.config.recompile_limit = 256  # a graph for every model, and for every shape
 
     print(f"{describe(options.device)}; medians [quartiles] of {options.rounds} interleaved rounds;", end=" ")
-    print("prefill: 2 rows, 64 target tokens for encoder-decoders\n")
+    print(f"prefill: {options.rows} rows, 64 target tokens for encoder-decoders\n")
     for dtype in options.dtypes:
         for name in options.models:
             time_shape(name, dtype, options)
@@ -55,7 +79,10 @@ def time_shape(name: str, dtype: str, options: argparse.Namespace) -> None:
         for form, (method, words) in forms.items()
     }
     with torch.inference_mode():
-        for workload, run in workloads_of(plain, options.lengths, options.workloads).items():
+        chosen = workloads_of(
+            plain, options.lengths, options.workloads, rows=options.rows, new_tokens=options.new_tokens
+        )
+        for workload, run in chosen.items():
             calls = {"plain": lambda run=run: run(plain)}
             calls |= {name: lambda run=run, model=model: run(model) for name, model in models.items()}
             seconds = interleaved(calls, options.rounds)

@@ -61,8 +61,26 @@ SHAPES: Mapping[str, tuple[str, str, dict[str, Any]]] = {
             "max_position_embeddings": 2304,
         },
     ),
+    "llama-1b": (
+        "llama",
+        "LlamaForCausalLM",
+        {
+            "hidden_size": 2048,
+            "num_hidden_layers": 16,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "intermediate_size": 8192,
+            "max_position_embeddings": 2304,
+        },
+    ),
 }
 """Name to model type, class and what differs from the type's default config."""
+
+ON_CPU = ["bart", "bert", "gpt2", "t5", "llama"]
+"""Those of about 60 M parameters, which a CPU times too."""
+
+LONGEST = {"max_position_embeddings": 8448, "n_positions": 8448}
+"""Positions on a GPU, which times longer texts, by what configs call them."""
 
 METHODS: Mapping[str, Space] = {"nv": "inputs", "nv-heads": "heads"}
 """Name of a sweep's method to the space that it converts in."""
@@ -76,6 +94,8 @@ SETTINGS = {
 def build(name: str, dtype: torch.dtype, device: str = "cpu") -> PreTrainedModel:
     """Return the model of a shape, unconverted, under SDPA, in evaluation mode."""
     model_type, model_class, options = SHAPES[name]
+    if device != "cpu":
+        options = {key: LONGEST.get(key, value) for key, value in options.items()}
     config = AutoConfig.for_model(
         model_type, vocab_size=VOCABULARY, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, **options
     )
