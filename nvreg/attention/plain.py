@@ -204,9 +204,8 @@ def product(left: Tensor, right: Tensor) -> Tensor:
         left: shape (batch, m, n).
         right: shape (batch, n, p).
     """
-    wide = torch.promote_types(left.dtype, torch.float32)
-    if left.dtype == wide:
+    if left.dtype not in HALF:
         return torch.bmm(left, right)
     if left.device.type == "cuda":
-        return torch.bmm(left, right, out_dtype=wide)
-    return torch.bmm(left, right).to(wide)
+        return torch.bmm(left, right, out_dtype=torch.float32)
+    return torch.bmm(left, right).float()
