@@ -29,7 +29,6 @@ _TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "i
 _REFUSED = {  # model type to class, config, and whose softmax
     "bloom": ("BloomForCausalLM", {"hidden_size": 16, "n_layer": 2, "n_head": 4}, "BloomAttention"),
     "mpt": ("MptForCausalLM", {"d_model": 16, "n_layers": 2, "n_heads": 4}, "MptAttention"),
-    "codegen": ("CodeGenForCausalLM", {"n_embd": 16, "n_layer": 2, "n_head": 4, "rotary_dim": 4}, "CodeGenA"),
     "mpnet": ("MPNetForMaskedLM", _TINY, "MPNetSelfAttention"),
     "deberta-v2": ("DebertaV2ForMaskedLM", _TINY, "DisentangledSelfAttention"),
     "longformer": ("LongformerForMaskedLM", _TINY, "LongformerSelfAttention"),
