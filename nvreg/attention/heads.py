@@ -120,6 +120,8 @@ def _attend_changed(
             asked = asked * tokens.tau_mu
         else:  # what all tokens share stands under the cap
             key = tokens.key_mean.lerp(key.to(wide), tokens.tau_mu)
+            if key.device.type != "cpu":  # whose kernels take queries and keys of one dtype
+                key = key.to(query.dtype)
     attended = attention_with_lse(
         asked.to(query.dtype), key, value, scale, columns=columns, bias=bias, softcap=softcap, **options
     )

