@@ -43,7 +43,14 @@ def is_address(path: str) -> bool:
 
 def _absolute(path: str, info: ValidationInfo) -> str:
     """Resolve a path against the directory of the file; an address is one already."""
-    return path if is_address(path) else os.path.abspath(_directory(info) / os.path.expanduser(path))
+    if not is_address(path):
+        return os.path.abspath(_directory(info) / os.path.expanduser(path))
+    if re.match(r"[^/@]*:[^/@]*@", path.partition("://")[2]):
+        raise ValueError(
+            "expected an address without a password, which the files of a run would keep, got one with it; "
+            "give it to fsspec by the environment (FSSPEC_FTP_PASSWORD) or in its configuration"
+        )
+    return path
 
 
 def _absolute_if_local(path: str, info: ValidationInfo) -> str:

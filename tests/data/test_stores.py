@@ -15,6 +15,7 @@ from nvreg.errors import UserError
 from nvreg.experiment import load_experiment
 from nvreg.sweep.manifest import conditions_of
 from nvreg.sweep.workbench import open_workbench
+from nvreg.text import without_secrets
 from tests.data.reading import json_lines, load, records_of, texts_of
 from tests.fake_hub import READER, Repo
 
@@ -105,6 +106,14 @@ def test_an_address_is_no_path_beside_the_file(tmp_path):
     for address in ("s3://bucket/a.jsonl", "hf://datasets/org/set/a.jsonl"):
         source = Source.model_validate({"files": address}, context={"directory": tmp_path})
         assert source.files == address
+
+
+@pytest.mark.parametrize("password", ["sesame-open", "a:b", ""])
+def test_an_address_with_a_password_is_refused_and_not_shown(password):
+    with pytest.raises(UserError, match="expected an address without a password") as refused:
+        source_of(f"https://me:{password}@example.org/a.jsonl", "test")
+    assert not password or password not in without_secrets(str(refused.value))
+    assert source_of("https://example.org/a:b@c.jsonl", "test").files  # no part of the host
 
 
 # --- directories that datasets saved --------------------------------------------------------------
