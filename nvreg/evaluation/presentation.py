@@ -11,10 +11,10 @@ from typing import Any
 
 from pandas import DataFrame
 
-from nvreg.attention.settings import Settings
 from nvreg.evaluation.measure import Evaluated
 from nvreg.evaluation.result import Difference, DomainResult, MeasuredModel, Result, Score
 from nvreg.files import write_text
+from nvreg.methods.nv import NVSetting
 from nvreg.metrics import METRICS, statistics_of
 from nvreg.results import finite
 from nvreg.rounding import decimals_of, number_text
@@ -52,7 +52,7 @@ def described(model: MeasuredModel) -> str:
     """Return a line that says what was measured."""
     if model.space is None:
         return f"{model.path} as pretrained"
-    return f"{model.path} with {Settings.from_dict(model.settings)} (space: {model.space})"
+    return f"{model.path} with {NVSetting.from_dict(model.settings)} (space: {model.space})"
 
 
 def to_json(result: Result) -> str:

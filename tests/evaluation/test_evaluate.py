@@ -127,13 +127,13 @@ def test_numbers_of_the_table_end_at_the_second_digit_of_their_half_widths():
         metrics=scores,
         against={"nll": difference},
     )
-    settings = {"tau_alpha": {"encoder": [-9.579886864841267, "inf"]}, "tau_sigma": 0.1}
+    settings = {"prior_weight": 0.1, "noise_share": {"encoder": 0.012345678}}
     model = MeasuredModel.model_construct(path="model", space="heads", settings=settings)
     itself = MeasuredModel.model_construct(path="model", space=None)
     shown = page(
         Result.model_construct(model=model, against=itself, domains=[domain], signatures={}, notes=[])
     )
-    assert shown.startswith("# model with tau_alpha encoder=[-9.58, inf]; tau_sigma 0.1 (space: heads)\n")
+    assert shown.startswith("# model with prior_weight 0.1; noise_share encoder=0.01235 (space: heads)\n")
     assert "| difference from itself as pretrained |" in shown
     assert "| 2.346 ± 0.046 | [2.251, 2.439] | +0.046 [+0.025, +0.066] | 0.0012 |" in shown
     assert "| accuracy | 0.8765 |  | measured otherwise |" in shown

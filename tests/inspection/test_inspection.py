@@ -198,7 +198,7 @@ def test_what_is_not_finite_is_no_measurement(directory, inspect, tmp_path):
         part.save_pretrained(tmp_path / "broken")
     refused = inspect(str(tmp_path / "broken"), "--output", tmp_path / "output")
     assert refused.exit_code == 2
-    assert "nvreg: test: expected a finite entropy, got nan in the encoder, layer 1; " in refused.stderr
+    assert "nvreg: home: expected a finite entropy, got nan in the encoder, layer 1; " in refused.stderr
     assert not (tmp_path / "output").exists()
 
 
