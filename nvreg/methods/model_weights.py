@@ -37,7 +37,7 @@ class WeightMethod(Method):
 
     def attach_(self, model: PreTrainedModel, prior: Prior | None, sample: Sequence[Batch]) -> None:
         """Keep the original weights (see `Method.attach_`)."""
-        self._weights = [(view, view.clone()) for view in self._views(model)]
+        self._weights = [(view, view.detach().clone()) for view in self._views(model)]
 
     def set_(self, model: PreTrainedModel, setting: Setting) -> None:
         """Write all weights anew, from the original ones."""
@@ -224,7 +224,7 @@ class WiseFT(WeightMethod):
 
         self.check(model)
         pretrained = self._checkpoint.base_model.state_dict()
-        views = {name: parameter.detach() for name, parameter in body_parameters(model).items()}
+        views = body_parameters(model)  # parameters themselves: NLLB-MoE's routers move theirs to float32
         self._pretrained = [pretrained[name].to(view.device) for name, view in views.items()]
         del self._checkpoint  # is loaded again for another model
         return list(views.values())
