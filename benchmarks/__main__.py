@@ -51,6 +51,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error("--rounds: expected 2 at least, of which there are quartiles")
     for name, value in (_ON_CPU if options.device == "cpu" else _ON_GPU).items():
         if getattr(options, name) is None:
             setattr(options, name, value)
@@ -58,7 +60,7 @@ def main() -> None:
     torch._dynamo.config.recompile_limit = 256  # a graph for every model, and for every shape
 
     print(f"{describe(options.device)}; medians [quartiles] of {options.rounds} interleaved rounds;", end=" ")
-    print(f"prefill: {options.rows} rows, 64 target tokens for encoder-decoders\n")
+    print(f"prefill: {' and '.join(map(str, options.rows))} rows, 64 target tokens for encoder-decoders\n")
     for dtype in options.dtypes:
         for name in options.models:
             time_shape(name, dtype, options)
