@@ -293,7 +293,7 @@ def find_arm(run: Run, method: str | None, seed: int | None, *, first: bool = Fa
 class Leaders:
     """What each honest protocol of a run's experiment would choose of one search so far.
 
-    A sweep shows it after every trial. Nothing comes from a test set, and no trial's examples are read twice.
+    A sweep shows it after a trial. Nothing comes from a test set, and no trial's examples are read twice.
     """
 
     def __init__(self) -> None:

@@ -15,6 +15,8 @@ from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, Trial, trial_key
 from nvreg.store import TrialStore
 from nvreg.sweep.search import FirstExamples, Search
 
+_Line = tuple[str, int | None]
+
 
 class Ledger:
     """The trials of one sweep.
@@ -38,8 +40,8 @@ class Ledger:
         self.store, self.context = store, context
         self._experiment, self._methods, self._retry_failed = experiment, methods, retry_failed
         self._metric = METRICS[experiment.selection.metric]
-        current = store.trials(context, methods)
-        self._lost = set(map(_line_of, store.lost(current)))
+        self._current = self._read()
+        self._lost = set(map(_line_of, store.lost(self._current.values())))
         self._numbers = {trial.key: trial.number for trial in store.trials(context)}  # stale ones keep theirs
         self._numbers.setdefault(self.pretrained_key, PRETRAINED_NUMBER)
         self._statistics: dict[str, FirstExamples] = {}
@@ -54,8 +56,8 @@ class Ledger:
         """Return the numbers of the trials of some searches of which the examples are gone or damaged."""
         trials = (
             trial
-            for trial in self.store.trials(self.context, self._methods)
-            if _line_of(trial) in self._lost
+            for line, trial in self._current.items()
+            if line in self._lost
             and (trial.method == PRETRAINED or any(_is_of(search, trial) for search in searches))
         )
         return sorted({trial.number for trial in trials})
@@ -63,7 +65,10 @@ class Ledger:
     def append(self, trial: Trial) -> None:
         """Add a trial (see `nvreg.store.TrialStore.append`)."""
         self.store.append(trial)
-        self._lost.discard(_line_of(trial))
+        self._lost.discard(line := _line_of(trial))
+        self._current[line] = trial
+        if trial.method == PRETRAINED:  # by which scores of earlier versions are judged
+            self._current = self._read()
 
     def key(self, search: Search, setting: Setting) -> str:
         """Return the key of a setting's trial."""
@@ -103,7 +108,7 @@ class Ledger:
         """Return the settings of a search that failed or were lost, and are to be measured again."""
         return [
             search.setting_type.from_dict(trial.settings)
-            for trial in self.store.trials(self.context, self._methods)
+            for trial in self._current.values()
             if (trial.method, trial.seed) == (search.method, search.seed)
             and ((self._retry_failed and trial.status == "failed") or _line_of(trial) in self._lost)
         ]
@@ -169,11 +174,15 @@ class Ledger:
 
     def _final(self) -> Iterator[Trial]:
         """Yield the trials that are not to be measured again."""
-        for trial in self.store.trials(self.context, self._methods):
+        for line, trial in self._current.items():
             unraced = trial.status == "stopped" and self._experiment.sweep.racing is None
             failed = trial.status == "failed" and (self._retry_failed or trial.method == PRETRAINED)
-            if not unraced and not failed and _line_of(trial) not in self._lost:
+            if not unraced and not failed and line not in self._lost:
                 yield trial
+
+    def _read(self) -> dict[_Line, Trial]:
+        """Return the latest trials, which the store puts together from all of its lines every time."""
+        return {_line_of(trial): trial for trial in self.store.trials(self.context, self._methods)}
 
     @property
     def _sign(self) -> int:
@@ -186,6 +195,6 @@ def _is_of(search: Search, trial: Trial) -> bool:
     )
 
 
-def _line_of(trial: Trial) -> tuple[str, int | None]:
+def _line_of(trial: Trial) -> _Line:
     """Return what tells a trial from others of a context: of one key, each seed has a line."""
     return trial.key, trial.seed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -34,6 +35,10 @@ from nvreg.sweep.worker import Job, Measured, Worker
 
 Leaders = Callable[[Path, str, int], Iterable[tuple[str, str]]]
 """A function of a run's directory, method and seed that returns each protocol and its choice."""
+
+LEADERS_PAUSE = 20
+"""The leaders are told anew after so many times the time that it took to tell them: of thousands of trials,
+seconds."""
 
 
 class Outcome(NamedTuple):
@@ -187,6 +192,7 @@ class _Run:
         for setting in self._ledger.to_retry(search):
             search.retry(setting)
         under_way: dict[str, str] = {}
+        next_look = 0.0
         while True:
             while len(under_way) < self._executor.capacity and (job := self._next(search)):
                 self._executor.submit(job)
@@ -199,10 +205,11 @@ class _Run:
             trial = self._finish(job, measured)
             assert job.setting is not None
             search.tell(job.setting, self._ledger.scores(trial))
-            if self._leaders and self._progress.is_live:
+            if self._leaders and self._progress.is_live and (began := time.monotonic()) >= next_look:
                 self._progress.leaders(
                     self._leaders(Path(self._experiment.output), search.method, search.seed)
                 )
+                next_look = began + LEADERS_PAUSE * (time.monotonic() - began)
 
     def _next(self, search: Search) -> Job | None:
         """Return the next job of a search; what has been measured before is only taken note of."""

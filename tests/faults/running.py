@@ -99,13 +99,13 @@ class Command:
         if self.process.is_alive():
             os.kill(self.process.pid, number)
 
-    def wait(self) -> Result:
+    def wait(self, limit: float = LIMIT) -> Result:
         """Return how the command ends.
 
         Raises:
-            AssertionError: if it does not, within `LIMIT`.
+            AssertionError: if it does not, within so many seconds.
         """
-        self.process.join(LIMIT)
+        self.process.join(limit)
         if self.process.exitcode is None:
             self.process.kill()
             self.process.join()
@@ -116,9 +116,11 @@ class Command:
         return Result(self.process.exitcode, *texts)
 
 
-def run(*arguments: object, directory: Path, prepare: Callable[[], None] | None = None) -> Result:
+def run(
+    *arguments: object, directory: Path, prepare: Callable[[], None] | None = None, limit: float = LIMIT
+) -> Result:
     """Return how a command ends."""
-    return Command(*arguments, directory=directory, prepare=prepare).wait()
+    return Command(*arguments, directory=directory, prepare=prepare).wait(limit)
 
 
 def run_installed(*arguments: object, directory: Path) -> Result:

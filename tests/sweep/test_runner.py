@@ -1,8 +1,10 @@
+import itertools
 import json
 import re
 import shutil
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -19,9 +21,11 @@ from nvreg.report.analysis import analyse
 from nvreg.report.reading import read_run
 from nvreg.report.writing import write_report
 from nvreg.results import digest
+from nvreg.store import TrialStore
 from nvreg.sweep import runner, worker
 from nvreg.sweep.dry_run import describe_plan
 from nvreg.sweep.executors import Local, RayExecutor, _Remote
+from nvreg.sweep.ledger import Ledger
 from nvreg.sweep.manifest import conditions_of, subject_of
 from nvreg.sweep.plan import make_plan
 from nvreg.sweep.runner import run_sweep
@@ -58,6 +62,27 @@ def test_every_number_follows_from_the_statistics_that_are_kept(finished):
                 frame = pd.read_parquet(finished / "examples" / trial.key / f"{domain}.{split}.parquet")
                 assert frame["id"].tolist() == list(range(8))
                 assert metrics == {name: score(frame, name) for name in ("perplexity", "bleu")}
+
+
+def test_all_lines_of_trials_are_put_together_once(output, experiment, monkeypatch):
+    manifest = json.loads((output / "manifest.json").read_text())
+    store = TrialStore(output)
+    ledger = Ledger(experiment(), store, manifest["context"], manifest["methods"], retry_failed=False)
+    monkeypatch.setattr(store, "trials", None)
+    trial = store._trials[-1]
+    assert ledger.claim(trial.key, trial.seed) == trial
+    assert ledger.claim(trial.key, 8).seed == 8
+    better = {"home": {"validation": {"perplexity": ledger.validation_score(ledger.best()) / 2}}}
+    ledger.append(replace(trial, key="new", number=9, metrics=trial.metrics | better))
+    assert ledger.best().key == "new"
+
+
+def test_the_leaders_are_told_in_a_small_share_of_the_time(output, experiment, monkeypatch):
+    clock, told = itertools.count(step=10), []  # a telling takes as long as ten looks at the clock
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setattr(runner, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    run_sweep(experiment("sweep.trials=5"), leaders=lambda *search: told.append(search) or ())
+    assert len(told) == 1  # after the first of two trials
 
 
 def test_the_directory_says_what_it_was_made_from(finished, experiment):
