@@ -127,8 +127,9 @@ def _lines(key: str, value: Any, path: str, notes: Mapping[str, str], indent: st
             for inner, one in each.items()
             for line in _lines(str(inner), one, f"{path}.{place}.{inner}", notes, f"{indent}    ")
         ]
-        first = next(number for number, line in enumerate(inner_lines) if not line.lstrip().startswith("#"))
-        inner_lines[first] = f"{indent}  - {inner_lines[first].lstrip()}"
+        written = len(indent) + 4  # white space behind it is a key's own
+        first = next(number for number, line in enumerate(inner_lines) if line[written] != "#")
+        inner_lines[first] = f"{indent}  - {inner_lines[first][written:]}"
         yield from inner_lines
 
 

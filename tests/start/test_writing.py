@@ -36,6 +36,11 @@ def test_a_reader_of_yaml_reads_the_document_alone(data, document):
     assert read_yaml(commented_yaml(document, noted, heading)) == document
 
 
+def test_white_space_that_begins_a_key_is_kept():
+    document = {"a": [{"\xa00": None, "b" * WIDTH: None}]}
+    assert read_yaml(commented_yaml(document, {"a.0.\xa00": "note"})) == document
+
+
 def test_a_comment_stands_beside_its_key_or_above_it():
     document = {"task": "translation", "data": {"a": {"files": "x"}, "b": [{"name": "y", "test": 1}]}}
     notes = {"task": "guess", "data.a": "long " * 30, "data.b.0.test": "two"}
