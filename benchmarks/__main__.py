@@ -70,7 +70,8 @@ def main() -> None:
 
 def time_shape(name: str, dtype: str, options: argparse.Namespace) -> None:
     """Print one model's table, what conversion costs, and its peak memory."""
-    plain = build(name, getattr(torch, dtype), options.device)
+    # A copy as all others are: the original lies elsewhere in memory, and reads its weights faster.
+    plain = copy.deepcopy(build(name, getattr(torch, dtype), options.device))
     forms = {f"{method}, {words}": (method, words) for method in options.methods for words in SETTINGS}
     priors = {method: prior_of(plain, method) for method in options.methods}
     print(f"### {name}, {plain.num_parameters() / 1e6:.0f} M parameters, {dtype}\n")
@@ -120,7 +121,7 @@ def time_definition(dtype: str, options: argparse.Namespace) -> None:
     """Print how long BART takes with the method computed as it is defined, the scale to compare with."""
     from tests.models.definition import run_definition_
 
-    plain = build("bart", getattr(torch, dtype), options.device)
+    plain = copy.deepcopy(build("bart", getattr(torch, dtype), options.device))
     prior = nvreg.Prior.gaussian(plain)
     defined = run_definition_(copy.deepcopy(plain), prior, SETTINGS["tau_sigma > 0"])
     run = workloads_of(plain, [512])["prefill 512"]

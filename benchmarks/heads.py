@@ -23,7 +23,7 @@ def main() -> None:
     print("| model | tokens | unconverted, ms | measure_heads, " + ", measure_heads, ".join(SETTINGS) + " |")
     print("|---" * (3 + len(SETTINGS)) + "|")
     for name in ("bert", "gpt2", "llama"):
-        plain = build(name, torch.float32)
+        plain = copy.deepcopy(build(name, torch.float32))
         models = [
             nvreg.convert_(copy.deepcopy(plain), nvreg.Prior.gaussian(plain), each)
             for each in SETTINGS.values()
