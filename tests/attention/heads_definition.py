@@ -86,10 +86,10 @@ def _posterior_mean(q, keys, values, prior, settings, scale, added, softcap, sin
         """Return the value that is expected of a component, given that the query observes its key."""
         if not interpolates:
             return value_mean
-        total = [share * prior["S"][j] + noise for j in width]
+        gains = [share * (q[j] - key_mean[j]) / (share * prior["S"][j] + noise) for j in width]
         return [
-            value_mean[i] + sum(share * prior["C"][i][j] * (q[j] - key_mean[j]) / total[j] for j in width)
-            for i in range(len(value_mean))
+            mean + sum(covariance[j] * gains[j] for j in width)
+            for mean, covariance in zip(value_mean, prior["C"], strict=True)
         ]
 
     components = []  # logit and posterior mean of the value, or None where there is no value

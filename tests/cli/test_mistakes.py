@@ -280,6 +280,7 @@ def test_an_empty_directory_that_no_other_can_replace_is_refused_before_the_work
     assert "expected a new directory, or an empty one that can be replaced, got " in result.stderr
 
 
+@pytest.mark.slow
 def test_a_mistake_at_the_shell_prints_nothing_but_its_line(files, tmp_path):
     command = [
         Path(sys.executable).with_name("nvreg"),

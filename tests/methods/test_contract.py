@@ -11,7 +11,7 @@ from tests.estimation.test_calibration import sample
 from tests.models.architectures import ARCHITECTURES, random_prior
 from tests.models.running import padded
 
-QUICK = ("marian", "t5", "bert", "gpt2", "llama")
+QUICK = ("t5", "bert", "gpt2", "llama")
 NOT_IN_HEAD_SPACE = ["falcon", "gpt_neo", "gptj", "megatron-bert", "mpnet", "mvp", "rembert", "tapas", "xglm"]
 """The model types among `ARCHITECTURES` whose softmax is not in Transformers' attention function."""
 

@@ -15,6 +15,18 @@ NLL, BLEU = METRICS["nll"], METRICS["bleu"]
 REFERENCES = [f"the {a} {b} sees a {c} in the {a}" for a in "abcd" for b in "efgh" for c in "ijk"]
 
 
+each_metric = pytest.mark.parametrize(
+    "name",
+    [
+        *("perplexity", "ece", "bleu"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("bits-per-character", "accuracy", "macro-f1")
+        ),
+    ],
+)
+
+
 def of_tokens(nll: np.ndarray, tokens: np.ndarray) -> np.ndarray:
     """Statistics of examples by their mean nll a token and their tokens, of four characters each."""
     return np.stack([nll * tokens, tokens, 4 * tokens], axis=1)
@@ -86,7 +98,7 @@ def test_what_improves_most_examples_and_worsens_the_score_is_no_improvement():
         assert p_value(METRICS[name], [after], [before], "talks.test") > 0.05
 
 
-@pytest.mark.parametrize("name", ["perplexity", "bits-per-character", "accuracy", "macro-f1", "ece", "bleu"])
+@each_metric
 @given(examples=st.integers(2, 6), seed=st.integers(0, 2**31))
 def test_few_examples_are_tested_exactly_as_by_scipy(name, examples, seed):
     metric = METRICS[name]
@@ -242,7 +254,7 @@ def test_sides_that_score_other_numbers_of_words_are_compared(name):
     assert p_value(METRICS[name], [longer], [shorter], "x") == expected
 
 
-@pytest.mark.parametrize("name", ["perplexity", "bits-per-character", "accuracy", "macro-f1", "ece", "bleu"])
+@each_metric
 @given(examples=st.integers(2, 6), seed=st.integers(0, 2**31))
 def test_whether_a_side_is_worse_is_tested_exactly_as_by_scipy(name, examples, seed):
     metric = METRICS[name]

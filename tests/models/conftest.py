@@ -18,8 +18,10 @@ def pytest_generate_tests(metafunc):
     name = metafunc.function.__name__
     both = getattr(metafunc.module, "IN_BOTH_SPACES", False) and not name.endswith("_in_input_space")
     architectures = [*ARCHITECTURES, *(IN_HEAD_SPACE if both else [])]
-    parameters = architectures if name in IN_EVERY_FORM else each_of(architectures)
-    metafunc.parametrize("architecture", parameters, ids=str if name in IN_EVERY_FORM else None)
+    if name in IN_EVERY_FORM:
+        metafunc.parametrize("architecture", architectures, ids=str)
+    else:
+        metafunc.parametrize("architecture", each_of(architectures))
 
 
 @pytest.fixture

@@ -200,8 +200,11 @@ NO_BIAS = Settings(tau_alpha=0.5)
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [(NO_BIAS, Settings(tau_sigma=0.3)), (NO_BIAS, Settings(tau_mu=0.8)), (Settings(tau_sigma=0.3), NO_BIAS)],
-    ids=["sigma", "mu", "no more"],
+    [
+        pytest.param(NO_BIAS, Settings(tau_sigma=0.3), id="sigma"),
+        pytest.param(NO_BIAS, Settings(tau_mu=0.8), id="mu", marks=pytest.mark.slow),
+        pytest.param(Settings(tau_sigma=0.3), NO_BIAS, id="no more", marks=pytest.mark.slow),
+    ],
 )
 def test_a_cache_of_other_settings_is_refused_in_input_space(architecture, model, before, after):
     name, ids, rest = growing(architecture, architecture.inputs(model))
@@ -235,8 +238,11 @@ def test_a_cached_bias_depends_on_no_later_token_in_input_space(architecture, pl
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"do_sample": True, "top_k": 0}, {"num_beams": 3, "num_return_sequences": 2}],
-    ids=["greedy", "sampling", "beams"],
+    [
+        pytest.param({}, id="greedy"),
+        pytest.param({"do_sample": True, "top_k": 0}, id="sampling", marks=pytest.mark.slow),
+        pytest.param({"num_beams": 3, "num_return_sequences": 2}, id="beams"),
+    ],
 )
 def test_generation_with_a_cache_equals_generation_without(architecture, model, options):
     inputs = architecture.inputs(model)

@@ -49,7 +49,7 @@ def test_generated_code_is_the_same(architecture):
     assert_close(logits, model(**inputs).logits, **FLOAT32)
 
 
-@pytest.mark.parametrize("tau_sigma", [0.0, 0.4])
+@pytest.mark.parametrize("tau_sigma", [pytest.param(0.0, marks=pytest.mark.slow), 0.4])
 @of("llama", slow=("gpt2", "bart", "t5", "qwen3"))
 def test_decoding_with_a_static_cache_is_compiled_once(architecture, tau_sigma):
     model = converted(architecture.build(), Settings(tau_alpha=1.0, tau_sigma=tau_sigma))

@@ -335,7 +335,9 @@ def test_runs_of_which_one_kept_no_temperatures_have_none(two):
     assert NO_TEMPERATURES in combine(analyses)[0]
 
 
-@pytest.mark.parametrize("temperatures", [None, (), (1.0,)])
+@pytest.mark.parametrize(
+    "temperatures", [None, *(pytest.param(each, marks=pytest.mark.slow) for each in [(), (1.0,)])]
+)
 def test_without_temperatures_there_is_no_table_and_a_line_says_why(small, temperatures):
     small.temperatures = temperatures
     text = write_report(analyse(small.write()), formats=["csv"])
