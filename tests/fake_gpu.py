@@ -2,6 +2,7 @@
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend
 from torch.nn.attention.flex_attention import AuxOutput
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -51,6 +52,7 @@ def pretend_gpu(patch):
     """Have what asks for a GPU find one of NVIDIA's newest, on which nothing is compiled."""
     patch.setattr(compat, "cuda_generation", lambda device: 9)
     patch.setattr(compat, "has_triton", lambda: True)
+    patch.setattr(torch, "_fused_sdp_choice", lambda *_, **__: SDPBackend.FLASH_ATTENTION.value)
     patch.setattr(gpu, "_causal_blocks", gpu._causal_blocks.__wrapped__)
     patch.setattr(gpu, "_compiled", lambda function: _flex if function is gpu.flex_attention else function)
 
@@ -67,12 +69,13 @@ def _flex(query, key, value, *, score_mod, block_mask, scale, enable_gqa, kernel
     return query.new_empty(*query.shape[:3], value.shape[-1]), AuxOutput(lse=lse)
 
 
-def on_fake_gpu(modes, values):
+def on_fake_gpu(modes, values, device="cuda"):
     """Return the tensors among values as fake ones on a GPU, laid out as they are.
 
     Args:
         modes: an exit stack, on which the modes are that such tensors need.
         values: nested tuples, lists and mappings, anything else as it is.
+        device: the GPU.
     """
     modes.enter_context(FakeTensorMode())
     modes.enter_context(_Indexing())
@@ -81,7 +84,7 @@ def on_fake_gpu(modes, values):
         if not isinstance(value, torch.Tensor):
             return value
         size = value.untyped_storage().nbytes() // value.element_size()
-        flat = torch.empty(size, dtype=value.dtype, device="cuda")
+        flat = torch.empty(size, dtype=value.dtype, device=device)
         return flat.as_strided(value.shape, value.stride(), value.storage_offset())
 
     return tree_map(moved, values)

@@ -232,7 +232,7 @@ def attend(
     is_causal: bool = False,
     need_weights: bool = False,
     rotation: Rotation | None = None,
-    solve: Callable[[Tensor], float] | None = None,
+    solve: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Run NV attention on projected queries, keys and values (docs/method.md, sections 4 and 5).
 
@@ -329,7 +329,7 @@ def _mix(
     query: Tensor,
     relative: Tensor | None,
     prepared: Prepared,
-    solve: Callable[[Tensor], float] | None,
+    solve: Callable[[Tensor], Tensor] | None,
 ) -> tuple[Tensor, Tensor | None]:
     """Add M1's and the prior's part to what tokens give (section 4); return the prior's weights too."""
     width, interpolation, prior = query.shape[-1], prepared.interpolation, prepared.prior

@@ -33,7 +33,7 @@ def attend_heads(
     softcap: float | None = None,
     sink: Tensor | None = None,
     need_weights: bool = False,
-    solve: Callable[[Tensor], float] | None = None,
+    solve: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Run NV attention on what a model's attention function is given (docs/method.md, section 9).
 
@@ -138,7 +138,7 @@ def _mix(
     mass: Tensor | None,
     parameters: PreparedHeads,
     softcap: float | None,
-    solve: Callable[[Tensor], float] | None,
+    solve: Callable[[Tensor], Tensor] | None,
 ) -> tuple[Tensor, Tensor | None]:
     """Add what tokens share, whose mass beside a sink is given, and the prior; return its weights too."""
     tokens, width = parameters.tokens, output.shape[-1]

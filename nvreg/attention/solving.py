@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -9,22 +10,30 @@ from torch import Tensor
 
 from nvreg.errors import UserError
 
+_STEPS = 64
+"""How many bisections a GPU runs, which is not asked whether more are needed: for odds up to 1e13 apart."""
 
-def solve_shift(odds: Tensor, weight: float, *, precision: float = 1e-6) -> float:
-    """Return the t with ``mean sigmoid(odds - t) = weight``, by bisection.
+
+def solve_shift(odds: Tensor, weight: float, *, precision: float = 1e-6) -> Tensor:
+    """Return the t with ``mean sigmoid(odds - t) = weight``, by bisection, as a scalar on the odds' device.
 
     Args:
-        odds: log-odds of the prior at tau_alpha = 0, one or more, of any shape.
+        odds: log-odds of the prior at tau_alpha = 0, one or more, of any shape, in float64. If one is not
+            finite, neither is t.
         weight: above 0 and below 1.
         precision: how far t may be off; by default the mean is then right to a millionth of the weight.
     """
     logit = math.log(weight) - math.log1p(-weight)
-    low, high = float(odds.min()) - logit, float(odds.max()) - logit
-    while high - low > precision and low < (middle := (low + high) / 2) < high:
-        if float(torch.sigmoid(odds - middle).mean()) > weight:
-            low = middle
-        else:
-            high = middle
+    low, high = odds.min() - logit, odds.max() - logit
+    for step in itertools.count():
+        middle = (low + high) / 2
+        if odds.device.type == "cpu":
+            if not (high - low > precision and low < middle < high):
+                break
+        elif step == _STEPS:
+            break
+        is_above = torch.sigmoid(odds - middle).mean() > weight
+        low, high = torch.where(is_above, middle, low), torch.where(is_above, high, middle)
     return (low + high) / 2
 
 
@@ -55,4 +64,4 @@ def solve_tau_sigma(noise_share: float, variance: Tensor, scale: float, *, site:
             "or estimate the prior on more text"
         )
     log_ratio = varying.log() + math.log(scale)  # of S to v_u; r1 is its sigmoid, shifted by log tau_sigma^2
-    return math.exp(-solve_shift(log_ratio, noise_share / part, precision=0) / 2)
+    return math.exp(-float(solve_shift(log_ratio, noise_share / part, precision=0)) / 2)

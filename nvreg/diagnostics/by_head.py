@@ -18,7 +18,7 @@ from nvreg.models.conversion import conversion_of
 from nvreg.models.module import NVForward
 from nvreg.models.registry import site_modules
 from nvreg.models.site import Runs, Site
-from nvreg.models.teacher_forcing import on_device, query_masks
+from nvreg.models.teacher_forcing import in_float64, on_device, query_masks
 
 QUANTITIES = ("prior_weight", "discarded_share", "entropy", "divergence")
 """What `measure_heads` measures, in the order of its rows."""
@@ -118,9 +118,9 @@ class _Meter:
         if self.mask is None:
             self.queries = self.queries + measured[0, 0].numel()
         else:
-            measured = torch.where(self.mask, measured, 0.0)
-            self.queries = self.queries + self.mask.sum()
-        self.sums = self.sums + measured.sum((-2, -1), dtype=torch.float64)
+            measured = torch.where(self.mask.to(measured.device), measured, 0.0)
+            self.queries = self.queries + self.mask.sum().to(measured.device)
+        self.sums = self.sums + in_float64(measured).sum((-2, -1))
         return *others, None
 
 

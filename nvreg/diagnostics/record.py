@@ -14,7 +14,7 @@ from nvreg.models.cache import given_cache
 from nvreg.models.conversion import conversion_of
 from nvreg.models.registry import site_modules
 from nvreg.models.site import Site
-from nvreg.models.teacher_forcing import query_masks, tokens_given
+from nvreg.models.teacher_forcing import in_float64, numbers_in, query_masks, tokens_given
 
 
 class SiteMeans(NamedTuple):
@@ -98,19 +98,15 @@ class Record:
             of_queries = prior_weight.mean(1)
             if mask is None:
                 queries = of_queries.numel()
-            else:
-                of_queries = torch.where(mask, of_queries, 0.0)
-            weight = of_queries.sum(dtype=torch.float64)
+            else:  # on the GPU that reads the inputs; a layer may be on another
+                of_queries = torch.where(mask.to(of_queries.device), of_queries, 0.0)
+            weight = in_float64(of_queries).sum()
         self._unread.append((site, queries, weight, token_share))
 
     def _read(self) -> None:
         """Add what the sites of the last batch had, with one transfer from the device for all of them."""
         tensors = [each for _, *both, _ in self._unread for each in both if isinstance(each, Tensor)]
-        values: list[float] = []
-        if tensors:
-            device = tensors[0].device
-            values = torch.stack([each.to(device, torch.float64) for each in tensors]).tolist()
-        numbers = iter(values)
+        numbers = iter(numbers_in(tensors))
         for site, counted, summed, token_share in self._unread:
             queries = int(next(numbers)) if isinstance(counted, Tensor) else counted
             weight = next(numbers) if isinstance(summed, Tensor) else summed

@@ -21,7 +21,15 @@ from nvreg.errors import UserError
 from nvreg.models.conversion import Conversion, conversion_of
 from nvreg.models.convert import convert_, current_settings, revert_, set_settings_
 from nvreg.models.site import Site
-from nvreg.models.teacher_forcing import device_of, on_device, query_masks, real, run_body
+from nvreg.models.teacher_forcing import (
+    device_of,
+    in_float64,
+    numbers_in,
+    on_device,
+    query_masks,
+    real_tokens,
+    run_body,
+)
 from nvreg.parameters import Setting
 from nvreg.prior.artefact import Prior
 
@@ -133,11 +141,11 @@ class _Sample:
         if not self._batches:
             raise UserError("expected a calibration sample, got no batches")
         self._weights = weights
-        self._shifts: dict[Site, float] = {}
+        self._shifts: dict[Site, Tensor] = {}
         self._state = _thread_state(device_of(model))
         self._turn = threading.Lock()
         self._arrived = threading.Barrier(len(self._batches), self._solve_site)
-        self._here = threading.local()  # a thread's batch: its index and masks
+        self._here = threading.local()  # a thread's batch: its index and real tokens
         self._site: Site
         self._odds = [torch.empty(0)] * len(self._batches)
 
@@ -158,30 +166,38 @@ class _Sample:
         errors = [error for run in runs if (error := run.exception())]
         for error in sorted(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError)):
             raise error
-        return self._shifts
+        shifts = dict(zip(self._shifts, numbers_in(list(self._shifts.values())), strict=True))
+        for site, shift in shifts.items():  # in forward order: the first spoils those behind it
+            if not math.isfinite(shift):
+                raise UserError(
+                    f"{site.name}: expected finite log-odds of the prior, got NaN or infinity; the model's "
+                    "weights or what it computes from the sample are not finite"
+                )
+        return shifts
 
     def _run(self, index: int) -> None:
         model = self._model
         try:
             with self._turn, self._state(), torch.inference_mode():
-                batch = on_device(model, self._batches[index])
-                self._here.index, self._here.masks = index, query_masks(model, batch)
-                run_body(model, batch)
+                batch = self._batches[index]
+                self._here.index = index
+                self._here.tokens = real_tokens(model, query_masks(model, batch))
+                run_body(model, on_device(model, batch))
         except BaseException:
             self._arrived.abort()
             raise
 
-    def _meet(self, site: Site, odds: Tensor) -> float:
+    def _meet(self, site: Site, odds: Tensor) -> Tensor:
         """Wait for the other batches; whichever comes last solves the site."""
         self._site = site
-        of_queries = real(odds.transpose(1, 2), self._here.masks[site.role])
-        self._odds[self._here.index] = of_queries.flatten().double()
+        of_queries = self._here.tokens[site.role].of(odds.transpose(1, 2))
+        self._odds[self._here.index] = in_float64(of_queries.flatten())
         self._turn.release()
         try:
             self._arrived.wait()
         finally:
             self._turn.acquire()
-        return self._shifts[site]
+        return self._shifts[site].to(odds)
 
     def _solve_site(self) -> None:
         if self._site in self._shifts:
@@ -192,11 +208,6 @@ class _Sample:
         odds = torch.cat(self._odds)
         if not len(odds):
             raise UserError(f"expected tokens for the {self._site.role} in the calibration sample, got none")
-        if not odds.isfinite().all():
-            raise UserError(
-                f"{self._site.name}: expected finite log-odds of the prior, got NaN or infinity; the model's "
-                "weights or what it computes from the sample are not finite"
-            )
         self._shifts[self._site] = solve_shift(odds, self._weights[self._site])
 
 

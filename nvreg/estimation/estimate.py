@@ -27,7 +27,14 @@ from nvreg.models.convert import attach_, is_converted, revert_
 from nvreg.models.heads import DispatchedState
 from nvreg.models.registry import attention_modules
 from nvreg.models.site import Runs, Site, Space
-from nvreg.models.teacher_forcing import key_masks, on_device, real, run_body
+from nvreg.models.teacher_forcing import (
+    RealTokens,
+    in_float64,
+    key_masks,
+    on_device,
+    real_tokens,
+    run_body,
+)
 from nvreg.prior.artefact import Prior
 
 
@@ -65,11 +72,10 @@ def estimate_prior(
         collectors = _attach_heads(model, attached) if space == "heads" else _attach_inputs(model, attached)
 
         def run(batch: Mapping[str, Tensor]) -> None:
-            batch = on_device(model, batch)
-            masks = key_masks(model, batch)
+            tokens = real_tokens(model, key_masks(model, batch))
             for collector in collectors:
-                collector.start(masks[collector.site.role])
-            run_body(model, batch)
+                collector.start(tokens[collector.site.role])
+            run_body(model, on_device(model, batch))
             for collector in collectors:
                 collector.keep()
 
@@ -125,7 +131,7 @@ class _Inputs:
 
     def __init__(self, site: Site, adapter: Adapter) -> None:
         self.site, self.adapter = site, adapter
-        self.mask: Tensor | None
+        self.tokens: RealTokens
         self._kept = RunningMoments(site.width), RunningMoments(1)
         self._running: tuple[RunningMoments, RunningMoments]
 
@@ -133,9 +139,9 @@ class _Inputs:
     def count(self) -> int:
         return self._kept[0].count
 
-    def start(self, mask: Tensor | None) -> None:
-        """Begin a batch, of which the keys that ``mask`` marks are not padding, all without one."""
-        self.mask = mask
+    def start(self, tokens: RealTokens) -> None:
+        """Begin a batch, of which these keys are not padding."""
+        self.tokens = tokens
         self._running = deepcopy(self._kept)
 
     def keep(self) -> None:
@@ -145,7 +151,7 @@ class _Inputs:
     def collect(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take in what the module is given at one forward."""
         bound = inspect.signature(module.forward).bind(*args, **kwargs)
-        z = real(self.adapter.key_input(**bound.arguments), self.mask).double()
+        z = in_float64(self.tokens.of(self.adapter.key_input(**bound.arguments)))
         vectors, log_alphas = self._running
         vectors.update(z)
         log_alphas.update(self.adapter.scale(module) / 2 * z.square().sum(-1, keepdim=True))
@@ -169,7 +175,7 @@ class _Heads(DispatchedState):
     def __init__(self, site: Site, module: Any) -> None:
         super().__init__(site, module)
         self.is_identity = False  # which would run the model's own attention function
-        self.mask: Tensor | None
+        self.tokens: RealTokens
         self._kept: RunningHeadMoments | None = None
         self._running: RunningHeadMoments | None
 
@@ -177,9 +183,9 @@ class _Heads(DispatchedState):
     def count(self) -> int:
         return 0 if self._kept is None else self._kept.count
 
-    def start(self, mask: Tensor | None) -> None:
-        """Begin a batch, of which the keys that ``mask`` marks are not padding, all without one."""
-        self.mask = mask
+    def start(self, tokens: RealTokens) -> None:
+        """Begin a batch, of which these keys are not padding."""
+        self.tokens = tokens
         self._running = deepcopy(self._kept)
 
     def keep(self) -> None:
@@ -191,8 +197,10 @@ class _Heads(DispatchedState):
     ) -> tuple[Tensor, Tensor | None]:
         if self._running is None:
             self._running = RunningHeadMoments(key.shape[1], key.shape[3], value.shape[3])
-        mask = _seen(key, options["mask"]) if self.mask is None else self.mask
-        self._running.update(key, value, mask, scale)
+        tokens = self.tokens
+        if tokens.places is None:  # a GPU is asked how many an encoder made of sound, say
+            tokens = RealTokens.marked(_seen(key, options["mask"]), key.device)
+        self._running.update(key, value, tokens, scale)
         output, weights, _ = attend_heads(query, key, value, PreparedHeads(), scale, **options)
         return output, None if weights is None else weights[..., 1:]
 

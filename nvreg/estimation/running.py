@@ -1,4 +1,7 @@
-"""Mean and variance in one pass, batch by batch (Chan, Golub & LeVeque 1979; docs/method.md, section 7)."""
+"""Mean and variance in one pass, batch by batch (Chan, Golub & LeVeque 1979; docs/method.md, section 7).
+
+Sums stay on the device of what is summed, so that nobody waits for a GPU before the end.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nvreg.attention.moments import HeadMoments
-from nvreg.models.teacher_forcing import real
+from nvreg.models.teacher_forcing import RealTokens, in_float64
 
 
 class RunningMoments:
@@ -23,10 +26,12 @@ class RunningMoments:
         added = len(rows)
         if not added:
             return
-        rows = rows.detach().double()
+        rows = in_float64(rows.detach())
         mean = rows.mean(0)
-        squares = (rows - mean).square().sum(0).cpu()
-        delta = mean.cpu() - self.mean
+        squares = (rows - mean).square().sum(0)
+        if not self.count:
+            self.mean, self._squares = torch.zeros_like(mean), torch.zeros_like(squares)
+        delta = mean - self.mean
         total = self.count + added
         self._squares += squares + delta.square() * (self.count * added / total)
         self.mean += delta * (added / total)
@@ -56,28 +61,28 @@ class RunningHeadMoments:
         """How many tokens were counted."""
         return self.keys.count
 
-    def update(self, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> None:
+    def update(self, key: Tensor, value: Tensor, tokens: RealTokens, scale: float) -> None:
         """Merge a batch.
 
         Args:
             key: as the attention function is given them, shape (batch, key heads, tokens, e).
             value: shape (batch, key heads, tokens, f).
-            mask: bool, True where a token counts, shape (batch, tokens); None: all count.
+            tokens: those that count.
             scale: c, by which the model multiplies ``q . k``.
         """
-        keys, values = (real(each.detach().transpose(1, 2), mask).double() for each in (key, value))
+        keys, values = (in_float64(tokens.of(each.detach().transpose(1, 2))) for each in (key, value))
         if not (added := len(keys)):
             return
         key_mean, value_mean = keys.mean(0), values.mean(0)
         products = torch.einsum("ngf,nge->gfe", values - value_mean, keys - key_mean)
-        apart = (value_mean.cpu() - self.values.mean).unsqueeze(-1) * (
-            key_mean.cpu() - self.keys.mean
-        ).unsqueeze(-2)
-        self._products += products.cpu() + apart * (self.count * added / (self.count + added))
+        if self.count:
+            apart = (value_mean - self.values.mean).unsqueeze(-1) * (key_mean - self.keys.mean).unsqueeze(-2)
+            products = self._products + (products + apart * (self.count * added / (self.count + added)))
+        self._products = products
         self.keys.update(keys)
         self.values.update(values)
         self.log_alphas.update(scale / 2 * keys.square().sum(-1))
-        self.longest = max(self.longest, key.shape[2] if mask is None else int(mask.sum(-1).max()))
+        self.longest = max(self.longest, key.shape[2] if tokens.places is None else tokens.longest)
 
     def moments(self) -> HeadMoments:
         """Return the moments of all tokens, of which there are at least two.

@@ -13,7 +13,14 @@ from nvreg.memory import over_rows
 from nvreg.methods import Method
 from nvreg.models.registry import site_modules
 from nvreg.models.site import Runs, Site
-from nvreg.models.teacher_forcing import on_device, query_masks, real, run_body
+from nvreg.models.teacher_forcing import (
+    in_float64,
+    numbers_in,
+    on_device,
+    query_masks,
+    real_tokens,
+    run_body,
+)
 from nvreg.parameters import Setting
 
 
@@ -36,17 +43,19 @@ def attention_change(
     differences, norms = dict.fromkeys(modules, 0.0), dict.fromkeys(modules, 0.0)
 
     def run(batch: Mapping[str, Tensor]) -> None:
-        batch = on_device(model, batch)
-        masks = query_masks(model, batch)
+        tokens = real_tokens(model, query_masks(model, batch))
         method.set_(model, setting.identity())
-        calls = _calls(model, modules, batch)
+        calls = _calls(model, modules, on_device(model, batch))
         method.set_(model, setting)
-        squares = {}
+        squares = []
         for site, (args, kwargs, pretrained) in calls.items():
-            changed = real(modules[site](*args, **kwargs)[0], masks[site.role]).double()
-            before = real(pretrained, masks[site.role]).double()
-            squares[site] = float((changed - before).square().sum()), float(before.square().sum())
-        for site, (difference, norm) in squares.items():  # the batch has fitted in memory to the end
+            before, changed = (
+                in_float64(tokens[site.role].of(each))
+                for each in (pretrained, modules[site](*args, **kwargs)[0])
+            )
+            squares += [(changed - before).square().sum(), before.square().sum()]
+        numbers = numbers_in(squares)  # the batch has fitted in memory to the end
+        for site, difference, norm in zip(calls, numbers[::2], numbers[1::2], strict=True):
             differences[site] += difference
             norms[site] += norm
 

@@ -72,7 +72,7 @@ Observer = Callable[[Site, Tensor | None, float], None]
 """Called at every forward with the site, ``A_m0`` of shape (batch, heads, queries), and the token share."""
 
 
-Solver = Callable[[Site, Tensor], float]
+Solver = Callable[[Site, Tensor], Tensor]
 """Called at every forward with the site and ``g_m`` of shape (batch, heads, queries); returns the shift t."""
 
 

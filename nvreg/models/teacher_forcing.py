@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -117,17 +117,49 @@ def _decoder_tokens(batch: Mapping[str, Any]) -> Tensor | None:
     return _given(batch, "decoder_")
 
 
-def real(tensor: Tensor, mask: Tensor | None, dim: int = 0) -> Tensor:
-    """Return what a tensor (..., batch, tokens, ...) holds of the tokens that a mask marks, one dimension.
+class RealTokens(NamedTuple):
+    """The tokens of a batch that are not padding, as a device picks them without being asked.
 
-    Args:
-        tensor: any.
-        mask: bool, shape (batch, tokens), or None for all.
-        dim: index of the dimension of the batch.
+    Attributes:
+        places: their numbers among all tokens, row after row; None: all tokens are.
+        shape: how many rows there are, and tokens in each, padding too.
+        longest: how many real ones the row has that has the most.
     """
-    if mask is None:
-        return tensor.flatten(dim, dim + 1)
-    return tensor[(slice(None),) * dim + (mask,)]
+
+    places: Tensor | None = None
+    shape: tuple[int, ...] = ()
+    longest: int = 0
+
+    @classmethod
+    def marked(cls, mask: Tensor | None, device: torch.device) -> RealTokens:
+        """Return those that a mask marks, for a device; where the mask is on the CPU, nobody waits.
+
+        Args:
+            mask: bool, shape (batch, tokens), or None for all.
+            device: where most of what they are picked from is.
+        """
+        if mask is None:
+            return cls()
+        places = to_device(mask.flatten().nonzero()[:, 0], device)
+        return cls(places, tuple(mask.shape), int(mask.sum(-1).max()))
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """Return what a tensor (batch, tokens, ...) holds of them, shape (real tokens, ...).
+
+        Raises:
+            IndexError: if it has other rows and tokens than the mask.
+        """
+        if self.places is None:
+            return tensor.flatten(0, 1)
+        if tensor.shape[:2] != self.shape:
+            raise IndexError(f"expected rows and tokens {self.shape}, got {tuple(tensor.shape[:2])}")
+        return tensor.flatten(0, 1).index_select(0, self.places.to(tensor.device))
+
+
+def real_tokens(model: PreTrainedModel, masks: Mapping[str, Tensor | None]) -> dict[str, RealTokens]:
+    """Return the tokens that masks mark by role, of `key_masks` or `query_masks`, for a model's device."""
+    device = device_of(model)
+    return {role: RealTokens.marked(mask, device) for role, mask in masks.items()}
 
 
 def device_of(model: PreTrainedModel) -> torch.device:
@@ -152,6 +184,17 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda" or tensor.device.type != "cpu":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def in_float64(tensor: Tensor) -> Tensor:
+    """Return a tensor in float64, on the CPU where its device has no such numbers."""
+    return (tensor if tensor.device.type in ("cpu", "cuda") else tensor.cpu()).double()
+
+
+def numbers_in(scalars: Sequence[Tensor]) -> list[float]:
+    """Return the numbers in some scalars, for which a device is waited for once, not once for each."""
+    wide = [in_float64(each) for each in scalars]
+    return torch.stack([each.to(wide[0].device) for each in wide]).tolist() if wide else []
 
 
 # --- a run ----------------------------------------------------------------------------------------

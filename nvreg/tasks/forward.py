@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from nvreg.data import model_inputs, pad
 from nvreg.errors import NotFiniteError
 from nvreg.models import IGNORED
-from nvreg.models.teacher_forcing import decoder_inputs, on_device, to_device
+from nvreg.models.teacher_forcing import decoder_inputs, in_float64, on_device, to_device
 from nvreg.tasks.windows import LabelledTokens
 
 _POSITIONS = 256
@@ -99,15 +99,15 @@ def negative_log_likelihood(
     finally:
         hook.remove()
     device = logits.device
-    sums = device if device.type in ("cpu", "cuda") else torch.device("cpu")
-    totals = torch.zeros(len(temperatures), len(labels), dtype=torch.float64, device=sums)
-    scored, rows = to_device(labels.flatten()[places], device), to_device(places // labels.shape[1], sums)
+    totals = in_float64(torch.zeros(len(temperatures), len(labels), device=device))
+    scored = to_device(labels.flatten()[places], device)
+    rows = to_device(places // labels.shape[1], totals.device)
     positions = max(1, _CACHED // logits.shape[-1]) if device.type == "cpu" else _POSITIONS
     parts = (tensor.split(positions) for tensor in (logits, scored, rows))
     for part, label, row in zip(*parts, strict=True):
         part = part.float()
         nats = [F.cross_entropy(_divided(part, each), label, reduction="none") for each in temperatures]
-        totals.index_add_(1, row, torch.stack(nats).to(sums).double())
+        totals.index_add_(1, row, in_float64(torch.stack(nats)))
     return totals
 
 

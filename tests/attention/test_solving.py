@@ -1,6 +1,7 @@
 """What is named by its effect is found: the prior's weight, and the share of noise."""
 
 import math
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from nvreg.attention.solving import solve_shift, solve_tau_sigma
 from nvreg.errors import UserError
+from tests.fake_gpu import NothingReachesTheHost, on_fake_gpu
 
 log_odds = st.lists(st.floats(-500, 500), min_size=1, max_size=20).map(
     lambda values: torch.tensor(values, dtype=torch.float64)
@@ -30,12 +32,31 @@ def test_less_weight_takes_a_larger_shift(odds, weight, other):
 
 @given(log_odds, wanted, st.floats(-1e6, 1e6))
 def test_the_shift_moves_with_the_log_odds(odds, weight, by):
-    assert solve_shift(odds + by, weight) == pytest.approx(solve_shift(odds, weight) + by, abs=1e-5)
+    assert solve_shift(odds + by, weight).item() == pytest.approx(
+        solve_shift(odds, weight).item() + by, abs=1e-5
+    )
 
 
 @given(wanted)
 def test_a_query_that_nothing_moves_does_not_hang_it(weight):
     solve_shift(torch.tensor([0.0, 3e38, -3e38], dtype=torch.float64), weight)
+
+
+class OnGpu(torch.Tensor):
+    """Numbers that are on the CPU and say that they are not."""
+
+    device = torch.device("cuda")
+
+
+@pytest.mark.parametrize("weight", [1e-9, 0.1, 1 - 1e-9])
+def test_a_gpu_finds_the_same_without_being_asked(weight):
+    odds = torch.tensor([-500.0, -3.0, 0.0, 2.0, 500.0], dtype=torch.float64)
+    shift = solve_shift(odds.as_subclass(OnGpu), weight).as_subclass(torch.Tensor)
+    assert shift.item() == pytest.approx(solve_shift(odds, weight).item(), abs=1e-6)
+    with ExitStack() as modes:
+        (there,) = on_fake_gpu(modes, (odds,))
+        modes.enter_context(NothingReachesTheHost())
+        assert solve_shift(there, weight).device.type == "cuda"
 
 
 # --- tau_sigma ----------------------------------------------------------------------------------------

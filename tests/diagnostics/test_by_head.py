@@ -18,10 +18,10 @@ from nvreg.models.convert import attach_, set_sites_
 from nvreg.models.dispatching import scale_of
 from nvreg.models.inputs import SinkState, SiteSink, SiteTemperature, TemperatureState
 from nvreg.models.registry import site_modules
-from nvreg.models.teacher_forcing import query_masks, real
+from nvreg.models.teacher_forcing import query_masks
 from tests.estimation.test_estimate import batches
 from tests.models.architectures import ARCHITECTURES, IN_HEAD_SPACE, random_prior
-from tests.models.running import converted
+from tests.models.running import converted, real
 from tests.models.test_measuring import MAPS, teacher_forced
 
 pytestmark = pytest.mark.filterwarnings(

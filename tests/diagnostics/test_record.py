@@ -126,14 +126,29 @@ def test_a_device_is_read_once_a_batch(monkeypatch):
     assert len([each for each in read if each > 1]) == numbers
 
 
-def test_no_observer_waits_for_a_gpu():
+def observed(inputs, layer):
+    """A record of what sites on one device have seen, where the inputs are on another, or on the same."""
     model = MARIAN.build()
     record, sites = Record(model), list(nvreg.sites(model))
     mask, weight = torch.ones(2, 5, dtype=torch.bool), torch.ones(2, 4, 5)
     with ExitStack() as modes:
-        mask, weight = on_fake_gpu(modes, (mask, weight))
+        mask, weight = on_fake_gpu(modes, (mask, weight), inputs)
+        weight = weight.to(layer) if layer != inputs else weight
         modes.enter_context(NothingReachesTheHost())
         record._masks = dict.fromkeys(("encoder", "cross", "decoder"), mask)
         for site in sites:
             record.observe(site, weight, 0.5)
             record.observe(site, None, 0.5)
+    return record
+
+
+@pytest.mark.parametrize("device", ["cuda:0", "cuda:1"])
+def test_no_observer_waits_for_a_gpu(device):
+    for _, queries, weight, _ in observed("cuda:0", device)._unread:
+        assert queries.device.type == "cuda"
+        assert not isinstance(weight, torch.Tensor) or weight.device == torch.device(device)
+
+
+def test_where_a_device_has_no_float64_the_cpu_adds_up():
+    weights = [each[2] for each in observed("mps", "mps")._unread]
+    assert {each.device.type for each in weights if isinstance(each, torch.Tensor)} == {"cpu"}

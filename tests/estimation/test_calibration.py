@@ -2,6 +2,7 @@
 
 import math
 import threading
+from contextlib import ExitStack
 from contextvars import ContextVar
 
 import pytest
@@ -9,15 +10,17 @@ import torch
 
 import nvreg
 from nvreg.attention.settings import Settings
+from nvreg.estimation.calibration import _Sample
 from nvreg.methods import METHODS
 from nvreg.models import convert, registry
 from nvreg.models.conversion import conversion_of
 from nvreg.models.convert import current_settings, is_converted
 from nvreg.models.loading import load_model, load_tokenizer
-from nvreg.models.teacher_forcing import query_masks, real
+from nvreg.models.teacher_forcing import query_masks, real_tokens
 from nvreg.tasks.sampling import batches_of_file
+from tests.fake_gpu import NothingReachesTheHost, on_fake_gpu
 from tests.models.architectures import PAD, random_ids, random_prior
-from tests.models.running import of
+from tests.models.running import of, real
 
 KINDS = ("marian", "t5", "bert", "gpt2", "llama yarn", "bert to bert")
 EXACT = {"rel": 1e-6}
@@ -45,8 +48,8 @@ def one_by_one(batches):
     """The same examples, each in a batch of its own, without padding."""
     for batch in batches:
         for row in range(len(batch["input_ids"])):
-            real = batch["attention_mask"][row].bool()
-            single = {name: batch[name][row][real][None] for name in ("input_ids", "attention_mask")}
+            kept = batch["attention_mask"][row].bool()
+            single = {name: batch[name][row][kept][None] for name in ("input_ids", "attention_mask")}
             if "labels" in batch:
                 labels = batch["labels"][row]
                 single["labels"] = labels[labels != -100][None]
@@ -264,6 +267,21 @@ def test_every_module_runs_once_a_batch(architecture):
     batches = sample(architecture)
     nvreg.calibrate(model, random_prior(model), batches, prior_weight=0.1)
     assert sorted(calls) == sorted(site.name for site in nvreg.sites(model) for _ in batches)
+
+
+@of("marian")
+def test_no_site_waits_for_a_gpu(architecture):
+    model = architecture.build()
+    (batch,) = sample(architecture, sizes=((3, 7),))
+    site, conversion = nvreg.sites(model)[0], conversion_of(nvreg.convert_(model, random_prior(model)))
+    solved, odds = _Sample(model, conversion, [batch], {site: 0.1}), torch.ones(3, 4, 7)
+    tokens = real_tokens(model, query_masks(model, batch))[site.role]
+    with ExitStack() as modes:
+        odds, places = on_fake_gpu(modes, (odds, tokens.places))
+        solved._here.index, solved._here.tokens = 0, {site.role: tokens._replace(places=places)}
+        modes.enter_context(NothingReachesTheHost())
+        with solved._turn:
+            assert solved._meet(site, odds).device.type == "cuda"
 
 
 # --- the model afterwards ---------------------------------------------------------------------------

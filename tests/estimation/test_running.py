@@ -1,9 +1,13 @@
+from contextlib import ExitStack
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nvreg.estimation.running import RunningHeadMoments, RunningMoments
+from nvreg.models.teacher_forcing import RealTokens
+from tests.fake_gpu import NothingReachesTheHost, on_fake_gpu
 
 
 @settings(deadline=None)
@@ -45,7 +49,7 @@ def test_moments_of_heads_in_batches_are_those_of_everything(seed, batches, offs
         key, value = (offset + torch.randn(rows, 2, tokens, n, generator=generator) for n in (3, 4))
         mask = torch.rand(rows, tokens, generator=generator) < 0.7
         mask[0] |= len(all_keys) == 0  # two tokens at least
-        running.update(key, value, mask, 0.5)
+        running.update(key, value, RealTokens.marked(mask, key.device), 0.5)
         all_keys += [key[row, :, i].double() for row, i in mask.nonzero().tolist()]
         all_values += [value[row, :, i].double() for row, i in mask.nonzero().tolist()]
         longest = max(longest, *mask.sum(-1).tolist())
@@ -65,6 +69,26 @@ def test_moments_of_heads_in_batches_are_those_of_everything(seed, batches, offs
 
 def test_moments_of_heads_need_two_tokens():
     running = RunningHeadMoments(1, 2, 2)
-    running.update(torch.ones(1, 1, 3, 2), torch.ones(1, 1, 3, 2), torch.tensor([[True, False, False]]), 1.0)
+    one = RealTokens.marked(torch.tensor([[True, False, False]]), torch.device("cpu"))
+    running.update(torch.ones(1, 1, 3, 2), torch.ones(1, 1, 3, 2), one, 1.0)
     with pytest.raises(ValueError, match="at least two tokens, got 1"):
         running.moments()
+
+
+def test_no_moment_waits_for_a_gpu():
+    running = RunningHeadMoments(2, 3, 4)
+    tokens = RealTokens.marked(torch.tensor([[True, False, True], [True, True, True]]), torch.device("cpu"))
+    key, value = torch.ones(2, 2, 3, 3), torch.ones(2, 2, 3, 4)
+    with ExitStack() as modes:
+        key, value, places = on_fake_gpu(modes, (key, value, tokens.places))
+        modes.enter_context(NothingReachesTheHost())
+        for _ in range(2):
+            running.update(key, value, tokens._replace(places=places), 0.5)
+        assert (running.count, running.longest) == (10, 3)
+        assert {running.keys.mean.device.type, running.log_alphas.variance.device.type} == {"cuda"}
+
+
+def test_tokens_of_another_batch_are_refused():
+    tokens = RealTokens.marked(torch.tensor([[True, True, False]]), torch.device("cpu"))
+    with pytest.raises(IndexError, match=r"rows and tokens \(1, 3\), got \(1, 4\)"):
+        tokens.of(torch.ones(1, 4, 2))

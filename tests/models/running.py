@@ -61,6 +61,11 @@ def padded(architecture, side):
     return batch, alone
 
 
+def real(tensor, mask):
+    """What a tensor (batch, tokens, ...) holds of the tokens that a mask marks, in one dimension."""
+    return tensor.flatten(0, 1) if mask is None else tensor[mask]
+
+
 QUICK = {
     *("bart", "nllb-moe", "whisper", "t5", "umt5", "bert to gpt2"),
     *("bert", "mpnet", "albert", "modernbert", "distilbert"),

@@ -8,9 +8,9 @@ from nvreg.diagnostics import recording
 from nvreg.models import IGNORED
 from nvreg.models.registry import attention_modules
 from nvreg.models.site import Runs
-from nvreg.models.teacher_forcing import key_masks, query_masks, real
+from nvreg.models.teacher_forcing import key_masks, query_masks
 from tests.models.architectures import random_ids
-from tests.models.running import converted, padded
+from tests.models.running import converted, padded, real
 
 IN_BOTH_SPACES = True
 
