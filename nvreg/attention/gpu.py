@@ -30,6 +30,8 @@ _BLOCK = 128
 """How many queries, and keys, a block of flex_attention's causal mask has."""
 _WIDE_BLOCKS = {"BLOCK_M": 64, "BLOCK_N": 32, "num_stages": 2}
 """Blocks of flex_attention whose values fit in shared memory where these are wider than 128."""
+_VARIANTS = 64
+"""How often a function is compiled, for other shapes and masks, before it runs as it is: PyTorch says 8."""
 
 
 def gpu_backend(inputs: Inputs) -> Backend | None:
@@ -38,7 +40,8 @@ def gpu_backend(inputs: Inputs) -> Backend | None:
     has_dtype = dtype != torch.float64 and (dtype != torch.bfloat16 or generation >= 8)
     if not generation or not has_dtype or torch.compiler.is_exporting():
         return None
-    width = max(inputs.query.shape[-1], _values(inputs).shape[-1])
+    columns = 0 if inputs.columns is None else inputs.columns.shape[-1]
+    width = max(inputs.query.shape[-1], inputs.value.shape[-1] + columns)
     adds_a_bias = inputs.bias is not None or inputs.columns is not None or inputs.softcap is not None
     if dtype in HALF and generation >= 8 and width <= _WIDEST:
         if inputs.mask is None and not adds_a_bias:
@@ -65,7 +68,8 @@ def compiled_on_gpu(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 @functools.cache
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return torch.compile(function)
+    compiled: Any = torch.compile  # whose types do not name the limit
+    return compiled(function, recompile_limit=_VARIANTS)
 
 
 # --- the kernels ----------------------------------------------------------------------------------
@@ -167,7 +171,8 @@ def _added(inputs: Inputs, bias: Tensor | None) -> Tensor | None:
     if added is None:
         return None
     keys = added.shape[-1]
-    added = F.pad(added.to(dtype), (0, -keys % _ALIGNED))[..., :keys]
+    added = added.to(dtype).contiguous()  # T5's positions vary fastest by head, which padding would keep
+    added = F.pad(added, (0, -keys % _ALIGNED))[..., :keys]
     return added.expand(*query.shape[:3], keys)
 
 

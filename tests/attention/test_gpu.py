@@ -1,9 +1,11 @@
 """What GPUs run is attention: kernels played by the CPU, asked for shapes, and run where there is one."""
 
+import functools
 from contextlib import ExitStack
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 from torch.nn.attention import flex_attention as flex_module
 
 from nvreg import compat
@@ -57,7 +59,7 @@ def drawn(name, dtype, *, queries=150, keys=150, batch=2, groups=3, width=20, va
         mask = normal(batch, 1, queries, keys) < 0.5
         mask[..., 0] = True
     elif wanted.get("mask") == "additive":
-        mask = normal(1, heads, queries, keys).to(dtype)
+        mask = normal(1, queries, keys, heads).permute(0, 3, 1, 2).to(dtype)  # as T5's positions lie
     bias = (
         300 + normal(batch, wanted["bias"] if wanted["bias"] == 1 else key_heads, 1, keys)
         if "bias" in wanted
@@ -224,6 +226,15 @@ def test_older_and_other_gpus_compute_plainly_or_by_the_kernel_that_they_have(pr
     assert gpu.gpu_backend(drawn("causal", torch.float16)) is gpu.attend_efficiently
     monkeypatch.setattr(compat, "cuda_generation", lambda device: 0)
     assert gpu.gpu_backend(inputs) is None  # AMD's
+
+
+def test_code_is_compiled_for_more_shapes_than_pytorch_allows_by_itself(monkeypatch):
+    counter = CompileCounter()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=counter))
+    compiled = gpu._compiled.__wrapped__(torch.Tensor.square)
+    for dimensions in range(1, 12):
+        compiled(torch.ones((2,) * dimensions))
+    assert counter.frame_count == 11
 
 
 # --- on a GPU ---------------------------------------------------------------------------------------
