@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,13 +50,22 @@ def flash_attention_on_gpu(
 ) -> tuple[Tensor, Tensor]:
     """Run the flash kernel of a GPU, in half precision; arguments and results as of `flash_attention`.
 
-    Widths are alike, and multiples of 8.
+    It is cuDNN's where PyTorch would take that one: on Hopper and later. One query has PyTorch's own, as
+    cuDNN makes a plan for every number of keys, and compiled code too, which cannot ask. Widths are alike,
+    and multiples of 8.
     """
     import torch
+    from torch.nn.attention import SDPBackend
 
-    output, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(
-        query, key, value, 0.0, is_causal, False, scale=scale
-    )
+    options: dict[str, Any] = {"dropout_p": 0.0, "is_causal": is_causal, "scale": scale}
+    if query.shape[2] > 1 and not torch.compiler.is_compiling():
+        choice = torch._fused_sdp_choice(query, key, value, enable_gqa=True, **options)
+        if choice == SDPBackend.CUDNN_ATTENTION.value:
+            output, lse, *_ = torch.ops.aten._scaled_dot_product_cudnn_attention(
+                query, key, value, None, True, **options
+            )
+            return output, lse.squeeze(-1)
+    output, lse, *_ = torch.ops.aten._scaled_dot_product_flash_attention(query, key, value, **options)
     return output, lse
 
 
@@ -188,6 +198,24 @@ def quantises(layer: Any) -> bool:
 
 KEPT_FORWARDS = ("_old_forward", "forward")
 """Where accelerate keeps a module's own forward, on the module: while a hook wraps it, and then."""
+
+
+def held_by(module: nn.Module) -> dict[str, Any]:
+    """Return what a module holds beside what all modules do, without what hooks of accelerate put there."""
+    held = {name: value for name, value in vars(module).items() if name not in _held_by_all()}
+    is_hooked = held.pop("_hf_hook", None) is not None
+    for name in KEPT_FORWARDS:
+        is_own = held.get(name) == MethodType(type(module).forward, module)
+        if is_own or (is_hooked and name == "forward"):
+            held.pop(name, None)
+    return held
+
+
+@functools.cache
+def _held_by_all() -> frozenset[str]:
+    from torch import nn
+
+    return frozenset(vars(nn.Module()))
 
 
 def device_of_hook(module: nn.Module) -> Any:

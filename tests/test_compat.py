@@ -11,6 +11,7 @@ import torch
 from sacrebleu.metrics import BLEU, CHRF
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend
 from torch.testing import assert_close
 from transformers import DynamicCache, EncoderDecoderCache, LlamaConfig
 from transformers.cache_utils import QuantoQuantizedLayer
@@ -70,14 +71,21 @@ def _is_own(node):
 # --- torch ----------------------------------------------------------------------------------------
 
 
-def test_kernels_of_a_gpu_return_the_log_sum_exp():
+def test_kernels_of_a_gpu_return_the_log_sum_exp(monkeypatch):
+    choices = iter((SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION))
+    monkeypatch.setattr(torch, "_fused_sdp_choice", lambda *_, **__: next(choices).value)
     with FakeTensorMode():
         query, key, value = (
             torch.empty(2, heads, 5, width, device="cuda", dtype=torch.bfloat16)
             for heads, width in ((4, 8), (2, 8), (2, 8))
         )
-        output, lse = compat.flash_attention_on_gpu(query, key, value, is_causal=True, scale=0.3)
-        assert (output.shape, lse.shape, lse.dtype) == (query.shape, (2, 4, 5), torch.float32)
+        for _ in range(2):
+            output, lse = compat.flash_attention_on_gpu(query, key, value, is_causal=True, scale=0.3)
+            assert (output.shape, lse.shape, lse.dtype) == (query.shape, (2, 4, 5), torch.float32)
+        assert next(choices, None) is None
+        one = query.narrow(2, 0, 1)  # has no choice
+        output, lse = compat.flash_attention_on_gpu(one, key, value, is_causal=False, scale=0.3)
+        assert (output.shape, lse.shape) == (one.shape, (2, 4, 1))
         key, value = torch.empty(2, 4, 7, 8, device="cuda"), torch.empty(2, 4, 7, 16, device="cuda")
         bias = torch.empty(2, 1, 1, 7, device="cuda").expand(2, 4, 5, 7)
         output, lse = compat.efficient_attention(
@@ -211,6 +219,19 @@ def test_where_accelerate_keeps_a_forward():
     hooks.remove_hook_from_module(module)
     assert kept not in vars(module)
     assert vars(module)[wrapped] == forward
+
+
+def test_what_a_module_holds_is_without_hooks_of_accelerate():
+    hooks = pytest.importorskip("accelerate.hooks", reason="needs accelerate")
+    module = nn.Linear(2, 3)
+    expected = {"in_features": 2, "out_features": 3}
+    assert compat.held_by(module) == expected
+    hooks.add_hook_to_module(module, hooks.AlignDevicesHook(execution_device="cpu"))
+    assert compat.held_by(module) == expected
+    hooks.remove_hook_from_module(module)
+    assert compat.held_by(module) == expected
+    module.forward = abs
+    assert compat.held_by(module) == expected | {"forward": abs}
 
 
 def test_the_device_of_a_hook_of_accelerate():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from nvreg import compat
 from nvreg.attention.fused import Projection
-from nvreg.errors import UserError
+from nvreg.errors import NvregWarning, UserError
 
 _NOTHING = contextlib.nullcontext()
 
@@ -178,8 +180,9 @@ class Revision:
 def revision(linear: Any, width: int) -> Any:
     """Return what changes whenever a projection makes something else of its input.
 
-    Tensors are known by their versions, LoRA by what peft says of its scaling, activity and merging too. A
-    projection of another kind is asked what it makes of some vector, which on an accelerator waits for it.
+    Tensors are known by their versions, LoRA by what peft says of its scaling, activity and merging too, and
+    a projection of another kind by all else that it holds. Where that is not data, or hooks may change what
+    it makes, it is asked what it makes of some vector, which on an accelerator waits for it.
     """
     if is_plain(linear):
         weight, bias = compat.parameter(linear, "weight"), compat.parameter(linear, "bias")
@@ -194,5 +197,50 @@ def revision(linear: Any, width: int) -> Any:
             tuple(linear.scaling.items()),
         )
         return Revision(compat.tensors_of(linear), words)
+    if (made_of := _made_of(linear)) is not None:
+        return made_of
+    if device_of(linear).type != "cpu":
+        _warn_of_waiting(type(linear).__name__)
     with torch.no_grad(), without_autocast(device_of(linear)):
         return tuple(linear(torch.arange(1, 1 + width, **_kind(linear)).cos()[None])[0].tolist())
+
+
+class _NotDataError(Exception):
+    """Something that a module holds cannot be compared with what it holds later."""
+
+
+def _made_of(module: nn.Module) -> Revision | None:
+    """Return what a module is made of; None where that does not decide alone what it makes of its input."""
+    tensors, words = compat.tensors_of(module), []
+    for each in module.modules():
+        if compat.has_hooks(each):
+            return None
+        try:
+            words.append((type(each), _data(compat.held_by(each), tensors)))
+        except _NotDataError:
+            return None
+    return Revision(tensors, words)
+
+
+def _data(value: Any, tensors: list[Tensor]) -> Any:
+    """Return a value as a copy that compares, and append the tensors in it to a list."""
+    if value is None or isinstance(value, str | bytes | int | float | torch.dtype | torch.device):
+        return value
+    if isinstance(value, Tensor):
+        tensors.append(value)
+        return Tensor
+    if isinstance(value, dict):
+        return [(name, _data(each, tensors)) for name, each in value.items()]
+    if isinstance(value, list | tuple):
+        return [_data(each, tensors) for each in value]
+    raise _NotDataError
+
+
+@functools.cache
+def _warn_of_waiting(kind: str) -> None:
+    warnings.warn(
+        f"expected projections that their data tell all of, got {kind}: at every forward it is asked "
+        "whether it has changed, for which the GPU is waited for; merge its adapters, or take its hooks off",
+        category=NvregWarning,
+        stacklevel=2,
+    )

@@ -2,14 +2,20 @@
 
 import copy
 import gc
+from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import DataDependentOutputException
 from torch.testing import assert_close
 
 import nvreg
+from nvreg import compat
+from nvreg.errors import NvregWarning
 from nvreg.models.projections import revision
+from tests.fake_gpu import NothingReachesTheHost, on_fake_gpu
 from tests.models.architectures import ARCHITECTURES, random_settings
 from tests.models.running import EXACT, converted
 
@@ -37,6 +43,15 @@ def lora(peft):
 
 def key_projection(adapted):
     return adapted.base_model.model.model.layers[0].self_attn.k_proj
+
+
+class Doubled(nn.Linear):
+    """A projection of a kind that nvreg does not know."""
+
+    factor = 2.0
+
+    def forward(self, x):
+        return self.factor * super().forward(x)
 
 
 def rows_asked(model):
@@ -138,15 +153,51 @@ def test_quantised_weights_that_are_written_to_are_noticed():
     assert revision(linear, 16) != before
 
 
-def test_a_projection_of_another_kind_is_asked():
-    class Doubled(nn.Linear):
-        factor = 2.0
-
-        def forward(self, x):
-            return self.factor * super().forward(x)
-
+def test_a_projection_of_another_kind_is_known_by_what_it_holds():
     linear = Doubled(16, 8)
+    changes = [
+        lambda: setattr(linear, "factor", 3.0),
+        lambda: linear.weight.mul_(2),
+        lambda: setattr(linear, "options", {"scales": [torch.ones(1)]}),
+        lambda: linear.options["scales"][0].mul_(2),
+        lambda: linear.options["scales"].append(1),
+        lambda: setattr(linear, "inner", nn.Linear(1, 1)),
+        lambda: linear.inner.weight.mul_(2),
+    ]
+    seen = revision(linear, 16)
+    for change in changes:
+        assert revision(linear, 16) == seen
+        change()
+        assert revision(linear, 16) != seen
+        seen = revision(linear, 16)
+
+
+@pytest.mark.parametrize("held", ["an object", "a hook"])
+def test_one_that_holds_more_than_data_is_asked(held):
+    linear, state = Doubled(16, 8), SimpleNamespace(factor=2.0)
+    if held == "a hook":
+        linear.register_forward_hook(lambda module, args, output: state.factor * output)
+    else:
+        linear.factor = state
+        linear.forward = lambda x: linear.factor.factor * nn.Linear.forward(linear, x)
     before = revision(linear, 16)
     assert revision(linear, 16) == before
-    linear.factor = 3.0
+    state.factor = 3.0
     assert revision(linear, 16) != before
+
+
+def test_a_gpu_is_waited_for_only_where_a_projection_is_asked(monkeypatch):
+    monkeypatch.setattr(compat, "version", lambda tensor: 0)  # of fake tensors, which have no memory
+    linear, hooked = Doubled(16, 8), Doubled(16, 8)
+    hooked.register_forward_hook(lambda *_: None)
+    with ExitStack() as modes:
+        weight, bias = on_fake_gpu(modes, (linear.weight, linear.bias))
+        for each in (linear, hooked):
+            each.weight, each.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
+        modes.enter_context(NothingReachesTheHost())
+        assert revision(linear, 16) == revision(linear, 16)
+        with (
+            pytest.warns(NvregWarning, match="got Doubled: at every forward"),
+            pytest.raises(DataDependentOutputException),
+        ):
+            revision(hooked, 16)
