@@ -57,7 +57,7 @@ def test_decoding_with_a_static_cache_is_compiled_once(architecture, tau_sigma):
     expected = generate(model, inputs, **length)
     torch._dynamo.reset()
     counter = CompileCounter()
-    model.forward = torch.compile(model.forward, backend=counter, fullgraph=True)
+    model.forward = torch.compile(model.forward, backend=counter, fullgraph=True, dynamic=False)
     assert generate(model, inputs, cache_implementation="static", **length) == expected
     assert counter.frame_count == 2  # the prompt, and every other token
 

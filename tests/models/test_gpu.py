@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.testing import assert_close
+from transformers import EncoderDecoderCache, StaticCache
 
 from nvreg.attention.fused import QueryMap
 from nvreg.attention.settings import Settings
@@ -14,7 +15,8 @@ from nvreg.models.heads import HeadState
 from nvreg.models.inputs import InputState
 from nvreg.models.module import NVForward
 from tests.fake_gpu import NothingReachesTheHost, on_fake_gpu, pretend_gpu
-from tests.models.running import converted, of_every_layout, of_every_layout_but_quickly
+from tests.models.architectures import random_ids
+from tests.models.running import converted, of, of_every_layout, of_every_layout_but_quickly
 
 pytestmark = pytest.mark.usefixtures("no_gradients")
 
@@ -30,11 +32,11 @@ def fake_gpu(monkeypatch):
     own = NVForward._forward_at
 
     def watched(module, state, *args, **kwargs):
-        guard.watching = True
+        before, guard.watching = guard.watching, True
         try:
             return own(module, state, *args, **kwargs)
         finally:
-            guard.watching = False
+            guard.watching = before
 
     monkeypatch.setattr(NVForward, "_forward_at", watched)
     with ExitStack() as modes:
@@ -65,6 +67,7 @@ def fake_gpu(monkeypatch):
             modes.enter_context(guard)
             return inputs
 
+        move.guard = guard
         yield move
 
 
@@ -108,6 +111,43 @@ def test_no_site_waits_for_a_gpu(architecture, fake_gpu, dtype, settings):
         assert logits.device.type == "cuda"
 
 
+ROOM = 12
+"""How many tokens a static cache holds."""
+
+
+def decoder(model, ids):
+    """Read a prompt; return what decodes a token with a static cache, which knows its place on the GPU."""
+    config = model.config.get_text_config(decoder=True)
+    cache = StaticCache(config=config, max_cache_len=ROOM)
+    if not model.config.is_encoder_decoder:
+        model(input_ids=ids, past_key_values=cache)
+        return lambda token: model(input_ids=token, past_key_values=cache).logits
+    read = StaticCache(config=config, max_cache_len=ids.shape[1])
+    options = {
+        "encoder_outputs": model.get_encoder()(input_ids=ids),
+        "past_key_values": EncoderDecoderCache(cache, read),
+        "decoder_attention_mask": torch.ones_like(ids[:, :1]).expand(-1, ROOM),  # or BART asks for the place
+    }
+    model(decoder_input_ids=ids, **options)
+    return lambda token: model(decoder_input_ids=token, **options).logits
+
+
+@pytest.mark.parametrize("tau_sigma", [0.0, 0.4])
+@of("llama", "qwen3", slow=("gpt2", "t5", "bart", "t5 heads", "olmo2"))
+def test_decoding_with_a_static_cache_never_waits_for_a_gpu(architecture, fake_gpu, tau_sigma):
+    dtype = torch.bfloat16
+    model = converted(architecture.build(dtype=dtype), Settings(tau_alpha=1.0, tau_sigma=tau_sigma))
+    ids = random_ids(2, 5)
+    decoder(model, ids)(ids[:, :1])
+    (ids,) = fake_gpu(model, dtype, (ids,))
+    step, token = decoder(model, ids), ids[:, :1]
+    fake_gpu.guard.watching = True  # between sites too
+    for _ in range(2):
+        logits = step(token)
+        token = logits.argmax(-1)
+    assert (logits.shape[:2], logits.device.type) == ((2, 1), "cuda")
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
@@ -123,3 +163,37 @@ def test_a_model_on_a_gpu_is_the_one_in_float64(architecture, dtype, settings):
     for logits, other in zip(run(architecture, model, there), expected, strict=True):
         scale = float(other.abs().max())
         assert_close(logits.double().cpu(), other, rtol=0, atol=tolerance * scale)
+
+
+def captured(step, token):
+    """Capture a step as a graph of the GPU; return what runs it, and where it leaves the logits."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        logits = step(token)
+    return graph.replay, logits
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("tau_sigma", [0.0, 0.4])
+@of("llama", "qwen3", "gpt2", "t5", "bart", "t5 heads", "olmo2")
+def test_a_graph_of_a_decoding_step_is_the_model_in_float64(architecture, tau_sigma):
+    model = converted(architecture.build(), Settings(tau_alpha=1.0, tau_sigma=tau_sigma))
+    ids = random_ids(2, 8)
+    read = {"input_ids": ids}
+    if architecture.is_encoder_decoder:
+        read = {"input_ids": ids[:, :5], "decoder_input_ids": ids}
+    expected = model(**read).logits
+    model.to("cuda", torch.float32)
+    there = ids.cuda()
+    step, token = decoder(model, there[:, :5]), there[:, 5:6].clone()
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):  # what is made at the first step is not part of the graph
+        step(token)
+    torch.cuda.current_stream().wait_stream(side)
+    run, logits = captured(step, token)
+    for place in (6, 7):
+        token.copy_(there[:, place : place + 1])
+        run()
+        tolerance = 2e-3 * float(expected.abs().max())
+        assert_close(logits[:, 0].double().cpu(), expected[:, place], rtol=0, atol=tolerance)
