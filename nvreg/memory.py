@@ -1,8 +1,8 @@
-"""Batches that do not fit in memory, in halves."""
+"""Memory: batches that do not fit, in halves, and what a GPU has free."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -49,6 +49,22 @@ def over_rows(batch: Mapping[str, Tensor], run: Callable[[Mapping[str, Tensor]],
     """
     rows = range(len(next(iter(batch.values()))))
     return in_halves([list(rows)], lambda part: run({name: tensor[part] for name, tensor in batch.items()}))
+
+
+def peak_bytes(devices: Sequence[torch.device], run: Callable[[], object]) -> list[int]:
+    """Return how much memory of each GPU something takes at its peak, beside what is held before it."""
+    held = [torch.cuda.memory_allocated(device) for device in devices]
+    for device in devices:
+        torch.cuda.reset_peak_memory_stats(device)
+    run()
+    peaks = [torch.cuda.max_memory_allocated(device) for device in devices]
+    return [peak - before for peak, before in zip(peaks, held, strict=True)]
+
+
+def free_bytes(device: torch.device) -> int:
+    """Return how much memory of a GPU this process can still have, what PyTorch keeps unused with it."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 def _fits(run: Callable[[list[int]], None], group: list[int]) -> bool:

@@ -164,6 +164,17 @@ class PriorFacts(BaseModel):
     """Digest of its moments."""
 
 
+class BatchSize(BaseModel):
+    """How much is scored at a time."""
+
+    model_config = ConfigDict(strict=True, frozen=True, use_attribute_docstrings=True)
+
+    tokens: Annotated[int, Field(ge=1)]
+    """Padded tokens of a batch."""
+    found: str | None = None
+    """How ``batch_tokens: auto`` came to that; null where a number was given."""
+
+
 class Manifest(BaseModel):
     """What the manifest of a sweep says: ``manifest.json``. Earlier versions wrote fewer keys."""
 
@@ -187,6 +198,8 @@ class Manifest(BaseModel):
     """Digest of the conditions: trials of one context compare."""
     conditions: dict[str, Any] = {}
     """Everything but method and setting that can change a number."""
+    batch_tokens: BatchSize | None = None
+    """How much was scored at a time; null of earlier versions, whose auto was 2048."""
     metrics: dict[str, str]
     """Signature of every metric."""
     methods: dict[str, str] = {}

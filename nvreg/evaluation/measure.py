@@ -23,8 +23,9 @@ from nvreg.metrics.metric import Array, Metric
 from nvreg.metrics.randomisation import p_value
 from nvreg.metrics.resampling import FEWEST, holm, interval, resample_counts, standard_error
 from nvreg.progress import Progress
-from nvreg.results import PRETRAINED
+from nvreg.results import PRETRAINED, BatchSize
 from nvreg.tasks import Encoded, encode, score_set
+from nvreg.tasks.batch_size import find_batch_size
 from nvreg.tasks.multiple_choice import EncodedQuestions
 
 
@@ -74,12 +75,15 @@ def evaluate(
         for name, file in zip(names, files, strict=True)
     }
     encoded = {name: encode(ours.task, each, name) for name, each in examples.items()}
+    size = _batch_size(request, ours, list(encoded.values()), 1 + (against == PRETRAINED), progress)
+    ours.task.batch_tokens = size.tokens
     notes = list(ours.task.notes)  # the prior's text, which is read later, is not what is evaluated
     others: dict[str, DataFrame] | None = None
     described = signatures = None
     if against is not None:
         theirs = ours if against == PRETRAINED else Measurable(_of(request, against))
         if theirs is not ours:
+            theirs.task.batch_tokens = size.tokens
             theirs.regularise_(Regularisation(type(wanted.setting)()), progress)
         described, signatures = theirs.described, theirs.task.signatures
         others = _frames(theirs, examples, progress, encoded=encoded if theirs is ours else None)
@@ -110,6 +114,7 @@ def evaluate(
             )
             for name, file in zip(names, files, strict=True)
         ],
+        batch_tokens=size,
         notes=notes,
         environment=environment(device_kind(ours.model.device)),
         seconds=round(time.monotonic() - started, 3),
@@ -121,6 +126,18 @@ def _of(request: Request, model: str) -> Request:
     """Return the request for another model."""
     source = request.model.model_copy(update={"path": model, "revision": None})
     return request.model_copy(update={"model": source})
+
+
+def _batch_size(
+    request: Request, subject: Measurable, sets: Sequence[Encoded], repeats: int, progress: Progress
+) -> BatchSize:
+    """Return how much is scored at a time: what the request says, or what is best."""
+    if (asked := request.evaluation.batch_tokens) != "auto":
+        return BatchSize(tokens=asked)
+    progress.phase("finding the size of batches")
+    size = find_batch_size(subject.model, subject.task, sets, repeats)
+    progress.say(f"batches of {size.tokens} tokens: {size.found}")
+    return size
 
 
 def _frames(

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import PlainSerializer, WithJsonSchema
 
 from nvreg.config import Section
+from nvreg.results import BatchSize
 
 Number = Annotated[
     float,
@@ -113,6 +114,8 @@ class Result(Section):
     """Every metric with the choices that change it."""
     domains: list[DomainResult]
     """The data sets, in the order that they were given."""
+    batch_tokens: BatchSize | None = None
+    """How much was scored at a time, of each model; null of earlier versions, whose auto was 2048."""
     notes: list[str]
     """What was decided by itself, and the user may decide otherwise."""
     environment: dict[str, Any]

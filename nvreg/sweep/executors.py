@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from nvreg.errors import NvregWarning, UserError
 from nvreg.experiment import Experiment
 from nvreg.files import differences, write_text
+from nvreg.results import BatchSize
 from nvreg.sweep.manifest import subject_of
 from nvreg.sweep.workbench import open_workbench
 from nvreg.sweep.worker import Job, Measured, Worker
@@ -49,6 +50,9 @@ class Executor(Protocol):
     @property
     def device(self) -> str:
         """The kind of device that it measures on."""
+
+    def find_batch_size(self) -> BatchSize:
+        """Return how much is best scored at a time on that device."""
 
     def submit(self, job: Job) -> None:
         """Take a job; no more than ``capacity`` are under way."""
@@ -118,6 +122,10 @@ class Local:
         self._worker, self._step, self._under_way = worker, step, under_way
         self._job: Job
         self.device = worker.device
+
+    def find_batch_size(self) -> BatchSize:
+        """Try the worker, before its first job."""
+        return self._worker.find_batch_size()
 
     def submit(self, job: Job) -> None:
         """Keep the job for `next`."""
@@ -197,6 +205,9 @@ class _Remote:
     def device(self) -> str:
         return self._worker.device
 
+    def find_batch_size(self) -> BatchSize:
+        return self._worker.find_batch_size()
+
     def measure(self, job: Job) -> Measured:
         if self._differing:
             return _failed(
@@ -270,7 +281,11 @@ class RayExecutor:
         self._under_way: dict[Any, tuple[Job, Any]] = {}
         self._deaths: Counter[str] = Counter()
         self._said: set[str] = set()
-        self.device = self._device_of_a_worker()
+        self.device = str(self._first_worker_says("device"))
+
+    def find_batch_size(self) -> BatchSize:
+        """Try one worker, before its first job; all are taken to have as much memory."""
+        return BatchSize.model_validate(self._first_worker_says("find_batch_size"))
 
     def submit(self, job: Job) -> None:
         """Give the job to a worker that is idle."""
@@ -311,11 +326,11 @@ class RayExecutor:
                 self._said.add(line)
                 warnings.warn(line, NvregWarning, stacklevel=2)
 
-    def _device_of_a_worker(self) -> str:
-        """Return the kind of device of the worker that gets the first job; all are taken to have the same."""
+    def _first_worker_says(self, what: str) -> Any:
+        """Return what a method of the worker that gets the first job does; all have one kind of device."""
         for _ in range(MAX_DEATHS):
             try:
-                return str(self._ray.get(self._idle[0].device.remote()))
+                return self._ray.get(getattr(self._idle[0], what).remote())
             except self._ray.exceptions.RayTaskError:
                 raise
             except self._ray.exceptions.RayError as error:

@@ -18,6 +18,7 @@ from nvreg.errors import UserError
 from nvreg.files import check_output, differences
 from nvreg.methods import METHODS
 from nvreg.results import (
+    BatchSize,
     RunFiles,
     digest,
     is_changed_manifest,
@@ -27,7 +28,7 @@ from nvreg.results import (
     read_trials,
 )
 from nvreg.tasks import SCORING_VERSION, TASKS
-from nvreg.tasks.base import content_of
+from nvreg.tasks.base import BATCH_TOKENS, content_of
 from nvreg.tasks.sampling import CALIBRATION_EXAMPLES, CALIBRATION_TOKENS
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def conditions_of(workbench: Workbench, device: str) -> dict[str, Any]:
     """Return everything but method and settings that can change a trial's numbers, large things as digests.
 
     The size of batches is left out in float32: no number depends on it, so a sweep that ran out of memory
-    continues with smaller ones. What only some methods read, the prior and the text that prior weights are
+    continues with smaller ones; in half precision "auto" is the usual size, which it was in every earlier
+    version. What only some methods read, the prior and the text that prior weights are
     solved on, is a condition of theirs alone (see `manifest_of`).
 
     Args:
@@ -48,7 +50,8 @@ def conditions_of(workbench: Workbench, device: str) -> dict[str, Any]:
     experiment = workbench.experiment
     evaluation = experiment.evaluation.options
     if experiment.model.dtype != "float32" and workbench.model.dtype != torch.float32:
-        evaluation["batch_tokens"] = experiment.evaluation.batch_tokens
+        asked, size = experiment.evaluation.batch_tokens, workbench.task.batch_tokens
+        evaluation["batch_tokens"] = "auto" if asked == "auto" and size == BATCH_TOKENS else size
     generation = getattr(workbench.model, "generation_config", None)  # other models have none
     defaults = generation.to_diff_dict() if generation else {}
     return {
@@ -66,7 +69,7 @@ def conditions_of(workbench: Workbench, device: str) -> dict[str, Any]:
     }
 
 
-def manifest_of(workbench: Workbench, priors: Priors, device: str) -> dict[str, Any]:
+def manifest_of(workbench: Workbench, priors: Priors, device: str, size: BatchSize) -> dict[str, Any]:
     """Return what goes into ``manifest.json``.
 
     The digest of the conditions, ``context``, decides which trials compare; ``methods`` has what decides,
@@ -76,6 +79,7 @@ def manifest_of(workbench: Workbench, priors: Priors, device: str) -> dict[str, 
         workbench: what is measured, and on what.
         priors: the experiment's, by space.
         device: the kind of device that it is measured on.
+        size: how much is scored at a time.
     """
     experiment, conditions = workbench.experiment, conditions_of(workbench, device)
     return {
@@ -91,6 +95,7 @@ def manifest_of(workbench: Workbench, priors: Priors, device: str) -> dict[str, 
         },
         "context": digest(conditions),
         "conditions": conditions,
+        "batch_tokens": size.model_dump(),
         "metrics": dict(workbench.task.signatures),
         "methods": {name: _fingerprint(workbench, name, priors) for name in workbench.plan.methods},
         "seeds": experiment.sweep.seeds,
@@ -142,6 +147,16 @@ def earlier_manifest(path: Path) -> Mapping[str, Any]:
     except UserError:
         return {}
     return {} if is_changed_manifest(manifest) else manifest
+
+
+def earlier_batch_size(earlier: Mapping[str, Any], device: str) -> BatchSize | None:
+    """Return the size of batches that an earlier sweep found on such a device; None where it found none."""
+    if earlier.get("hardware", {}).get("device") != device:
+        return None
+    if (written := earlier.get("batch_tokens")) is None:
+        return BatchSize(tokens=BATCH_TOKENS, found="as in earlier versions, which began this run")
+    size = BatchSize.model_validate(written)
+    return size if size.found else None
 
 
 def changed_conditions(earlier: Mapping[str, Any], manifest: Mapping[str, Any]) -> str | None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -14,7 +14,7 @@ from nvreg.experiment import Experiment
 from nvreg.files import exclusive
 from nvreg.methods import METHODS
 from nvreg.progress import Progress
-from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, RunFiles, Trial
+from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, BatchSize, RunFiles, Trial
 from nvreg.store import TrialStore
 from nvreg.sweep.executors import Executor, Local, RayExecutor, Resources, UnderWay
 from nvreg.sweep.keeping import Keeper
@@ -23,12 +23,12 @@ from nvreg.sweep.manifest import (
     changed_conditions,
     changed_methods,
     check_directory,
+    earlier_batch_size,
     earlier_manifest,
     manifest_of,
     subject_of,
     with_earlier_methods,
 )
-from nvreg.sweep.plan import Plan
 from nvreg.sweep.search import Search
 from nvreg.sweep.workbench import Priors, Workbench, calibration_sample, open_workbench, priors_of
 from nvreg.sweep.worker import Job, Measured, Worker
@@ -94,8 +94,10 @@ def run_sweep(
             exclusive(output),
             closing(_executor(workbench, priors, sample, progress, resources)) as executor,
         ):
-            manifest = manifest_of(workbench, priors, executor.device)
             earlier = earlier_manifest(files.manifest)
+            size = _batch_size(experiment, earlier, executor, progress)
+            workbench.task.batch_tokens = size.tokens
+            manifest = manifest_of(workbench, priors, executor.device, size)
             changed, anew = changed_conditions(earlier, manifest), changed_methods(earlier, manifest)
             manifest = with_earlier_methods(manifest, earlier)
             keeper = Keeper(files, manifest, experiment, priors)
@@ -119,7 +121,7 @@ def run_sweep(
                 )
             for search in workbench.plan.searches:
                 search.copy_study(files.study, progress.say)
-            run = _Run(experiment, ledger, keeper, workbench.plan, executor, progress, leaders, fail_fast)
+            run = _Run(workbench, ledger, keeper, executor, progress, leaders, fail_fast)
             return run.measure(steps=sum(map(len, workbench.scored.values())))
 
 
@@ -136,24 +138,38 @@ def _executor(
     return RayExecutor(workbench.experiment, priors, sample, subject_of(workbench), resources)
 
 
+def _batch_size(
+    experiment: Experiment, earlier: Mapping[str, Any], executor: Executor, progress: Progress
+) -> BatchSize:
+    """Return how much is scored at a time: what the file says, or was found here before, or is best."""
+    if (asked := experiment.evaluation.batch_tokens) != "auto":
+        return BatchSize(tokens=asked)
+    size = earlier_batch_size(earlier, executor.device)
+    if size is None:
+        progress.phase("finding the size of batches")
+        size = executor.find_batch_size()
+    progress.say(f"batches of {size.tokens} tokens: {size.found}")
+    return size
+
+
 class _Run:
     """One sweep under way."""
 
     def __init__(
         self,
-        experiment: Experiment,
+        workbench: Workbench,
         ledger: Ledger,
         keeper: Keeper,
-        plan: Plan,
         executor: Executor,
         progress: Progress,
         leaders: Leaders | None,
         fail_fast: bool,
     ) -> None:
-        self._experiment, self._ledger, self._keeper, self._plan = experiment, ledger, keeper, plan
+        self._experiment, self._plan = workbench.experiment, workbench.plan
+        self._batch_tokens, self._ledger, self._keeper = workbench.task.batch_tokens, ledger, keeper
         self._executor, self._progress, self._fail_fast = executor, progress, fail_fast
         self._leaders = leaders
-        self._total = 1 + plan.planned
+        self._total = 1 + self._plan.planned
 
     def measure(self, steps: int) -> Outcome:
         """Measure what is left, in ``steps`` steps a trial, and return how all planned trials ended."""
@@ -162,7 +178,8 @@ class _Run:
         try:
             if self._ledger.pretrained() is None:
                 self._progress.running([PRETRAINED])
-                self._executor.submit(Job(self._ledger.pretrained_key, PRETRAINED_NUMBER))
+                key = self._ledger.pretrained_key
+                self._executor.submit(Job(key, PRETRAINED_NUMBER, batch_tokens=self._batch_tokens))
                 self._finish(*self._executor.next())
             for search in self._plan.searches:
                 self._measure_search(search)
@@ -225,6 +242,7 @@ class _Run:
                     seed=search.seed,
                     incumbent=self._ledger.incumbent(search),
                     pretrained=self._ledger.pretrained_predictions(),
+                    batch_tokens=self._batch_tokens,
                 )
             search.tell(setting, self._ledger.scores(trial))
         return None

@@ -24,11 +24,12 @@ from nvreg.models.site import Site
 from nvreg.models.teacher_forcing import on_device, run_body
 from nvreg.parameters import Setting
 from nvreg.registry import package_fault
-from nvreg.results import PRETRAINED, Metrics
+from nvreg.results import PRETRAINED, BatchSize, Metrics
 from nvreg.sweep.plan import encoder_key
 from nvreg.sweep.search import FirstExamples, is_clearly_worse
 from nvreg.sweep.workbench import Priors, Workbench, prior_for
 from nvreg.tasks import score_set
+from nvreg.tasks.batch_size import find_batch_size
 from nvreg.tasks.forward import EncoderStates
 from nvreg.tasks.sampling import random_batches
 from nvreg.text import without_secrets
@@ -52,6 +53,7 @@ class Job:
         seed: the seed of the search that asked for it.
         incumbent: what stops the setting if it is clearly worse; none: it is measured to the end.
         pretrained: the pretrained model's predictions by domain and split, where a metric compares with them.
+        batch_tokens: padded tokens of a batch; None: as the worker has it.
     """
 
     key: str
@@ -61,6 +63,7 @@ class Job:
     seed: int | None = None
     incumbent: FirstExamples = field(default_factory=dict)
     pretrained: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
+    batch_tokens: int | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,12 @@ class Worker:
         """The kind of device that the model is on."""
         return device_kind(self._workbench.model.device)
 
+    def find_batch_size(self) -> BatchSize:
+        """Return how much is best scored at a time on this device, by trying the pretrained model."""
+        workbench = self._workbench
+        sets = [scored.encoded for splits in workbench.scored.values() for scored in splits.values()]
+        return find_batch_size(workbench.model, workbench.task, sets, repeats=1 + workbench.plan.planned)
+
     def measure(self, job: Job, step: Callable[[], None]) -> Measured:
         """Measure a setting, or say with what error that failed.
 
@@ -128,6 +137,8 @@ class Worker:
             step: called after each split of the data.
         """
         started = time.monotonic()
+        if job.batch_tokens is not None:
+            self._workbench.task.batch_tokens = job.batch_tokens
         halved = self._workbench.task.halved
         outcome: dict[str, Any] = {"metrics": {}, "frames": {}, "resolved": None}
         outcome |= {"prior_weight": None, "strength": None}

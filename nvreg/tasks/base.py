@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from nvreg.tasks.forward import EncoderStates
 
 BATCH_TOKENS = 2048
-"""Padded tokens of a batch where ``batch_tokens`` is auto."""
+"""Padded tokens of a batch where ``batch_tokens`` is auto, unless another size is found to be better."""
+
+RunRows = Callable[[list[int]], None]
+"""Runs the rows of a data set that are at some positions."""
 
 
 class Encoded(Protocol):
@@ -41,6 +44,7 @@ class Encoded(Protocol):
 
 
 E = TypeVar("E", bound=Encoded)
+T = TypeVar("T")
 
 # Keys of an experiment file that only some tasks have a use for, by what they are for.
 READS_PAIRS = frozenset({"data.source_prefix", "data.source_language", "data.target_language"})
@@ -88,6 +92,8 @@ class Task(ABC, Generic[E]):
         tokenisation: how generated text is cut into words, for its metrics.
         notes: lines that say what the task decided by itself, and its user may decide otherwise.
         halved: how many batches have not fitted in memory and were halved.
+        batch_tokens: padded tokens of a batch of what is scored. It may be set at any time; what is read
+            teacher-forced, for priors and what is solved for, keeps to what the evaluation says.
 
     Raises:
         UserError: if the task does not supply a metric, or the model cannot do what is asked of it.
@@ -129,7 +135,10 @@ class Task(ABC, Generic[E]):
         self._temperatures = evaluation.temperatures
         self._keeps_temperatures = evaluation.keeps_temperatures
         self._groups = sorted({METRICS[name].group for name in evaluation.metrics})
-        self._budget = BATCH_TOKENS if evaluation.batch_tokens == "auto" else evaluation.batch_tokens
+        asked = evaluation.batch_tokens
+        self.batch_tokens = self._read_tokens = BATCH_TOKENS if asked == "auto" else asked
+        self._pads = True
+        self._rehearsal: Callable[[Sequence[int], RunRows], Any] | None = None
         self._prepare(data, evaluation)
 
     def _prepare(self, data: Reading, evaluation: Evaluation) -> None:
@@ -324,15 +333,52 @@ class Task(ABC, Generic[E]):
 
     def _mixed(self, lengths: Sequence[int]) -> list[list[int]]:
         """Return the positions of every batch, given the padded tokens of each row, long and short mixed."""
-        mixed = batches(lengths, self._budget)
+        mixed = self._batches(lengths, self._read_tokens)
         Random(0).shuffle(mixed)
         return mixed
 
-    def _in_batches(self, lengths: Sequence[int], run: Callable[[list[int]], None]) -> None:
+    def rehearse(
+        self, model: PreTrainedModel, encoded: E, rehearsal: Callable[[Sequence[int], RunRows], T]
+    ) -> T | None:
+        """Begin to score a data set, and let a function run what it likes of it; nothing is scored.
+
+        Args:
+            model: in evaluation mode.
+            encoded: what `encode` returned.
+            rehearsal: gets the padded tokens of every row that scoring runs, and what runs rows.
+
+        Returns:
+            What the rehearsal returns; None where ``batch_tokens`` decides nothing, as rows cannot be padded
+            or the task forms its batches by itself.
+        """
+        if not self._pads:
+            return None
+        self._rehearsal = rehearsal
+        try:
+            self.score(model, encoded)
+        except _RehearsedError as ended:
+            return cast(T, ended.result)
+        finally:
+            self._rehearsal = None
+        return None
+
+    def _batches(self, lengths: Sequence[int], tokens: int) -> list[list[int]]:
+        return batches(lengths, tokens if self._pads else 1)
+
+    def _in_batches(self, lengths: Sequence[int], run: RunRows) -> None:
         """Call a function on the positions of every batch, and on halves of those that are too large."""
         from nvreg.memory import in_halves  # imports torch, which metrics do without
 
-        self.halved += in_halves(batches(lengths, self._budget), run)
+        if self._rehearsal is not None:
+            raise _RehearsedError(self._rehearsal(lengths, run))
+        self.halved += in_halves(self._batches(lengths, self.batch_tokens), run)
+
+
+class _RehearsedError(Exception):
+    """Ends a scoring that was begun for a rehearsal, whose result it brings."""
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
 
 
 def part(encoded: E, which: slice) -> E:

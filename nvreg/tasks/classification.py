@@ -80,7 +80,7 @@ class Classification(Task[LabelledTexts]):
         if is_token(self._config, self._config.pad_token_id):
             self._padding = self._config.pad_token_id  # by which some models find the last token
         elif kind_of(self._config) == "decoder-only":
-            self._budget = 1  # nothing is padded where no token is the one they know
+            self._pads = False  # where no token is the one they know
         check_length(self._config, "data.max_length", data.max_length)
         self._limit = data.max_length or token_limit(self._config, self._tokenizer)
 

@@ -9,12 +9,13 @@ import pytest
 from jsonschema import Draft202012Validator
 from seqeval.metrics import f1_score
 
+from nvreg.evaluation import measure
 from nvreg.evaluation.presentation import examples_files, page
 from nvreg.evaluation.result import Difference, DomainResult, MeasuredModel, Result, Score
 from nvreg.experiment import load_experiment
 from nvreg.metrics import METRICS
 from nvreg.metrics.resampling import resample_counts
-from nvreg.results import read_trials
+from nvreg.results import BatchSize, read_trials
 from nvreg.sweep.runner import run_sweep
 from nvreg.tasks import TASKS
 from tests.cli.running import run
@@ -308,3 +309,27 @@ def test_tags_that_do_not_fit_are_one_line(tmp_path, tags, message):
     assert result.exit_code == 2
     (line,) = (line for line in result.stderr.splitlines() if not line.startswith("Loading weights") and line)
     assert re.match(f"nvreg: .*{message}", line)
+
+
+def test_the_size_of_batches_is_found_and_written_for_both_models(evaluate, tiny_experiment, monkeypatch):
+    found, used, scored = [], [], measure.score_set
+
+    def find(*arguments):
+        found.append(arguments[-1])
+        return BatchSize(tokens=16, found="it was tried")
+
+    def score(task, *arguments):
+        used.append(task.batch_tokens)
+        return scored(task, *arguments)
+
+    _, plain = evaluate("--metric", "nll")
+    assert plain["batch_tokens"] == {"tokens": 2048, "found": "too little is scored for another size to pay"}
+    monkeypatch.setattr(measure, "find_batch_size", find)
+    monkeypatch.setattr(measure, "score_set", score)
+    _, written = evaluate("--metric", "nll", "--against", tiny_experiment.parent / "model", "--force")
+    assert written["batch_tokens"] == {"tokens": 16, "found": "it was tried"}
+    evaluate("--metric", "nll", "--against", "pretrained", "--force")
+    assert (found, set(used)) == ([1, 2], {16})
+    _, given = evaluate("--metric", "nll", "--set", "evaluation.batch_tokens=64", "--force")
+    assert given["batch_tokens"] == {"tokens": 64, "found": None}
+    assert len(found) == 2

@@ -8,7 +8,7 @@ import pytest
 
 from nvreg import UserError
 from nvreg.experiment import load_experiment
-from nvreg.results import read_trials
+from nvreg.results import read_manifest, read_trials
 from nvreg.sweep.executors import RayExecutor, Resources
 from nvreg.sweep.runner import run_sweep
 
@@ -58,6 +58,8 @@ def test_the_results_are_those_of_one_process_also_when_a_worker_is_killed(exper
     assert killed
     local, ray = scores(tmp_path / "local"), scores(tmp_path / "ray")
     assert local.keys() == ray.keys()
+    sizes = [read_manifest(tmp_path / name / "manifest.json")["batch_tokens"] for name in ("local", "ray")]
+    assert sizes[0] == sizes[1] == {"tokens": 2048, "found": "too little is scored for another size to pay"}
     for key, trial in local.items():
         assert flat(ray[key]) == pytest.approx(flat(trial), rel=1e-6)
 

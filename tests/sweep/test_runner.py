@@ -20,7 +20,7 @@ from nvreg.metrics import score
 from nvreg.report.analysis import analyse
 from nvreg.report.reading import read_run
 from nvreg.report.writing import write_report
-from nvreg.results import digest
+from nvreg.results import BatchSize, digest
 from nvreg.store import TrialStore
 from nvreg.sweep import runner, worker
 from nvreg.sweep.dry_run import describe_plan
@@ -124,6 +124,99 @@ def test_batches_are_a_condition_in_half_precision_alone(experiment, dtype, kind
         workbench = open_workbench(changed)
         conditions.append(conditions_of(workbench, "cpu"))
     assert len({digest(each) for each in conditions}) == kinds
+
+
+def finding(monkeypatch, *sizes):
+    """Have sizes of batches found one by one, and return how many were looked for."""
+    looked, left = [], list(sizes)
+
+    def find(*arguments, **options):
+        looked.append(arguments)
+        return BatchSize(tokens=left.pop(0), found="it was tried")
+
+    monkeypatch.setattr(worker, "find_batch_size", find)
+    return looked
+
+
+def manifest_in(output):
+    return json.loads((output / "manifest.json").read_text())
+
+
+def rewrite_manifest(output, **changes):
+    """Change the manifest, and leave out what is changed to None, as an earlier version wrote it."""
+    manifest = {name: value for name, value in manifest_in(output).items() if name != "digest"} | changes
+    kept = {name: value for name, value in manifest.items() if value is not None}
+    (output / "manifest.json").write_text(json.dumps(kept))
+
+
+def test_the_size_of_batches_is_found_once_said_and_kept(
+    finished, experiment, tmp_path, measured, monkeypatch, capsys
+):
+    """And no score, prior or key depends on it."""
+    looked, used = finding(monkeypatch, 16), []
+    scored, output = worker.score_set, tmp_path / "output"
+
+    def score_set(task, *arguments, **options):
+        used.append(task.batch_tokens)
+        return scored(task, *arguments, **options)
+
+    monkeypatch.setattr(worker, "score_set", score_set)
+    assert run_sweep(experiment("sweep.trials=1")) == (2, 0, 0)
+    said = "batches of 16 tokens: it was tried\n"
+    assert f"finding the size of batches\n{said}" in capsys.readouterr().err
+    assert manifest_in(output)["batch_tokens"] == {"tokens": 16, "found": "it was tried"}
+    assert run_sweep(experiment()) == (4, 0, 0)
+    assert said in (err := capsys.readouterr().err)
+    assert "finding" not in err
+    assert manifest_in(output)["batch_tokens"] == {"tokens": 16, "found": "it was tried"}
+    assert (len(looked), len(measured), set(used)) == (1, 4, {16})
+    assert manifest_in(output)["prior"] == manifest_in(finished)["prior"]
+    for one, usual in zip(trials_in(output), trials_in(finished), strict=True):
+        assert one.key == usual.key
+        for domain, splits in usual.metrics.items():
+            for split, values in splits.items():
+                assert one.metrics[domain][split] == pytest.approx(values, rel=1e-6)
+
+
+def test_a_size_of_batches_that_was_given_is_written_and_never_found(output, experiment, monkeypatch, capsys):
+    looked = finding(monkeypatch, 8)
+    assert run_sweep(experiment("evaluation.batch_tokens=64")) == (4, 0, 0)
+    assert "batches of" not in capsys.readouterr().err
+    assert manifest_in(output)["batch_tokens"] == {"tokens": 64, "found": None}
+    assert looked == []
+    assert run_sweep(experiment(), quiet=True) == (
+        4,
+        0,
+        0,
+    )  # 64 was not found
+    assert manifest_in(output)["batch_tokens"]["tokens"] == 8
+
+
+def test_in_half_precision_the_size_is_a_condition_and_that_of_earlier_versions_goes_on(
+    experiment, tmp_path, measured, monkeypatch
+):
+    plain = ("evaluation.metrics=[perplexity]", "sweep.trials=1")
+    asked, output = experiment("model.dtype=bfloat16", *plain), tmp_path / "output"
+    looked = finding(monkeypatch, 16, 2048)
+    assert run_sweep(asked, quiet=True) == (2, 0, 0)
+    assert manifest_in(output)["conditions"]["evaluation"]["batch_tokens"] == 16
+    rewrite_manifest(output, hardware={"device": "another"})  # on which another size is found
+    assert run_sweep(asked, quiet=True) == (2, 0, 0)
+    assert (len(measured), len(looked)) == (4, 2)
+    assert manifest_in(output)["conditions"]["evaluation"]["batch_tokens"] == "auto"
+    rewrite_manifest(output, batch_tokens=None)
+    assert run_sweep(asked, quiet=True) == (2, 0, 0)
+    assert (len(measured), len(looked)) == (4, 2)
+    assert manifest_in(output)["batch_tokens"]["tokens"] == 2048
+
+
+def test_a_worker_scores_with_the_size_that_its_job_names(experiment):
+    plain = ("evaluation.metrics=[perplexity]", "selection.metric=perplexity")
+    workbench = open_workbench(experiment(*plain))
+    measuring = worker.Worker(workbench, {}, [])
+    for tokens, expected in ((None, 2048), (7, 7)):
+        assert measuring.measure(Job("a", 0, batch_tokens=tokens), lambda: None).error is None
+        assert workbench.task.batch_tokens == expected
 
 
 @pytest.mark.parametrize(
