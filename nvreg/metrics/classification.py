@@ -156,15 +156,19 @@ def _ece(statistics: Array, counts: Array) -> Array:
     order = choices[example, choice, 0].argsort()
     example, choice = example[order], choice[order]
     confidence, right, _ = choices[example, choice].T
+    gaps = right - confidence
     (last_of_equals,) = np.append(confidence[1:] > confidence[:-1], True).nonzero()
     scores = np.empty(len(counts))
     at_once = max(1, CACHED // len(example))
+    sums = np.zeros((2, at_once, len(last_of_equals) + 1))
     for start in range(0, len(counts), at_once):
         count = counts[start : start + at_once].take(example, axis=1)
-        mass, gap = (
-            np.pad(each.cumsum(axis=1).take(last_of_equals, axis=1), ((0, 0), (1, 0)))
-            for each in (count, count * (right - confidence))
-        )
+        mass, gap = sums[:, : len(count)]
+        for of, below in ((count, mass), (count * gaps, gap)):
+            if len(last_of_equals) == len(example):
+                of.cumsum(axis=1, out=below[:, 1:])
+            else:
+                below[:, 1:] = of.cumsum(axis=1).take(last_of_equals, axis=1)
         edges = np.linspace(0, mass[:, -1], BINS + 1, axis=1)
         bins = np.diff(_interpolated(edges, mass, gap), axis=1)
         scores[start : start + at_once] = np.abs(bins).sum(axis=1) / mass[:, -1]

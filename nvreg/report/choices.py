@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,6 +111,11 @@ def choices_in(metric: str, table: DataFrame) -> Iterator[Choice]:
 def told_of(choices: Sequence[Choice]) -> list[Choice]:
     """Return what the selection chose that a verdict tells of, of every method and run."""
     applied = [each for each in choices if set(each.said.values()) != {INAPPLICABLE}] or choices
-    known = dict.fromkeys(each.protocol for each in applied)
-    protocol = next((name for name in TOLD if name in known), next(iter(known)))
+    protocol = told_protocol(each.protocol for each in applied)
     return [each for each in applied if each.protocol == protocol]
+
+
+def told_protocol(protocols: Iterable[str]) -> str:
+    """Return the name of the selection that a page tells of first, among some."""
+    known = dict.fromkeys(protocols)
+    return next((name for name in TOLD if name in known), next(iter(known)))

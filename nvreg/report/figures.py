@@ -12,6 +12,7 @@ from nvreg.metrics import METRICS
 from nvreg.parameters import ROLES
 from nvreg.protocols import upper_bounds
 from nvreg.report.analysis import Analysis
+from nvreg.report.choices import told_protocol
 from nvreg.report.forest import Line, forest_axis, forest_lines
 from nvreg.report.plot import axis_label, linear_middle, tick_text
 from nvreg.report.reading import Run
@@ -40,6 +41,9 @@ COLUMN, WIDE = 3.3, 6.8
 
 SIZE, SMALL = 7, 6
 """Sizes of text in points."""
+
+TALLEST = 50
+"""The most lines of a forest plot that fit on a page of a paper; of more, one selection is drawn."""
 
 DPI = 300
 
@@ -90,7 +94,8 @@ def forest_figure(metric: str, rows: pd.DataFrame, in_domain: str, examples: Map
     """Draw what each selection changes on each domain, better on the right whatever the metric's direction.
 
     Thick bars are the intervals that repeat the choice, thin ones take it as given. Hollow marks keep the
-    pretrained model, or are upper bounds, which are no selections.
+    pretrained model, or are upper bounds, which are no selections. Where not all selections fit on a page,
+    only the one is drawn that the verdict tells of.
 
     Args:
         metric: whose changes are drawn.
@@ -101,7 +106,11 @@ def forest_figure(metric: str, rows: pd.DataFrame, in_domain: str, examples: Map
     from matplotlib.figure import Figure
 
     found = forest_lines(metric, rows, examples)
-    axis, domains = forest_axis(metric, found), list(dict.fromkeys(line.labels["domain"] for line in found))
+    domains = list(dict.fromkeys(line.labels["domain"] for line in found))
+    if len(found) + len(domains) > TALLEST:
+        told = told_protocol(line.labels["protocol"] for line in found)
+        found = [line for line in found if line.labels["protocol"] == told]
+    axis = forest_axis(metric, found)
     lines: list[str | Line] = []
     for domain in domains:
         lines += [domain, *(line for line in found if line.labels["domain"] == domain)]
@@ -134,9 +143,10 @@ def forest_figure(metric: str, rows: pd.DataFrame, in_domain: str, examples: Map
     ends = (axis.low, axis.high)
     axes.set_xlim(*(ends[::-1] if axis.is_reversed else ends))
     bent = f"; log beyond {axis.middle:g}" if axis.is_bent else ""
-    ticks = [value for value, _ in axis.ticks()]
+    ticks = [value for value, _ in axis.ticks(5, apart=20)]
     axes.set_xticks(ticks, [tick_text(value) for value in ticks])
-    axes.set_xlabel(f"{axis_label(metric)}\n(better on the right{bent})", size=SMALL)
+    axes.minorticks_off()
+    figure.supxlabel(f"{axis_label(metric)}\n(better on the right{bent})", size=SMALL)
     for side in ("left", "right", "top"):
         axes.spines[side].set_visible(False)
     return figure

@@ -18,7 +18,7 @@ COLOURS = 7
 """How many colours the style sheet has."""
 
 NEAREST = 7
-"""Ticks nearer to each other than so many percent of a side are left out."""
+"""Ticks nearer to each other than so many percent of a side are left out, unless a drawing says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class Axis:
         """Return whether a value is within the ends."""
         return self.low <= value <= self.high
 
-    def ticks(self, most: int = 6) -> list[tuple[float, float]]:
-        """Return a few round values and where they stand."""
+    def ticks(self, most: int = 6, apart: float = NEAREST) -> list[tuple[float, float]]:
+        """Return a few round values and where they stand, so many percent apart or more."""
         from matplotlib.ticker import MaxNLocator
 
         if math.isinf(self.middle):
@@ -58,11 +58,11 @@ class Axis:
             steps = self.middle * np.array([0.5, 1, 4, 10, 40, 100, 400, 1000, 4000, 10000])
             values = np.array([*-steps[::-1], 0, *steps])
         found = [(float(value), self.place(float(value))) for value in values if self.has(value)]
-        apart = [tick for tick in found if tick[0] == 0]
+        kept = [tick for tick in found if tick[0] == 0]
         for tick in sorted(found, key=lambda tick: abs(tick[0])):
-            if all(abs(tick[1] - other) >= NEAREST for _, other in apart):
-                apart.append(tick)
-        return sorted(apart)
+            if all(abs(tick[1] - other) >= apart for _, other in kept):
+                kept.append(tick)
+        return sorted(kept)
 
     @property
     def is_bent(self) -> bool:

@@ -1,5 +1,7 @@
 """What is drawn."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -132,3 +134,22 @@ def test_names_of_runs_in_the_forest_are_no_mathematics():
     rows = pd.concat(scores(("nv", "in-domain", {}), run=name) for name in ("plain", "a$^2$b"))
     labels = forest_figure("bleu", rows, "news", {}).axes[0].get_yticklabels()
     assert "in-domain · a\\$^2\\$b" in [label.get_text() for label in labels]
+
+
+def test_a_forest_fits_a_column_of_a_paper_and_draws_one_selection_where_there_is_no_room_for_all():
+    protocols = ("in-domain", "in-domain-tolerance", "leave-one-domain-out", "out-of-domain-validation")
+    methods = ("nv-heads", "output-temperature", "weight-noise")
+    choices = [(method, protocol, {}) for method in methods for protocol in protocols]
+    rows = pd.concat(scores(*choices, run=name) for name in ("plain", "tuned"))
+    figure = forest_figure("bits-per-character", rows.assign(metric="bits-per-character"), "news", {})
+    figure.draw_without_rendering()
+    width, height = figure.get_size_inches()
+    assert width == 3.3
+    assert height < 7
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert {name.split(" · ")[0] for name in names if " · " in name} == {"leave-one-domain-out"}
+    label = figure.findobj(lambda each: getattr(each, "get_text", str)().startswith("change in"))[0]
+    box = label.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= width * figure.dpi
+    ticks = [tick.get_window_extent() for tick in figure.axes[0].get_xticklabels()]
+    assert all(one.x1 < other.x0 for one, other in pairwise(sorted(ticks, key=lambda each: each.x0)))
