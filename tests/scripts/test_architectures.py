@@ -8,6 +8,7 @@ from nvreg.models.architectures import WITH, trials
 from nvreg.models.heads import HeadState
 from nvreg.models.inputs import NVState
 from nvreg.models.registry import layouts
+from scripts import architectures
 from scripts.architectures import TABLE, as_json, tried, types
 from scripts.tiny_models import tiny_model
 from scripts.trial import Wrong
@@ -70,6 +71,18 @@ def test_as_many_are_converted_as_were_wanted():
     assert converted["classification"] >= 90
     assert converted["masked"] >= 30
     assert converted["sequence-to-sequence"] >= 24
+
+
+def test_a_type_that_cannot_be_tried_is_named_and_in_no_other_s_way(monkeypatch, capfd):
+    def fails(model_type, head):
+        raise ValueError("layers must equal\nlayers")
+
+    monkeypatch.setattr(architectures, "tried", fails)
+    monkeypatch.setattr(architectures, "write_text", None)
+    assert architectures.main(["bart", "bert"]) == 1
+    said = capfd.readouterr().err
+    assert [line for line in said.splitlines() if line in ("bart", "bert")] == ["bart", "bert"]
+    assert "\n  causal: ValueError: layers must equal layers\n" in said
 
 
 # --- what a trial notices -------------------------------------------------------------------------
