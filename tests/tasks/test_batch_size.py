@@ -1,5 +1,6 @@
 """How much is scored at a time: by memory on GPUs, by speed elsewhere; GPUs and clocks are pretended."""
 
+import re
 from types import SimpleNamespace
 
 import hypothesis.strategies as st
@@ -291,3 +292,15 @@ def test_rows_that_cannot_be_padded_are_scored_one_by_one_whatever_is_found(ever
     task.score(model, encoded)
     hook.remove()
     assert set(rows) == {1}
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_what_is_found_fits(translation, encoded, everything_pays):
+    model = tiny_marian()[0].cuda()
+    size = find_batch_size(model, translation, [encoded])
+    assert size.tokens == MOST_ON_GPU
+    assert re.fullmatch(r"a token takes \d+ kB, and [\d.]+ GB of cuda:\d are free", size.found)
+    assert translation.batch_tokens == BATCH_TOKENS
+    translation.batch_tokens = size.tokens
+    assert len(translation.score(model, encoded)) == 11
+    assert translation.halved == 0
