@@ -47,11 +47,16 @@ def gpu_backend(inputs: Inputs) -> Backend | None:
         if inputs.mask is None and not adds_a_bias:
             return attend_by_flash
         narrow = min(inputs.query.shape[-1], inputs.value.shape[-1])
-        if adds_a_bias and inputs.query.shape[2] > 1 and narrow >= _NARROWEST and compat.has_triton():
+        if adds_a_bias and inputs.query.shape[2] > 1 and narrow >= _NARROWEST and _can_compile():
             return attend_by_flex
     if inputs.query.shape[2] == 1 or inputs.softcap is not None:
         return None
     return attend_efficiently
+
+
+@torch.compiler.assume_constant_result
+def _can_compile() -> bool:
+    return compat.has_triton()
 
 
 def compiled_on_gpu(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -59,7 +64,7 @@ def compiled_on_gpu(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @functools.wraps(function)
     def run(first: Tensor, *others: Tensor | None) -> Tensor:
-        if first.device.type != "cuda" or torch.compiler.is_compiling() or not compat.has_triton():
+        if first.device.type != "cuda" or torch.compiler.is_compiling() or not _can_compile():
             return function(first, *others)
         return _compiled(function)(first, *others)
 
@@ -150,7 +155,9 @@ def _aligned(tensor: Tensor, width: int) -> Tensor:
     """Return a tensor of this width, or as wide as it is, whose rows begin where a kernel can read them."""
     if tensor.shape[-1] < width:
         return F.pad(tensor, (0, width - tensor.shape[-1]))
-    steps = *tensor.stride()[:-1], tensor.storage_offset()
+    steps: list[Any] = list(tensor.stride()[:-1])
+    if not torch.compiler.is_compiling():  # which knows strides alone
+        steps.append(tensor.storage_offset())
     is_aligned = tensor.stride(-1) == 1 and all(step % _ALIGNED == 0 for step in steps)
     return tensor if is_aligned else tensor.contiguous()
 

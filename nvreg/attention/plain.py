@@ -84,9 +84,8 @@ def added_to_logits(query: Tensor, mask: Tensor | None, bias: Tensor | None) -> 
     if mask.dtype != torch.bool:
         return mask if bias is None else mask + bias
     dtype = torch.promote_types(query.dtype, torch.float32)
-    floor = torch.finfo(dtype).min / 2
     seen = torch.zeros((), dtype=dtype, device=mask.device) if bias is None else bias
-    return torch.where(mask, seen, floor)
+    return torch.where(mask, seen, torch.finfo(seen.dtype).min / 2)
 
 
 def with_bias_channels(inputs: Inputs, bias: Tensor, *, multiple: int = 1) -> Inputs:

@@ -237,6 +237,33 @@ def test_code_is_compiled_for_more_shapes_than_pytorch_allows_by_itself(monkeypa
     assert counter.frame_count == 11
 
 
+class CapturedError(Exception):
+    """A graph was captured."""
+
+
+def capture(graph, inputs):
+    raise CapturedError
+
+
+@pytest.mark.parametrize(
+    ("kernel", "name"),
+    [
+        (gpu.attend_by_flash, "causal"),
+        pytest.param(gpu.attend_efficiently, "map by head", marks=pytest.mark.slow),
+        pytest.param(gpu.attend_by_flex, "bias by key head", marks=pytest.mark.slow),
+    ],
+)
+def test_a_compiled_model_has_its_kernels_in_one_graph(pretended_gpu, kernel, name):
+    inputs = drawn(name, torch.bfloat16, width=32, values=32)  # as wide as kernels take them
+
+    def run(inputs):
+        assert gpu.gpu_backend(inputs) is kernel
+        return kernel(inputs)
+
+    with pytest.raises(torch._dynamo.exc.BackendCompilerFailed, match="CapturedError"):
+        torch.compile(run, backend=capture, fullgraph=True)(inputs)
+
+
 # --- on a GPU ---------------------------------------------------------------------------------------
 
 

@@ -99,6 +99,14 @@ def test_half_precision_is_that_of_the_inputs_and_no_worse(dtype, queries, with_
         torch.testing.assert_close(attended.columns.float(), means, rtol=0.02, atol=0.02)
 
 
+def test_a_bias_may_be_less_wide_than_queries():
+    query, key, value = torch.randn(3, 1, 2, 5, 4, dtype=torch.float64)
+    mask, bias = torch.ones(1, 1, 5, 5, dtype=torch.bool).tril(), torch.rand(1, 1, 1, 5)
+    attended = attention_with_lse(query, key, value, 0.5, mask=mask, bias=bias)
+    expected = defined(query, key, value, 0.5, None, bias, mask, False)
+    torch.testing.assert_close(attended.output, expected[0], **EXACT)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("is_causal", [False, True])
 def test_an_accelerator_computes_the_same(is_causal):

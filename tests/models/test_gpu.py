@@ -132,7 +132,7 @@ def decoder(model, ids):
     return lambda token: model(decoder_input_ids=token, **options).logits
 
 
-@pytest.mark.parametrize("tau_sigma", [0.0, 0.4])
+@pytest.mark.parametrize("tau_sigma", [pytest.param(0.0, marks=pytest.mark.slow), 0.4])
 @of("llama", "qwen3", slow=("gpt2", "t5", "bart", "t5 heads", "olmo2"))
 def test_decoding_with_a_static_cache_never_waits_for_a_gpu(architecture, fake_gpu, tau_sigma):
     dtype = torch.bfloat16
@@ -159,10 +159,9 @@ def test_a_model_on_a_gpu_is_the_one_in_float64(architecture, dtype, settings):
     there = {name: each.cuda() for name, each in inputs.items()}
     model.to("cuda", dtype)
     there = {name: each.to(dtype) if each.is_floating_point() else each for name, each in there.items()}
-    tolerance = {torch.float32: 2e-3, torch.bfloat16: 0.15, torch.float16: 0.03}[dtype]
+    tolerance = {torch.float32: 1e-3, torch.bfloat16: 0.2, torch.float16: 0.03}[dtype]
     for logits, other in zip(run(architecture, model, there), expected, strict=True):
-        scale = float(other.abs().max())
-        assert_close(logits.double().cpu(), other, rtol=0, atol=tolerance * scale)
+        assert (logits.double().cpu() - other).norm() < tolerance * other.norm()
 
 
 def captured(step, token):
