@@ -94,6 +94,7 @@ class Task(ABC, Generic[E]):
         halved: how many batches have not fitted in memory and were halved.
         batch_tokens: padded tokens of a batch of what is scored. It may be set at any time; what is read
             teacher-forced, for priors and what is solved for, keeps to what the evaluation says.
+        pads: whether rows are padded to the longest of a batch; else each is a batch of its own.
 
     Raises:
         UserError: if the task does not supply a metric, or the model cannot do what is asked of it.
@@ -137,7 +138,7 @@ class Task(ABC, Generic[E]):
         self._groups = sorted({METRICS[name].group for name in evaluation.metrics})
         asked = evaluation.batch_tokens
         self.batch_tokens = self._read_tokens = BATCH_TOKENS if asked == "auto" else asked
-        self._pads = True
+        self.pads = True
         self._rehearsal: Callable[[Sequence[int], RunRows], Any] | None = None
         self._prepare(data, evaluation)
 
@@ -310,6 +311,10 @@ class Task(ABC, Generic[E]):
         Long and short batches are mixed, the same way each time, so that the first ones speak for all.
         """
 
+    def lengths(self, encoded: E) -> list[int]:
+        """Return the padded tokens of every row that is scored in batches of a budget: by default none."""
+        return []
+
     @abstractmethod
     def score(
         self, model: PreTrainedModel, encoded: E, *, encoder_states: EncoderStates | None = None
@@ -345,14 +350,11 @@ class Task(ABC, Generic[E]):
         Args:
             model: in evaluation mode.
             encoded: what `encode` returned.
-            rehearsal: gets the padded tokens of every row that scoring runs, and what runs rows.
+            rehearsal: gets what `lengths` returns, and what runs rows.
 
         Returns:
-            What the rehearsal returns; None where ``batch_tokens`` decides nothing, as rows cannot be padded
-            or the task forms its batches by itself.
+            What the rehearsal returns; None where the task does not score in batches of `batch_tokens`.
         """
-        if not self._pads:
-            return None
         self._rehearsal = rehearsal
         try:
             self.score(model, encoded)
@@ -363,7 +365,7 @@ class Task(ABC, Generic[E]):
         return None
 
     def _batches(self, lengths: Sequence[int], tokens: int) -> list[list[int]]:
-        return batches(lengths, tokens if self._pads else 1)
+        return batches(lengths, tokens if self.pads else 1)
 
     def _in_batches(self, lengths: Sequence[int], run: RunRows) -> None:
         """Call a function on the positions of every batch, and on halves of those that are too large."""

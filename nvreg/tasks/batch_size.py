@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from nvreg.data import batches
 from nvreg.memory import free_bytes, in_halves, peak_bytes
 from nvreg.results import BatchSize
-from nvreg.tasks.base import BATCH_TOKENS, Encoded, RunRows, Task, part
+from nvreg.tasks.base import BATCH_TOKENS, Encoded, RunRows, Task
 
 LEAST_WORK = 10**12
 """Parameters of the model times padded tokens of all data sets, from which on a size is looked for: less is
@@ -61,9 +61,9 @@ def find_batch_size(
 
 
 def _found(model: PreTrainedModel, task: Task[Any], sets: Sequence[Encoded], repeats: int) -> BatchSize:
-    if task.rehearse(model, part(sets[0], slice(1)), lambda *_: True) is None:
+    tokens = [sum(task.lengths(each)) for each in sets]
+    if not task.pads or not any(tokens):
         return BatchSize(tokens=BATCH_TOKENS, found="this task scores alike at any size")
-    tokens = [task.rehearse(model, each, lambda lengths, _: sum(lengths)) or 0 for each in sets]
     scored, work = repeats * sum(tokens), sum(tokens) * model.num_parameters()
     if scored < LEAST_BATCHES * BATCH_TOKENS or work < LEAST_WORK:
         return BatchSize(tokens=BATCH_TOKENS, found="too little is scored for another size to pay")

@@ -80,7 +80,7 @@ class Classification(Task[LabelledTexts]):
         if is_token(self._config, self._config.pad_token_id):
             self._padding = self._config.pad_token_id  # by which some models find the last token
         elif kind_of(self._config) == "decoder-only":
-            self._pads = False  # where no token is the one they know
+            self.pads = False  # where no token is the one they know
         check_length(self._config, "data.max_length", data.max_length)
         self._limit = data.max_length or token_limit(self._config, self._tokenizer)
 
@@ -116,6 +116,10 @@ class Classification(Task[LabelledTexts]):
             batch["decoder_attention_mask"] = batch["attention_mask"]
         return {**batch, "labels": torch.tensor([encoded.labels[index] for index in indices])}
 
+    def lengths(self, encoded: LabelledTexts) -> list[int]:
+        """Return the tokens of every text."""
+        return list(map(len, encoded.tokens))
+
     @property
     def scores_as_read(self) -> bool:
         """Whether scoring runs each text once, which it does."""
@@ -123,7 +127,7 @@ class Classification(Task[LabelledTexts]):
 
     def teacher_forced(self, encoded: LabelledTexts) -> Iterator[dict[str, Tensor]]:
         """Yield the batches of `batch`, long and short ones mixed."""
-        for indices in self._mixed(list(map(len, encoded.tokens))):
+        for indices in self._mixed(self.lengths(encoded)):
             yield self.batch(encoded, indices)
 
     def score(
@@ -143,7 +147,7 @@ class Classification(Task[LabelledTexts]):
             made.add(indices, model(**on_device(model, batch)).logits)
 
         with torch.inference_mode():
-            self._in_batches(list(map(len, encoded.tokens)), run)
+            self._in_batches(self.lengths(encoded), run)
         logits = made.whole(len(encoded.labels), len(self._classes))
         check_finite(logits)
         log_probabilities = list(logits.log_softmax(dim=-1).numpy())

@@ -17,7 +17,7 @@ from nvreg.data import model_inputs, pad
 from nvreg.errors import NotFiniteError
 from nvreg.models import IGNORED
 from nvreg.models.teacher_forcing import decoder_inputs, in_float64, on_device, to_device
-from nvreg.tasks.windows import LabelledTokens
+from nvreg.tasks.windows import LabelledTokens, lengths_of
 
 _POSITIONS = 256
 """How many positions are normalised at a time where memory is all that matters."""
@@ -185,7 +185,7 @@ def row_likelihoods(
         totals.add(indices, nats.T)
 
     with torch.inference_mode():
-        in_batches([max(map(len, make())) for make in rows], run)
+        in_batches(lengths_of(rows), run)
     return totals.whole(len(rows), len(temperatures)).T
 
 

@@ -21,6 +21,7 @@ from nvreg.tasks.windows import (
     MaskedReader,
     Reader,
     frame_of,
+    lengths_of,
     prefixed,
 )
 
@@ -105,6 +106,10 @@ class LanguageModelling(Task[EncodedTexts]):
         pieces = [row for tokens in encoded.tokens for row in self._reader.pieces(tokens)]
         for indices in self._mixed([max(map(len, piece)) for piece in pieces]):
             yield self._padded([pieces[index] for index in indices])
+
+    def lengths(self, encoded: EncodedTexts) -> list[int]:
+        """Return the tokens of every window; a masked model has one for every token."""
+        return lengths_of(row for tokens in encoded.tokens for row in self._reader.rows(tokens))
 
     def score(
         self, model: PreTrainedModel, encoded: EncodedTexts, *, encoder_states: EncoderStates | None = None

@@ -19,7 +19,7 @@ from nvreg.models import IGNORED
 from nvreg.tasks.base import NORMALISES, READS_LABELS, READS_PREFIX, Task
 from nvreg.tasks.classification import number_of
 from nvreg.tasks.limits import check_length, token_limit
-from nvreg.tasks.windows import LabelledTokens, frame_of, prefixed
+from nvreg.tasks.windows import LabelledTokens, frame_of, lengths_of, prefixed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -132,6 +132,10 @@ class MultipleChoice(Task[EncodedQuestions]):
         for indices in self._mixed([len(choices[label]) for choices, label in right]):
             yield self.batch(encoded, indices)
 
+    def lengths(self, encoded: EncodedQuestions) -> list[int]:
+        """Return the tokens of every choice after its context."""
+        return lengths_of(_rows(encoded))
+
     def score(
         self,
         model: PreTrainedModel,
@@ -144,10 +148,7 @@ class MultipleChoice(Task[EncodedQuestions]):
 
         from nvreg.tasks.forward import check_finite, row_likelihoods
 
-        counts = [count for scored in encoded.scored for count in scored]
-        sequences = [ids for choices in encoded.tokens for ids in choices]
-        rows = [partial(_row, ids, count) for ids, count in zip(sequences, counts, strict=True)]
-        nats = row_likelihoods(model, rows, self._padding, self._in_batches, self._temperatures)
+        nats = row_likelihoods(model, _rows(encoded), self._padding, self._in_batches, self._temperatures)
         check_finite(nats.T, list(map(len, encoded.scored)))
         sizes = [
             size
@@ -186,6 +187,13 @@ class MultipleChoice(Task[EncodedQuestions]):
         ).input_ids
         common = takewhile(lambda pair: pair[0] == pair[1], zip(before, ids, strict=False))
         return ids, len(ids) - sum(1 for _ in common)
+
+
+def _rows(encoded: EncodedQuestions) -> list[partial[LabelledTokens]]:
+    """Return every context with each of its choices."""
+    counts = [count for scored in encoded.scored for count in scored]
+    sequences = [ids for choices in encoded.tokens for ids in choices]
+    return [partial(_row, ids, count) for ids, count in zip(sequences, counts, strict=True)]
 
 
 def _row(ids: list[int], scored: int) -> LabelledTokens:

@@ -136,9 +136,13 @@ class SequenceToSequence(Task[EncodedPairs]):
         """Whether the likelihood of the targets is scored, beside what is generated."""
         return self._scores_targets
 
+    def lengths(self, encoded: EncodedPairs) -> list[int]:
+        """Return the tokens of every source or target, whichever is longer."""
+        return [max(map(len, pair)) for pair in zip(encoded.sources, encoded.targets, strict=True)]
+
     def teacher_forced(self, encoded: EncodedPairs) -> Iterator[dict[str, Tensor]]:
         """Yield the batches of `batch`, long and short ones mixed."""
-        for indices in self._mixed(_lengths(encoded)):
+        for indices in self._mixed(self.lengths(encoded)):
             yield self.batch(encoded, indices)
 
     def score(
@@ -186,7 +190,7 @@ class SequenceToSequence(Task[EncodedPairs]):
                     predictions[index] = text
 
         with torch.inference_mode():
-            self._in_batches(_lengths(encoded), run)
+            self._in_batches(self.lengths(encoded), run)
         nats = totals.whole(len(encoded.targets), len(self._temperatures)).T
         check_finite(nats.T)
         return self._frame(encoded, nats, predictions)
@@ -244,7 +248,3 @@ class Summarisation(SequenceToSequence):
     name = "summarisation"
     overlap = "rougeL"
     columns = ("document", "summary")
-
-
-def _lengths(encoded: EncodedPairs) -> list[int]:
-    return [max(map(len, pair)) for pair in zip(encoded.sources, encoded.targets, strict=True)]

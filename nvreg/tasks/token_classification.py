@@ -122,6 +122,10 @@ class TokenClassification(Task[EncodedWords]):
                 row[first] = label
         return {**model_inputs(tokens, self._padding), "labels": pad(labels, IGNORED)}
 
+    def lengths(self, encoded: EncodedWords) -> list[int]:
+        """Return the tokens of every text that has a scored word."""
+        return [len(encoded.tokens[text]) for text in _with_words(encoded)]
+
     @property
     def scores_as_read(self) -> bool:
         """Whether scoring runs each text once, which it does."""
@@ -130,7 +134,7 @@ class TokenClassification(Task[EncodedWords]):
     def teacher_forced(self, encoded: EncodedWords) -> Iterator[dict[str, Tensor]]:
         """Yield the batches of `batch`, long and short ones mixed, without texts that have no scored word."""
         texts = _with_words(encoded)
-        for positions in self._mixed([len(encoded.tokens[text]) for text in texts]):
+        for positions in self._mixed(self.lengths(encoded)):
             yield self.batch(encoded, [texts[position] for position in positions])
 
     def score(
@@ -155,7 +159,7 @@ class TokenClassification(Task[EncodedWords]):
             made.add(places, logits.index_select(0, to_device(firsts, logits.device)))
 
         with torch.inference_mode():
-            self._in_batches([len(encoded.tokens[text]) for text in texts], run)
+            self._in_batches(self.lengths(encoded), run)
         logits = made.whole(sum(words), len(self._tags))
         check_finite(logits, words)
         labels = [label for of_text in encoded.labels for label in of_text]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -26,6 +26,11 @@ class LabelledTokens(NamedTuple):
 
     inputs: list[int]
     labels: list[int]
+
+
+def lengths_of(rows: Iterable[Callable[[], LabelledTokens]]) -> list[int]:
+    """Return the padded tokens of rows that are made when they are needed."""
+    return [max(map(len, make())) for make in rows]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 import pytest
 
-from nvreg.data import pad
+from nvreg.data import Examples, pad
 from nvreg.errors import UserError
 from nvreg.experiment import load_experiment
 from nvreg.sweep.runner import run_sweep
@@ -80,6 +80,15 @@ def test_a_task_is_declared_without_importing_what_is_slow():
 def test_a_task_keeps_its_promises(name):
     model, _, task, records = MODELS[name]()
     check_task(task, model, records)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_task_says_what_it_scores_in_batches(name):
+    model, _, task, records = MODELS[name]()
+    encoded = task.encode(Examples([dict(record) for record in records]))
+    lengths = task.rehearse(model, encoded, lambda lengths, run: list(lengths))
+    assert lengths == task.lengths(encoded)
+    assert len(lengths) >= len(records)
 
 
 class FirstToken(Task):
