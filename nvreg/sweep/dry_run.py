@@ -44,6 +44,12 @@ CLOCK_SECONDS = 1e-3
 WARM_UP_EXAMPLES = 16
 """How many are scored before: what runs for the first time loads libraries and allocates memory."""
 
+PATIENCE = 20.0
+"""How long `WARM_UP_EXAMPLES` may take: where they take longer, fewer of them stand for all."""
+
+FEWEST_EXAMPLES = 4
+"""How many a setting is timed on at least."""
+
 SAMPLE_TOKENS = 1000
 """How many tokens the prior of the timed setting is estimated on."""
 
@@ -88,10 +94,17 @@ def plan_rows(experiment: Experiment, *, quiet: bool = False) -> dict[str, str]:
         "trials": f"{sum(planned.values())}, the pretrained model's first, "
         + _describe_sweep(experiment.sweep),
         "time": f"about {_duration(seconds_in_all(costs, planned))} and the prior; "
-        f"a trial of {', of '.join(of_methods)}",
+        f"a trial of {', of '.join(of_methods)}{_how_roughly(workbench, costs[PRETRAINED])}",
         "memory": f"about {memory.bytes / 1e9:.1f} GB",
         "output": f"{output}{', which has trials already' if output.exists() else ''}",
     }
+
+
+def _how_roughly(workbench: Workbench, cost: Cost) -> str:
+    """Say on how few examples a slow model was timed; nothing where they were enough."""
+    examples = sum(len(each.examples) for splits in workbench.scored.values() for each in splits.values())
+    timed = round(cost.share * examples)
+    return f"; roughly, as {timed} examples took long" if timed < min(WARM_UP_EXAMPLES, examples) else ""
 
 
 def _describe_sweep(sweep: Sweep) -> str:
@@ -169,17 +182,18 @@ def _measured_costs(workbench: Workbench, priors: Priors, progress: Progress) ->
     warm_up = task.encode(spread(WARM_UP_EXAMPLES))
     methods = workbench.plan.methods
     progress.phase("timing the pretrained model and a setting of each method", 1 + len(methods))
-    task.score(model, warm_up)
-    started = time.monotonic()
-    task.score(model, warm_up)
-    seconds = max(time.monotonic() - started, CLOCK_SECONDS)
-    affordable = int(WARM_UP_EXAMPLES * SAMPLE_SECONDS / seconds)
-    sample = spread(min(max(affordable, WARM_UP_EXAMPLES), SAMPLE_EXAMPLES))
+    seconds = _seconds_of(lambda: task.score(model, warm_up))
+    if seconds < PATIENCE:
+        seconds = _seconds_of(lambda: task.score(model, warm_up))
+    affordable, bearable = (int(WARM_UP_EXAMPLES * each / seconds) for each in (SAMPLE_SECONDS, PATIENCE))
+    fewest = min(max(bearable, FEWEST_EXAMPLES), WARM_UP_EXAMPLES)
+    sample = spread(min(max(affordable, fewest), SAMPLE_EXAMPLES))
     encoded = task.encode(sample)
 
     def cost(set_: Callable[[], object]) -> Cost:
         set_()
-        task.score(model, warm_up)
+        if seconds < SAMPLE_SECONDS:  # of what takes longer, a first time is a small part
+            task.score(model, warm_up)
         started = time.monotonic()
         set_()
         is_set = time.monotonic()
@@ -195,6 +209,12 @@ def _measured_costs(workbench: Workbench, priors: Priors, progress: Progress) ->
         method.detach_(model)
         progress.step()
     return costs
+
+
+def _seconds_of(work: Callable[[], object]) -> float:
+    started = time.monotonic()
+    work()
+    return max(time.monotonic() - started, CLOCK_SECONDS)
 
 
 def _some_setting(workbench: Workbench, name: str) -> Setting:

@@ -77,6 +77,22 @@ def test_what_runs_for_the_first_time_is_not_counted_and_each_method_is(experime
     assert "trials      13, the pretrained model's first, methods: nv, temperature; seeds: 1, 2;" in plan
 
 
+def test_a_slow_model_is_timed_on_few_examples_and_the_plan_says_so(experiment, monkeypatch):
+    """By its own clock, ten seconds an example: 32 examples a method would take a quarter of an hour."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(dry_run, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    score = Translation.score
+
+    def scored(self, model, encoded, **kwargs):
+        clock.now += 10.0 * len(encoded.targets)
+        return score(self, model, encoded, **kwargs)
+
+    monkeypatch.setattr(Translation, "score", scored)
+    plan = describe_plan(experiment(METHODS), quiet=True)
+    assert "a trial of nv 0:05:20, of temperature 0:05:20; roughly, as 4 examples took long" in plan
+    assert clock.now == 160 + 3 * 40
+
+
 def test_a_clock_that_stands_still_tells_no_time(experiment, monkeypatch):
     monkeypatch.setattr(dry_run, "time", SimpleNamespace(monotonic=lambda: 0.0))
     assert "about 0.0 s and the prior" in describe_plan(experiment(), quiet=True)
