@@ -181,6 +181,9 @@ def _lines(status: Status) -> Iterator[str]:
 def _display(status: Status) -> Group:
     """Return everything there is to say of a sweep for a terminal."""
     parts: list[Text | Table] = [Text(on_one_line(status.headline()), style="bold")]
+    parts += [  # above the table, whose end a low terminal cuts
+        Text(on_one_line(line), style="red", overflow="ellipsis", no_wrap=True) for line in _errors(status)
+    ]
     if run := status.run:
         table = Table.grid(padding=(0, 2))
         for arm in run.sweeps:
@@ -196,10 +199,6 @@ def _display(status: Status) -> Group:
                     Text(on_one_line(choice), overflow="ellipsis", no_wrap=True),
                 )
         parts.append(table)
-        parts += [
-            Text(on_one_line(line), style="red", overflow="ellipsis", no_wrap=True)
-            for line in _errors(status)
-        ]
     return Group(*parts)
 
 
@@ -228,8 +227,8 @@ def _best(run: Run, arm: Arm) -> str:
     if not run.sweeps[arm]:
         return f"{said}, no setting tried yet"
     if best is pretrained:
-        return f"{said}, none better on {run.in_domain} validation"
-    return f"{said}, best {_score(run, best):.4g} ({setting_text(best)})"
+        return f"none better than {said}"
+    return f"best {_score(run, best):.4g}, {said} ({setting_text(best)})"  # the best, where a line is cut
 
 
 def _score(run: Run, trial: Trial) -> float:

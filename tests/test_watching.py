@@ -73,6 +73,15 @@ def test_pace_and_time_left_are_of_the_times_between_trials_without_pauses(sweep
     assert line == "synthetic, translation: 5 of 6 trials, 1 failed, 80 an hour, 0:00:45 left"
 
 
+def test_a_small_terminal_shows_the_best_and_the_errors_first(sweep):
+    old(sweep.directory)
+    out = StringIO()
+    watch_run(sweep.directory, Console(file=out, force_terminal=True, width=80, height=6))
+    *_, last = out.getvalue().split("synthetic, translation")
+    assert "best 2.226, perplexity 2.718 as pretrained" in last
+    assert last.index("trial 4 failed") < last.index("best 2.226")
+
+
 def test_a_finished_sweep_ends_the_watch(sweep):
     sweep.planned = 4
     sweep.write()

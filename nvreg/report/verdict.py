@@ -118,20 +118,22 @@ def compared(
         models = [each for each in found if each.method == PRETRAINED]
         chosen = [each for each in found if each.method != PRETRAINED]
         for of in filter(None, (models, chosen)):
+            alike: dict[str, list[Choice]] = {}
             for each in told_of(of):
-                told = f"{when}, {second}{_as_what(each)} {_against_other(each, first, in_domain)}"
                 mates = [other for other in of if other.method == each.method]
                 agreeing = sum(other.said == each.said for other in mates)
                 share = f" (so say {agreeing} of {len(mates)} selections)" if len(mates) > 1 else ""
-                sentences.append(f"{told}{share}.")
+                alike.setdefault(f"{_against_other(each, first, in_domain)}{share}", []).append(each)
+            sentences += [f"{when}, {second}{_as_what(each)} {told}." for told, each in alike.items()]
     return sentences
 
 
-def _as_what(choice: Choice) -> str:
-    """Say whether a choice is the model as it came, the model at a temperature, or what was chosen."""
-    if choice.method == PRETRAINED:
-        return f" {AS_IT_CAME}" if choice.protocol == AS_IT_CAME else ""
-    return f" with what {choice.protocol} chose of {choice.method}"
+def _as_what(alike: Sequence[Choice]) -> str:
+    """Say whether choices are the model as it came, the model at a temperature, or what was chosen."""
+    method, protocol = alike[0].method, alike[0].protocol
+    if method == PRETRAINED:
+        return f" {AS_IT_CAME}" if protocol == AS_IT_CAME else ""
+    return f" with what {protocol} chose of {listing([each.method for each in alike])}"
 
 
 def _against_other(choice: Choice, other: str, in_domain: str) -> str:

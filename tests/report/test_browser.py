@@ -299,6 +299,10 @@ def test_paper_is_white_without_controls_and_with_all_sections(several, look):
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator("#theme").is_hidden()
     assert page.locator(".forest svg.rows").bounding_box()["height"] < 1000
+    for row in page.locator(".forest .row:has(.dot)").all():
+        label, dot, numbers = (row.locator(each).bounding_box() for each in (".label", ".dot", ".numbers"))
+        assert abs(_middle(label) - _middle(dot)) < 2
+        assert label["x"] + label["width"] <= dot["x"] < numbers["x"]
     feet = [page.locator(f".forest .axis .{name}").bounding_box() for name in ("first", "what", "last")]
     assert all(not _overlap(one, other) for one, other in combinations(feet, 2))
     assert all(page.evaluate("[...document.querySelectorAll('details.section')].map(each => each.open)"))

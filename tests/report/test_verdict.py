@@ -330,6 +330,17 @@ def test_a_comparison_tells_of_models_and_of_choices():
     )
 
 
+def test_methods_of_which_a_comparison_says_the_same_share_a_sentence():
+    rows = table(
+        *((name, "in-domain", {}) for name in ("nv", "sink")), ("nv-heads", "in-domain", {"talks": BETTER})
+    )
+    assert compared("bleu", rows, "news", "a", "b")[1:] == [
+        "By bleu, b with what in-domain chose of nv and sink shows no difference from a.",
+        "By bleu, b with what in-domain chose of nv-heads is better than a, from 30.0 to 32.0 "
+        "(+2.0 {+1.0, +3.0}) on talks.",
+    ]
+
+
 def test_a_comparison_tells_of_what_is_left_after_temperature():
     gains = {"talks": WORSE, "books": WORSE}  # lower is better
     rows = table(("nv", "in-domain", gains), ("nv", "leave-one-domain-out", gains), metric="nll")
