@@ -130,7 +130,7 @@ class _Dropout(TorchFunctionMode):
         self._rates.append(rate)
         if rate == 0:
             return values
-        return torch.where(self._is_kept(values.shape, rate), values / (1 - rate), 0)
+        return torch.where(self._is_kept(values, rate), values / (1 - rate), 0)
 
     def _attended(
         self,
@@ -157,9 +157,9 @@ class _Dropout(TorchFunctionMode):
         weights = scores.softmax(-1, dtype=_wide(scores)).to(value.dtype)
         return self._dropped(weights, dropout_p) @ value
 
-    def _is_kept(self, shape: torch.Size, rate: float) -> Tensor:
+    def _is_kept(self, values: Tensor, rate: float) -> Tensor:
         """Return whether each value of a tensor is kept: bool, of its shape."""
-        examples = len(self._keys)
+        examples, shape = len(self._keys), values.shape
         if shape[0] % examples or (len(shape) == 2 and shape[0] not in self._rows):
             raise UserError(
                 f"expected dropout of tensors with equally many rows for each of {examples} examples, got "
@@ -167,7 +167,8 @@ class _Dropout(TorchFunctionMode):
                 "be told by example"
             )
         by_example = shape if shape[0] == examples else (examples, shape[0] // examples, *shape[1:])
-        bits = _mixed(self._keys + _signed(len(self._rates) * _SPREAD[2]))
+        keys = self._keys.to(values.device)  # one GPU of several may read the inputs
+        bits = _mixed(keys + _signed(len(self._rates) * _SPREAD[2]))
         for size, multiplier in zip(by_example[1:], _SPREAD, strict=False):
             bits = bits[..., None] + torch.arange(size, device=bits.device) * multiplier
         return (_mixed(bits) >= int(rate * 2**63)).view(shape)

@@ -1,6 +1,7 @@
 """Monte Carlo dropout: what is dropped, that it is the same again, and that it is dropout."""
 
 import math
+from contextlib import ExitStack
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from nvreg.models.passes import DropoutPasses, _Dropout, _mixed
 from nvreg.results import read_trials
 from nvreg.sweep.runner import run_sweep
 from nvreg.tasks import make_task
+from tests.fake_gpu import NothingReachesTheHost, on_fake_gpu
 from tests.models.architectures import ARCHITECTURES
 from tests.models.running import of
 from tests.tasks import (
@@ -255,3 +257,12 @@ def test_a_sweep_scores_likelihood_and_repeats_itself(tiny_experiment, tmp_path)
 def test_generated_text_is_refused_when_the_file_is_read(tiny_experiment):
     with pytest.raises(UserError, match="generated text with mc-dropout, which generates none, got bleu"):
         load_experiment(tiny_experiment, [SWEEP])
+
+
+def test_a_layer_may_be_on_another_gpu_than_the_inputs():
+    with ExitStack() as modes:
+        keys, values = on_fake_gpu(modes, (torch.zeros(2, dtype=torch.int64), torch.zeros(2, 3, 4)))
+        values = values.to("cuda:1")
+        modes.enter_context(NothingReachesTheHost())
+        modes.enter_context(_Dropout(keys, (3,), lambda own: own))
+        assert nn.functional.dropout(values, 0.5).device == torch.device("cuda:1")
