@@ -52,6 +52,7 @@ def pretend_gpu(patch):
     """Have what asks for a GPU find one of NVIDIA's newest, on which nothing is compiled."""
     patch.setattr(compat, "cuda_generation", lambda device: 9)
     patch.setattr(compat, "has_triton", lambda: True)
+    patch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: True)
     patch.setattr(torch, "_fused_sdp_choice", lambda *_, **__: SDPBackend.FLASH_ATTENTION.value)
     patch.setattr(gpu, "_causal_blocks", gpu._causal_blocks.__wrapped__)
     patch.setattr(gpu, "_compiled", lambda function: _flex if function is gpu.flex_attention else function)

@@ -44,7 +44,7 @@ def gpu_backend(inputs: Inputs) -> Backend | None:
     width = max(inputs.query.shape[-1], inputs.value.shape[-1] + columns)
     adds_a_bias = inputs.bias is not None or inputs.columns is not None or inputs.softcap is not None
     if dtype in HALF and generation >= 8 and width <= _WIDEST:
-        if inputs.mask is None and not adds_a_bias:
+        if inputs.mask is None and not adds_a_bias and _has_flash():
             return attend_by_flash
         narrow = min(inputs.query.shape[-1], inputs.value.shape[-1])
         if adds_a_bias and inputs.query.shape[2] > 1 and narrow >= _NARROWEST and _can_compile():
@@ -57,6 +57,11 @@ def gpu_backend(inputs: Inputs) -> Backend | None:
 @torch.compiler.assume_constant_result
 def _can_compile() -> bool:
     return compat.has_triton()
+
+
+@torch.compiler.assume_constant_result
+def _has_flash() -> bool:
+    return torch.backends.cuda.is_flash_attention_available()  # not in PyTorch for Windows
 
 
 def compiled_on_gpu(function: Callable[..., Tensor]) -> Callable[..., Tensor]:

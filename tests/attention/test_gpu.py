@@ -221,6 +221,9 @@ def test_older_and_other_gpus_compute_plainly_or_by_the_kernel_that_they_have(pr
     biased = drawn("bias", torch.bfloat16)
     monkeypatch.setattr(compat, "has_triton", lambda: False)
     assert gpu.gpu_backend(biased) is gpu.attend_efficiently
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: False)
+        assert gpu.gpu_backend(inputs) is gpu.attend_efficiently
     monkeypatch.setattr(compat, "cuda_generation", lambda device: 7)
     assert gpu.gpu_backend(inputs) is None  # they have no bfloat16
     assert gpu.gpu_backend(drawn("causal", torch.float16)) is gpu.attend_efficiently
