@@ -22,13 +22,14 @@ from nvreg.report.cells import (
     keeps_pretrained,
     with_decimals,
 )
+from nvreg.report.choices import told_protocol
 from nvreg.report.findings import tones
 from nvreg.report.plot import Axis, axis_label, axis_of, bent_text, change_of, joined, lines, tick_text
 from nvreg.results import PRETRAINED
 from nvreg.rounding import number_text
 
 MANY = 80
-"""The most rows that are all shown at first; where there are more, those of one selection are."""
+"""The most rows that are all shown at first; of more, those of the selection that the verdict tells of."""
 
 LABELS = {"protocol": "selection", "method": "method", "run": "run"}
 """The columns that tell rows of a domain apart, and words for them."""
@@ -199,7 +200,9 @@ def _menus(found: list[Line]) -> list[tuple[str, str, str]]:
     for label, words in LABELS.items():
         values = list(dict.fromkeys(line.labels[label] for line in found if label in line.labels))
         if len(values) > 1:
-            menus.append((label, words, values[0] if label == "protocol" and len(found) > MANY else ""))
+            menus.append(
+                (label, words, told_protocol(values) if label == "protocol" and len(found) > MANY else "")
+            )
     return menus
 
 

@@ -1,6 +1,7 @@
 """What a page comes to, in words, over made-up tables."""
 
 from collections.abc import Mapping
+from html import unescape
 from typing import Any
 
 import pandas as pd
@@ -298,6 +299,13 @@ def test_many_domains_are_counted():
         in text
     )
     assert "; d3, d4 and d5 gain too." in text
+
+
+def test_of_many_rows_a_forest_shows_the_selection_that_the_verdict_tells_of():
+    choices = [(name, at, {}) for name in ("nv", "sink") for at in ("in-domain", "leave-one-domain-out")]
+    rows = pd.concat(table(*choices, run=f"run-{number}") for number in range(7))
+    drawn = forest("bleu", rows, "news", {})
+    assert '["protocol", "selection", "leave-one-domain-out"]' in unescape(drawn.html)
 
 
 def test_runs_are_named_and_a_better_model_is_said_to_be():
