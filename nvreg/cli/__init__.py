@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from inspect import getdoc, signature
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ from nvreg.cli.renamed import today_s
 from nvreg.environment import commit
 from nvreg.errors import NvregWarning, UserError, explained
 from nvreg.registry import Registry, package_fault
-from nvreg.text import on_one_line, visible, without_secrets
+from nvreg.text import on_one_line, without_secrets
 
 COMMANDS: Registry[Callable[..., None]] = Registry(
     "command",
@@ -63,6 +64,10 @@ LOUD_ON_IMPORT = ("torchao", "torch.utils._pytree")
 """Loggers of what Transformers imports where torchao is installed, without variables to read."""
 
 
+LONGEST = 500
+"""Characters of a mistake on the command line at most: what was given may be of any length."""
+
+
 class Commands(TyperGroup):
     """Commands that end in one line and an exit code, whatever they raise."""
 
@@ -70,17 +75,17 @@ class Commands(TyperGroup):
         """Find the command that the arguments name, or named in an earlier version."""
         return super().resolve_command(ctx, today_s(args))
 
-    def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Read the options before the command."""
-        with _visible_mistakes():
-            return super().make_context(*args, **kwargs)
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> Any:
+        """Read the options before the command; where there is nothing, typer prints the help."""
+        with _mistakes_in_a_line() if args else nullcontext():
+            return super().make_context(info_name, args, *more, **extra)
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command: exit code 2 for a user's mistake, 1 for any other error."""
         try:
-            with _visible_mistakes():
+            with _mistakes_in_a_line():
                 return super().invoke(ctx)
-        except (typer.Exit, typer.Abort, typer.TyperException):
+        except (typer.Exit, typer.Abort):
             raise
         except BrokenPipeError:
             # Who closes the pipe that a command prints to has what they wanted, as `head` has.
@@ -96,15 +101,16 @@ class Commands(TyperGroup):
 
 
 @contextmanager
-def _visible_mistakes() -> Iterator[None]:
-    """Have what typer says of a command line show controls, and overrides of direction, by number."""
+def _mistakes_in_a_line() -> Iterator[None]:
+    """Have what typer says of a command line be a line, as all other mistakes are."""
     try:
         yield
     except typer.TyperException as error:
-        for name, value in vars(error).items():
-            if isinstance(value, str):
-                setattr(error, name, visible(value))
-        raise
+        context = getattr(error, "ctx", None)
+        where = f"; see {context.command_path} --help" if context else ""
+        line = textwrap.shorten(error.format_message().rstrip("."), LONGEST)
+        say(f"nvreg: {on_one_line(without_secrets(line))}{where}", err=True)
+        raise typer.Exit(error.exit_code) from error
 
 
 def make_app() -> typer.Typer:
