@@ -23,17 +23,27 @@ WAITS = {
 """Operators that wait for a GPU, as their result, or its shape, is known to it alone."""
 
 
+COPIES = {torch.ops.aten._to_copy, torch.ops.aten.copy_}
+"""Operators that copy between devices, which a CUDA graph does not hold."""
+
+
 class NothingReachesTheHost(TorchDispatchMode):
-    """Fails where anything waits for the GPU, or copies from it; switched off while ``watching`` is False."""
+    """Fails where anything waits for the GPU, or copies from it; switched off while ``watching`` is False.
+
+    While ``capturing`` is True, it fails where anything copies to the GPU too.
+    """
 
     def __init__(self):
         super().__init__()
-        self.watching = True
+        self.watching, self.capturing = True, False
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         output = function(*args, **(kwargs or {}))
-        if self.watching and any(is_on_gpu(each) for each in tree_leaves((args, kwargs))):
-            packet = getattr(function, "overloadpacket", None)
+        given = [each for each in tree_leaves((args, kwargs)) if isinstance(each, torch.Tensor)]
+        packet = getattr(function, "overloadpacket", None)
+        if self.capturing and packet in COPIES:
+            assert len({each.device.type for each in (output, *given)}) == 1, f"{function} copies to the GPU"
+        if self.watching and any(is_on_gpu(each) for each in given):
             assert packet not in WAITS, f"{function} waits for the GPU"
             copies = [each for each in tree_leaves(output) if isinstance(each, torch.Tensor)]
             assert all(map(is_on_gpu, copies)), f"{function} copies from the GPU"

@@ -141,7 +141,7 @@ def test_decoding_with_a_static_cache_never_waits_for_a_gpu(architecture, fake_g
     decoder(model, ids)(ids[:, :1])
     (ids,) = fake_gpu(model, dtype, (ids,))
     step, token = decoder(model, ids), ids[:, :1]
-    fake_gpu.guard.watching = True  # between sites too
+    fake_gpu.guard.watching = fake_gpu.guard.capturing = True  # between sites too
     for _ in range(2):
         logits = step(token)
         token = logits.argmax(-1)
