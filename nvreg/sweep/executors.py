@@ -160,28 +160,48 @@ class Resources:
     gpus_per_worker: float | None = None
     address: str | None = None
 
-    def shared_out(self, gpus: int, cpus: int) -> tuple[int, dict[str, float]]:
-        """Return how many workers there are, and what Ray is to give each, of so many GPUs and CPUs.
+    def __post_init__(self) -> None:
+        """Check what Ray would refuse only when the model is loaded.
+
+        Raises:
+            UserError: if it would.
+        """
+        each = self.gpus_per_worker
+        if each is not None and not (0 < each < 1 or (each >= 1 and each % 1 == 0)):
+            raise UserError(
+                f"--gpus-per-worker: expected a whole number, or a part of one GPU such as 0.5, got {each:g}"
+            )
+
+    def shared_out(self, machines: Sequence[tuple[int, int]]) -> tuple[int, dict[str, float]]:
+        """Return how many workers there are, and what Ray is to give each.
+
+        One that fits on no machine, or on no GPU where it has a part of one, would be waited for forever.
+
+        Args:
+            machines: how many GPUs and CPUs each machine has.
 
         Raises:
             UserError: if there is no room for them.
         """
         each = self.gpus_per_worker
-        workers = self.workers or int(gpus / (each or 1)) or (0 if each else cpus // self.cpus_per_worker)
-        if each and max(workers, 1) * each > gpus:
+        by_gpus = [_shares(gpus, each or 1) for gpus, _ in machines]
+        by_cpus = [cpus // self.cpus_per_worker for _, cpus in machines]
+        workers = self.workers or sum(by_gpus) or (1 if each else sum(by_cpus) or 1)
+        of_gpus = each or (1 if sum(by_gpus) >= workers else 0)
+        room = sum(map(min, by_gpus, by_cpus) if of_gpus else by_cpus)
+        if workers > room:
+            gpus, cpus = (sum(numbers) for numbers in zip(*machines, strict=True))
             raise UserError(
-                f"expected at most the {gpus} GPUs that Ray has, got {workers or 1} workers of {each:g}; "
-                "give fewer --workers or --gpus-per-worker"
+                f"expected workers that the {gpus} GPUs and {cpus} CPUs of Ray's machines have room for, got "
+                f"{workers} of {of_gpus:g} GPUs and {self.cpus_per_worker} CPUs, of which {room} fit; "
+                "give fewer --workers, --gpus-per-worker or --cpus-per-worker"
             )
-        if not workers or workers * self.cpus_per_worker > cpus:
-            raise UserError(
-                f"expected at most the {cpus} CPUs that Ray has, got {workers or 1} workers of "
-                f"{self.cpus_per_worker}; give fewer --workers or --cpus-per-worker"
-            )
-        return workers, {
-            "num_cpus": self.cpus_per_worker,
-            "num_gpus": each or (1 if gpus >= workers else 0),
-        }
+        return workers, {"num_cpus": self.cpus_per_worker, "num_gpus": of_gpus}
+
+
+def _shares(gpus: int, each: float) -> int:
+    """Return how many workers some GPUs are for, of which each has some, or a part of one."""
+    return int(gpus // each) if each >= 1 else gpus * int(1 / each)
 
 
 class _Remote:
@@ -266,10 +286,10 @@ class RayExecutor:
                 f"expected Ray to start, or to join its cluster, got: {_reason(error)}; run it again when "
                 "less else is running, start Ray yourself and give --ray-address, or leave out --executor"
             ) from error
-        available = ray.cluster_resources()
-        gpus, cpus = int(available.get("GPU", 0)), int(available.get("CPU", 0))
+        has = [each["Resources"] for each in ray.nodes() if each["Alive"]]
+        machines = [(int(each.get("GPU", 0)), int(each.get("CPU", 0))) for each in has]
         try:
-            self.capacity, share = resources.shared_out(gpus, cpus)
+            self.capacity, share = resources.shared_out(machines)
         except UserError:
             self.close()
             raise

@@ -67,5 +67,5 @@ def test_the_results_are_those_of_one_process_also_when_a_worker_is_killed(exper
 def test_a_cluster_that_is_not_there_or_too_small_is_a_clear_error(experiment):
     with pytest.raises(UserError, match=r"expected a running Ray cluster, got 127\.0\.0\.1:1"):
         run_sweep(experiment("nowhere"), resources=Resources(1, address="127.0.0.1:1"), quiet=True)
-    with pytest.raises(UserError, match=r"expected at most the .* CPUs that Ray has"):
+    with pytest.raises(UserError, match=r"expected workers that the .* CPUs of Ray's machines have room for"):
         run_sweep(experiment("small"), resources=Resources(1, cpus_per_worker=10_000), quiet=True)

@@ -59,7 +59,7 @@ def ray_that(fails: str) -> SimpleNamespace:
         get=get,
         put=lambda each: each,
         shutdown=lambda: None,
-        cluster_resources=lambda: {"CPU": 1},
+        nodes=lambda: [{"Alive": True, "Resources": {"CPU": 1.0}}],
         remote=lambda **_: lambda _: MagicMock(),
         exceptions=SimpleNamespace(RayError=RayError, RayTaskError=type("RayTaskError", (RayError,), {})),
     )
