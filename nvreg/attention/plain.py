@@ -12,6 +12,11 @@ from torch import Tensor
 HALF = (torch.bfloat16, torch.float16)
 """Precisions that no logit, bias or log-sum-exp is kept in."""
 
+_UNIT = 64.0
+"""What queries hold where keys have a bias: what float16 holds of biases is so many times as large.
+
+A power of two, so that nothing is rounded otherwise.
+"""
 _QUERIES = 64
 """How many queries a CPU attends to at once where attention is computed plainly."""
 _ENTRIES = {"cpu": 2**19, "cuda": 2**27}
@@ -97,7 +102,7 @@ def with_bias_channels(inputs: Inputs, bias: Tensor, *, multiple: int = 1) -> In
         multiple: the channels of a key are to be so many, or twice as many, and so on.
     """
     query, key, value = inputs.query, inputs.key, inputs.value
-    rest = bias.transpose(-1, -2) / inputs.scale
+    rest = bias.transpose(-1, -2) / (_UNIT * inputs.scale)
     channels = []
     for _ in range(3 if key.dtype in HALF else 1):
         channels.append(rest.to(key.dtype))
@@ -109,7 +114,7 @@ def with_bias_channels(inputs: Inputs, bias: Tensor, *, multiple: int = 1) -> In
     more = (0, len(channels) + missing)
     bias_of_keys = bias_of_keys.expand(-1, key.shape[1], -1, -1)
     return inputs._replace(
-        query=F.pad(query, more, value=1.0),
+        query=F.pad(query, more, value=_UNIT),
         key=torch.cat([key, bias_of_keys], dim=-1),
         value=F.pad(value, more),
     )

@@ -158,6 +158,13 @@ def test_every_kernel_that_takes_inputs_is_the_definition(played, name, dtype):
         assert_defined(kernel(inputs), inputs)
 
 
+def test_float16_holds_biases_that_are_larger_than_its_numbers(played):
+    inputs = drawn("bias", torch.float16, queries=40, keys=40)
+    inputs = inputs._replace(bias=100 * inputs.bias)
+    assert (inputs.bias / inputs.scale).min() > torch.finfo(torch.float16).max
+    assert_defined(gpu.attend_efficiently(inputs), inputs)
+
+
 @pytest.mark.parametrize("length", [1, 128, 129, 300])
 def test_blocks_of_a_causal_mask_hold_what_it_shows(length):
     ours = gpu._causal_blocks(length, torch.device("cpu"))
@@ -169,6 +176,25 @@ def test_blocks_of_a_causal_mask_hold_what_it_shows(length):
 
 
 # --- which kernel serves what, on fake tensors that say they are on a GPU ---------------------------
+
+WAIT = {
+    "item": lambda tensor: tensor.sum().item(),
+    "tolist": torch.Tensor.tolist,
+    "cpu": torch.Tensor.cpu,
+    "copy_": lambda tensor: torch.empty(tensor.shape).copy_(tensor),
+    "where": lambda tensor: torch.where(tensor > 0),
+    "[mask] =": lambda tensor: tensor.__setitem__(tensor > 0, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", WAIT)
+def test_whatever_waits_for_a_gpu_fails(name):
+    with ExitStack() as modes:
+        (tensor,) = on_fake_gpu(modes, (torch.ones(3, 3),))
+        modes.enter_context(NothingReachesTheHost())
+        said = "from the GPU|how many|_local_scalar_dense|nonzero|tolist"
+        with pytest.raises((AssertionError, RuntimeError), match=said):
+            WAIT[name](tensor)
 
 
 @pytest.fixture
