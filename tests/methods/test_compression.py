@@ -253,7 +253,7 @@ def test_values_by_layer_are_refused_where_a_parameter_has_none(written):
 def test_adapters_and_quantised_weights_are_refused(architecture, name, torchao):
     peft = pytest.importorskip("peft")
     model = architecture.build(dtype=torch.float32)
-    model.add_adapter(peft.LoraConfig(target_modules=["k_proj"], r=2))
+    peft.inject_adapter_in_model(peft.LoraConfig(target_modules=["k_proj"], r=2), model)
     quantised = architecture.build(dtype=torch.float32)
     torchao.quantize_(quantised, torchao.Int8WeightOnlyConfig())
     for each in (model, quantised):

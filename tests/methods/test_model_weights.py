@@ -192,6 +192,6 @@ def test_the_fingerprint_is_that_of_the_checkpoint(architecture, tmp_path):
 def test_adapters_are_refused(architecture, name):
     peft = pytest.importorskip("peft")
     model = architecture.build(dtype=torch.float32)
-    model.add_adapter(peft.LoraConfig(target_modules=["k_proj"], r=2))
+    peft.inject_adapter_in_model(peft.LoraConfig(target_modules=["k_proj"], r=2), model)
     with pytest.raises(nvreg.UserError, match="merge_and_unload"):
         attached(name, model)
