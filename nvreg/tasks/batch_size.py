@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from nvreg.data import batches
 from nvreg.memory import free_bytes, in_halves, peak_bytes
+from nvreg.models.teacher_forcing import device_of
 from nvreg.results import BatchSize
 from nvreg.tasks.base import BATCH_TOKENS, Encoded, RunRows, Task
 
@@ -67,8 +69,17 @@ def _found(model: PreTrainedModel, task: Task[Any], sets: Sequence[Encoded], rep
     scored, work = repeats * sum(tokens), sum(tokens) * model.num_parameters()
     if scored < LEAST_BATCHES * BATCH_TOKENS or work < LEAST_WORK:
         return BatchSize(tokens=BATCH_TOKENS, found="too little is scored for another size to pay")
-    by_speed = partial(fastest, scored=scored, most=MOST_LOGITS // _logits_of_a_token(model))
-    measure = partial(that_fits, model) if model.device.type == "cuda" else by_speed
+    device, most = device_of(model), MOST_LOGITS // _logits_of_a_token(model)
+
+    def by_speed(lengths: Sequence[int], run: RunRows) -> BatchSize:
+        def run_to_its_end(rows: list[int]) -> None:
+            run(rows)
+            if device.type != "cpu":  # which goes on computing
+                torch.accelerator.synchronize(device)
+
+        return fastest(lengths, run_to_its_end, scored, most)
+
+    measure = partial(that_fits, model) if device.type == "cuda" else by_speed
     found = task.rehearse(model, sets[tokens.index(max(tokens))], measure)
     assert found is not None
     return found

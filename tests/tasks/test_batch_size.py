@@ -238,6 +238,18 @@ def test_it_is_tried_by_what_scoring_runs_and_nothing_stays_of_it(
         assert score(frame, name) == pytest.approx(score(expected, name), rel=1e-6)
 
 
+def test_a_clock_is_not_read_before_a_device_has_computed(
+    marian, translation, encoded, everything_pays, monkeypatch
+):
+    model, _ = marian
+    waited = []
+    monkeypatch.setattr(module, "device_of", lambda model: torch.device("mps"))
+    monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
+    size = find_batch_size(model, translation, [encoded])
+    assert size.found.startswith("tokens a second by size are ")
+    assert set(waited) == {torch.device("mps")}
+
+
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory."), "nan"])
 def test_what_is_wrong_with_a_model_is_left_to_scoring_to_say(
     marian, translation, encoded, everything_pays, error
