@@ -22,6 +22,7 @@ from nvreg.metrics.choices import NORMALISATIONS, renormalised
 from nvreg.metrics.metric import Array, Metric
 from nvreg.metrics.randomisation import p_value
 from nvreg.metrics.resampling import FEWEST, holm, interval, resample_counts, standard_error
+from nvreg.models.teacher_forcing import device_of
 from nvreg.progress import Progress
 from nvreg.results import PRETRAINED, BatchSize
 from nvreg.tasks import Encoded, encode, score_set
@@ -116,7 +117,7 @@ def evaluate(
         ],
         batch_tokens=size,
         notes=notes,
-        environment=environment(device_kind(ours.model.device)),
+        environment=environment(device_kind(device_of(ours.model))),
         seconds=round(time.monotonic() - started, 3),
     )
     return Evaluated(result, examples, frames)

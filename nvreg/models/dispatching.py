@@ -19,6 +19,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from nvreg.errors import UserError
 from nvreg.models.cache import without_cache
 from nvreg.models.site import Site
+from nvreg.models.teacher_forcing import device_of
 
 _INTERFACE = "ALL_ATTENTION_FUNCTIONS"
 """Where Transformers' attention modules look their attention function up."""
@@ -114,7 +115,9 @@ def by_run(model: PreTrainedModel, modules: dict[Site, Any]) -> dict[Site, Any]:
     try:
         model.eval()
         with torch.no_grad():
-            body(input_ids=torch.zeros(1, 2, dtype=torch.int64, device=model.device), **without_cache(body))
+            body(
+                input_ids=torch.zeros(1, 2, dtype=torch.int64, device=device_of(model)), **without_cache(body)
+            )
     finally:
         model.train(was_training)
         for hook in hooks:

@@ -17,6 +17,7 @@ import torch
 
 from nvreg.data import Examples
 from nvreg.experiment import Experiment, Sweep
+from nvreg.models.teacher_forcing import device_of
 from nvreg.parameters import Setting
 from nvreg.progress import Progress
 from nvreg.results import PRETRAINED, RunFiles
@@ -83,13 +84,13 @@ def plan_rows(experiment: Experiment, *, quiet: bool = False) -> dict[str, str]:
             progress.say(note)
         check_directory(output, workbench)
         priors = priors_of(workbench, RunFiles(output), progress)
-        with PeakMemory(workbench.model.device) as memory:
+        with PeakMemory(device_of(workbench.model)) as memory:
             costs = _measured_costs(workbench, priors, progress)
     model, planned = workbench.model, _planned(workbench.plan)
     of_methods = [f"{name} {_duration(costs[name].seconds)}" for name in workbench.plan.methods]
     return {
         "experiment": f"{experiment.name}, {experiment.task}",
-        "model": f"{type(model).__name__}, {model.num_parameters():,} parameters, {model.device}",
+        "model": f"{type(model).__name__}, {model.num_parameters():,} parameters, {device_of(model)}",
         "examples": _describe_examples(workbench),
         "trials": f"{sum(planned.values())}, the pretrained model's first, "
         + _describe_sweep(experiment.sweep),

@@ -21,7 +21,7 @@ from nvreg.memory import over_rows
 from nvreg.methods.change import attention_change
 from nvreg.metrics import METRICS, score, statistics_of
 from nvreg.models.site import Site
-from nvreg.models.teacher_forcing import on_device, run_body
+from nvreg.models.teacher_forcing import device_of, on_device, run_body
 from nvreg.parameters import Setting
 from nvreg.registry import package_fault
 from nvreg.results import PRETRAINED, BatchSize, Metrics
@@ -121,7 +121,7 @@ class Worker:
     @property
     def device(self) -> str:
         """The kind of device that the model is on."""
-        return device_kind(self._workbench.model.device)
+        return device_kind(device_of(self._workbench.model))
 
     def find_batch_size(self) -> BatchSize:
         """Return how much is best scored at a time on this device, by trying the pretrained model."""

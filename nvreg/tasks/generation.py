@@ -165,8 +165,10 @@ def try_generation(
     """
     import torch
 
+    from nvreg.models.teacher_forcing import device_of
+
     own = model.generation_config
-    source = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
+    source = torch.zeros(1, 1, dtype=torch.int64, device=device_of(model))
     short = generation.model_copy(update={"max_new_tokens": 2})
 
     def fails(config: GenerationConfig) -> Exception | None:

@@ -25,7 +25,7 @@ from nvreg.experiment import load_experiment
 from nvreg.models.loading import load_model, load_tokenizer
 from nvreg.sweep.workbench import open_workbench
 from nvreg.tasks import make_task
-from nvreg.tasks.generation import set_languages
+from nvreg.tasks.generation import set_languages, try_generation
 from tests.tiny import tiny_marian
 
 WORDS = ("<s>", "<pad>", "</s>", "<unk>", "▁a", "▁b")
@@ -260,3 +260,11 @@ def test_text_ends_with_a_stop_string_of_the_checkpoint(beams, batch_tokens):
     assert all(stop not in text[:-1] for text in stopped)
     if beams == 1:
         assert stopped == [text.partition(stop)[0] + stop * (stop in text) for text in whole]
+
+
+def test_a_model_whose_weights_are_offloaded_generates():
+    accelerate = pytest.importorskip("accelerate", reason="needs accelerate")
+    model, tokenizer = tiny_marian()
+    accelerate.cpu_offload(model, execution_device=torch.device("cpu"))
+    assert model.device.type == "meta"
+    try_generation(model, tokenizer, Evaluation(metrics=["bleu"]).generation)
