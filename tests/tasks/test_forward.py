@@ -9,8 +9,8 @@ import nvreg
 from nvreg.config import Evaluation, Reading
 from nvreg.data import Examples
 from nvreg.models.teacher_forcing import decoder_inputs
-from nvreg.tasks import make_task
-from nvreg.tasks.forward import EncoderStates, negative_log_likelihood
+from nvreg.tasks import forward, make_task
+from nvreg.tasks.forward import ByRow, EncoderStates, negative_log_likelihood
 from tests.models.architectures import ARCHITECTURES, random_ids, random_prior
 from tests.models.running import each_of
 from tests.tiny import LEXICON, word_tokenizer
@@ -189,6 +189,21 @@ def test_low_precision_logits_are_normalised_in_float32(dtype):
         expected = -model(hidden, use_cache=False).logits.double().log_softmax(-1)[..., 0].sum(1)
         got = negative_log_likelihood(model, labels, hidden=hidden)[0]
     torch.testing.assert_close(got, expected, rtol=1e-6, atol=0)
+
+
+def test_likelihoods_stay_on_the_device_until_a_data_set_has_run(monkeypatch):
+    meta = torch.device("meta")  # nothing comes back from it
+    monkeypatch.setattr(forward, "in_float64", torch.Tensor.double)  # as on a GPU
+    labels, totals = torch.tensor([[1, 2, -100], [3, -100, -100]]), ByRow()
+    with torch.inference_mode():
+        for _ in range(2):
+            nats = negative_log_likelihood(
+                Projection().to(meta), labels, (1.0, 2.0), hidden=torch.ones(2, 3, 4, device=meta)
+            )
+            assert (nats.device, nats.shape, nats.dtype) == (meta, (2, 2), torch.float64)
+            totals.add([0, 1], nats.T)
+    with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+        totals.whole(2, 2)
 
 
 @pytest.mark.parametrize("architecture", each_of(LANGUAGE_MODELS))
