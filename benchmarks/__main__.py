@@ -53,6 +53,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.rounds < 2:
         parser.error("--rounds: expected 2 at least, of which there are quartiles")
+    if options.device != "cpu" and not torch.cuda.is_available():
+        parser.error(f"--device: expected cpu where PyTorch finds no GPU of CUDA's, got {options.device}")
     for name, value in (_ON_CPU if options.device == "cpu" else _ON_GPU).items():
         if getattr(options, name) is None:
             setattr(options, name, value)

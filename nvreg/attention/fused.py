@@ -21,7 +21,7 @@ from nvreg.attention.plain import HALF
 from nvreg.attention.rotary import Rotation, split_columns
 from nvreg.attention.settings import SiteSettings
 
-_ENTRIES = {"cpu": 2**18, "cuda": 2**24}
+_QUERY_ENTRIES = {"cpu": 2**18, "cuda": 2**24}
 """How many numbers of queries are mapped at once: on a CPU, what they become stays in a core's caches."""
 
 
@@ -308,7 +308,7 @@ def mix_blockwise(
     if needs_all or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return mix(output, lse, *others)
     batch, heads, queries, width = output.shape
-    entries = _ENTRIES.get(output.device.type, _ENTRIES["cuda"])
+    entries = _QUERY_ENTRIES.get(output.device.type, _QUERY_ENTRIES["cuda"])
     step = max(64, entries // (batch * heads * width))
     if queries <= step:
         return mix(output, lse, *others)

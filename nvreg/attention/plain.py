@@ -19,7 +19,7 @@ A power of two, so that nothing is rounded otherwise.
 """
 _QUERIES = 64
 """How many queries a CPU attends to at once where attention is computed plainly."""
-_ENTRIES = {"cpu": 2**19, "cuda": 2**27}
+_MAP_ENTRIES = {"cpu": 2**19, "cuda": 2**27}
 """How many entries of a map of queries and keys are computed at once: on a CPU, as stay in a core's cache."""
 
 
@@ -128,7 +128,7 @@ def attend_blockwise(inputs: Inputs) -> Attended:
     query, key, value, scale, columns, bias, mask, is_causal, softcap = inputs
     batch, heads, queries, _ = query.shape
     keys, is_cpu = key.shape[2], query.device.type == "cpu"
-    entries = _ENTRIES.get(query.device.type, _ENTRIES["cuda"])
+    entries = _MAP_ENTRIES.get(query.device.type, _MAP_ENTRIES["cuda"])
     at_once = _QUERIES if is_cpu else max(_QUERIES, entries // (heads * keys))
     rows = max(1, entries // (heads * min(queries, at_once) * keys))
     if queries <= at_once and batch <= rows:

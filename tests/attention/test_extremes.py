@@ -72,7 +72,7 @@ def computed_by(backend: str, query: Tensor) -> Iterator[None]:
     """Have attention be computed in one way."""
     with pytest.MonkeyPatch.context() as patch:
         if backend == "blocks":
-            patch.setitem(plain._ENTRIES, "cpu", 1)
+            patch.setitem(plain._MAP_ENTRIES, "cpu", 1)
             patch.setattr(kernel, "_flash_on_cpu", plain.attend_blockwise)
         query.requires_grad_(backend == "gradient")
         yield

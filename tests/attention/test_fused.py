@@ -120,7 +120,7 @@ def test_blocks_of_queries_are_the_whole(site, monkeypatch):
     parameters = prepare(case.moments, site, 0.5, case.key, case.value)
     with torch.inference_mode():
         whole = fast(case, parameters, 0.5)
-        monkeypatch.setitem(fused._ENTRIES, "cpu", 1)
+        monkeypatch.setitem(fused._QUERY_ENTRIES, "cpu", 1)
         in_blocks = fast(case, parameters, 0.5)
     torch.testing.assert_close(in_blocks, whole, rtol=1e-12, atol=1e-12)
     expected, _ = defined(case, site, 0.5)
@@ -140,7 +140,7 @@ def test_blocks_of_rotated_queries_are_the_whole(monkeypatch):
 
     with torch.inference_mode():
         whole = run()
-        monkeypatch.setitem(fused._ENTRIES, "cpu", 1)
+        monkeypatch.setitem(fused._QUERY_ENTRIES, "cpu", 1)
         in_blocks = run()
     torch.testing.assert_close(in_blocks, whole, rtol=1e-12, atol=1e-12)
 

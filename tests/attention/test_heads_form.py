@@ -190,8 +190,8 @@ def test_blocks_of_queries_are_the_whole(site, softcap, is_causal, monkeypatch):
     options = {"softcap": softcap, "sink": case.sink}
     with torch.inference_mode():
         whole, _, prior_weight = case.run(site, **options, is_causal=is_causal)
-        monkeypatch.setitem(fused._ENTRIES, "cpu", 1)
-        monkeypatch.setitem(plain._ENTRIES, "cpu", 1)
+        monkeypatch.setitem(fused._QUERY_ENTRIES, "cpu", 1)
+        monkeypatch.setitem(plain._MAP_ENTRIES, "cpu", 1)
         in_blocks, _, prior_weight_in_blocks = case.run(site, **options, is_causal=is_causal)
     close(in_blocks, whole, rtol=1e-12, atol=1e-12)
     if prior_weight is not None:

@@ -69,7 +69,7 @@ def test_every_way_of_computing_it_is_one_function(
     options = {"columns": columns, "bias": bias, "mask": mask, "is_causal": masked == "causal"}
     options["softcap"] = softcap
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(plain._ENTRIES, "cpu", entries)
+        patch.setitem(plain._MAP_ENTRIES, "cpu", entries)
         attended = attention_with_lse(query, key, value, 0.5, **options, need_weights=need_weights)
     assert (attended.weights is not None) == need_weights
     expected = defined(query, key, value, 0.5, **options)
