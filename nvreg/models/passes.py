@@ -26,6 +26,9 @@ from nvreg.models.registry import site_modules
 MOST = 0.99
 """The highest rate of dropout: at 1 nothing would be left to scale up."""
 
+_CACHED = 2**14
+"""Numbers that are hashed at once on a CPU, where they stay in a core's cache: several times as fast."""
+
 _FIRST, _SECOND = -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 """The multipliers of the finaliser of splitmix64, as signed numbers."""
 
@@ -169,9 +172,15 @@ class _Dropout(TorchFunctionMode):
         by_example = shape if shape[0] == examples else (examples, shape[0] // examples, *shape[1:])
         keys = self._keys.to(values.device)  # one GPU of several may read the inputs
         bits = _mixed(keys + _signed(len(self._rates) * _SPREAD[2]))
-        for size, multiplier in zip(by_example[1:], _SPREAD, strict=False):
-            bits = bits[..., None] + torch.arange(size, device=bits.device) * multiplier
-        return (_mixed(bits) >= int(rate * 2**63)).view(shape)
+        *places, last = (
+            torch.arange(size, device=bits.device) * multiplier
+            for size, multiplier in zip(by_example[1:] or (1,), _SPREAD, strict=False)
+        )
+        for place in places:
+            bits = bits[..., None] + place
+        blocks = _in_blocks(bits.view(-1, 1), len(last))
+        kept = [_mixed(rows + last) >= int(rate * 2**63) for rows in blocks]
+        return torch.cat(kept).view(shape)
 
 
 @contextmanager
@@ -186,6 +195,11 @@ def _attention_in_training(model: PreTrainedModel) -> Iterator[None]:
     finally:
         for module, was_training in zip(modules, before, strict=True):
             module.training = was_training
+
+
+def _in_blocks(rows: Tensor, width: int) -> tuple[Tensor, ...]:
+    """Return rows that become so wide in blocks, as stay in a cache on a CPU; elsewhere as one."""
+    return rows.split(max(1, _CACHED // max(1, width)) if rows.device.type == "cpu" else max(1, len(rows)))
 
 
 def _keys_of_examples(inputs: Mapping[str, Any]) -> Tensor:

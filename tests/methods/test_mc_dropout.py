@@ -14,6 +14,7 @@ from nvreg.experiment import load_experiment
 from nvreg.finetune.dropout import layers_kept
 from nvreg.methods import METHODS
 from nvreg.metrics import score
+from nvreg.models import passes
 from nvreg.models.passes import DropoutPasses, _Dropout, _mixed
 from nvreg.results import read_trials
 from nvreg.sweep.runner import run_sweep
@@ -71,6 +72,18 @@ def test_so_many_values_are_dropped_and_the_others_scaled_up(rate):
     for other in ((again == 0).double(), is_dropped.roll(1, 0), is_dropped.roll(1, 1), is_dropped.roll(1, 2)):
         correlation = torch.corrcoef(torch.stack([is_dropped.flatten(), other.flatten()]))[0, 1]
         assert abs(correlation) < 4 / math.sqrt(16_000)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 3), (4, 2, 5, 7), (4, 0, 5)])
+def test_what_is_dropped_does_not_depend_on_how_much_is_hashed_at_once(shape, monkeypatch):
+    keys, values = _mixed(torch.arange(4)), torch.ones(shape)
+    kept = []
+    for entries in (2**14, 12, 1):
+        monkeypatch.setattr(passes, "_CACHED", entries)
+        with _Dropout(keys, [3], lambda own: 0.5):
+            kept.append(nn.functional.dropout(values))
+    assert torch.equal(kept[0], kept[1])
+    assert torch.equal(kept[0], kept[2])
 
 
 @pytest.mark.parametrize("attention", ["sdpa", pytest.param("eager", marks=pytest.mark.slow)])
