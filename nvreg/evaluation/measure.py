@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from pandas import DataFrame
@@ -24,9 +25,9 @@ from nvreg.metrics.randomisation import p_value
 from nvreg.metrics.resampling import FEWEST, holm, interval, resample_counts, standard_error
 from nvreg.models.teacher_forcing import device_of
 from nvreg.progress import Progress
-from nvreg.results import PRETRAINED, BatchSize
+from nvreg.results import PRETRAINED
 from nvreg.tasks import Encoded, encode, score_set
-from nvreg.tasks.batch_size import find_batch_size
+from nvreg.tasks.batch_size import find_batch_size, settled_batch_size
 from nvreg.tasks.multiple_choice import EncodedQuestions
 
 
@@ -76,7 +77,9 @@ def evaluate(
         for name, file in zip(names, files, strict=True)
     }
     encoded = {name: encode(ours.task, each, name) for name, each in examples.items()}
-    size = _batch_size(request, ours, list(encoded.values()), 1 + (against == PRETRAINED), progress)
+    repeats = 1 + (against == PRETRAINED)
+    find = partial(find_batch_size, ours.model, ours.task, list(encoded.values()), repeats)
+    size = settled_batch_size(request.evaluation, find, progress)
     ours.task.batch_tokens = size.tokens
     notes = list(ours.task.notes)  # the prior's text, which is read later, is not what is evaluated
     others: dict[str, DataFrame] | None = None
@@ -127,18 +130,6 @@ def _of(request: Request, model: str) -> Request:
     """Return the request for another model."""
     source = request.model.model_copy(update={"path": model, "revision": None})
     return request.model_copy(update={"model": source})
-
-
-def _batch_size(
-    request: Request, subject: Measurable, sets: Sequence[Encoded], repeats: int, progress: Progress
-) -> BatchSize:
-    """Return how much is scored at a time: what the request says, or what is best."""
-    if (asked := request.evaluation.batch_tokens) != "auto":
-        return BatchSize(tokens=asked)
-    progress.phase("finding the size of batches")
-    size = find_batch_size(subject.model, subject.task, sets, repeats)
-    progress.say(f"batches of {size.tokens} tokens: {size.found}")
-    return size
 
 
 def _frames(

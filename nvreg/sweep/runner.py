@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -14,7 +14,7 @@ from nvreg.experiment import Experiment
 from nvreg.files import exclusive
 from nvreg.methods import METHODS
 from nvreg.progress import Progress
-from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, BatchSize, RunFiles, Trial
+from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, RunFiles, Trial
 from nvreg.store import TrialStore
 from nvreg.sweep.executors import Executor, Local, RayExecutor, Resources, UnderWay
 from nvreg.sweep.keeping import Keeper
@@ -32,6 +32,7 @@ from nvreg.sweep.manifest import (
 from nvreg.sweep.search import Search
 from nvreg.sweep.workbench import Priors, Workbench, calibration_sample, open_workbench, priors_of
 from nvreg.sweep.worker import Job, Measured, Worker
+from nvreg.tasks.batch_size import settled_batch_size
 
 Leaders = Callable[[Path, str, int], Iterable[tuple[str, str]]]
 """A function of a run's directory, method and seed that returns each protocol and its choice."""
@@ -95,7 +96,12 @@ def run_sweep(
             closing(_executor(workbench, priors, sample, progress, resources)) as executor,
         ):
             earlier = earlier_manifest(files.manifest)
-            size = _batch_size(experiment, earlier, executor, progress)
+            size = settled_batch_size(
+                experiment.evaluation,
+                executor.find_batch_size,
+                progress,
+                earlier_batch_size(earlier, executor.device),
+            )
             workbench.task.batch_tokens = size.tokens
             manifest = manifest_of(workbench, priors, executor.device, size)
             changed, anew = changed_conditions(earlier, manifest), changed_methods(earlier, manifest)
@@ -136,20 +142,6 @@ def _executor(
         under_way = UnderWay(RunFiles(Path(workbench.experiment.output)).under_way)
         return Local(Worker(workbench, priors, sample), progress.step, under_way)
     return RayExecutor(workbench.experiment, priors, sample, subject_of(workbench), resources)
-
-
-def _batch_size(
-    experiment: Experiment, earlier: Mapping[str, Any], executor: Executor, progress: Progress
-) -> BatchSize:
-    """Return how much is scored at a time: what the file says, or was found here before, or is best."""
-    if (asked := experiment.evaluation.batch_tokens) != "auto":
-        return BatchSize(tokens=asked)
-    size = earlier_batch_size(earlier, executor.device)
-    if size is None:
-        progress.phase("finding the size of batches")
-        size = executor.find_batch_size()
-    progress.say(f"batches of {size.tokens} tokens: {size.found}")
-    return size
 
 
 class _Run:

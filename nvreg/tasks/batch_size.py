@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from nvreg.config import Evaluation
 from nvreg.data import batches
 from nvreg.memory import free_bytes, in_halves, peak_bytes
 from nvreg.models.teacher_forcing import device_of
+from nvreg.progress import Progress
 from nvreg.results import BatchSize
 from nvreg.tasks.base import BATCH_TOKENS, Encoded, RunRows, Task
 
@@ -40,6 +42,29 @@ MOST_ON_GPU = 2**14
 
 SHARE_OF_MEMORY = 0.5
 """How much of a GPU's free memory a batch may take: regularised attention takes more, as do longer texts."""
+
+
+def settled_batch_size(
+    evaluation: Evaluation,
+    find: Callable[[], BatchSize],
+    progress: Progress,
+    earlier: BatchSize | None = None,
+) -> BatchSize:
+    """Return how much is scored at a time: what a file says, or was found before, or is found now.
+
+    Args:
+        evaluation: says a number, or auto.
+        find: finds it.
+        progress: is told what is looked for, and what was found.
+        earlier: what was found before, if it was.
+    """
+    if evaluation.batch_tokens != "auto":
+        return BatchSize(tokens=evaluation.batch_tokens)
+    if earlier is None:
+        progress.phase("finding the size of batches")
+    size = earlier or find()
+    progress.say(f"batches of {size.tokens} tokens: {size.found}")
+    return size
 
 
 def find_batch_size(
