@@ -37,8 +37,9 @@ class OutputTemperature(Method):
     """Logits of the vocabulary, or of the classes, divided by a temperature.
 
     It acts on the logits that the model returns, after a cap or bias of its own (Gemma 2's, Marian's). A loss
-    that the model computes from labels is not changed. No plain checkpoint can hold it: where the head is
-    tied to the embeddings, or its logits are capped, dividing its weights is something else.
+    that the model computes from labels is not changed. A model that chooses one of several classes runs once
+    for all temperatures, as its logits are remembered. No plain checkpoint can hold a temperature: where the
+    head is tied to the embeddings, or its logits are capped, dividing its weights is something else.
     """
 
     name = "output-temperature"
@@ -60,8 +61,11 @@ class OutputTemperature(Method):
         )
 
     def attach_(self, model: PreTrainedModel, prior: Prior | None, sample: Sequence[Batch]) -> None:
-        """Register a hook on what the model returns (see `Method.attach_`)."""
+        """Register a hook on what the model returns, and remember that of classes (see `Method.attach_`)."""
+        from nvreg.models.class_logits import RememberedClassLogits
+
         self._temperature = 1.0
+        self._remembered = RememberedClassLogits(model)
 
         def divide(module: Any, args: Any, output: Any) -> None:
             if self._temperature != 1:
@@ -74,8 +78,9 @@ class OutputTemperature(Method):
         self._temperature = setting.value("output_temperature")
 
     def detach_(self, model: PreTrainedModel) -> None:
-        """Remove the hook."""
+        """Remove the hook, and forget what the model returned."""
         self._hook.remove()
+        self._remembered.revert()
 
     def strength(self, setting: Setting, record: Record) -> float:
         """Return the logarithm of the temperature, 0 where it sharpens."""

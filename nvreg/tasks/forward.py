@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
@@ -14,6 +13,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from nvreg.data import model_inputs, pad
+from nvreg.digests import batch_digest
 from nvreg.errors import NotFiniteError
 from nvreg.models import IGNORED
 from nvreg.models.teacher_forcing import decoder_inputs, in_float64, on_device, to_device
@@ -59,7 +59,7 @@ class EncoderStates:
             inputs: ``input_ids`` and ``attention_mask``, as the encoder takes them, on the CPU, which tells
                 batches apart.
         """
-        name = _digest(inputs)
+        name = batch_digest(inputs)
         if name in self._kept:
             return self._kept[name]
         states: Tensor = model.get_encoder()(**on_device(model, inputs)).last_hidden_state
@@ -187,10 +187,3 @@ def row_likelihoods(
     with torch.inference_mode():
         in_batches(lengths_of(rows), run)
     return totals.whole(len(rows), len(temperatures)).T
-
-
-def _digest(inputs: Mapping[str, Tensor]) -> bytes:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(inputs.items()):
-        digest.update(f"{name} {tuple(tensor.shape)}".encode() + tensor.numpy().tobytes())
-    return digest.digest()

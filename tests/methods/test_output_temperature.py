@@ -2,6 +2,7 @@
 
 import math
 
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from nvreg.data import Examples
 from nvreg.experiment import load_experiment
 from nvreg.methods import METHODS
 from nvreg.metrics import score
+from nvreg.models.class_logits import RememberedClassLogits
 from nvreg.report.reading import read_run
 from nvreg.sweep.runner import run_sweep
 from nvreg.tasks import TASKS, make_task
@@ -97,6 +99,64 @@ def test_classification_is_transformers_own_with_logits_divided(name):
         total += F.cross_entropy(logits, torch.tensor([record["label"]])).item()
     task = test_classification.classification(model, tokenizer)
     assert nll(task, model, examples) == pytest.approx(total / len(examples), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])
+def test_a_classifier_runs_once_for_all_temperatures(name):
+    tokenizer = word_tokenizer(test_classification.TEMPLATES[name])
+    model, examples = test_classification.build(name), test_classification.examples()
+    task = test_classification.classification(model, tokenizer)
+    encoded, runs = task.encode(examples), []
+    model.base_model.register_forward_pre_hook(lambda *_: runs.append(1))
+
+    def scores(temperature):
+        method.set_(model, METHOD.setting_type(output_temperature=temperature))
+        return task.score(model, encoded)
+
+    own = task.score(model, encoded)
+    batches = len(runs)
+    method = METHOD()
+    method.attach_(model, None, [])
+    at_identity, softer, again = scores(1), scores(T), scores(1)
+    assert len(runs) == 2 * batches
+    pd.testing.assert_frame_equal(at_identity, own, check_exact=True)
+    pd.testing.assert_frame_equal(again, own, check_exact=True)
+    pd.testing.assert_frame_equal(
+        softer,
+        task.score(attached(test_classification.build(name), T), encoded),
+        check_exact=True,
+    )
+    method.detach_(model)
+    assert "forward" not in vars(model)
+    pd.testing.assert_frame_equal(task.score(model, encoded), own, check_exact=True)
+    assert len(runs) == 3 * batches
+
+
+def test_a_classifier_runs_for_what_is_more_than_logits_and_beyond_the_budget():
+    model = test_classification.build("bert")
+    inputs = {"input_ids": torch.tensor([[3, 4, 5]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
+    runs = []
+    model.base_model.register_forward_pre_hook(lambda *_: runs.append(1))
+    remembered = RememberedClassLogits(model, budget_bytes=4 * model.config.num_labels)
+    labels = torch.tensor([0])
+    with torch.inference_mode():
+        for _ in range(2):
+            assert model(**inputs, labels=labels).loss is not None
+            assert model(**inputs, output_hidden_states=True).hidden_states is not None
+    for _ in range(2):
+        assert model(**inputs).logits.requires_grad
+    assert len(runs) == 6
+    other = {**inputs, "input_ids": torch.tensor([[5, 4, 3]])}
+    with torch.inference_mode():
+        first = model(**inputs).logits
+        own = first.clone()
+        first += 1
+        again = model(**inputs).logits
+        assert len(runs) == 7
+        assert torch.equal(again, own)
+        assert torch.equal(model(**other).logits, model(**other).logits)
+    assert len(runs) == 9
+    remembered.revert()
 
 
 def gemma2():
