@@ -38,7 +38,7 @@ def flash_attention(
     """
     import torch
 
-    query, key, value = (each if each.stride(-1) == 1 else each.contiguous() for each in (query, key, value))
+    query, key, value = [each if each.stride(-1) == 1 else each.contiguous() for each in (query, key, value)]
     output, lse = torch._scaled_dot_product_flash_attention_for_cpu(
         query, key, value, 0.0, is_causal, attn_mask=mask, scale=scale
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nvreg.attention.fused import QueryMap
 from nvreg.attention.kernel import attention_with_lse
-from nvreg.attention.plain import HALF, added_to_logits, product
+from nvreg.attention.plain import added_to_logits, product
 from nvreg.attention.prepared_heads import HeadTokens, PreparedHeads
 
 
@@ -32,9 +32,6 @@ def attend_one(
         Head outputs, shape (batch, heads, 1, f), in float32 at least, and the prior's weights ``A_m0``, shape
         (batch, heads, 1), or None at tau_alpha = inf.
     """
-    if query.dtype in HALF and query.device.type == "cpu":
-        query, key, value = query.float(), key.float(), value.float()
-        mask = mask if mask is None or mask.dtype == torch.bool else mask.float()
     tokens, asked = parameters.tokens, query.squeeze(2)
     if tokens is None:
         output, lse, *_ = attention_with_lse(query, key, value, scale, mask=mask)
@@ -43,7 +40,7 @@ def attend_one(
         output, lse = _attend_changed(query, asked, key, value, parameters, tokens, scale, mask)
     if parameters.prior is None:
         return output.unsqueeze(2), None
-    prior_output, logit = _mapped(parameters.prior, asked).split([output.shape[-1], 1], dim=-1)
+    prior_output, logit = _mapped(parameters.prior, asked).split_with_sizes([output.shape[-1], 1], dim=-1)
     weight = torch.sigmoid(logit - lse)
     return output.to(weight.dtype).lerp_(prior_output, weight).unsqueeze(2), weight
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from nvreg.attention.kernel import attention_with_lse
 from nvreg.attention.moments import Moments
-from nvreg.attention.plain import HALF
+from nvreg.attention.plain import HALF, widened
 from nvreg.attention.rotary import Rotation, split_columns
 from nvreg.attention.settings import SiteSettings
 
@@ -74,12 +74,12 @@ class TokenMap(NamedTuple):
 
 
 class QueryMap(NamedTuple):
-    """An affine map of each head's queries.
+    """An affine map of each head's queries, or one for all query heads of a key head.
 
     Attributes:
-        weight: transposed matrices, shape (heads, e, n), in float32 at least; on a GPU of NVIDIA's, whose
-            products of half precision are added up in float32, in the dtype of the model.
-        offset: what is added, shape (heads, 1, n), in float32 at least.
+        weight: transposed matrices, shape (heads or key heads, e, n), in float32 at least; on a GPU of
+            NVIDIA's, whose products of half precision are added up in float32, in the dtype of the model.
+        offset: what is added, shape (heads or key heads, 1, n), in float32 at least.
     """
 
     weight: Tensor
@@ -101,11 +101,11 @@ class QueryMap(NamedTuple):
     def __call__(self, query: Tensor) -> Tensor:
         """Map queries of shape (batch, heads, queries, e) to shape (batch, heads, queries, n)."""
         batch, heads, queries, width = query.shape
-        flat = query.to(self.weight.dtype).transpose(0, 1).reshape(heads, batch * queries, width)
-        return self.of_rows(flat).view(heads, batch, queries, -1).transpose(0, 1)
+        rows = query.to(self.weight.dtype).transpose(0, 1).reshape(self.weight.shape[0], -1, width)
+        return self.of_rows(rows).view(heads, batch, queries, -1).transpose(0, 1)
 
     def of_rows(self, queries: Tensor) -> Tensor:
-        """Map rows of queries by head, shape (heads, rows, e), to (heads, rows, n), in float32 at least."""
+        """Map rows of queries by map, shape (maps, rows, e), to (maps, rows, n), in float32 at least."""
         if self.weight.dtype == self.offset.dtype:
             return torch.baddbmm(self.offset, queries, self.weight)
         return torch.bmm(queries, self.weight, out_dtype=self.offset.dtype) + self.offset
@@ -154,7 +154,6 @@ def prepare(
     key: Projection,
     value: Projection,
     *,
-    groups: int = 1,
     dtype: torch.dtype | None = None,
     interpolates: bool = True,
 ) -> Prepared:
@@ -166,7 +165,6 @@ def prepare(
         scale: c, by which the model multiplies ``q . k``.
         key: W_k and b_k.
         value: W_v and b_v, shape as key.
-        groups: query heads per key head (section 5).
         dtype: the dtype of the model's activations; by default the projections'.
         interpolates: False leaves out M0, M1 and the ``log s`` terms: an ablation of the method.
     """
@@ -206,8 +204,6 @@ def prepare(
         offsets.append(F.pad(value(seen), (0, 1), value=log_mass))
     if weights:
         weight, offset = torch.cat(weights, dim=-1), torch.cat(offsets, dim=-1).unsqueeze(1)
-        if groups > 1:
-            weight, offset = weight.repeat_interleave(groups, 0), offset.repeat_interleave(groups, 0)
         whole, head_dim = QueryMap.laid_out(weight, offset, dtype), weight.shape[1]
         interpolation = whole.part(slice(head_dim)) if has_interpolation else None
         prior = whole.part(slice(-head_dim - 1, None)) if settings.has_prior else None
@@ -256,6 +252,8 @@ def attend(
         (batch, heads, queries, 1 + keys), or None; the prior's weights ``A_m0``, shape
         (batch, heads, queries), or None at tau_alpha = inf.
     """
+    dtype = query.dtype
+    query, key, value, mask = widened(query, key, value, mask)
     value, columns = split_columns(value, query.shape[-1])
     turned = query if rotation is None else rotation(query)
     if prepared.temperature != 1:
@@ -281,8 +279,8 @@ def attend(
         output, prior_weight = mix_blockwise(mix, output, lse, query, relative, needs_all=solve is not None)
     if weights is not None:
         first = (torch.zeros_like(lse) if prior_weight is None else prior_weight).unsqueeze(-1)
-        weights = torch.cat([first, weights * (1 - first)], dim=-1).to(query.dtype)
-    return output.to(query.dtype), weights, prior_weight
+        weights = torch.cat([first, weights * (1 - first)], dim=-1).to(dtype)
+    return output.to(dtype), weights, prior_weight
 
 
 def mix_blockwise(
@@ -305,9 +303,9 @@ def mix_blockwise(
     Returns:
         Outputs and prior's weights of all queries.
     """
-    if needs_all or torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return mix(output, lse, *others)
     batch, heads, queries, width = output.shape
+    if needs_all or queries == 1 or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return mix(output, lse, *others)
     entries = _QUERY_ENTRIES.get(output.device.type, _QUERY_ENTRIES["cuda"])
     step = max(64, entries // (batch * heads * width))
     if queries <= step:
@@ -335,7 +333,7 @@ def _mix(
     width, interpolation, prior = query.shape[-1], prepared.interpolation, prepared.prior
     moved = seen = None
     if prepared.joint is not None and relative is None:
-        moved, seen = prepared.joint(query).split([width, width + 1], dim=-1)
+        moved, seen = prepared.joint(query).split_with_sizes([width, width + 1], dim=-1)
     else:
         if interpolation is not None:
             moved = interpolation(query if relative is None else relative)
@@ -345,7 +343,7 @@ def _mix(
         output = output + moved
     if seen is None:
         return output, None
-    prior_output, logit = seen.split([width, 1], dim=-1)
+    prior_output, logit = seen.split_with_sizes([width, 1], dim=-1)
     odds = logit - lse.unsqueeze(-1)
     weight = torch.sigmoid(odds if solve is None else odds - solve(odds.squeeze(-1)))
     return output.to(weight.dtype).lerp_(prior_output, weight), weight.squeeze(-1)

@@ -16,7 +16,7 @@ from torch import Tensor
 from nvreg.attention.decoding import attend_one
 from nvreg.attention.fused import mix_blockwise
 from nvreg.attention.kernel import attention_with_lse
-from nvreg.attention.plain import Attended
+from nvreg.attention.plain import Attended, widened
 from nvreg.attention.prepared_heads import HeadTokens, PreparedHeads
 
 
@@ -59,9 +59,11 @@ def attend_heads(
     """
     if position_bias is not None:
         mask = _with_position_bias(mask, position_bias)
+    dtype = query.dtype
+    query, key, value, mask = widened(query, key, value, mask)
     if query.shape[2] == 1 and softcap is None and sink is None and solve is None and not need_weights:
         output, prior_weight = attend_one(query, key, value, parameters, scale, mask)
-        return output.to(query.dtype), None, prior_weight
+        return output.to(dtype), None, prior_weight
     options: dict[str, Any] = {
         "mask": mask,
         "is_causal": is_causal,
@@ -88,8 +90,8 @@ def attend_heads(
         rest = torch.ones_like(lse) if mass is None else mass
         first = torch.zeros_like(lse) if prior_weight is None else prior_weight
         weights = weights * (rest * (1 - first)).unsqueeze(-1)
-        weights = torch.cat([first.unsqueeze(-1), weights], dim=-1).to(query.dtype)
-    return output.to(query.dtype), weights, prior_weight
+        weights = torch.cat([first.unsqueeze(-1), weights], dim=-1).to(dtype)
+    return output.to(dtype), weights, prior_weight
 
 
 def _attend_changed(
@@ -144,7 +146,7 @@ def _mix(
     tokens, width = parameters.tokens, output.shape[-1]
     moved = seen = None
     if mean_key is None and parameters.joint is not None:
-        moved, seen = parameters.joint(query).split([width, width + 1], dim=-1)
+        moved, seen = parameters.joint(query).split_with_sizes([width, width + 1], dim=-1)
     else:
         if parameters.prior is not None:
             seen = parameters.prior(query)
@@ -158,7 +160,7 @@ def _mix(
         output = output * mass.unsqueeze(-1)
     if seen is None or parameters.log_mass is None:
         return output, None
-    prior_output, logit = seen.split([width, 1], dim=-1)
+    prior_output, logit = seen.split_with_sizes([width, 1], dim=-1)
     if softcap is not None:
         product = logit - parameters.log_mass
         logit = softcap * torch.tanh(product / softcap) + parameters.log_mass

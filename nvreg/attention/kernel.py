@@ -10,7 +10,6 @@ from torch import Tensor
 
 from nvreg.attention.gpu import gpu_backend
 from nvreg.attention.plain import (
-    HALF,
     Attended,
     Backend,
     Inputs,
@@ -37,7 +36,7 @@ def attention_with_lse(
     """
     inputs = Inputs(query, key, value, scale, **options)
     attended = backend(inputs, need_weights=need_weights)(inputs)
-    return attended if need_weights else attended._replace(weights=None)
+    return attended if need_weights or attended.weights is None else Attended(*attended[:3])
 
 
 def backend(inputs: Inputs, *, need_weights: bool = False) -> Backend:
@@ -60,13 +59,10 @@ def backend(inputs: Inputs, *, need_weights: bool = False) -> Backend:
 
 
 def _flash_on_cpu(inputs: Inputs) -> Attended:
-    """Run the flash kernel of the CPU; one query in half precision, which takes it longer, in float32."""
+    """Run the flash kernel of the CPU, which is slow at one query in half precision: `widened` sees to it."""
     query, key, value, mask, bias = inputs.query, inputs.key, inputs.value, inputs.mask, inputs.bias
     width = value.shape[-1]
-    if query.shape[2] == 1 and query.dtype in HALF:
-        query, key, value = query.float(), key.float(), value.float()
-        mask = mask if mask is None or mask.dtype == torch.bool else mask.float()
-    elif bias is not None and query.shape[2] > 1 and _makes_map_by_head(mask, bias):
+    if bias is not None and query.shape[2] > 1 and _makes_map_by_head(mask, bias):
         query, key, value, *_ = with_bias_channels(inputs, bias)
         bias = None
     if missing := key.shape[-1] - value.shape[-1]:  # the kernel has one width

@@ -123,6 +123,20 @@ def with_bias_channels(inputs: Inputs, bias: Tensor, *, multiple: int = 1) -> In
 # --- attention as it is defined -------------------------------------------------------------------
 
 
+def widened(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Return inputs in float32 where that is faster: of one query in half precision on a CPU.
+
+    It is many small operations, which a CPU has fast ones for in float32.
+    """
+    if query.shape[2] > 1 or query.dtype not in HALF or query.device.type != "cpu":
+        return query, key, value, mask
+    if mask is not None and mask.dtype != torch.bool:
+        mask = mask.float()
+    return query.float(), key.float(), value.float(), mask
+
+
 def attend_blockwise(inputs: Inputs) -> Attended:
     """Compute attention plainly, some rows and queries at a time; weights are let go."""
     query, key, value, scale, columns, bias, mask, is_causal, softcap = inputs
@@ -169,9 +183,12 @@ def attend_plainly(inputs: Inputs) -> Attended:
     query, key, value, scale, columns, bias, mask, is_causal, softcap = inputs
     batch, heads, queries, width = query.shape
     key_heads, keys = key.shape[1:3]
+    is_cpu = query.device.type == "cpu"
+    if queries == 1 and softcap is None and not (is_cpu and query.dtype in HALF):
+        return attend_singly(inputs)
     wide = torch.promote_types(query.dtype, torch.float32)  # float16 does not hold every product
     wide_key = key
-    if query.device.type == "cpu" or query.dtype == wide:
+    if is_cpu or query.dtype == wide:
         grouped, wide_key = (scale * query.to(wide)).reshape(batch, key_heads, -1, width), key.to(wide)
         logits = grouped @ wide_key.transpose(-1, -2)
     else:
@@ -187,16 +204,48 @@ def attend_plainly(inputs: Inputs) -> Attended:
         logits[..., keys - queries :].masked_fill_(future, -torch.inf)
     weights = logits.softmax(-1)
     lse = logits.amax(-1) - weights.amax(-1).log()  # without another map of all queries and keys
-    # One query is many small operations, of which a CPU has fast ones in float32.
-    dtype = wide if queries == 1 and query.device.type == "cpu" else value.dtype
-    weights = weights.to(dtype)
-    output = (weights.view(batch, key_heads, -1, keys) @ value.to(dtype)).view(batch, heads, queries, -1)
+    weights = weights.to(value.dtype)
+    output = (weights.view(batch, key_heads, -1, keys) @ value).view(batch, heads, queries, -1)
     means = None
     if columns is not None:
         by_columns = weights.view(batch, columns.shape[1], -1, keys)
-        means = by_columns @ (wide_key.to(dtype) if columns is key else columns.to(dtype))
+        means = by_columns @ (wide_key.to(value.dtype) if columns is key else columns.to(value.dtype))
         means = means.view(batch, heads, queries, -1)
     return Attended(output, lse, means, weights)
+
+
+def attend_singly(inputs: Inputs) -> Attended:
+    """Compute attention of one query that nothing caps, not in half precision on a CPU, in few operations.
+
+    A decoded token finds nothing in the caches of a core, neither numbers nor code, so that every operation,
+    and every line of Python, takes several times as long as in a loop.
+    """
+    query, key, value, scale, columns, bias, mask, *_ = inputs
+    batch, heads, _, width = query.shape
+    key_heads, keys = key.shape[1:3]
+    rows = batch * key_heads
+    asked, keys_of_rows = query.reshape(rows, -1, width), key.reshape(rows, keys, width).transpose(1, 2)
+    added = bias if mask is None else added_to_logits(query, mask, bias)
+    if added is None:
+        logits = product(asked, keys_of_rows).mul_(scale)
+    else:
+        if added.shape[0] < batch or added.shape[1] < key_heads:
+            added = added.expand(batch, max(added.shape[1], key_heads), 1, keys)
+        added = added.reshape(rows, -1, keys)
+        if asked.dtype == added.dtype and asked.dtype not in HALF:
+            logits = torch.baddbmm(added, asked, keys_of_rows, alpha=scale)
+        else:
+            logits = torch.add(added, product(asked, keys_of_rows), alpha=scale)
+    weights = logits.softmax(-1)
+    lse = (logits.amax(-1) - weights.amax(-1).log()).view(batch, heads, 1)
+    weights = weights.to(value.dtype)
+    output = product(weights, value.reshape(rows, keys, -1)).view(batch, heads, 1, -1)
+    means = None
+    if columns is not None:
+        rows = batch * columns.shape[1]
+        means = product(weights.view(rows, -1, keys), columns.reshape(rows, keys, -1))
+        means = means.view(batch, heads, 1, -1)
+    return Attended(output, lse, means, weights.view(batch, heads, 1, keys))
 
 
 def product(left: Tensor, right: Tensor) -> Tensor:

@@ -41,8 +41,9 @@ class Rotation(NamedTuple):
         They are the same for all heads, each of which holds a share of them: shape (batch, heads, tokens, s),
         where ``heads * s`` is r, or a little more.
         """
-        columns = torch.cat([self._unpaired(each[:, 0])[0] for each in (self.cos, self.sin)], dim=-1)
-        if missing := -columns.shape[-1] % heads:
+        twice, rotated = torch.cat([self.cos, self.sin], dim=-1).squeeze(1), self.cos.shape[-1]
+        columns = twice[..., ::2] if self.interleaved else twice[..., rotated // 2 : rotated // 2 + rotated]
+        if missing := -rotated % heads:
             columns = F.pad(columns, (0, missing))
         return columns.unflatten(-1, (heads, -1)).transpose(1, 2).expand(batch, -1, -1, -1)
 

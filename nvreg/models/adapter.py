@@ -70,10 +70,6 @@ class Adapter(ABC):
         """Return c, by which the model multiplies ``(W_q x + b_q) . (W_k z + b_k)``."""
         return module.scaling if hasattr(module, "scaling") else getattr(module, self.head_dim) ** -0.5
 
-    def groups(self, module: Any) -> int:
-        """Return how many query heads there are per key head."""
-        return getattr(module, "num_key_value_groups", 1)
-
     def width(self, module: Any) -> int:
         """Return d, the number of coordinates that keys and values are projected from."""
         return getattr(module, self.key_value_modules[0]).in_features

@@ -27,7 +27,10 @@ CACHES = ("cache", "past_key_values", "layer_past")
 
 def given_cache(kwargs: Mapping[str, Any]) -> Any:
     """Return the cache among the arguments of a forward, of a model or of a module; None: there is none."""
-    return next((kwargs[name] for name in CACHES if kwargs.get(name) is not None), None)
+    for name in CACHES:
+        if (cache := kwargs.get(name)) is not None:
+            return cache
+    return None
 
 
 def cached(

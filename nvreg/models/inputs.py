@@ -28,14 +28,12 @@ class Weights(NamedTuple):
     Attributes:
         key: the key projection by head, in float32 at least, like the next.
         value: the value projection.
-        groups: query heads per key head.
         scale: c.
         dtype: the dtype of the model's activations.
     """
 
     key: Projection
     value: Projection
-    groups: int
     scale: float
     dtype: torch.dtype
 
@@ -66,12 +64,14 @@ class InputState(SiteState):
         Raises:
             RuntimeError: if it is exported with adapters that may change.
         """
-        if not (self.is_settled and torch.compiler.is_compiling()):
+        if not torch.compiler.is_compiling():
+            self.refresh(module, hidden_states.dtype)
+        elif not self.is_settled:
             if torch.compiler.is_exporting():
                 raise RuntimeError(
                     "expected settled weights to export: merge adapters, then call nvreg.set_settings_"
                 )
-            self.refresh(module, hidden_states.dtype)
+            self._refresh_between_graphs(module, hidden_states.dtype)
         if kwargs.get("is_causal") is None:  # the caller's word goes before the module's, as in Transformers
             kwargs["is_causal"] = self.adapter.is_causal(module)
         return self.adapter.forward(module, hidden_states, *args, **kwargs)
@@ -82,6 +82,9 @@ class InputState(SiteState):
         self.is_settled = False
 
     @torch.compiler.disable
+    def _refresh_between_graphs(self, module: nn.Module, dtype: torch.dtype) -> None:
+        self.refresh(module, dtype)
+
     def refresh(self, module: nn.Module, dtype: torch.dtype) -> None:
         """Recompute what the setting needs, if it, the weights, their device or ``dtype`` changed."""
         linears = [child(module, name) for name in self.adapter.key_value_modules]
@@ -90,11 +93,8 @@ class InputState(SiteState):
             return
         self.is_settled = all(map(is_linear, linears))
         self.scale = self.adapter.scale(module)
-        groups = self.adapter.groups(module)
         with torch.no_grad(), without_autocast(device_of(linears[0])):
-            self._prepared = self.prepare(
-                Weights(*self.adapter.projections(module), groups, self.scale, dtype)
-            )
+            self._prepared = self.prepare(Weights(*self.adapter.projections(module), self.scale, dtype))
         self._made_from = revisions
 
     def token_components(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -198,7 +198,6 @@ class NVState(InputState):
             weights.scale,
             weights.key,
             weights.value,
-            groups=weights.groups,
             dtype=weights.dtype,
             interpolates=self.interpolates,
         )
@@ -234,6 +233,6 @@ class SinkState(InputState):
     def prepare(self, weights: Weights) -> Prepared:
         """Return what the current logit needs."""
         heads, head_dim, _ = weights.key.weight.shape
-        nothing = weights.key.weight.new_zeros(heads * weights.groups, head_dim, head_dim + 1)
+        nothing = weights.key.weight.new_zeros(heads, head_dim, head_dim + 1)
         offset = F.pad(nothing[:, :1, 1:], (0, 1), value=self.settings.sink_logit)
         return Prepared(prior=QueryMap(nothing, offset))

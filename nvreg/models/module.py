@@ -46,7 +46,7 @@ class NVForward(nn.Module):
             UserError: under continuous batching, whose cache attends by itself.
         """
         if len(self.nv_states) == 1:
-            return self._forward_at(self.nv, *args, **kwargs)
+            return self._forward_at(self.nv_states[0], *args, **kwargs)
         run = self.nv_runs.get(_thread(), 0)
         output = self._forward_at(self.nv_states[run], *args, **kwargs)
         self.nv_runs[_thread()] = (run + 1) % len(self.nv_states)
@@ -59,7 +59,8 @@ class NVForward(nn.Module):
             raise RuntimeError(
                 "NV attention is evaluated, not trained: call model.eval() or nvreg.revert_(model)"
             )
-        if not isinstance(given_cache(kwargs), Cache | None):
+        cache = given_cache(kwargs)
+        if cache is not None and not isinstance(cache, Cache):
             raise UserError(
                 "expected a cache that hands back its keys, got the paged one of continuous batching; "
                 "call model.generate"

@@ -53,8 +53,10 @@ def projection(linear: Any, head_dim: int) -> Projection:
 def is_linear(module: Any) -> bool:
     """Whether a projection is its weight and bias alone, in whatever form: without adapters (LoRA)."""
     kind = type(module)
-    is_falcons = kind.__name__ == "FalconLinear" and kind.__module__.startswith("transformers.")
-    return kind in (nn.Linear, Conv1D) or is_falcons  # Falcon's rounds in another order, and is nothing else
+    if kind is nn.Linear or kind is Conv1D:
+        return True
+    # Falcon's rounds in another order, and is nothing else.
+    return kind.__name__ == "FalconLinear" and kind.__module__.startswith("transformers.")
 
 
 def is_plain(module: Any) -> bool:
@@ -184,11 +186,11 @@ def revision(linear: Any, width: int) -> Any:
     a projection of another kind by all else that it holds. Where that is not data, or hooks may change what
     it makes, it is asked what it makes of some vector, which on an accelerator waits for it.
     """
-    if is_plain(linear):
-        weight, bias = compat.parameter(linear, "weight"), compat.parameter(linear, "bias")
-        return compat.version(weight), bias is not None and compat.version(bias)
     if is_linear(linear):
-        return Revision(compat.tensors_of(linear), None)
+        weight, bias = compat.parameter(linear, "weight"), compat.parameter(linear, "bias")
+        if type(weight) is not nn.Parameter:  # quantised
+            return Revision(compat.tensors_of(linear), None)
+        return compat.version(weight), bias is not None and compat.version(bias)
     if compat.is_lora(linear) and is_linear(linear.base_layer) and not compat.has_hooks(linear):
         words = (
             linear.disable_adapters,

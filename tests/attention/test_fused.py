@@ -167,7 +167,7 @@ def test_key_heads_serve_groups_of_query_heads(site):
     case = random_case(3, batch=2, heads=2, queries=4, keys=5, width=6, head_dim=4)
     query = torch.randn(2, 6, 4, 4, dtype=torch.float64)
     grouped = case._replace(query=query)
-    parameters = prepare(case.moments, site, 0.5, case.key, case.value, groups=3)
+    parameters = prepare(case.moments, site, 0.5, case.key, case.value)
     output, _, _ = fast(grouped, parameters, 0.5)
 
     def repeat(projection):

@@ -55,9 +55,6 @@ class FalconAdapter(FusedAdapter, LlamaAdapter):
     key_value_modules: ClassVar = ("query_key_value",)
     output_projection: ClassVar = "dense"
 
-    def groups(self, module: Any) -> int:
-        return module.num_heads // module.num_kv_heads
-
     def split(self, module: Any, features: Tensor) -> tuple[Tensor, ...]:
         grouped = features.unflatten(-1, (module.num_kv_heads, -1, module.head_dim))
         return grouped[..., :-2, :].flatten(-3, -2), grouped[..., -2, :], grouped[..., -1, :]
@@ -65,7 +62,8 @@ class FalconAdapter(FusedAdapter, LlamaAdapter):
     def project(self, module: Any, hidden_states: Tensor, means: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         query, key, value = super().project(module, hidden_states, means)
         if module.new_decoder_architecture:  # whose cache has as many keys as queries
-            key, value = (each.repeat_interleave(self.groups(module), 1) for each in (key, value))
+            groups = module.num_heads // module.num_kv_heads
+            key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
         return query, key, value
 
     def rotation(self, module: Any, hidden_states: Tensor, kwargs: Mapping[str, Any]) -> Rotation | None:
