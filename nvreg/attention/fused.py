@@ -101,8 +101,10 @@ class QueryMap(NamedTuple):
     def __call__(self, query: Tensor) -> Tensor:
         """Map queries of shape (batch, heads, queries, e) to shape (batch, heads, queries, n)."""
         batch, heads, queries, width = query.shape
-        rows = query.to(self.weight.dtype).transpose(0, 1).reshape(self.weight.shape[0], -1, width)
-        return self.of_rows(rows).view(heads, batch, queries, -1).transpose(0, 1)
+        maps = self.weight.shape[0]
+        rows = query.to(self.weight.dtype).transpose(0, 1).reshape(maps, -1, width)
+        by_map = self.of_rows(rows).view(maps, heads // maps, batch, queries, -1)
+        return by_map.flatten(0, 1).transpose(0, 1)
 
     def of_rows(self, queries: Tensor) -> Tensor:
         """Map rows of queries by map, shape (maps, rows, e), to (maps, rows, n), in float32 at least."""
