@@ -30,10 +30,12 @@ class Rotation(NamedTuple):
 
     def __call__(self, vectors: Tensor) -> Tensor:
         """Rotate queries or keys, shape (batch, heads, tokens, e)."""
-        turned = _first(vectors, self.cos.shape[-1])
-        first, second = self._unpaired(turned)
-        turned = torch.addcmul(turned * self.cos, self._paired(-second, first), self.sin)
-        return _with_rest(turned, vectors)
+        rotated = self.cos.shape[-1]
+        if rotated < vectors.shape[-1]:
+            return torch.cat([self(vectors[..., :rotated]), vectors[..., rotated:]], dim=-1)
+        first, second = self._unpaired(vectors)
+        turned = torch.addcmul(vectors * self.cos, self._paired(-second, first), self.sin)
+        return turned.to(vectors.dtype)  # some models keep cosines in float32
 
     def columns(self, batch: int, heads: int) -> Tensor:
         """Return what to attend to for the mean rotation, the cosines and sines of all pairs.
@@ -41,7 +43,8 @@ class Rotation(NamedTuple):
         They are the same for all heads, each of which holds a share of them: shape (batch, heads, tokens, s),
         where ``heads * s`` is r, or a little more.
         """
-        twice, rotated = torch.cat([self.cos, self.sin], dim=-1).squeeze(1), self.cos.shape[-1]
+        rotated = self.cos.shape[-1]
+        twice = torch.cat([self.cos, self.sin], dim=-1).squeeze(1)  # each of both dimensions of a pair
         columns = twice[..., ::2] if self.interleaved else twice[..., rotated // 2 : rotated // 2 + rotated]
         if missing := -rotated % heads:
             columns = F.pad(columns, (0, missing))
@@ -55,12 +58,16 @@ class Rotation(NamedTuple):
             mean_columns: attended columns, from `split_columns`, shape (batch, heads, queries, r or more).
         """
         rotated = self.cos.shape[-1]
-        first, second = self._unpaired(_first(turned, rotated))
-        cos, sin = _first(mean_columns, rotated).chunk(2, dim=-1)
+        if rotated < turned.shape[-1]:
+            return torch.cat(
+                [self.relative(turned[..., :rotated], mean_columns), turned[..., rotated:]], dim=-1
+            )
+        first, second = self._unpaired(turned)
+        cos, sin = mean_columns[..., : rotated // 2], mean_columns[..., rotated // 2 : rotated]
         back = self._paired(
             torch.addcmul(first * cos, second, sin), torch.addcmul(second * cos, first, sin, value=-1)
         )
-        return _with_rest(back, turned)
+        return back.to(turned.dtype)
 
     def _unpaired(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """Return the first and the second dimension of every pair."""
@@ -80,14 +87,3 @@ def split_columns(value: Tensor, head_dim: int) -> tuple[Tensor, Tensor | None]:
     if value.shape[-1] == head_dim:
         return value, None
     return value[..., :head_dim], value[..., head_dim:].transpose(1, 2).flatten(2).unsqueeze(1)
-
-
-def _first(vectors: Tensor, width: int) -> Tensor:
-    return vectors if vectors.shape[-1] == width else vectors[..., :width]
-
-
-def _with_rest(turned: Tensor, vectors: Tensor) -> Tensor:
-    """Append the dimensions that are not rotated; some models keep cosines in float32."""
-    turned = turned.to(vectors.dtype)
-    rotated = turned.shape[-1]
-    return turned if rotated == vectors.shape[-1] else torch.cat([turned, vectors[..., rotated:]], dim=-1)
