@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import statistics
 import time
 
@@ -13,7 +12,7 @@ from transformers.utils import logging
 import nvreg
 from benchmarks.hardware import describe
 from benchmarks.memory import peaks
-from benchmarks.shapes import METHODS, ON_CPU, SETTINGS, SHAPES, build, prior_of
+from benchmarks.shapes import METHODS, ON_CPU, SETTINGS, SHAPES, build, prior_of, with_the_weights_of
 from benchmarks.timing import interleaved, ratio
 from benchmarks.workloads import COMPILED, KINDS, workloads_of
 
@@ -72,15 +71,14 @@ def main() -> None:
 
 def time_shape(name: str, dtype: str, options: argparse.Namespace) -> None:
     """Print one model's table, what conversion costs, and its peak memory."""
-    # A copy as all others are: the original lies elsewhere in memory, and reads its weights faster.
-    plain = copy.deepcopy(build(name, getattr(torch, dtype), options.device))
+    plain = build(name, getattr(torch, dtype), options.device)
     forms = {f"{method}, {words}": (method, words) for method in options.methods for words in SETTINGS}
     priors = {method: prior_of(plain, method) for method in options.methods}
     print(f"### {name}, {plain.num_parameters() / 1e6:.0f} M parameters, {dtype}\n")
     print("| workload | unconverted, ms | " + " | ".join(forms) + " |")
     print("|---|---|" + "---|" * len(forms))
     models = {
-        form: nvreg.convert_(copy.deepcopy(plain), priors[method], SETTINGS[words])
+        form: nvreg.convert_(with_the_weights_of(plain), priors[method], SETTINGS[words])
         for form, (method, words) in forms.items()
     }
     with torch.inference_mode():
@@ -100,7 +98,7 @@ def time_shape(name: str, dtype: str, options: argparse.Namespace) -> None:
 
     print()
     for method, prior in priors.items():
-        converted = copy.deepcopy(plain)
+        converted = with_the_weights_of(plain)
         started = time.perf_counter()
         nvreg.convert_(converted, prior)
         conversion = time.perf_counter() - started
@@ -123,9 +121,9 @@ def time_definition(dtype: str, options: argparse.Namespace) -> None:
     """Print how long BART takes with the method computed as it is defined, the scale to compare with."""
     from tests.models.definition import run_definition_
 
-    plain = copy.deepcopy(build("bart", getattr(torch, dtype), options.device))
+    plain = build("bart", getattr(torch, dtype), options.device)
     prior = nvreg.Prior.gaussian(plain)
-    defined = run_definition_(copy.deepcopy(plain), prior, SETTINGS["tau_sigma > 0"])
+    defined = run_definition_(with_the_weights_of(plain), prior, SETTINGS["tau_sigma > 0"])
     run = workloads_of(plain, [512])["prefill 512"]
     with torch.inference_mode():
         seconds = interleaved({"plain": lambda: run(plain), "defined": lambda: run(defined)}, options.rounds)

@@ -6,7 +6,6 @@ and sizes, and how many of the generated texts are others.
 """
 
 import argparse
-import copy
 import itertools
 
 import torch
@@ -14,6 +13,7 @@ from transformers.utils import logging
 
 import nvreg
 from benchmarks.hardware import describe
+from benchmarks.shapes import with_the_weights_of
 from nvreg.config import Evaluation
 from nvreg.experiment import Experiment, load_experiment
 from nvreg.metrics import METRICS, score
@@ -59,7 +59,7 @@ def _overrides(path: str, dtype: str, limit: int) -> list[str]:
 def _models(workbench: Workbench) -> dict[str, torch.nn.Module]:
     """The pretrained model, and a copy at the same prior weight everywhere."""
     sample = random_batches(workbench.task, workbench.in_domain_validation.examples)
-    converted = copy.deepcopy(workbench.model)
+    converted = with_the_weights_of(workbench.model)
     prior = nvreg.estimate_prior(converted, sample)
     settings = nvreg.calibrate(converted, prior, sample, prior_weight=PRIOR_WEIGHT, tau_sigma=0.5)
     return {"pretrained": workbench.model, "NV": nvreg.convert_(converted, prior, settings)}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import statistics
 
 import torch
 from transformers import PreTrainedModel
 
 import nvreg
-from benchmarks.shapes import SETTINGS, build, tokens
+from benchmarks.shapes import SETTINGS, build, tokens, with_the_weights_of
 from benchmarks.timing import interleaved, ratio
 from nvreg.diagnostics import measure_heads
 
@@ -23,9 +22,9 @@ def main() -> None:
     print("| model | tokens | unconverted, ms | measure_heads, " + ", measure_heads, ".join(SETTINGS) + " |")
     print("|---" * (3 + len(SETTINGS)) + "|")
     for name in ("bert", "gpt2", "llama"):
-        plain = copy.deepcopy(build(name, torch.float32))
+        plain = build(name, torch.float32)
         models = [
-            nvreg.convert_(copy.deepcopy(plain), nvreg.Prior.gaussian(plain), each)
+            nvreg.convert_(with_the_weights_of(plain), nvreg.Prior.gaussian(plain), each)
             for each in SETTINGS.values()
         ]
         for length, rows in BATCHES.items():

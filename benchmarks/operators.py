@@ -6,14 +6,12 @@ runs from cold caches.
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import DynamicCache, PreTrainedModel
 
 import nvreg
-from benchmarks.shapes import METHODS, SETTINGS, build, prior_of, tokens
+from benchmarks.shapes import METHODS, SETTINGS, build, prior_of, tokens, with_the_weights_of
 
 
 class Counter(TorchDispatchMode):
@@ -42,7 +40,7 @@ def main() -> None:
             cells = []
             prior = prior_of(plain, method)
             for setting in SETTINGS.values():
-                model = nvreg.convert_(copy.deepcopy(plain), prior, setting)
+                model = nvreg.convert_(with_the_weights_of(plain), prior, setting)
                 more, views = (
                     (ours - theirs) / layers for ours, theirs in zip(count(model), base, strict=True)
                 )

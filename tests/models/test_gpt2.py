@@ -88,7 +88,7 @@ def test_the_weight_is_not_split_for_few_tokens_nor_past_hooks():
     inputs = GPT2.inputs(model)
     expected = model(**inputs).logits
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(projections_of, "_FEW_TOKENS", 1000)
+        patch.setattr(projections_of, "_FEW_TOKENS", {torch.float64: 1000})
         assert_close(model(**inputs).logits, expected, **EXACT)
     for block in model.transformer.h:
         block.attn.c_attn.register_forward_hook(lambda _, __, features: 0 * features)
