@@ -114,7 +114,7 @@ def device_of(linear: Any) -> torch.device:
 # --- one projection for queries, keys and values --------------------------------------------------
 
 _FEW_TOKENS = {torch.float32: 1, torch.bfloat16: 8, torch.float16: 8}
-"""Of how many tokens the whole weight is read as fast as its parts, by its dtype."""
+"""Up to how many tokens the whole weight is read as fast as its parts, by its dtype."""
 
 Split = Callable[[Tensor], tuple[Tensor, ...]]
 """Takes what a projection makes of a token, in the last dimension, to its parts, each as (..., heads, e)."""
@@ -143,8 +143,8 @@ def project_fused(fused: Any, hidden_states: Tensor, means: Tensor, split: Split
     """
     if means is hidden_states:
         return split(fused(hidden_states))
-    few = hidden_states.shape[:-1].numel() <= _FEW_TOKENS.get(hidden_states.dtype, 1)
-    if few or compat.has_hooks(fused) or not is_plain(fused):
+    most = _FEW_TOKENS.get(hidden_states.dtype, 1)
+    if compat.has_hooks(fused) or not is_plain(fused) or hidden_states.shape[:-1].numel() <= most:
         query, key, value = split(fused(torch.cat([hidden_states, means])))
         rows = hidden_states.shape[0]  # len() would fix the batch of an exported program
         return query[:rows], key[rows:], value[rows:]
