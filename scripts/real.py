@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
 from pandas import DataFrame
 
 from nvreg.errors import UserError
@@ -85,7 +86,9 @@ def first_table(results: Path) -> str:
                 _score(outcome, domain),
                 _gain(*_softened(outcome), CHOICE, domain),
                 *(_gain(outcome.final, name, CHOICE, domain) for name in (NV, HEADS)),
-                f"{control}: {_gain(outcome.final, control, CHOICE, domain)}" if control else UNMEASURED,
+                f"{_of(outcome, control)}: {_gain(outcome.final, control, CHOICE, domain)}"
+                if control
+                else UNMEASURED,
             ])  # fmt: skip
     return laid_out(rows)
 
@@ -106,13 +109,13 @@ def short_table(results: Path) -> str:
             outcome.metric,
             _counts(outcome, *_softened(outcome)),
             *(_counts(outcome, outcome.final, name) for name in (NV, HEADS)),
-            f"{control}: {_counts(outcome, outcome.final, control)}" if control else UNMEASURED,
+            f"{_of(outcome, control)}: {_counts(outcome, outcome.final, control)}" if control else UNMEASURED,
         ])  # fmt: skip
     return laid_out(rows)
 
 
 def in_a_sentence(results: Path) -> str:
-    """Quote how many sets of all runs each method improves, and how many it worsens."""
+    """Quote how many sets of all runs each method improves and worsens; two models may have one set."""
     found = [outcome for _, outcome in _outcomes(results / "real") if outcome is not None]
     if not found:
         return "Nothing is measured yet."
@@ -132,7 +135,8 @@ def in_a_sentence(results: Path) -> str:
         for name in (NV, HEADS)
     )  # fmt: skip
     return (
-        f"Of {sets} test sets out of domain, dividing logits by one number {alone}; beyond that, {NV} "
+        f"Of {sets} pairs of a model and a test set out of domain, dividing logits by one number {alone}; "
+        f"beyond that, {NV} "
         f"{of_nv}, {HEADS} {of_heads}."
     )
 
@@ -140,6 +144,12 @@ def in_a_sentence(results: Path) -> str:
 def _softened(outcome: Outcome) -> tuple[DataFrame, str]:
     """Return the table and the method in which a temperature alone is."""
     return (outcome.plain, SOFTENING) if outcome.after is None else (outcome.after, PRETRAINED)
+
+
+def _of(outcome: Outcome, control: str) -> str:
+    """Return the name of the best control with the number of those that it is the best of."""
+    count = len(outcome.controls)
+    return f"{control} (of {count} {'control' if count == 1 else 'controls'})"
 
 
 def _counts(outcome: Outcome, table: DataFrame, method: str) -> str:
@@ -165,8 +175,10 @@ def all_runs(results: Path) -> str:
 
 
 def _told(directory: Path, outcome: Outcome | None) -> Iterator[str]:
+    planned: list[str] = []
     for folder in ("experiments", "../../experiments/real"):
         if (file := directory.parent / folder / f"{directory.name}.yaml").is_file():
+            planned = list(yaml.safe_load(read(file)).get("sweep", {}).get("methods", {}))
             yield f"{read(file).splitlines()[0].removeprefix('# ')} ([file]({folder}/{file.name}))"
     if (combined := directory / "combined.md").is_file():
         yield from _told_of_several(combined)
@@ -176,7 +188,10 @@ def _told(directory: Path, outcome: Outcome | None) -> Iterator[str]:
         return
     page = read(directory / "report.md")
     (sizes,) = (line for line in page.splitlines() if line.startswith("- examples: "))
-    yield (f"{progress(page)} E{sizes.removeprefix('- e')}. [All tables]({directory.name}/report.md).")
+    tried, _, left = progress(page).partition(" Not measured yet: ")
+    missing = [name for name in planned if name not in outcome.methods] or left.rstrip(".").split("; ")
+    unmeasured = f" Not measured yet: {', '.join(missing)}." if any(missing) else ""
+    yield (f"{tried}{unmeasured} E{sizes.removeprefix('- e')}. [All tables]({directory.name}/report.md).")
     yield _sentence(outcome)
     yield _verdicts(outcome)
 

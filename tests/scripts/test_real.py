@@ -114,7 +114,8 @@ def committed(tmp_path: Path) -> Path:
     real = tmp_path / "results" / "real"
     (real / "experiments").mkdir(parents=True)
     for name in ("sentiment", "stories"):
-        (real / "experiments" / f"{name}.yaml").write_text(f"# About {name}.\nname: {name}\n")
+        text = f"# About {name}.\nname: {name}\nsweep: {{methods: {{nv: {{}}, prune: {{}}, sink: {{}}}}}}\n"
+        (real / "experiments" / f"{name}.yaml").write_text(text)
     (real / "README.md").write_text(PAGE)
     (real / "sentiment").mkdir()
     (real / "sentiment" / "old.csv").write_text("a\n")
@@ -153,11 +154,12 @@ def test_the_page_says_what_softening_is_and_what_is_more(reported: Path, commit
     assert alone.startswith("-0.")
     assert abs(float(nv.split()[0])) < 1e-2
     assert heads == "keeps the pretrained model"
-    assert control.startswith("sink: -0.")
+    assert control.startswith("sink (of 2 controls): -0.")
     assert rows_of(table)["stories"][0] == "not measured yet"
     sentiment, stories, tagging = runs.split("\n### ")[1:]
     assert "About sentiment. ([file](experiments/sentiment.yaml))" in sentiment
     assert "5 of 5 settings completed" in sentiment
+    assert "Not measured yet: prune. Examples: " in sentiment
     assert "Examples: films validation 400, films test 400" in sentiment
     assert (
         "By nll after temperature, of the 2 sets out of domain, each method under its best selection: "
@@ -180,10 +182,10 @@ def test_a_short_table_and_a_sentence_count_the_sets(reported: Path, committed: 
     assert row[0] == "nll"
     assert row[1].startswith("2 better, 0 worse of 2")
     assert row[3] == "keeps the pretrained model"
-    assert row[4].startswith("sink: 2 better, 0 worse of 2")
+    assert row[4].startswith("sink (of 2 controls): 2 better, 0 worse of 2")
     assert in_a_sentence(committed.parent) == (
-        "Of 4 test sets out of domain, dividing logits by one number improves 4 and worsens 0; beyond that, "
-        "nv improves 0 and worsens 0, nv-heads improves 0 and worsens 0."
+        "Of 4 pairs of a model and a test set out of domain, dividing logits by one number improves 4 and "
+        "worsens 0; beyond that, nv improves 0 and worsens 0, nv-heads improves 0 and worsens 0."
     )
 
 
@@ -201,7 +203,7 @@ def test_methods_that_are_not_measured_are_said_to_be(committed: Path, tmp_path:
 def test_a_run_of_the_hub_s_suite_is_named_by_its_file(reported: Path, committed: Path) -> None:
     suite = committed.parents[1] / "experiments" / "real"
     suite.mkdir(parents=True)
-    (suite / "tagging.yaml").write_text("# About the hub.\n")
+    (suite / "tagging.yaml").write_text("# About the hub.\nname: tagging\n")
     copy(reported, committed)
     text = filled(PAGE, QUOTES, committed.parent)
     assert "### tagging\n\nAbout the hub. ([file](../../experiments/real/tagging.yaml))\n\n5 of 9" in text
@@ -278,9 +280,10 @@ def test_the_experiments_are_valid_and_what_they_read_is_named(path: Path) -> No
     data = experiment.data
     for domain in (data.in_domain, *data.out_of_domain):
         assert domain.name in page
-        for source in (domain.validation, domain.test):
+        for source in filter(None, (domain.validation, domain.test)):
             assert source.files.startswith(str(RESULTS.parent / "data" / "text"))
-    assert (experiment.sweep.sampler, experiment.sweep.trials) == ("random", 30)
+    trials = 10 if path.stem == "entities" else 30  # of each of its checkpoints
+    assert (experiment.sweep.sampler, experiment.sweep.trials) == ("random", trials)
     assert path.stem in page
 
 
