@@ -7,7 +7,7 @@ members. Libraries are imported only where they are used.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
@@ -216,6 +216,22 @@ def _held_by_all() -> frozenset[str]:
     from torch import nn
 
     return frozenset(vars(nn.Module()))
+
+
+def replace_forward(module: nn.Module, forward: Callable[..., Any]) -> Callable[[], None]:
+    """Replace a module's ``forward``, whose signature stays, and return what undoes that.
+
+    One that accelerate has put on the module comes back.
+    """
+    own = vars(module).get("forward")
+    vars(module)["forward"] = functools.wraps(module.forward)(forward)
+
+    def revert() -> None:
+        del vars(module)["forward"]
+        if own is not None:
+            vars(module)["forward"] = own
+
+    return revert
 
 
 def device_of_hook(module: nn.Module) -> Any:

@@ -76,14 +76,6 @@ def fingerprint(model: PreTrainedModel) -> str:
     return digest.hexdigest()[:16]
 
 
-def batch_digest(batch: Mapping[str, Tensor]) -> bytes:
-    """Return what tells a batch of token ids, masks and the like from any other; a device is waited for."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(batch.items()):
-        digest.update(f"{name} {tuple(tensor.shape)}".encode() + tensor.cpu().numpy().tobytes())
-    return digest.digest()
-
-
 def options_of(config: PreTrainedConfig) -> dict[str, Any]:
     """Return, as JSON-safe data, what of a config can change outputs: not where it is from, nor its dtype."""
     return _of_outputs(json.loads(config.to_json_string(use_diff=False)))

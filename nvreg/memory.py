@@ -1,7 +1,8 @@
-"""Memory: batches that do not fit, in halves, and what a GPU has free."""
+"""Memory: batches that do not fit, in halves, what a GPU has free, and what is kept by batch."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
@@ -76,3 +77,51 @@ def _fits(run: Callable[[list[int]], None], group: list[int]) -> bool:
             raise
         return False
     return True
+
+
+class KeptByBatch:
+    """Tensors that are made of batches, up to a number of bytes.
+
+    Those of the first batches are kept. What does not fit beside them is made again each time: every setting
+    meets the batches in the same order, so that to make room would be to lose each just before it is needed.
+
+    Args:
+        budget_bytes: most bytes of the tensors kept, on their device.
+
+    Attributes:
+        kept_bytes: how many bytes are taken.
+    """
+
+    def __init__(self, budget_bytes: int) -> None:
+        self.kept_bytes = 0
+        self._budget = budget_bytes
+        self._kept: dict[bytes, Tensor] = {}
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self.kept_bytes = 0
+        self._kept.clear()
+
+    def of(self, batch: Mapping[str, Tensor], make: Callable[[], Tensor]) -> Tensor:
+        """Return what is kept of a batch, or make it.
+
+        Args:
+            batch: token ids, masks and the like, which tell batches apart; their device is waited for.
+            make: makes it.
+        """
+        name = _digest(batch)
+        if name in self._kept:
+            return self._kept[name]
+        made = make()
+        size = made.element_size() * made.numel()
+        if self.kept_bytes + size <= self._budget:
+            self._kept[name] = made
+            self.kept_bytes += size
+        return made
+
+
+def _digest(batch: Mapping[str, Tensor]) -> bytes:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(batch.items()):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode() + tensor.cpu().numpy().tobytes())
+    return digest.digest()

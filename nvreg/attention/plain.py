@@ -217,8 +217,7 @@ def attend_plainly(inputs: Inputs) -> Attended:
 def attend_singly(inputs: Inputs) -> Attended:
     """Compute attention of one query that nothing caps, not in half precision on a CPU, in few operations.
 
-    A decoded token finds nothing in the caches of a core, neither numbers nor code, so that every operation,
-    and every line of Python, takes several times as long as in a loop.
+    Why they are to be few, `nvreg.attention.decoding` says.
     """
     query, key, value, scale, columns, bias, mask, *_ = inputs
     batch, heads, _, width = query.shape

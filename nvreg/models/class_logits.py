@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.modeling_outputs import SequenceClassifierOutput
 
-from nvreg.digests import batch_digest
+from nvreg.compat import replace_forward
+from nvreg.memory import KeptByBatch
 
 MOST_BYTES = 2**28
 """How much is remembered: the batches that come first."""
@@ -29,40 +29,21 @@ class RememberedClassLogits:
     """
 
     def __init__(self, model: PreTrainedModel, budget_bytes: int = MOST_BYTES) -> None:
-        self._model, self._left = model, budget_bytes
-        self._kept: dict[bytes, Tensor] = {}
-        self._output: type[Any] = ModelOutput
-        self._own: Callable[..., Any] | None = vars(model).get("forward")
-        self._forward = model.forward
-        self._is_of_words = model.get_output_embeddings() is not None
+        self._kept = KeptByBatch(budget_bytes)
+        own, is_of_words = model.forward, model.get_output_embeddings() is not None
 
-        @functools.wraps(self._forward)
         def forward(*args: Any, **kwargs: Any) -> Any:
-            if args or self._is_of_words or not _asks_for_logits_alone(kwargs):
-                return self._forward(*args, **kwargs)
-            return self._remembered(kwargs)
+            if args or is_of_words or not _asks_for_logits_alone(kwargs):
+                return own(*args, **kwargs)
+            logits = self._kept.of(kwargs, lambda: own(**kwargs).logits)
+            return SequenceClassifierOutput(logits=logits.clone())
 
-        vars(model)["forward"] = forward
+        self._revert = replace_forward(model, forward)
 
     def revert(self) -> None:
         """Give the model its own ``forward`` back, and forget what was remembered."""
         self._kept.clear()
-        del vars(self._model)["forward"]
-        if self._own is not None:
-            vars(self._model)["forward"] = self._own
-
-    def _remembered(self, inputs: Mapping[str, Tensor]) -> Any:
-        name = batch_digest(inputs)
-        if name in self._kept:
-            return self._output(logits=self._kept[name].clone())
-        output = self._forward(**inputs)
-        self._output = type(output)
-        logits = output.logits
-        size = logits.element_size() * logits.numel()
-        if size <= self._left:
-            self._left -= size
-            self._kept[name] = logits.clone()
-        return output
+        self._revert()
 
 
 def _asks_for_logits_alone(inputs: Mapping[str, Any]) -> bool:

@@ -7,7 +7,6 @@ padding changes a score, and a run that is resumed repeats it.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from transformers import PreTrainedModel
 
+from nvreg.compat import replace_forward
 from nvreg.errors import UserError
 from nvreg.models.cache import given_cache
 from nvreg.models.registry import site_modules
@@ -57,22 +57,18 @@ class DropoutPasses:
     def __init__(self, model: PreTrainedModel, passes: int) -> None:
         self.rate, self.rate_scale, self.seed, self.mean_rate = 0.0, 0.0, 0, 0.0
         self._model, self._passes = model, passes
-        self._own: Callable[..., Any] | None = vars(model).get("forward")
         self._forward = model.forward
 
-        @functools.wraps(self._forward)
         def forward(*args: Any, **kwargs: Any) -> Any:
             if self.rate == self.rate_scale == 0:
                 return self._forward(*args, **kwargs)
             return self._mean(*args, **kwargs)
 
-        vars(model)["forward"] = forward
+        self._revert = replace_forward(model, forward)
 
     def revert(self) -> None:
         """Give the model its own ``forward`` back."""
-        del vars(self._model)["forward"]
-        if self._own is not None:
-            vars(self._model)["forward"] = self._own
+        self._revert()
 
     def _mean(self, *args: Any, **kwargs: Any) -> Any:
         if given_cache(kwargs) is not None:

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from nvreg.data import model_inputs, pad
-from nvreg.digests import batch_digest
 from nvreg.errors import NotFiniteError
+from nvreg.memory import KeptByBatch
 from nvreg.models import IGNORED
 from nvreg.models.teacher_forcing import decoder_inputs, in_float64, on_device, to_device
 from nvreg.tasks.windows import LabelledTokens, lengths_of
@@ -26,48 +26,32 @@ _CACHED = 2**17
 """How many logits are normalised at a time on the CPU, where they stay in its cache."""
 
 
-class EncoderStates:
-    """Outputs of an encoder by batch, up to a number of bytes.
-
-    The first batches are kept. What does not fit beside them is run again each time: every setting meets the
-    batches in the same order, so that to make room would be to lose each batch just before it comes again.
-
-    Args:
-        budget_bytes: most bytes of the tensors kept, on the model's device.
-
-    Attributes:
-        kept_bytes: how many bytes are taken.
-    """
+class EncoderStates(KeptByBatch):
+    """Outputs of an encoder by batch, for the settings that leave it as it was."""
 
     def __init__(self, budget_bytes: int) -> None:
-        self.kept_bytes = 0
-        self._budget = budget_bytes
+        super().__init__(budget_bytes)
         self._key: str | None = None
-        self._kept: dict[bytes, Tensor] = {}
 
     def use(self, key: str) -> None:
         """Say which setting the encoder is at; what was kept at another is dropped."""
         if key != self._key:
-            self._key, self.kept_bytes = key, 0
-            self._kept.clear()
+            self._key = key
+            self.clear()
 
-    def of(self, model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
+    def of_encoder(self, model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the encoder's last hidden states of a batch, shape (batch, tokens, width).
 
         Args:
             model: an encoder-decoder model, at the setting of the last `use`.
-            inputs: ``input_ids`` and ``attention_mask``, as the encoder takes them, on the CPU, which tells
-                batches apart.
+            inputs: ``input_ids`` and ``attention_mask``, as the encoder takes them, on the CPU.
         """
-        name = batch_digest(inputs)
-        if name in self._kept:
-            return self._kept[name]
-        states: Tensor = model.get_encoder()(**on_device(model, inputs)).last_hidden_state
-        size = states.element_size() * states.numel()
-        if self.kept_bytes + size <= self._budget:
-            self._kept[name] = states
-            self.kept_bytes += size
-        return states
+
+        def run() -> Tensor:
+            states: Tensor = model.get_encoder()(**on_device(model, inputs)).last_hidden_state
+            return states
+
+        return self.of(inputs, run)
 
 
 def negative_log_likelihood(

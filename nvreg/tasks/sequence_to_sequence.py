@@ -168,7 +168,7 @@ class SequenceToSequence(Task[EncodedPairs]):
         def run(indices: list[int]) -> None:
             batch = self.batch(encoded, indices)
             labels = batch.pop("labels")
-            states = None if runs_at_once else kept.of(model, batch)
+            states = None if runs_at_once else kept.of_encoder(model, batch)
             inputs = on_device(model, batch)
             if self._scores_targets:
                 read = {

@@ -212,7 +212,7 @@ def test_the_encoder_of_a_translation_drops_too():
 class DecoderAlone:
     """Gives a model the states of its encoder."""
 
-    def of(self, model, inputs):
+    def of_encoder(self, model, inputs):
         return model.get_encoder()(**inputs).last_hidden_state
 
 

@@ -133,7 +133,7 @@ def test_batches_that_differ_in_padding_alone_are_kept_apart(marian):
     for mask in ([[1, 1, 0]], [[1, 1, 1]]):
         inputs = {"input_ids": ids, "attention_mask": torch.tensor(mask)}
         expected = marian.get_encoder()(**inputs).last_hidden_state
-        assert torch.equal(kept.of(marian, inputs), expected)
+        assert torch.equal(kept.of_encoder(marian, inputs), expected)
     assert kept.kept_bytes == 2 * expected.numel() * 4
 
 
