@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from pandas import DataFrame
 
@@ -22,6 +23,9 @@ SOFTENING = "output-temperature"
 
 AFTER = AFTER_TEMPERATURE.strip("-")
 """Name of the table after temperature."""
+
+CONTROLS = "-controls"
+"""End of the name of a run that measures other methods of the same experiment."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,11 @@ class Outcome:
         """Which direction of the metric is better, as an arrow."""
         return "↑" if METRICS[self.metric].higher_is_better else "↓"
 
+    def scores(self) -> dict[str, float]:
+        """Return the pretrained model's score on each domain, in domain first."""
+        cells = self.plain[self.plain["method"].eq(PRETRAINED)]
+        return dict(zip(cells["domain"], cells["score"], strict=True))
+
     def said(self, table: DataFrame, method: str, protocol: str) -> dict[str, str]:
         """Return the verdict on each domain."""
         cells = rows_of(table, method, protocol)
@@ -129,8 +138,40 @@ def rows_of(table: DataFrame, method: str, protocol: str) -> DataFrame:
     return table[table["method"].eq(method) & table["protocol"].eq(protocol)]
 
 
+def controls_of(directory: Path) -> Path:
+    """Return where the tables of the other run of the same experiment are, if there is one."""
+    return directory.with_name(directory.name + CONTROLS)
+
+
 def read_outcome(directory: Path) -> Outcome:
-    """Return what the committed tables of a run say.
+    """Return what the committed tables of a run say, and those of the run of its controls.
+
+    Raises:
+        UserError: if a report is missing, or the two runs measured the pretrained model differently.
+    """
+    outcome = read_tables(directory)
+    if not (controls := controls_of(directory)).is_dir():
+        return outcome
+    other = read_tables(controls)
+    same = outcome.metric == other.metric and outcome.scores().keys() == other.scores().keys()
+    if not same or not np.allclose(
+        [*outcome.scores().values()], [*other.scores().values()], rtol=0, atol=1e-6
+    ):
+        raise UserError(
+            f"{controls}: expected the pretrained model's scores of {directory.name} ({outcome.scores()} by "
+            f"{outcome.metric}), got {other.scores()} by {other.metric}: run both on the same model and data"
+        )
+    after = None if outcome.after is None or other.after is None else _joined(outcome.after, other.after)
+    return Outcome(outcome.metric, _joined(outcome.plain, other.plain), after)
+
+
+def _joined(table: DataFrame, other: DataFrame) -> DataFrame:
+    """Return a table with the rows of those methods of another that it has not."""
+    return pd.concat([table, other[~other["method"].isin(table["method"])]], ignore_index=True)
+
+
+def read_tables(directory: Path) -> Outcome:
+    """Return what the committed tables of one run say.
 
     Raises:
         UserError: if its report is missing.

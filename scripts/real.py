@@ -22,7 +22,7 @@ from nvreg.report.analysis import NV
 from nvreg.report.cells import RESELECTED, gain_text, keeps_pretrained, number_text, with_decimals
 from nvreg.report.findings import KEPT, UNKNOWN
 from nvreg.results import PRETRAINED, RunFiles
-from scripts.outcome import SOFTENING, Outcome, read_outcome, rows_of
+from scripts.outcome import SOFTENING, Outcome, controls_of, read_outcome, read_tables, rows_of
 from scripts.quoting import CHOICE, Quote, bullets, filled, laid_out, progress, read, section
 
 HEADS = "nv-heads"
@@ -192,8 +192,17 @@ def _told(directory: Path, outcome: Outcome | None) -> Iterator[str]:
     missing = [name for name in planned if name not in outcome.methods] or left.rstrip(".").split("; ")
     unmeasured = f" Not measured yet: {', '.join(missing)}." if any(missing) else ""
     yield (f"{tried}{unmeasured} E{sizes.removeprefix('- e')}. [All tables]({directory.name}/report.md).")
+    if (controls := controls_of(directory)).is_dir():
+        yield _told_of_controls(controls)
     yield _sentence(outcome)
     yield _verdicts(outcome)
+
+
+def _told_of_controls(directory: Path) -> str:
+    """Return what another run of the experiment measured, on the same model and data."""
+    tried, *_ = progress(read(directory / "report.md")).partition(", chosen on ")
+    methods = ", ".join(read_tables(directory).methods)
+    return f"{methods} in a run of their own: {tried}. [All tables]({directory.name}/report.md)."
 
 
 def _told_of_several(combined: Path) -> Iterator[str]:
@@ -293,6 +302,7 @@ def _outcomes(committed: Path) -> Iterator[tuple[Path, Outcome | None]]:
     """Yield the directory of every experiment and every other run, and what it says if it is there."""
     planned = {path.stem for path in (committed / "experiments").glob("*.yaml")}
     taken = {path.parent.name for path in committed.glob("*/*.md")}
+    taken -= {controls_of(committed / name).name for name in planned | taken}
     for name in sorted(planned | taken):
         directory = committed / name
         yield directory, read_outcome(directory) if (directory / "report.md").is_file() else None

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from scipy.special import softmax
@@ -187,6 +188,42 @@ def test_a_short_table_and_a_sentence_count_the_sets(reported: Path, committed: 
         "Of 4 pairs of a model and a test set out of domain, dividing logits by one number improves 4 and "
         "worsens 0; beyond that, nv improves 0 and worsens 0, nv-heads improves 0 and worsens 0."
     )
+
+
+@pytest.fixture
+def in_two_runs(reported: Path, committed: Path) -> Path:
+    """The committed tables of one run as two, with the controls in the second, and the page of one."""
+    copy(reported, committed)
+    one = filled(PAGE, QUOTES, committed.parent)
+    (committed / "of-one-run.md").write_text(one)
+    first, second = committed / "sentiment", committed / "sentiment-controls"
+    shutil.copytree(first, second)
+    for directory, has_controls in {first: False, second: True}.items():
+        for name in ("methods.csv", "after-temperature.csv"):
+            table = pd.read_csv(directory / name, dtype=str, keep_default_na=False)
+            kept = table["method"].isin(["sink", "low-rank"]).eq(has_controls)
+            table[kept | table["method"].eq("pretrained")].to_csv(directory / name, index=False)
+    return committed
+
+
+def test_controls_in_a_run_of_their_own_say_what_they_say_in_one(in_two_runs: Path) -> None:
+    one = (in_two_runs / "of-one-run.md").read_text()
+    two = filled(PAGE, QUOTES, in_two_runs.parent)
+    added = [line for line in two.splitlines() if line not in one.splitlines()]
+    assert added == [
+        "sink, low-rank in a run of their own: 5 of 5 settings completed. "
+        "[All tables](sentiment-controls/report.md)."
+    ]
+    assert [line for line in one.splitlines() if line not in two.splitlines()] == []
+
+
+def test_controls_of_another_model_are_refused(in_two_runs: Path) -> None:
+    path = in_two_runs / "sentiment-controls" / "methods.csv"
+    table = pd.read_csv(path)
+    table.loc[table["method"].eq("pretrained") & table["domain"].eq("books"), "score"] += 0.001
+    table.to_csv(path, index=False)
+    with pytest.raises(UserError, match=r"expected the pretrained model's scores of sentiment .* by nll"):
+        read_outcome(in_two_runs / "sentiment")
 
 
 @pytest.mark.usefixtures("undrawn")
