@@ -193,7 +193,7 @@ def layers_figure(run: Run, rows: pd.DataFrame) -> "Figure":
     figure.supylabel(f"change in {run.selection_metric} ({better})", size=SMALL)
     figure.supxlabel(f"{in_figure(run.experiment.name)}: the one layer that is changed, from 0", size=SMALL)
     handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=SMALL)
+    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False, fontsize=SMALL)
     return figure
 
 

@@ -108,7 +108,8 @@ def _after_temperature(
         for name, cells in rows[rows["end_of_list"].eq(True)].groupby(names, sort=False)
     ]
     wider = (
-        f"Temperatures at the end of the list are chosen for {in_markdown('; '.join(ends))}: try wider ones."
+        f"Temperatures at the end of the list are chosen for {in_markdown('; '.join(ends))}: there, and "
+        "where something is compared with these, a difference may come from the list alone. Try wider ones."
     )
     return [
         "Each selection also chooses what the logits are divided by, by nll on the sets that it chooses "

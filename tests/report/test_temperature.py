@@ -201,7 +201,7 @@ def test_a_cell_has_its_temperature_and_the_table_the_end_of_the_list(sharp):
     assert tempered[:2] == ["oracle (upper bound)", "pretrained"]
     end = "4" if run.task == "classification" else "1.7"
     assert f" at {end} (" in chosen[2]
-    assert re.search("Temperatures at the end of the list are chosen for nv on .*books: try wider ones", text)
+    assert re.search("Temperatures at the end of the list are chosen for nv on .*books: there, and", text)
 
 
 def test_a_choice_of_the_pretrained_model_is_named_at_its_temperature(sharp):
@@ -312,7 +312,7 @@ def test_several_runs_have_a_table_after_temperature(two, tmp_path):
     assert rows.loc["knowing", "nv", "talks"]["high_reselected"] < -0.1
     assert "- soft (every selection): improves talks; not after temperature; worsens no domain." in text
     assert "- knowing (every selection): improves news, talks, books, also after temperature;" in text
-    assert "Temperatures at the end of the list are chosen for knowing nv on news, talks, books: try" in text
+    assert "Temperatures at the end of the list are chosen for knowing nv on news, talks, books:" in text
     assert "## nll after temperature" in text
 
 

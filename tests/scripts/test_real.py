@@ -319,7 +319,7 @@ def test_the_experiments_are_valid_and_what_they_read_is_named(path: Path) -> No
         assert domain.name in page
         for source in filter(None, (domain.validation, domain.test)):
             assert source.files.startswith(str(RESULTS.parent / "data" / "text"))
-    trials = 10 if path.stem == "entities" else 30  # of each of its checkpoints
+    trials = 10 if path.stem in ("entities", "taggers") else 30  # of each of their checkpoints
     assert (experiment.sweep.sampler, experiment.sweep.trials) == ("random", trials)
     assert path.stem in page
 

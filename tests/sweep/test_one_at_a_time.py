@@ -159,6 +159,10 @@ def test_the_figure_has_a_panel_for_each_value_and_role_and_a_point_for_each_lay
     drawn = [bars for axes in figure.axes for bars in axes.containers]
     assert sum(len(bars[0].get_xdata()) for bars in drawn) == len(table[table["method"] == "nv"])
     assert [axes.get_title() for axes in figure.axes[:3]] == ["encoder", "cross", "decoder"]
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    below = next(text for text in figure.texts if "the one layer that is changed" in text.get_text())
+    assert not legend.get_window_extent().overlaps(below.get_window_extent())
 
 
 @pytest.mark.usefixtures("undrawn")
