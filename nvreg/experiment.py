@@ -33,7 +33,6 @@ from nvreg.errors import UserError
 from nvreg.methods import METHODS
 from nvreg.methods.section import ByMethod, MethodSpace, space_of
 from nvreg.metrics import METRICS
-from nvreg.metrics.temperature import SHOWN
 from nvreg.protocols import PROTOCOLS
 from nvreg.samplers import SAMPLERS
 from nvreg.space import OneOf, Space
@@ -211,12 +210,6 @@ class Experiment(Section):
         """Whether out-of-domain examples may have no labels, as a protocol chooses by texts alone."""
         by_texts = any(PROTOCOLS[name].reads_texts for name in self.selection.protocols)
         return by_texts and TASKS[self.task].unlabelled == "confidence"
-
-    @property
-    def races_before_temperature(self) -> bool:
-        """Whether settings are stopped early by a metric that a table after temperature shows too."""
-        is_shown = METRICS[self.selection.metric].group in SHOWN
-        return self.sweep.racing is not None and self.evaluation.keeps_temperatures and is_shown
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:

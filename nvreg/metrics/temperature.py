@@ -134,6 +134,22 @@ def statistics_at(
     return by_choice.sum(axis=1) if group == "likelihood" else by_choice.reshape(examples, -1)
 
 
+def at_best(columns: Mapping[str, Array], group: str, kept: Sequence[float]) -> Array:
+    """Return the statistics of a group at the temperature that suits the examples best, by their nll.
+
+    Args:
+        columns: as in `statistics_at`, with the group itself among them.
+        group: which.
+        kept: the evaluation's temperatures.
+    """
+    likelihood = "likelihood" if LABELS in columns else group
+    nats = {
+        temperature: statistics_at(columns, likelihood, temperature, kept)[:, 0].sum()
+        for temperature in temperatures_of(columns, kept)
+    }
+    return statistics_at(columns, group, min(nats, key=lambda temperature: nats[temperature]), kept)
+
+
 def _with_those_between(kept: tuple[float, ...]) -> tuple[float, ...]:
     """Return temperatures, ascending, with others between them where these can be interpolated."""
     pairs = list(pairwise(kept))

@@ -72,8 +72,7 @@ def completed_text(run: Run) -> str:
     if failed := run.count("failed"):
         ended.append(f"{failed} failed")
     if stopped := run.count("stopped"):
-        judged = ", judged before temperature" if run.experiment.races_before_temperature else ""
-        ended.append(f"{stopped} stopped early (about {time_text(_saved_seconds(run))} saved{judged})")
+        ended.append(f"{stopped} stopped early (about {time_text(_saved_seconds(run))} saved)")
     unmeasured = [run.label(arm) for arm in run.sweeps if not run.is_measured(arm)]
     finished = sum(map(len, run.sweeps.values())) >= run.planned
     return (

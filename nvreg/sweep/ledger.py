@@ -9,11 +9,11 @@ from functools import cache
 import numpy as np
 
 from nvreg.experiment import Experiment
-from nvreg.metrics import METRICS, statistics_of
+from nvreg.metrics import METRICS
 from nvreg.parameters import Setting
 from nvreg.results import PRETRAINED, PRETRAINED_NUMBER, Trial, trial_key
 from nvreg.store import TrialStore
-from nvreg.sweep.search import FirstExamples, Search
+from nvreg.sweep.search import FirstExamples, Search, first_examples
 
 _Line = tuple[str, int | None]
 
@@ -146,8 +146,8 @@ class Ledger:
             return {}
         best = self.best(search)
         if best.key not in self._statistics:
-            self._statistics = {best.key: self._read_validation(best)}
-        return {domain: rows[: racing.after] for domain, rows in self._statistics[best.key].items()}
+            self._statistics = {best.key: self._read_validation(best, racing.after)}
+        return self._statistics[best.key]
 
     def pretrained_predictions(self) -> Mapping[tuple[str, str], Sequence[str]]:
         """Return the pretrained model's predictions by domain and split, where a metric needs them."""
@@ -162,15 +162,15 @@ class Ledger:
             for split in splits
         }
 
-    def _read_validation(self, trial: Trial) -> FirstExamples:
-        data = self._experiment.data
+    def _read_validation(self, trial: Trial, count: int) -> FirstExamples:
+        data, temperatures = self._experiment.data, self._experiment.evaluation.temperatures
         others = [domain.name for domain in data.out_of_domain if domain.validation]
         frames = {
-            domain: self.store.load_examples(trial, domain, "validation")
+            domain: self.store.load_examples(trial, domain, "validation").head(count)
             for domain in (data.in_domain.name, *others)
         }
-        rows = {domain: statistics_of(frame, self._metric.group) for domain, frame in frames.items()}
-        return {domain: each for domain, each in rows.items() if not np.isnan(each).all()}  # has labels
+        rows = {domain: first_examples(frame, self._metric, temperatures) for domain, frame in frames.items()}
+        return {domain: each for domain, each in rows.items() if not np.isnan(each[0]).all()}  # has labels
 
     def _final(self) -> Iterator[Trial]:
         """Yield the trials that are not to be measured again."""

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from pandas import DataFrame
 
-from nvreg.metrics import Array, Metric
+from nvreg.metrics import Array, Metric, statistics_of
 from nvreg.metrics.randomisation import p_value
+from nvreg.metrics.temperature import ALTERNATIVES, LABELS, SHOWN, TEMPERED, at_best, temperatures_of
 from nvreg.parameters import Setting
 from nvreg.samplers import TPE, Sampler, Scores
 
@@ -19,8 +21,9 @@ RACE_LEVEL = 0.05
 RACE_SWAPS = 999
 """Random swaps of the test at most, which tell a p-value of `RACE_LEVEL` to less than a hundredth."""
 
-FirstExamples = Mapping[str, Array]
-"""By domain, sufficient statistics of the first examples of its validation set, ``(examples, k)``."""
+FirstExamples = Mapping[str, tuple[Array, ...]]
+"""By domain, sufficient statistics of the first examples of its validation set, ``(examples, k)``: as they
+are and, where the metric has a table after temperature, at the temperature that suits them best."""
 
 
 class Search:
@@ -93,19 +96,39 @@ class Search:
             self._tpe.copy_to(file, f"{self.method}-{self.seed}", say)
 
 
+def first_examples(frame: DataFrame, metric: Metric, temperatures: Sequence[float]) -> tuple[Array, ...]:
+    """Return the statistics of examples that a race is decided by, as they are and at their best temperature.
+
+    Args:
+        frame: scores of the examples.
+        metric: what settings are chosen on.
+        temperatures: the evaluation's.
+    """
+    names = [name for name in (metric.group, LABELS, ALTERNATIVES, TEMPERED) if name in frame]
+    columns = {name: statistics_of(frame, name) for name in names}
+    as_they_are = columns[metric.group]
+    if metric.group not in SHOWN or len(temperatures_of(names, temperatures)) < 2:
+        return (as_they_are,)
+    return as_they_are, at_best(columns, metric.group, temperatures)
+
+
 def is_clearly_worse(metric: Metric, setting: FirstExamples, incumbent: FirstExamples) -> bool:
     """Return whether a setting is worse than the incumbent on every validation set, so that it is stopped.
 
-    On each, a one-sided test of the metric by approximate randomisation has to reject "not worse" at
-    `RACE_LEVEL`, or the setting has no finite score where the incumbent has one. A setting that is better
-    anywhere, or for which it is not clear, goes on.
+    On each, as it is and after temperature, a one-sided test of the metric by approximate randomisation has
+    to reject "not worse" at `RACE_LEVEL`, or the setting has no finite score where the incumbent has one. A
+    setting that is better anywhere, or for which it is not clear, goes on.
 
     Args:
         metric: what settings are chosen on.
         setting: statistics of the first examples of each validation set.
         incumbent: those of the same examples under the best setting so far.
     """
-    return all(_is_worse(metric, rows, incumbent[domain], domain) for domain, rows in setting.items())
+    return all(
+        _is_worse(metric, ours, theirs, domain)
+        for domain, rows in setting.items()
+        for ours, theirs in zip(rows, incumbent[domain], strict=True)
+    )
 
 
 def _is_worse(metric: Metric, ours: Array, theirs: Array, domain: str) -> bool:

@@ -93,13 +93,8 @@ class Workbench:
         """Lines that say what was decided by itself, and the user may decide otherwise."""
         label, path = self.task.label_column, self.experiment.model.path
         converted = [f"{path} is regularised already; its pretrained weights are what is measured"]
-        before_temperature = [
-            f"racing stops settings by {self.experiment.selection.metric} as it is: what would have done "
-            "better after temperature is not in that table; leave sweep.racing out where it is to decide"
-        ]
         return [
             *self.task.notes,
-            *(before_temperature if self.experiment.races_before_temperature else ()),
             *(converted if self.is_regularised else ()),
             *(
                 f"{domain} {split} has no column {label!r}: metrics that need it are n/a there"

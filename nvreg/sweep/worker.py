@@ -19,14 +19,14 @@ from nvreg.environment import device_kind
 from nvreg.errors import UserError, explained
 from nvreg.memory import over_rows
 from nvreg.methods.change import attention_change
-from nvreg.metrics import METRICS, score, statistics_of
+from nvreg.metrics import METRICS, score
 from nvreg.models.site import Site
 from nvreg.models.teacher_forcing import device_of, on_device, run_body
 from nvreg.parameters import Setting
 from nvreg.registry import package_fault
 from nvreg.results import PRETRAINED, BatchSize, Metrics
 from nvreg.sweep.plan import encoder_key
-from nvreg.sweep.search import FirstExamples, is_clearly_worse
+from nvreg.sweep.search import FirstExamples, first_examples, is_clearly_worse
 from nvreg.sweep.workbench import Priors, Workbench, prior_for
 from nvreg.tasks import score_set
 from nvreg.tasks.batch_size import find_batch_size
@@ -244,8 +244,9 @@ class Worker:
         return {name: score(frame, name)}
 
     def _has_lost(self, heads: Mapping[str, pd.DataFrame], incumbent: FirstExamples) -> bool:
-        metric = METRICS[self._workbench.experiment.selection.metric]
-        rows = {domain: statistics_of(frame, metric.group) for domain, frame in heads.items()}
+        experiment = self._workbench.experiment
+        metric, temperatures = METRICS[experiment.selection.metric], experiment.evaluation.temperatures
+        rows = {domain: first_examples(frame, metric, temperatures) for domain, frame in heads.items()}
         return is_clearly_worse(metric, rows, incumbent)
 
     def _strength(self, job: Job) -> tuple[float, float]:

@@ -249,17 +249,6 @@ def test_racing_is_counted_with_the_time_it_saved(small):
     assert "2 of 8 settings completed, 2 stopped early (about 0:02:20 saved), chosen on" in text
 
 
-def test_racing_is_said_to_judge_before_temperature(small, monkeypatch):
-    for line in small.lines[3:]:
-        line |= {"status": "stopped"}
-    experiment = small._experiment()
-    experiment["sweep"]["racing"] = {"after": 10}
-    monkeypatch.setattr(small, "_experiment", lambda: experiment)
-    assert "saved, judged before temperature), chosen on" in page_of(small)
-    experiment["evaluation"]["temperatures"] = []
-    assert "saved), chosen on" in page_of(small)
-
-
 def test_several_methods_and_seeds_are_rows_with_means_and_costs(small, control):
     small.seeds, small.methods = (42, 43), {**small.methods, control: small.methods["nv"]}
     small.add_nll(news=1.8, talks=2.9, books=3.0, method=control, seconds=60.0)

@@ -3,17 +3,20 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import log_softmax, softmax
 
 from nvreg.metrics import METRICS, statistics_of
+from nvreg.metrics.classification import choice_rows
+from nvreg.metrics.temperature import alternatives_of
 from nvreg.samplers import TPE
 from nvreg.sweep import worker
 from nvreg.sweep.runner import run_sweep
-from nvreg.sweep.search import is_clearly_worse
-from nvreg.sweep.workbench import open_workbench
+from nvreg.sweep.search import first_examples, is_clearly_worse
 from tests.sweep.running import trials_in
 
 RACING = ["sweep.racing={after: 6}", "sweep.trials=2", "sweep.enqueue=[{tau_sigma: 5}, {tau_sigma: 0.001}]"]
 NLL = METRICS["nll"]
+TEMPERATURES = [0.8, 0.9, 1.0, 1.1, 1.25, 1.5]
 
 
 def likelihood(nll, tokens=10):
@@ -23,14 +26,14 @@ def likelihood(nll, tokens=10):
     return np.stack([nll * tokens, tokens, 4 * tokens], axis=1)
 
 
-INCUMBENT = {"home": likelihood(np.linspace(0, 1, 20)), "away": likelihood(np.linspace(2, 3, 20))}
+INCUMBENT = {"home": (likelihood(np.linspace(0, 1, 20)),), "away": (likelihood(np.linspace(2, 3, 20)),)}
 
 
 def shifted(**by: float):
     generator = np.random.default_rng(0)
     return {
-        name: likelihood(rows[:, 0] / rows[:, 1] + by[name] + generator.normal(0, 0.1, len(rows)))
-        for name, rows in INCUMBENT.items()
+        name: (likelihood(rows[:, 0] / rows[:, 1] + by[name] + generator.normal(0, 0.1, len(rows))),)
+        for name, (rows,) in INCUMBENT.items()
     }
 
 
@@ -49,7 +52,7 @@ def test_only_what_is_clearly_worse_everywhere_is_stopped(setting, lost):
 
 
 def test_higher_is_better_is_minded():
-    right, wrong = ({"home": np.tile([1.0, label], (20, 1))} for label in (1, 0))
+    right, wrong = ({"home": (np.tile([1.0, label], (20, 1)),)} for label in (1, 0))
     assert is_clearly_worse(METRICS["accuracy"], wrong, right)
     assert not is_clearly_worse(METRICS["accuracy"], right, wrong)
 
@@ -60,20 +63,21 @@ def test_what_worsens_most_examples_and_improves_the_score_goes_on(name):
     tokens = np.r_[np.full(40, 5), np.full(4, 200)]
     before = np.full(44, 3.0)
     after = before + np.r_[np.full(40, 0.05), np.full(4, -0.5)]
-    setting, incumbent = ({"home": likelihood(nll, tokens)} for nll in (after, before))
-    assert METRICS[name].score(setting["home"]) < METRICS[name].score(incumbent["home"])
+    setting, incumbent = ({"home": (likelihood(nll, tokens),)} for nll in (after, before))
+    assert METRICS[name].score(*setting["home"]) < METRICS[name].score(*incumbent["home"])
     assert not is_clearly_worse(METRICS[name], setting, incumbent)
 
 
 def test_equal_scores_are_not_worse_and_few_examples_decide_nothing():
     assert not is_clearly_worse(NLL, INCUMBENT, INCUMBENT)
-    few = {name: rows[:4] for name, rows in INCUMBENT.items()}
-    assert not is_clearly_worse(NLL, {name: rows + np.array([1, 0, 0]) for name, rows in few.items()}, few)
+    few = {name: (rows[:4],) for name, (rows,) in INCUMBENT.items()}
+    worse = {name: (rows + np.array([1, 0, 0]),) for name, (rows,) in few.items()}
+    assert not is_clearly_worse(NLL, worse, few)
 
 
 @pytest.mark.parametrize("broken", [np.inf, np.nan])
 def test_a_destroyed_model_is_stopped(broken):
-    destroyed = {name: np.r_[[[broken, 1, 1]], rows[1:]] for name, rows in INCUMBENT.items()}
+    destroyed = {name: (np.r_[[[broken, 1, 1]], rows[1:]],) for name, (rows,) in INCUMBENT.items()}
     assert is_clearly_worse(NLL, destroyed, INCUMBENT)
     assert not is_clearly_worse(NLL, INCUMBENT, destroyed)
     assert not is_clearly_worse(NLL, destroyed, destroyed)
@@ -81,7 +85,7 @@ def test_a_destroyed_model_is_stopped(broken):
 
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=30))
 def test_not_both_of_two_settings_are_worse_than_the_other(nll):
-    one, other = {"home": likelihood(nll)}, {"home": likelihood(np.zeros(len(nll)))}
+    one, other = {"home": (likelihood(nll),)}, {"home": (likelihood(np.zeros(len(nll))),)}
     assert not (is_clearly_worse(NLL, one, other) and is_clearly_worse(NLL, other, one))
 
 
@@ -106,8 +110,8 @@ def test_a_setting_that_loses_its_race_is_stopped_and_not_selectable(
         frame = pd.read_parquet(
             tmp_path / "output" / "examples" / pretrained.key / f"{domain}.validation.parquet"
         )
-        assert len(races[0][0][domain]) == 6
-        assert races[0][1][domain] == pytest.approx(statistics_of(frame, "likelihood")[:6])
+        assert [len(rows) for rows in races[0][0][domain]] == [6, 6]
+        assert races[0][1][domain][0] == pytest.approx(statistics_of(frame, "likelihood")[:6])
 
     measured.clear()
     assert run_sweep(experiment(*RACING), quiet=True) == (2, 1, 0)
@@ -147,12 +151,58 @@ def test_tpe_is_not_told_scores_of_the_first_examples_alone(experiment, monkeypa
     assert len(completed) == 2
 
 
-def test_where_a_table_after_temperature_is_to_come_racing_is_said_to_judge_before(experiment):
-    likely = ["evaluation.metrics=[nll]", "selection.metric=nll"]
-    told = {
-        options: [note for note in open_workbench(experiment(*options)).notes if "racing" in note]
-        for options in ((*RACING, *likely), (*likely,), (*RACING, *likely, "evaluation.temperatures=[]"))
-    }
-    (note,), *others = told.values()
-    assert note.startswith("racing stops settings by nll as it is: ")
-    assert others == [[], []]
+def frame_of(logits: np.ndarray, labels: np.ndarray, metric: str) -> pd.DataFrame:
+    """Scores of a classifier: the statistics of a metric, and what lets any temperature be tried."""
+    log_probabilities = log_softmax(logits, axis=1)
+    rows = choice_rows(log_probabilities, labels)[METRICS[metric].group]
+    return pd.DataFrame(
+        {
+            METRICS[metric].group: list(rows),
+            **alternatives_of(list(log_probabilities), list(labels)),
+        }
+    )
+
+
+@pytest.fixture
+def classified() -> tuple[np.ndarray, np.ndarray]:
+    """Logits that are as sure as they should be, and labels."""
+    generator = np.random.default_rng(0)
+    logits = generator.normal(scale=2, size=(200, 3))
+    labels = np.array([generator.choice(3, p=softmax(row)) for row in logits])
+    return logits, labels
+
+
+@pytest.mark.parametrize("metric", ["nll", "brier", "ece"])
+def test_what_is_only_surer_goes_on_as_a_temperature_mends_it(classified, metric):
+    logits, labels = classified
+    kept = TEMPERATURES
+    race = [
+        {"home": first_examples(frame_of(each, labels, metric), METRICS[metric], kept)}
+        for each in (4 * logits, logits, 4 * logits[:, ::-1])
+    ]
+    surer, incumbent, wrong = race
+    assert all(len(each["home"]) == 2 for each in race)
+    as_they_are = [{"home": each["home"][:1]} for each in race]
+    assert is_clearly_worse(METRICS[metric], as_they_are[0], as_they_are[1])
+    assert not is_clearly_worse(METRICS[metric], surer, incumbent)
+    if metric != "ece":  # at the best temperature, what knows nothing is calibrated well
+        assert is_clearly_worse(METRICS[metric], wrong, incumbent)
+
+
+def test_a_language_model_races_at_the_best_temperature_that_was_kept():
+    kept = [0.8, 1.0, 1.25]
+    frame = pd.DataFrame(
+        {
+            "likelihood": [np.array([3.0, 2]), np.array([5.0, 2])],
+            "tempered": [np.array([4.0, 3, 2]), np.array([6.0, 5, 5.5])],
+        }
+    )
+    as_they_are, tempered = first_examples(frame, NLL, kept)
+    assert as_they_are.tolist() == [[3, 2], [5, 2]]
+    assert tempered.tolist() == [[2, 2], [5.5, 2]]
+    assert len(first_examples(frame[["likelihood"]], NLL, kept)) == 1
+
+
+def test_where_no_temperature_changes_the_metric_examples_race_as_they_are(classified):
+    frame = frame_of(*classified, "accuracy")
+    assert len(first_examples(frame, METRICS["accuracy"], TEMPERATURES)) == 1
