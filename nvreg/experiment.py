@@ -211,6 +211,15 @@ class Experiment(Section):
         by_texts = any(PROTOCOLS[name].reads_texts for name in self.selection.protocols)
         return by_texts and TASKS[self.task].unlabelled == "confidence"
 
+    def reads_labels(self, domain: str, split: str) -> bool:
+        """Return whether the labels of a split are read, where it has any.
+
+        Those of validation sets out of domain are not where none but `unlabelled` chooses by these sets.
+        """
+        by_labels = any(PROTOCOLS[name].sees_validation_elsewhere for name in self.selection.protocols)
+        is_unseen = split == "validation" and domain != self.data.in_domain.name and not by_labels
+        return not (is_unseen and self.goes_without_labels)
+
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
         needs_prior = any(METHODS[name].space is not None for name in self.sweep.methods)

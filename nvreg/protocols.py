@@ -61,12 +61,14 @@ class Protocol:
     Attributes:
         rule: chooses for one domain.
         by_domain: whether it chooses for each out-of-domain test set by itself, or once for all domains.
+        in_domain_alone: whether of all scores it sees those of the in-domain set alone.
         split: the sets whose scores it sees. A protocol that sees test sets is no selection.
         reads_texts: whether it asks for `Evidence.unlabelled`.
     """
 
     rule: Rule
     by_domain: bool = False
+    in_domain_alone: bool = False
     split: Literal["validation", "test"] = "validation"
     reads_texts: bool = False
 
@@ -74,6 +76,11 @@ class Protocol:
     def is_upper_bound(self) -> bool:
         """Whether it chooses on the test sets themselves: no selection, but a bound on what one can gain."""
         return self.split == "test"
+
+    @property
+    def sees_validation_elsewhere(self) -> bool:
+        """Whether it sees scores of validation sets out of domain, for which these need labels."""
+        return not (self.is_upper_bound or self.reads_texts or self.in_domain_alone)
 
     def choose(self, evidence: Evidence, out_of_domain: Sequence[str]) -> dict[str, tuple[Positions, ...]]:
         """Return, for each domain, the candidates whose mean is its column in a table.
@@ -129,8 +136,8 @@ def best_by_texts(evidence: Evidence, domain: str) -> Positions | None:
 PROTOCOLS: Registry[Protocol] = Registry(
     "protocol",
     {
-        "in-domain": Protocol(best_in_domain),
-        "in-domain-tolerance": Protocol(strongest_tolerated),
+        "in-domain": Protocol(best_in_domain, in_domain_alone=True),
+        "in-domain-tolerance": Protocol(strongest_tolerated, in_domain_alone=True),
         "leave-one-domain-out": Protocol(best_elsewhere, by_domain=True),
         "out-of-domain-validation": Protocol(best_there, by_domain=True),
         "unlabelled": Protocol(best_by_texts, by_domain=True, reads_texts=True),

@@ -45,13 +45,16 @@ def by_name(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def pick(records: Iterable[Mapping[str, Any]], columns: Columns, origin: str) -> Iterator[Record]:
+def pick(
+    records: Iterable[Mapping[str, Any]], columns: Columns, origin: str, optional: str | None = None
+) -> Iterator[Record]:
     """Yield the columns of every record, whatever else it holds.
 
     Args:
         records: the records of the source.
         columns: what to read.
         origin: what messages call the source.
+        optional: one of them that a record may have not, or nothing in it, which is None.
 
     Raises:
         UserError: if there is no record, or no such column or several of its name, a value is not what the
@@ -62,7 +65,7 @@ def pick(records: Iterable[Mapping[str, Any]], columns: Columns, origin: str) ->
         picked = {column: value_of(record, name) for column, name in columns.items()}
         for column, value in picked.items():
             expected, _ = _KINDS.get(column, _TEXT)
-            if not holds(column, value):
+            if not holds(column, value) and not (value is None and column == optional):
                 where = f"{origin}, record {number}, column {columns[column]!r}"
                 if isinstance(value, Several):
                     raise UserError(_ambiguous(where, len(value)))

@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nvreg.data.arrow import dataset_records, is_saved, open_hub, open_saved, parquet_names
-from nvreg.data.columns import Columns, MissingColumnError, Record, pick, value_of
-from nvreg.data.formats import PARQUET, conll_records, file_records, matching_files, suffix_of, text_lines
+from nvreg.data.arrow import dataset_records, is_saved, open_hub, open_saved
+from nvreg.data.columns import Columns, MissingColumnError, Record, pick
+from nvreg.data.formats import conll_records, file_records, matching_files, text_lines
 from nvreg.errors import UserError
 
 if TYPE_CHECKING:
     from nvreg.config import Source
+
+NO_LABEL = "-1"
+"""The label that data sets of the hub have where they keep the labels to themselves."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ def load_examples(
     columns: Mapping[str, str],
     required: Sequence[str],
     optional: str | None = None,
+    absent: Collection[str] = (),
 ) -> Examples:
     """Read the examples of a source, record by record, and of each record what is asked for (docs/tasks.md).
 
@@ -59,7 +63,8 @@ def load_examples(
             ``columns``.
         columns: the name in the source of each of the task's columns, where they differ; "a.b" is b inside a.
         required: the task's names of the columns to read.
-        optional: one of them that no record has where the source has no such column and does not name it.
+        optional: one of them that no record has where the source has nothing there and does not name it.
+        absent: what stands for nothing in that column where all of it is nothing.
 
     Raises:
         UserError: if a file or data set is missing, empty or malformed, or has not these columns; if a value
@@ -67,39 +72,32 @@ def load_examples(
     """
     mapping = {**columns, **source.columns}
     wanted = {column: mapping.get(column, column) for column in required}
-    try:
+    if optional is None or optional in source.columns:
         return _examples(source, wanted)
-    except MissingColumnError as missing:
-        if optional is None or optional in source.columns or missing.name != wanted[optional]:
-            raise
-        if _is_anywhere(source, missing.name):
-            raise UserError(
-                f"{_origin(source)}: expected a column {missing.name!r} in every record or in none, got it "
-                "in some; put those without into a file of their own"
-            ) from None
-        return _examples(source, {column: name for column, name in wanted.items() if column != optional})
+    examples = _examples(source, wanted, optional)
+    values = [record.get(optional) for record in examples.records]
+    if all(value is None or str(value) in absent for value in values):
+        records = [_without(optional, record) for record in examples.records]
+        return Examples(records, examples.origin)
+    if None in values:
+        raise UserError(
+            f"{examples.origin}: expected a column {wanted[optional]!r} in every record or in none, got it "
+            "in some; put those without into a file of their own"
+        )
+    return examples
 
 
-def _examples(source: Source, columns: Columns) -> Examples:
-    read, origin = _reader(source, columns), _origin(source)
+def _without(column: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != column}
+
+
+def _examples(source: Source, columns: Columns, optional: str | None = None) -> Examples:
+    read, origin = _reader(source, columns, optional), _origin(source)
     if source.part is not None:
         read = _part(read, *source.part)
     if source.limit is not None and source.seed is not None:
         return Examples(_drawn(read, source.limit, source.seed), origin)
     return Examples(list(islice(read(), source.limit)), origin)
-
-
-def _is_anywhere(source: Source, name: str) -> bool:
-    """Return whether some record of a source's files has a column."""
-    if source.hub or not source.files or is_saved(source.files):
-        return False  # columns are of all records there
-    for path in matching_files(source.files):
-        if suffix_of(path) == PARQUET:
-            if name in parquet_names(path):
-                return True
-        elif any(value_of(record, name) is not None for record in file_records(path, {})):
-            return True
-    return False
 
 
 def _origin(source: Source) -> str:
@@ -132,17 +130,37 @@ def _drawn(read: Callable[[], Iterator[Record]], limit: int, seed: int) -> list[
     return [record for number, record in enumerate(read()) if number in drawn]
 
 
-def _reader(source: Source, columns: Columns) -> Callable[[], Iterator[Record]]:
+def _reader(source: Source, columns: Columns, optional: str | None) -> Callable[[], Iterator[Record]]:
     """Return what reads a source from its beginning, each time it is called."""
     if source.hub or (source.files and is_saved(source.files)):
         dataset, origin = open_hub(source) if source.hub else open_saved(source), _origin(source)
-        return lambda: pick(dataset_records(dataset, columns, origin), columns, origin)
+        return lambda: _picked(
+            lambda asked: dataset_records(dataset, asked, origin), columns, origin, optional
+        )
     if source.source_file and source.target_file:
         return _parallel_reader(source.source_file, source.target_file, columns)
     if source.conll:
         return _conll_reader(source, columns)
     paths = matching_files(source.files or "")
-    return lambda: (record for path in paths for record in pick(file_records(path, columns), columns, path))
+    return lambda: (
+        record for path in paths for record in _picked(partial(file_records, path), columns, path, optional)
+    )
+
+
+def _picked(
+    read: Callable[[Columns], Iterable[Mapping[str, Any]]],
+    columns: Columns,
+    origin: str,
+    optional: str | None,
+) -> Iterator[Record]:
+    """Yield the columns of every record, without the optional one where the source has no such column."""
+    try:
+        yield from pick(read(columns), columns, origin, optional)
+    except MissingColumnError as missing:  # before the first record
+        if optional is None or missing.name != columns.get(optional):
+            raise
+        fewer = _without(optional, columns)
+        yield from pick(read(fewer), fewer, origin)
 
 
 def _parallel_reader(source_file: str, target_file: str, columns: Columns) -> Callable[[], Iterator[Record]]:

@@ -206,8 +206,9 @@ def choose_among(
             first candidate is another model.
     """
     rule = PROTOCOLS[protocol]
-    reads_labels = not rule.reads_texts or TASKS[run.experiment.task].unlabelled == "likelihood"
-    domains = run.domains_with(rule.split) if reads_labels else [run.in_domain]
+    by_labels = not rule.reads_texts or TASKS[run.experiment.task].unlabelled == "likelihood"
+    sees_all = by_labels and not rule.in_domain_alone
+    domains = run.domains_with(rule.split) if sees_all else [run.in_domain]
     scores = {domain: score(domain, rule.split) for domain in domains}
     drawn = resampled(run.in_domain, "validation")
     known, known_drawn = (None, drawn[:, :1]) if pretrained is None else pretrained

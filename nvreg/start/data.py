@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from nvreg.data import NO_LABEL
 from nvreg.data.columns import check_names
 from nvreg.data.looking import Look
 from nvreg.errors import UserError, expected_one_of
@@ -269,10 +270,8 @@ class DataSection:
         if self._given.get("labels") or self._subject.task != "classification":
             return {}
         name = self.columns["label"]
-        values = chain.from_iterable(domain.first.columns.get(name, ()) for domain in domains)
-        unknown = [
-            each for each in dict.fromkeys(values) if each is not None and not self._subject.takes(each)
-        ]
+        values = chain.from_iterable(_labels_in(domain.first, name) for domain in domains)
+        unknown = [each for each in dict.fromkeys(values) if not self._subject.takes(each)]
         if len(unknown) > len(self._subject.classes):
             raise UserError(
                 f"expected a column of at most {len(self._subject.classes)} labels, which the model chooses "
@@ -298,6 +297,12 @@ class DataSection:
                     f"{expected_one_of(classes, label, 'the labels')}; say which class each label is with "
                     f"--set 'data.labels={{{label}: {classes[0]}, ...}}'"
                 )
+
+
+def _labels_in(look: Look, column: str) -> list[Any]:
+    """Return the labels of a column; none where all of them stand for none."""
+    labels = [each for each in look.columns.get(column, ()) if each is not None]
+    return [] if {*map(str, labels)} == {NO_LABEL} else labels
 
 
 def _begins_alike(label: str, name: str) -> bool:

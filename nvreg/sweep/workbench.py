@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from nvreg.checkpoint import SETTINGS_FILE
 from nvreg.config import InDomain, ModelSource, OutOfDomain, Source
-from nvreg.data import Examples, load_examples
+from nvreg.data import NO_LABEL, Examples, load_examples
 from nvreg.digests import body_digest, fingerprint, options_of
 from nvreg.errors import UserError
 from nvreg.estimation.estimate import estimate_prior
@@ -97,12 +97,18 @@ class Workbench:
             *self.task.notes,
             *(converted if self.is_regularised else ()),
             *(
-                f"{domain} {split} has no column {label!r}: metrics that need it are n/a there"
+                f"{domain} {split} {self._without(domain, split)}: metrics that need labels are n/a there"
                 for domain, splits in self.scored.items()
                 for split, scored in splits.items()
                 if label is not None and label not in scored.examples.records[0]
             ),
         ]
+
+    def _without(self, domain: str, split: str) -> str:
+        """Say why a split has no labels."""
+        if self.experiment.reads_labels(domain, split):
+            return f"has no labels in a column {self.task.label_column!r}"
+        return "is read without labels, as no protocol chooses by them"
 
     @property
     def in_domain_validation(self) -> ScoredSplit:
@@ -141,9 +147,12 @@ def open_workbench(experiment: Experiment) -> Workbench:
     task.check_model(model)
 
     def load(source: Source, domain: str, split: str) -> ScoredSplit:
-        needs_labels = domain == data.in_domain.name or not experiment.goes_without_labels
-        optional = None if needs_labels else task.label_column
-        examples = load_examples(source, data.columns, task.required, optional)
+        label = task.label_column
+        is_optional = domain != data.in_domain.name and experiment.goes_without_labels
+        reads_labels = experiment.reads_labels(domain, split)
+        columns = [column for column in task.required if column != label or reads_labels]
+        absent = {NO_LABEL} - (data.labels or {}).keys()
+        examples = load_examples(source, data.columns, columns, label if is_optional else None, absent)
         encoded = encode(task, examples, f"{domain} {split}")
         if racing is None or split != "validation" or racing.after >= len(examples):
             return ScoredSplit(examples, encoded, (encoded,))

@@ -205,3 +205,35 @@ def test_a_set_is_without_labels_where_no_record_has_one(tmp_path, labelled):
         write(tmp_path / labelled, '{"text": "x"}\n{"text": "y", "label": 1}\n')
     with pytest.raises(UserError, match="a column 'label' in every record or in none, got it in some"):
         load_examples(pattern, {}, ["text", "label"], "label")
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("labels", [[None, None], [-1, -1], [None, -1]])
+def test_a_column_that_holds_nothing_is_as_if_it_were_not_there(tmp_path, suffix, labels):
+    texts, path = ["x", "y"], tmp_path / f"a.{suffix}"
+    if suffix == "jsonl":
+        records = [{"text": text, "label": label} for text, label in zip(texts, labels, strict=True)]
+        write(path, json_lines(records))
+    elif suffix == "csv":
+        rows = [
+            f"{text},{'' if label is None else label}\n" for text, label in zip(texts, labels, strict=True)
+        ]
+        write(path, "text,label\n" + "".join(rows))
+    else:
+        pd.DataFrame({"text": texts, "label": pd.array(labels, "Int64")}).to_parquet(path)
+    source, asked = Source(files=str(path)), ({}, ["text", "label"], "label")
+    without = [{"text": text} for text in texts]
+    assert load_examples(source, *asked, ["-1"]).records == without
+    if set(labels) == {None}:
+        assert load_examples(source, *asked).records == without
+    elif None in labels:
+        with pytest.raises(UserError, match="in every record or in none, got it in some"):
+            load_examples(source, *asked)
+    else:
+        assert [int(each["label"]) for each in load_examples(source, *asked).records] == labels
+
+
+def test_what_stands_for_nothing_is_a_label_among_others(tmp_path):
+    path = write(tmp_path / "a.jsonl", json_lines([{"text": "x", "label": n} for n in (-1, 1)]))
+    examples = load_examples(Source(files=str(path)), {}, ["text", "label"], "label", ["-1"])
+    assert [record["label"] for record in examples.records] == [-1, 1]

@@ -221,6 +221,44 @@ def test_a_file_without_labels_is_refused_where_they_are_asked_for(directory, te
         run_sweep(load_experiment(directory / "experiment.yaml", [output, change]), quiet=True)
 
 
+@pytest.mark.parametrize(
+    ("labels", "protocols"),
+    [
+        (["POISON"] * 40, ["in-domain", "in-domain-tolerance", "unlabelled", "oracle"]),
+        ([-1] * 40, ["unlabelled"]),
+        ([-1] * 40, ["leave-one-domain-out", "out-of-domain-validation", "unlabelled", "oracle"]),
+    ],
+)
+def test_labels_that_nothing_chooses_by_are_not_read(
+    directory, texts, runs, labels, protocols, tmp_path, capsys
+):
+    for name in ("away", "afar"):
+        count = len(texts[name])
+        write(directory / f"{name}.jsonl", texts[name], labels[:count])
+        if "POISON" in labels:  # those of test sets are what the tables are about
+            path = directory / f"{name}.jsonl"
+            path.write_text(path.read_text().replace(', "label": "POISON"', ""))
+    changes = [f"output={tmp_path / 'output'}", f"selection.protocols=[{', '.join(protocols)}]"]
+    experiment = load_experiment(directory / "experiment.yaml", changes)
+    assert run_sweep(experiment) == (7, 0, 0)
+    said = capsys.readouterr().err
+    is_read = "out-of-domain-validation" in protocols
+    why = "has no labels in a column 'label'" if is_read else "is read without labels, as no protocol chooses"
+    assert f"away validation {why}" in said
+    run, unlabelled = read_run(tmp_path / "output"), read_run(runs["unlabelled"])
+    assert run.manifest["data"]["away"] == unlabelled.manifest["data"]["away"]
+    assert chosen_numbers(run, ARM, "unlabelled") == chosen_numbers(unlabelled, ARM, "unlabelled")
+    write_report(analyse(tmp_path / "output"), (), examples=2)
+
+
+def test_minus_one_is_a_label_where_the_file_says_which(directory, texts, tmp_path):
+    for name in ("away", "afar"):
+        write(directory / f"{name}.jsonl", texts[name], [-1] * len(texts[name]))
+    changes = [f"output={tmp_path / 'output'}", "data.labels={-1: bad}"]
+    run_sweep(load_experiment(directory / "experiment.yaml", changes), quiet=True)
+    assert read_run(tmp_path / "output").domains_with("validation") == ["home", "away", "afar"]
+
+
 def test_probabilities_have_to_be_kept(directory):
     with pytest.raises(UserError, match=r"evaluation.temperatures: expected some beside 1, with which prob"):
         load_experiment(directory / "experiment.yaml", ["evaluation.temperatures=[1]"])
