@@ -45,7 +45,10 @@ TargetColumn = Annotated[
     typer.Option("--target-column", help="Column of targets or summaries.", show_default="the task's"),
 ]
 LabelColumn = Annotated[
-    str | None, typer.Option("--label-column", help="Column of labels or tags.", show_default="the task's")
+    str | None,
+    typer.Option(
+        "--label-column", "--tag-column", help="Column of labels or tags.", show_default="the task's"
+    ),
 ]
 Metrics = Annotated[
     list[str] | None,

@@ -37,7 +37,7 @@ PriorData = Annotated[
         "--prior-data", metavar=DATA, help="In-domain training text, on which --prior-weight is solved for."
     ),
 ]
-Column = Annotated[str, typer.Option("--column", help="Its column of texts, or of sources.")]
+Column = Annotated[str, typer.Option("--column", help="Its column of texts, sources or words.")]
 TargetColumn = Annotated[
     str | None, typer.Option("--target-column", help="Its column of targets, for an encoder-decoder model.")
 ]

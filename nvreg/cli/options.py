@@ -185,7 +185,7 @@ PriorData = Annotated[
 ]
 PriorColumn = Annotated[
     str | None,
-    typer.Option("--column", help="Column of texts, or of sources, in --prior-data.", show_default="none"),
+    typer.Option("--column", help="Column of texts, sources or words in --prior-data.", show_default="none"),
 ]
 PriorTargetColumn = Annotated[
     str | None,

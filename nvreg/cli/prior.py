@@ -20,7 +20,7 @@ from nvreg.files import PRIOR_FORMAT, check_file
 
 Out = Annotated[Path, typer.Argument(metavar="OUT", help="The prior's file (safetensors).")]
 Data = Annotated[str, typer.Option("--data", metavar=DATA, help="In-domain training text.")]
-Column = Annotated[str, typer.Option("--column", help="Its column of texts, or of sources.")]
+Column = Annotated[str, typer.Option("--column", help="Its column of texts, sources or words.")]
 TargetColumn = Annotated[
     str | None, typer.Option("--target-column", help="Its column of targets, for an encoder-decoder model.")
 ]

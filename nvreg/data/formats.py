@@ -36,6 +36,14 @@ _CUT = 16
 PARQUET = ".parquet"
 """The end of the name of a file that has columns with types."""
 
+_CONLL = (".conll", ".conllu", ".iob", ".iob2", ".bio")
+"""Ends of the names that files with a word and its tag a line often have."""
+
+_CONLL_HINT = (
+    "; words with their tags, one a line, are {conll: FILE, token_column: 0, tag_column: -1} in place of "
+    "files, and the same in quotes after --data"
+)
+
 _BLANKS = " \t\n\r"
 """What may stand between values of JSON, beside the commas of a list."""
 
@@ -90,7 +98,8 @@ def file_records(path: str, columns: Columns) -> Iterator[Mapping[str, Any]]:
         return parquet_records(path, columns)
     if suffix not in _READERS:
         known = ", ".join([*_READERS, PARQUET])
-        raise UserError(f"{path}: expected one of {known} (text also with .gz), got {suffix!r}")
+        hint = _CONLL_HINT if suffix in _CONLL else ""
+        raise UserError(f"{path}: expected one of {known} (text also with .gz), got {suffix!r}{hint}")
     return _read(path, _READERS[suffix])
 
 

@@ -42,10 +42,17 @@ def page(result: Result) -> str:
                 lines.append(_row([domain.name, f"accuracy by {by}", *_cells(metrics["accuracy"])]))
     lines += [
         "",
+        f"- examples: {', '.join(map(_examples, result.domains))}",
         *(f"- {name}: {code_in_markdown(signature)}" for name, signature in result.signatures.items()),
     ]
     lines += [f"- note: {in_markdown(note)}" for note in result.notes]
     return "\n".join(lines)
+
+
+def _examples(domain: DomainResult) -> str:
+    """Return how many examples of a domain are scored, and how many of them are cut."""
+    cut = f" ({domain.truncated} cut to fit)" if domain.truncated else ""
+    return f"{in_markdown(domain.name)} {domain.examples}{cut}"
 
 
 def described(model: MeasuredModel) -> str:

@@ -66,7 +66,7 @@ def inspect_model(
         setting: the setting that the checkpoint is converted with.
         prior_data: in-domain training text, on which a prior weight is solved for, with the same columns.
         files: the texts, named by `domain_names` and read as in `nvreg.tasks.sampling`.
-        column: the column of sources, or of texts.
+        column: the column of sources, of texts or of a tagger's words.
         target_column: the column of targets, for an encoder-decoder model alone.
         reading: the prefix and the languages.
         limit: how many examples of a file are read at most.

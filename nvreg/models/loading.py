@@ -19,7 +19,11 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+)
 
 from nvreg.digests import body_parameters
 from nvreg.errors import UserError, expected_one_of, is_of_memory
@@ -44,6 +48,12 @@ DTYPES = {
     "float64": torch.float64,
 }
 
+CLASSIFIERS: Mapping[str, frozenset[str]] = {
+    "AutoModelForSequenceClassification": frozenset(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES.values()),
+    "AutoModelForTokenClassification": frozenset(MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES.values()),
+}
+"""The models with heads that choose classes, of texts and of words, by the class that loads them."""
+
 
 def kind_of(config: PreTrainedConfig) -> Kind:
     """Return how an architecture reads text."""
@@ -51,6 +61,11 @@ def kind_of(config: PreTrainedConfig) -> Kind:
         return "encoder-decoder"
     is_encoder = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
     return "encoder-only" if is_encoder and not getattr(config, "is_decoder", False) else "decoder-only"
+
+
+def is_tagger(model: PreTrainedModel) -> bool:
+    """Return whether a model has a head that chooses a class of every word."""
+    return type(model).__name__ in CLASSIFIERS["AutoModelForTokenClassification"]
 
 
 def auto_class(wanted: AutoClass, config: PreTrainedConfig) -> str:
@@ -209,6 +224,8 @@ def _load_whole(
     loader = auto_class(head, config) if head else architectures[0]
     model_class = class_of(loader, path, config if trust_remote_code else None)
     _check_convertible(config, model_class)
+    if labels is None and not besides:
+        _check_head(loader, architectures[0], path)
     if labels is not None:
         options["id2label"] = dict(enumerate(labels))
         options["label2id"] = {label: number for number, label in enumerate(labels)}
@@ -226,6 +243,22 @@ def _load_whole(
         hint = f"; fine-tune it first{other}"
     check_weights(model, path, found, needed=needed, body=body, besides=besides, hint=hint)
     return model
+
+
+def _check_head(loader: str, architecture: str, path: str | Path) -> None:
+    """Check that a checkpoint's head is not that of another classifier, whose weights are called alike.
+
+    Raises:
+        UserError: if it is.
+    """
+    if loader not in CLASSIFIERS or architecture in CLASSIFIERS[loader]:
+        return
+    if any(architecture in names for names in CLASSIFIERS.values()):
+        what = "words" if loader == "AutoModelForTokenClassification" else "texts"
+        raise UserError(
+            f"{path}: expected a checkpoint with a head that chooses classes of {what}, got "
+            f"{architecture}; name another, or fine-tune it first"
+        )
 
 
 def _check_convertible(config: PreTrainedConfig, loader: Any) -> None:

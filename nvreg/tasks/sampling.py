@@ -10,10 +10,11 @@ from random import Random
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from nvreg.config import Evaluation, Reading, source_of
+from nvreg.config import Evaluation, Reading, Source, source_of
 from nvreg.data import Examples, batches, load_examples, model_inputs
 from nvreg.errors import UserError
 from nvreg.models import IGNORED
+from nvreg.models.loading import is_tagger
 from nvreg.models.registry import layers_by_role
 from nvreg.models.teacher_forcing import check_vocabulary, padding_token
 from nvreg.tasks import make_task
@@ -62,13 +63,13 @@ def batches_of_file(
     """Read a file of text as padded, teacher-forced batches, long and short ones mixed.
 
     An encoder-decoder model reads sources and, teacher-forced, targets; any other model the texts of one
-    column. What is longer than the model's limit is cut.
+    column, or a tagger lists of words, as its task does. What is longer than the model's limit is cut.
 
     Args:
         model: decides which.
         tokenizer: the model's.
         path: the text, as `nvreg.config.source_of` reads it.
-        column: name of the column of sources, or of texts.
+        column: name of the column of sources, of texts or of words.
         target_column: name of the column of targets, for an encoder-decoder model alone.
         limit: examples at most, the first ones.
         tokens: read random examples of these, as `random_batches` does; by default all.
@@ -97,15 +98,38 @@ def batches_of_file(
             f"expected --column alone with {model.config.model_type}, which reads one text, "
             f"got a target, prefix or language: {got}"
         )
-    check_vocabulary(model.config, tokenizer)
-    texts = [record["text"] for record in load_examples(source, {"text": column}, ["text"]).records]
-    sequences = [ids for ids in _tokenise(model, tokenizer, texts) if ids]
+    if is_tagger(model) and _holds_words(source, column):
+        sequences = _of_words(model, tokenizer, load_examples(source, {"tokens": column}, ["tokens"]))
+    else:
+        check_vocabulary(model.config, tokenizer)
+        texts = [record["text"] for record in load_examples(source, {"text": column}, ["text"]).records]
+        sequences = [ids for ids in _tokenise(model, tokenizer, texts) if ids]
     if tokens is not None:
         sequences = _random(sequences, tokens)
     groups = batches(list(map(len, sequences)), BATCH_TOKENS)
     Random(0).shuffle(groups)
     padding = padding_token(model.config, tokenizer)
     return [model_inputs([sequences[index] for index in group], padding) for group in groups]
+
+
+def _holds_words(source: Source, column: str) -> bool:
+    """Return whether the first record has a list of words in a column."""
+    first = source.model_copy(update={"limit": 1, "seed": None, "part": None})
+    try:
+        load_examples(first, {"tokens": column}, ["tokens"])
+    except UserError:  # which reading texts raises too, if it is one
+        return False
+    return True
+
+
+def _of_words(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, examples: Examples
+) -> list[list[int]]:
+    """Return the tokens of every text that has a word which is scored."""
+    evaluation = Evaluation(metrics=["nll"])
+    task = make_task("token-classification", tokenizer, model.config, data=Reading(), evaluation=evaluation)
+    encoded = task.encode(examples)
+    return [ids for ids, firsts in zip(encoded.tokens, encoded.firsts, strict=True) if firsts]
 
 
 def _tokenise(

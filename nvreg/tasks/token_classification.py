@@ -93,7 +93,10 @@ class TokenClassification(Task[EncodedWords]):
         return super()._signature(metric).replace("mean:examples", "mean:words")
 
     def encode(self, examples: Examples) -> EncodedWords:
-        """Tokenise a data set, counting the texts of which a word is not scored or has lost pieces."""
+        """Tokenise a data set, counting the texts of which a word is not scored or has lost pieces.
+
+        The words of a record without tags have the label -100, of nothing to predict.
+        """
         texts = [self._spaced(record["tokens"]) for record in examples.records]
         pieces = self._pieces(texts)
         numbers = self._numbers(examples)
@@ -105,7 +108,8 @@ class TokenClassification(Task[EncodedWords]):
             ids = [piece for word in text for piece in pieces[word]]
             tokens.append(self._frame.around(ids[: self._room]))
             firsts.append([len(self._frame.prefix) + start for start in compress(starts, scored[-1])])
-            labels.append([numbers[tag] for tag in compress(record["tags"], scored[-1])])
+            classes = [numbers[tag] for tag in record["tags"]] if "tags" in record else [IGNORED] * len(text)
+            labels.append(list(compress(classes, scored[-1])))
             truncated += len(ids) > self._room or not all(scored[-1])
         return EncodedWords(tokens, firsts, labels, scored, truncated)
 
@@ -196,7 +200,7 @@ class TokenClassification(Task[EncodedWords]):
         """Return the class of every tag."""
         numbers: dict[str | int, int] = {}
         for record, values in enumerate(examples.records, start=1):
-            for tag in values["tags"]:
+            for tag in values.get("tags", ()):
                 if tag not in numbers:
                     numbers[tag] = number_of(tag, self._tags, self._renamed, record=record)
         return numbers

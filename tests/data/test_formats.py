@@ -218,7 +218,12 @@ def test_json_is_a_list_or_one_record_after_the_other(tmp_path, name, content):
             "line 2: expected text in UTF-8, got the byte 0xfc; save",
         ),
         ("a.csv", "en,de\n".encode("utf-16"), "line 1: expected text in UTF-8, got the byte 0xff"),
-        ("a.xml", "<a/>", "expected one of .jsonl, .json, .csv, .tsv, .txt, .parquet .* got '.xml'"),
+        ("a.xml", "<a/>", "expected one of .jsonl, .json, .csv, .tsv, .txt, .parquet .* got '.xml'$"),
+        (
+            "a.conll",
+            "a O",
+            "got '.conll'; words with their tags, one a line, are {conll: FILE, token_column:",
+        ),
     ],
 )
 def test_bad_file_gives_one_line_that_names_it(tmp_path, name, content, message):

@@ -124,7 +124,7 @@ def test_numbers_of_the_table_end_at_the_second_digit_of_their_half_widths():
         data="home.jsonl",
         fingerprint="0",
         examples=40,
-        truncated=0,
+        truncated=3,
         metrics=scores,
         against={"nll": difference},
     )
@@ -139,6 +139,7 @@ def test_numbers_of_the_table_end_at_the_second_digit_of_their_half_widths():
     assert "| 2.346 ± 0.046 | [2.251, 2.439] | +0.046 [+0.025, +0.066] | 0.0012 |" in shown
     assert "| accuracy | 0.8765 |  | measured otherwise |" in shown
     assert "| perplexity | inf |  |" in shown
+    assert "\n- examples: home 40 (3 cut to fit)" in shown
 
 
 def test_a_converted_directory_is_measured_as_it_was_saved_and_compares_with_another(
@@ -275,7 +276,7 @@ def write_words(path, records):
     path.write_text("\n".join(lines))
 
 
-WORDS = ("--task", "token-classification", "--column", "words", "--label-column", "pos")
+WORDS = ("--task", "token-classification", "--column", "words", "--tag-column", "pos")
 
 
 def test_f1_of_tagged_words_is_seqevals(tmp_path, schema):
@@ -293,6 +294,16 @@ def test_f1_of_tagged_words_is_seqevals(tmp_path, schema):
     expected = f1_score([list(each["tags"]) for each in records], predicted)
     assert domain["metrics"]["f1"]["value"] == pytest.approx(expected)
     assert set(domain["metrics"]) == set(test_token_classification.EVERYTHING)
+
+
+def test_a_tagger_is_converted_and_inspected_by_its_own_data(tmp_path):
+    tagger(tmp_path)
+    model, prior, out = tmp_path / "model", tmp_path / "prior.safetensors", tmp_path / "out"
+    data = ("--data", tmp_path / "test.jsonl", "--column", "words")
+    assert run("prior", model, prior, *data).exit_code == 0
+    text = ("--prior-data", tmp_path / "test.jsonl", "--column", "words", "--prior-weight", "0.1")
+    assert run("convert", model, out, *text).exit_code == 0
+    assert "prior weight" in run("inspect", out, *data).stdout
 
 
 @pytest.mark.parametrize(

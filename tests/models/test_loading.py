@@ -155,6 +155,26 @@ def test_a_checkpoint_without_the_head_of_the_task_is_refused(tmp_path):
     assert type(load_model(tmp_path, "AutoModelForMaskedLM")).__name__ == "BertForMaskedLM"
 
 
+@pytest.mark.parametrize(
+    ("head", "other", "what"),
+    [
+        ("BertForSequenceClassification", "AutoModelForTokenClassification", "words"),
+        ("BertForTokenClassification", "AutoModelForSequenceClassification", "texts"),
+    ],
+)
+def test_the_head_of_another_classifier_is_not_taken_for_that_of_the_task(tmp_path, head, other, what):
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    model = getattr(transformers, head)(BertConfig(vocab_size=10, **sizes))
+    if what == "texts":  # which have a layer more
+        model.bert.pooler = transformers.models.bert.modeling_bert.BertPooler(model.config)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(nvreg.UserError, match=f"a head that chooses classes of {what}, got {head}; name"):
+        load_model(tmp_path, other)
+    assert type(load_model(tmp_path, other, labels=["a", "b"])).__name__.endswith(
+        other.removeprefix("Auto")[8:]
+    )
+
+
 def test_a_directory_of_another_kind_is_not_a_converted_model(saved):
     with pytest.raises(nvreg.UserError, match=r"written by nvreg.save_pretrained, found no nvreg.json"):
         nvreg.from_pretrained(saved)

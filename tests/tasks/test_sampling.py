@@ -9,6 +9,7 @@ from nvreg.data import Examples
 from nvreg.tasks import make_task
 from nvreg.tasks.sampling import CALIBRATION_EXAMPLES, batches_of_file, random_batches
 from tests.models.architectures import ARCHITECTURES
+from tests.tasks import test_token_classification
 from tests.tiny import LEXICON, tiny_marian
 
 
@@ -91,6 +92,26 @@ def test_a_model_of_one_text_reads_the_first_texts_padded(file, tokenizer, name)
     expected = [tokenizer(text).input_ids for text in ("a small red dog .", "a cat", "the")]
     assert sorted(real_tokens(batch)) == sorted(expected)
     assert set(batch) == set(INPUTS)
+
+
+def test_a_tagger_reads_words_as_its_task_does(tmp_path):
+    model, tokenizer = test_token_classification.build("bert"), test_token_classification.pieces_tokenizer()
+    data = test_token_classification.examples()
+    data.records.append({"tokens": ["\ufe0f"], "tags": ["O"]})  # no piece, and nothing that is scored
+    path = tmp_path / "words.jsonl"
+    path.write_text("".join(json.dumps({"words": list(each["tokens"])}) + "\n" for each in data.records))
+    batches = batches_of_file(model, tokenizer, path, "words", None)
+    task = test_token_classification.token_classification(model, tokenizer)
+    expected = list(task.teacher_forced(task.encode(data)))
+    assert all(set(batch) == set(INPUTS) for batch in batches)
+    for batch, other in zip(batches, expected, strict=True):
+        assert all(torch.equal(batch[name], other[name]) for name in INPUTS)
+    path.write_text('{"words": "a cat"}\n')
+    (batch,) = batches_of_file(model, tokenizer, path, "words", None)
+    assert real_tokens(batch) == [tokenizer("a cat").input_ids]
+    path.write_text('{"words": ["a", "cat"]}\n')
+    with pytest.raises(nvreg.UserError, match="expected text, got"):
+        batches_of_file(build("bert"), tokenizer, path, "words", None)
 
 
 def test_an_empty_text_is_left_out_where_it_has_no_token(file, tokenizer, monkeypatch):
