@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pandas import DataFrame
@@ -37,6 +37,8 @@ class Choice:
         said: the verdict on each domain.
         better: the verdict of what is better.
         worse: the verdict of what is worse.
+        after: the same choice after temperature; None where no temperature changes the metric or none were
+            kept.
     """
 
     method: str
@@ -46,6 +48,7 @@ class Choice:
     said: Mapping[str, str]
     better: str
     worse: str
+    after: Choice | None = None
 
     @property
     def name(self) -> str:
@@ -59,6 +62,17 @@ class Choice:
     def harmed(self, domains: Sequence[str]) -> list[str]:
         """Return which domains are worse."""
         return [name for name in domains if self.said.get(name) == self.worse]
+
+    @property
+    def differs(self) -> bool:
+        """Whether any domain is better or worse."""
+        return not {self.better, self.worse}.isdisjoint(self.said.values())
+
+    def left(self, domains: Iterable[str]) -> list[str] | None:
+        """Return on which domains the verdict is the same after temperature; None where that is unknown."""
+        if self.after is None:
+            return None
+        return [name for name in domains if self.after.said.get(name) == self.said.get(name)]
 
     def exceeds(self, other: Choice, domain: str) -> bool:
         """Return whether the gain on a domain is larger than another choice's: their intervals are apart.
@@ -93,8 +107,16 @@ def listing(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
-def choices_in(metric: str, table: DataFrame) -> Iterator[Choice]:
-    """Yield what each selection chose in a table; upper bounds and models as they came are left out."""
+def choices_in(metric: str, table: DataFrame, after: DataFrame | None = None) -> Iterator[Choice]:
+    """Yield what each selection chose in a table; upper bounds and models as they came are left out.
+
+    Args:
+        metric: the one that is told of.
+        table: the table.
+        after: the same after temperature; None where there is none.
+    """
+    tempered = () if after is None else choices_in(metric, after)
+    left = {(each.name, each.protocol): each for each in tempered}
     higher_is_better = METRICS[metric].higher_is_better
     (better, _), (worse, _) = OUTCOMES[higher_is_better]
     rows = table[table["metric"].eq(metric) & ~table["protocol"].isin([PRETRAINED, *upper_bounds()])]
@@ -105,7 +127,10 @@ def choices_in(metric: str, table: DataFrame) -> Iterator[Choice]:
         named = dict(zip(labels, map(str, label), strict=True))
         records = {str(record["domain"]): record for record in cells.to_dict("records")}
         said = dict(zip(records, verdicts(cells, higher_is_better), strict=True))
-        yield Choice(named["method"], named.get("run", ""), named["protocol"], records, said, better, worse)
+        choice = Choice(
+            named["method"], named.get("run", ""), named["protocol"], records, said, better, worse
+        )
+        yield replace(choice, after=left.get((choice.name, choice.protocol)))
 
 
 def told_of(choices: Sequence[Choice]) -> list[Choice]:

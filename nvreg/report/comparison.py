@@ -11,6 +11,7 @@ from pandas import DataFrame
 from nvreg.document import Block, Verdict
 from nvreg.errors import UserError
 from nvreg.report.analysis import Analysis
+from nvreg.report.compared import compared
 from nvreg.report.contrasts import Row, contrasts_table, pairs_table
 from nvreg.report.explore import explore
 from nvreg.report.forest import forest
@@ -37,7 +38,7 @@ from nvreg.report.tables import (
     tempered_table,
 )
 from nvreg.report.temperature import lacks_temperatures
-from nvreg.report.verdict import compared, verdict
+from nvreg.report.verdict import verdict
 from nvreg.results import PRETRAINED
 from nvreg.text import in_markdown
 
@@ -73,10 +74,11 @@ def combine(analyses: Sequence[Analysis]) -> tuple[list[Block], dict[str, DataFr
     metric = chosen_by if chosen_by in metrics else metrics[0]
     after = tempered_table(metrics, domains, tempered)
     rivals = rivals_table(chosen_by, domains, groups) if chosen_by in metrics else None
-    combined = frames["combined"]
+    rivals_after = rivals_table(chosen_by, domains, tempered) if rivals is not None else None
+    combined, unchanging = frames["combined"], _cannot_change(runs, metric)
     blocks: list[Block] = [
         f"# {len(runs)} runs",
-        Verdict(verdict(metric, combined, in_domain, after, rivals, _cannot_change(runs, metric))),
+        Verdict(verdict(metric, combined, in_domain, after, rivals, rivals_after, unchanging)),
         "Each is compared with its own pretrained model. Repetitions are shown by their mean, ± the standard "
         "deviation of their scores. Intervals and tests are over examples, for these models: how much other "
         "seeds of training would change shows in ± alone.",
@@ -99,7 +101,6 @@ def combine(analyses: Sequence[Analysis]) -> tuple[list[Block], dict[str, DataFr
     blocks += sections.pop(metric)
     if rivals is not None:
         frames["rivals"] = rivals
-        rivals_after = rivals_table(chosen_by, domains, tempered)
         if rivals_after is not None:
             frames[f"rivals{AFTER_TEMPERATURE}"] = rivals_after
         names = {"run": "against run", "method": "method"}

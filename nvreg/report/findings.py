@@ -138,15 +138,21 @@ def _outcome(
     for verb, _ in OUTCOMES[higher_is_better]:
         named = domains(verb, said)
         parts.append(f"{verb} {named or 'no domain'}")
-        if after is not None:
-            parts[-1] += _compared(named, domains(verb, after))
+        then = named if after is None else domains(verb, after)
+        if after is not None and (words := left_in_words(named, then)):
+            parts[-1] += f"{', ' if named == then else '; '}{words}"
     if unknown:
         parts.append(f"no interval on {unknown}")
     return "; ".join(parts)
 
 
-def _compared(named: str, after: str) -> str:
-    """Return what becomes of the domains of a verb after temperature."""
+def left_in_words(named: str, after: str) -> str:
+    """Say what becomes of the domains of a verb after temperature; nothing where there are none.
+
+    Args:
+        named: the domains.
+        after: those of the same verb after temperature.
+    """
     if named == after:
-        return ", also after temperature" if named else ""
-    return f"; after temperature {after}" if after else "; not after temperature"
+        return "also after temperature" if named else ""
+    return f"after temperature {after}" if after else "not after temperature"

@@ -48,7 +48,9 @@ def run_page(
     scores, after, rivals = (frames.get(name) for name in ("methods", "after-temperature", "rivals"))
     scores = frames["scores"] if scores is None else scores
     metric, in_domain = run.selection_metric, run.in_domain
-    sentences = verdict(metric, scores, in_domain, after, rivals, run.cannot_change(metric))
+    rivals_after = frames.get(f"rivals{AFTER_TEMPERATURE}")
+    unchanging = run.cannot_change(metric)
+    sentences = verdict(metric, scores, in_domain, after, rivals, rivals_after, unchanging)
     blocks: list[Block] = [
         f"# {in_markdown(run.experiment.name)}: {run.experiment.task}",
         Verdict(sentences),
@@ -68,7 +70,6 @@ def run_page(
     }  # fmt: skip
     blocks += sections.pop(metric, [])
     if rivals is not None and not keeps_everywhere(scores):
-        rivals_after = frames.get(f"rivals{AFTER_TEMPERATURE}")
         blocks.append(rivals_section(metric, rivals, {"method": "against"}, in_domain, after=rivals_after))
     blocks += [section for each in sections.values() for section in each]
     if "layers" in frames:

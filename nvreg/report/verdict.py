@@ -1,18 +1,20 @@
 """What a page comes to in a few sentences: what helps where, at what price, and what did as well.
 
 They go by the interval that repeats the choice (docs/reports.md): where it contains zero, nothing is claimed.
+By a metric that a temperature changes, each claim says what is left of it then (`nvreg.report.claims`).
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from pandas import DataFrame
 
 from nvreg.metrics import METRICS
 from nvreg.metrics.resampling import FEWEST
-from nvreg.metrics.temperature import SHOWN
 from nvreg.report.analysis import NV
 from nvreg.report.choices import Choice, choices_in, listing, told_of
+from nvreg.report.claims import NAMED, counted, helps, remark, softening_unknown, steps, together, worsens
 from nvreg.report.findings import INAPPLICABLE, KEPT, UNKNOWN
+from nvreg.report.others import beyond, elsewhere
 from nvreg.results import PRETRAINED
 
 OURS = (NV, "nv-heads")
@@ -21,13 +23,6 @@ OURS = (NV, "nv-heads")
 UNTOLD = (None, UNKNOWN, INAPPLICABLE)
 """The verdicts on a domain that tell nothing, None where it has no row."""
 
-AS_IT_CAME = "as it came"
-
-SOFTENING_UNKNOWN = "Whether a temperature alone would do as much is not known, as none were kept."
-
-NAMED = 3
-"""The most domains of which a sentence has numbers, and the most methods that it names."""
-
 
 def verdict(
     metric: str,
@@ -35,6 +30,7 @@ def verdict(
     in_domain: str,
     after: DataFrame | None = None,
     rivals: DataFrame | None = None,
+    rivals_after: DataFrame | None = None,
     cannot_change: Collection[str] = (),
 ) -> list[str]:
     """Return the sentences of a page that compares choices with the pretrained model.
@@ -45,11 +41,12 @@ def verdict(
         in_domain: the name of the domain that the model was tuned on.
         after: the same after temperature; None where there is none.
         rivals: the table of `nvreg.report.tables.rivals_table`; None where there is none.
+        rivals_after: the same after temperature; None where there is none.
         cannot_change: the methods no setting of which can change the metric.
     """
     if METRICS[metric].higher_is_better is None:
-        return [_directionless(metric)]
-    choices = list(choices_in(metric, rows))
+        return [directionless(metric)]
+    choices = list(choices_in(metric, rows, after))
     if not choices:
         is_begun = not rows["protocol"].eq(PRETRAINED).all()
         return [
@@ -57,100 +54,50 @@ def verdict(
             if is_begun
             else "No setting is measured yet."
         ]
-    out = [str(name) for name in rows["domain"].unique() if name != in_domain]
-    if not out:
+    shown = [str(name) for name in rows["domain"].unique() if name != in_domain]
+    if not shown:
         return [f"Nothing can be said out of domain: no set but {in_domain} is shown."]
     ours = [each for each in choices if each.method in OURS] or choices
+    out = [name for name in shown if any(each.said.get(name) not in (None, INAPPLICABLE) for each in ours)]
+    scored = set(rows["domain"][rows["metric"].eq(metric) & rows["score"].notna()])
+    unsaid = list(_unsaid([name for name in shown if name not in out], scored))
+    if all(set(each.said.values()) <= set(UNTOLD) for each in ours):
+        few = f"Nothing can be said: no test set has the {FEWEST} examples that an interval takes."
+        return [few, *unsaid] if any(UNKNOWN in each.said.values() for each in ours) else unsaid
     others = [
         each for each in choices if each.method not in {*OURS, *cannot_change} and len(ours) < len(choices)
     ]
     unchanging = list(dict.fromkeys(each.method for each in choices if each.method in cannot_change))
-    nothing_else = _nothing_else(metric, unchanging) if ours[0].method in OURS else ""
-    tempered = (
-        [] if after is None else [each for each in choices_in(metric, after) if each.method != PRETRAINED]
-    )
-    if all(set(each.said.values()) <= {UNKNOWN, INAPPLICABLE} for each in ours):
-        return [f"Nothing can be said: no test set has the {FEWEST} examples that an interval takes."]
+    nothing_else = [_nothing_else(metric, unchanging)] if ours[0].method in OURS else []
     told = told_of(ours)
     best = max(told, key=lambda each: _rank(each, out, in_domain))
-    if best.helped(out):
+    if not out:
+        sentences = [*unsaid, _prices(metric, ours, in_domain, is_alone=True)]
+    elif best.helped(out):
+        beside = [each for each in others if each.protocol == best.protocol]
         sentences = [
-            _helps(metric, best, told, ours, out, _after(best, tempered)),
+            _helps(metric, best, told, ours, out),
+            *unsaid,
             _price(metric, best, in_domain),
-            SOFTENING_UNKNOWN if after is None and METRICS[metric].group in SHOWN else "",
-            " ".join(_beyond(best, out, tempered, others, rivals, metric, nothing_else)),
+            *(beyond(metric, best, out, others, rivals, rivals_after) if others else nothing_else),
+            _after_alone(beside, out),
         ]
     else:
         is_helped = any(each.helped(out) for each in ours)
         sentences = [
             _helps_elsewhere(metric, told, ours, out) if is_helped else _nothing_helps(metric, ours, out),
+            *unsaid,
             _prices(metric, ours, in_domain),
-            " ".join(_what_else(ours, out, tempered, others, nothing_else)),
+            *([elsewhere(out, others)] if others else nothing_else),
+            _after_alone([*ours, *others], out),
         ]
-    return [each for each in sentences if each]
+    is_claimed = any(each.differs for each in ours) or any(each.helped(out) for each in others)
+    unknown = softening_unknown(metric, is_claimed) if after is None else ""
+    return [each for each in (*sentences, unknown) if each]
 
 
-def compared(
-    metric: str,
-    rows: DataFrame,
-    in_domain: str,
-    first: str,
-    second: str,
-    after: DataFrame | None = None,
-) -> list[str]:
-    """Return the sentences of a page that compares one run with another: its models, and what was chosen.
-
-    Args:
-        metric: the one that is told of.
-        rows: the table of `nvreg.report.comparison.compare`.
-        in_domain: the name of the domain that the models were tuned on.
-        first: the name of the run that the other is compared with.
-        second: the name of that.
-        after: the same table after temperature; None where there is none.
-    """
-    if METRICS[metric].higher_is_better is None:
-        return [_directionless(metric)]
-    as_they_came = rows.assign(protocol=rows["protocol"].replace(PRETRAINED, AS_IT_CAME))
-    tables = {f"By {metric}": as_they_came, **({} if after is None else {"After temperature": after})}
-    sentences = []
-    for when, table in tables.items():
-        found = list(choices_in(metric, table))
-        models = [each for each in found if each.method == PRETRAINED]
-        chosen = [each for each in found if each.method != PRETRAINED]
-        for of in filter(None, (models, chosen)):
-            alike: dict[str, list[Choice]] = {}
-            for each in told_of(of):
-                mates = [other for other in of if other.method == each.method]
-                agreeing = sum(other.said == each.said for other in mates)
-                share = f" (so say {agreeing} of {len(mates)} selections)" if len(mates) > 1 else ""
-                alike.setdefault(f"{_against_other(each, first, in_domain)}{share}", []).append(each)
-            sentences += [f"{when}, {second}{_as_what(each)} {told}." for told, each in alike.items()]
-    return sentences
-
-
-def _as_what(alike: Sequence[Choice]) -> str:
-    """Say whether choices are the model as it came, the model at a temperature, or what was chosen."""
-    method, protocol = alike[0].method, alike[0].protocol
-    if method == PRETRAINED:
-        return f" {AS_IT_CAME}" if protocol == AS_IT_CAME else ""
-    return f" with what {protocol} chose of {listing([each.method for each in alike])}"
-
-
-def _against_other(choice: Choice, other: str, in_domain: str) -> str:
-    """Say where a choice of one run is better or worse than that of another."""
-    domains = list(choice.records)
-    parts: list[str] = []
-    for word, names in (("better", choice.helped(domains)), ("worse", choice.harmed(domains))):
-        if names:
-            steps = [choice.step(name) + " (in domain)" * (name == in_domain) for name in names[:NAMED]]
-            more = f", and {word} on {listing(names[NAMED:])} too" if len(names) > NAMED else ""
-            parts.append(f"{word}{'' if parts else f' than {other}'}, {listing(steps)}{more}")
-    if parts:
-        return f"is {'; '.join(parts)}"
-    return f"shows no difference from {other}"
-
-
-def _directionless(metric: str) -> str:
+def directionless(metric: str) -> str:
+    """Say that nothing is said by a metric neither direction of which is better."""
     return f"Nothing can be said: neither direction of {metric} is better."
 
 
@@ -159,54 +106,78 @@ def _rank(choice: Choice, out: Sequence[str], in_domain: str) -> tuple[bool, int
     return bool(helped), len(helped) - len(harmed), not choice.harmed([in_domain])
 
 
-def _after(choice: Choice, tempered: Sequence[Choice]) -> Choice | None:
-    """Return what is left of a choice after temperature; None where there is no such table."""
-    wanted = (choice.name, choice.protocol)
-    return next((each for each in tempered if (each.name, each.protocol) == wanted), None)
+def _unsaid(domains: Sequence[str], scored: Collection[str]) -> Iterator[str]:
+    """Say of which sets nothing is known, as they have no labels or no selection applies to them."""
+    unlabelled = [name for name in domains if name not in scored]
+    if unlabelled:
+        have = "has" if len(unlabelled) == 1 else "have"
+        yield f"Nothing can be said of {listing(unlabelled)}, which {have} no labels to score by."
+    if unchosen := [name for name in domains if name in scored]:
+        yield f"Nothing can be said of {listing(unchosen)}, to which no selection applies."
 
 
 def _helps(
-    metric: str,
-    best: Choice,
-    told: Sequence[Choice],
-    ours: Sequence[Choice],
-    out: Sequence[str],
-    after: Choice | None,
+    metric: str, best: Choice, told: Sequence[Choice], ours: Sequence[Choice], out: Sequence[str]
 ) -> str:
     """Say where a choice helps, by how much, and how many other selections of the method help somewhere."""
-    helped, harmed = best.helped(out), best.harmed(out)
+    helped = best.helped(out)
     more = f"; {listing(helped[NAMED:])} gain too" if len(helped) > NAMED else ""
     mates = [each for each in ours if each.name == best.name]
-    helping = sum(bool(each.helped(out)) for each in mates)
-    share = f" ({helping} of {len(mates)} selections help somewhere)" if len(mates) > 1 else ""
-    left = None if after is None else len(after.helped(helped))
-    kept = {None: "", len(helped): "", 0: ", though on none of them after temperature"}.get(
-        left, f", after temperature on {left} of them"
-    )
+    helping = [(each, each.helped(out)) for each in mates if each.helped(out)]
+    left = counted(helping) if len(helping) > 1 else ""
+    share = f" ({len(helping)} of {len(mates)} selections help somewhere{left})" if len(mates) > 1 else ""
     sentence = (
-        f"{best.name} helps on {_count(helped, out)}{kept}: chosen by {best.protocol}{share}, {metric} goes "
-        f"{listing([best.step(name) for name in helped[:NAMED]])}{more}"
+        f"{best.name} helps on {_count(helped, out)}{remark(helped, best.left(helped))}: chosen by "
+        f"{best.protocol}{share}, {metric} goes {listing([best.step(name) for name in helped[:NAMED]])}{more}"
     )
-    if harmed:
-        sentence += f"; it worsens {listing(harmed)}"
+    if harm := worsens(best, out):
+        sentence += f"; it {harm}"
     for each in told:
         if each.name != best.name:
-            sentence += f"; {each.name} helps on {listing(each.helped(out)) or 'none'}"
+            sentence += f"; {each.name} {helps(each, out) or 'helps on none'}"
     return f"{sentence}."
 
 
 def _helps_elsewhere(metric: str, told: Sequence[Choice], ours: Sequence[Choice], out: Sequence[str]) -> str:
     """Say that the selection that is told of helps nowhere, and which others do."""
     names = listing(list(dict.fromkeys(each.name for each in told)))
-    found = {f"{each.name} chosen by {each.protocol}": each.helped(out) for each in ours}
-    helped = [f"{name} helps on {listing(domains)}" for name, domains in found.items() if domains]
-    more = f", and {len(helped) - NAMED} more" if len(helped) > NAMED else ""
-    harmed = {each.name: each.harmed(out) for each in told}
-    worse = listing([f"{name} worsens {listing(domains)}" for name, domains in harmed.items() if domains])
+    found = [_chosen(each, helps(each, out)) for each in ours if each.helped(out)]
+    more = f", and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    worse = listing([f"{each.name} {harm}" for each in told if (harm := worsens(each, out))])
     return (
         f"By {metric}, what {told[0].protocol} chose of {names} helps on no set out of domain"
-        f"{f'; {worse}' if worse else ''}. Under other selections {listing(helped[:NAMED])}{more}."
+        f"{f'; {worse}' if worse else ''}. Under other selections {listing(found[:NAMED])}{more}."
     )
+
+
+def _nothing_helps(metric: str, ours: Sequence[Choice], out: Sequence[str]) -> str:
+    names = listing(list(dict.fromkeys(each.name for each in ours)))
+    if all(KEPT in each.said.values() or set(each.said.values()) == {INAPPLICABLE} for each in ours):
+        return f"Nothing helps: every selection of {names} keeps the pretrained model."
+    sets = (
+        f"any of the {len(out)} sets out of domain ({listing(out)})"
+        if len(out) > 1
+        else f"{out[0]}, out of domain"
+    )
+    worse = _harm(ours, out)
+    harm = f"; {worse}" if worse else ""
+    unknown = [name for name in out if any(each.said.get(name) == UNKNOWN for each in ours)]
+    has = "has" if len(unknown) == 1 else "have"
+    untold = f"; {listing(unknown)} {has} too few examples to tell" if unknown else ""
+    return f"Nothing helps: by {metric}, no selection of {names} improves {sets}{harm}{untold}."
+
+
+def _harm(ours: Sequence[Choice], out: Sequence[str]) -> str:
+    """Say which choices worsen what, a few by name."""
+    found = [each for each in ours if each.harmed(out)]
+    if len(found) > NAMED:
+        domains, left = together([(each, each.harmed(out)) for each in found])
+        return f"{len(found)} of {len(ours)} worsen some, {listing(domains)}{remark(domains, left)}"
+    return listing([_chosen(each, worsens(each, out)) for each in found])
+
+
+def _chosen(choice: Choice, what: str) -> str:
+    return f"{choice.name} chosen by {choice.protocol} {what}"
 
 
 def _count(named: Sequence[str], out: Sequence[str]) -> str:
@@ -221,183 +192,46 @@ def _count(named: Sequence[str], out: Sequence[str]) -> str:
 
 def _price(metric: str, best: Choice, in_domain: str) -> str:
     said = best.said.get(in_domain)
-    if said == best.worse:
-        return f"In domain it has a price: {metric} goes {best.step(in_domain)}."
-    if said == best.better:
-        return f"In domain it helps too: {metric} goes {best.step(in_domain)}."
     if said in UNTOLD:
         return f"In domain ({in_domain}) nothing can be said."
-    return f"In domain ({in_domain}) no difference shows ({best.change(in_domain)})."
+    words = {best.worse: "has a price", best.better: "helps"}
+    then = None if best.after is None else best.after.said.get(in_domain)
+    late = f"; after temperature it {words[then]}" if then != said and then in words else ""
+    if said in words:
+        too = " too" if said == best.better else ""
+        step = steps(best, [in_domain], best.left([in_domain]))
+        return f"In domain it {words[said]}{too}: {metric} goes {step}{late}."
+    return f"In domain ({in_domain}) no difference shows ({best.change(in_domain)}){late}."
 
 
-def _beyond(
-    best: Choice,
-    out: Sequence[str],
-    tempered: Sequence[Choice],
-    others: Sequence[Choice],
-    rivals: DataFrame | None,
-    metric: str,
-    nothing_else: str,
-) -> Iterator[str]:
-    """Say what is left of a gain after temperature, and which other methods gain more or did as well."""
-    helped = best.helped(out)
-    if after := _after(best, tempered):
-        left = after.helped(helped)
-        lost = [name for name in helped if name not in left]
-        if not left:
-            harmed = after.harmed(out)
-            harm = f", and it worsens {listing(harmed)}" if harmed else ""
-            yield f"After temperature, when both models may be softened, nothing of this is left{harm}."
-        else:
-            rest = f", not on {listing(lost)}" if lost else ""
-            yield f"After temperature it still helps on {listing(left)}{rest}."
-    if others:
-        yield from _as_well(best, out, others, rivals, metric)
-    elif nothing_else:
-        yield nothing_else
-
-
-def _as_well(
-    best: Choice,
-    out: Sequence[str],
-    others: Sequence[Choice],
-    rivals: DataFrame | None,
-    metric: str,
-) -> Iterator[str]:
-    """Say which other methods gain more, and which did as well.
-
-    That takes a paired comparison, which `rivals` has of NV alone. Elsewhere a method gains more where the
-    intervals are apart, and of the others it is said which help there too.
-    """
-    helped = best.helped(out)
-    tried = list(dict.fromkeys(each.name for each in others))
-    is_paired = rivals is not None and best.method == NV
-    against = _against(best, rivals, metric)
-    for rival in against:
-        if rival.method == PRETRAINED and (ahead := rival.harmed(helped)):
-            yield f"{rival.run} as it came is better still on {listing(ahead)}."
-    beaten = {rival.name: rival.helped(helped) for rival in against}
-    beating = {rival.name: rival.harmed(helped) for rival in against}
-    as_well: dict[str, list[str]] = {}
-    more: list[tuple[Choice, list[str]]] = []
-    for each in others:
-        if each.protocol == best.protocol:
-            is_told = each.name in beating
-            ahead = beating[each.name] if is_told else [name for name in helped if each.exceeds(best, name)]
-            if ahead := [name for name in ahead if name in each.helped(helped)]:
-                more.append((each, ahead))
-            unbeaten = set(helped) - {*beaten.get(each.name, ()), *ahead}
-            if where := [name for name in each.helped(out) if name in unbeaten]:
-                as_well[each.name] = where
-    yield from _gain_more(metric, more)
-    if not as_well and not more:
-        several = "did as well" if is_paired else "helps there"
-        alone = "did not do as well" if is_paired else "does not help there"
-        yield (
-            f"None of the {len(tried)} other methods {several}." if len(tried) > 1 else f"{tried[0]} {alone}."
-        )
-    if not as_well:
-        return
-    everywhere = [name for name, where in as_well.items() if len(where) == len(helped)]
-    if everywhere:
-        rest = f" and {len(everywhere) - NAMED} more" if len(everywhere) > NAMED else ""
-        did = "did as well" if is_paired else f"help{'s' * (len(everywhere) == 1)} there too"
-        yield f"{', '.join(everywhere[:NAMED]) if rest else listing(everywhere)}{rest} {did}."
-    else:
-        parts = [f"{name} on {listing(where)}" for name, where in list(as_well.items())[:NAMED]]
-        yield f"{'As well did' if is_paired else 'What helps too is'} {listing(parts)}."
-
-
-def _gain_more(metric: str, more: Sequence[tuple[Choice, Sequence[str]]]) -> Iterator[str]:
-    """Say which methods gain more, where, and by how much the first does."""
-    if more:
-        (first, where), *rest = sorted(more, key=lambda each: -len(each[1]))
-        names = [f"{each.name} on {listing(ahead)}" for each, ahead in rest[:NAMED]]
-        others = f"; so do{'es' * (len(names) == 1)} {listing(names)}" if names else ""
-        steps = listing([first.step(name) for name in where[:NAMED]])
-        yield f"{first.name} gains more: {metric} goes {steps}{others}."
-
-
-def _against(best: Choice, rivals: DataFrame | None, metric: str) -> list[Choice]:
-    """Return what the choice has over each rival under the same selection, where that was measured."""
-    if rivals is None or best.method != NV:
-        return []
-    return [each for each in choices_in(metric, rivals) if each.protocol == best.protocol]
-
-
-def _nothing_helps(metric: str, ours: Sequence[Choice], out: Sequence[str]) -> str:
-    names = listing(list(dict.fromkeys(each.name for each in ours)))
-    if all(KEPT in each.said.values() or set(each.said.values()) == {INAPPLICABLE} for each in ours):
-        return f"Nothing helps: every selection of {names} keeps the pretrained model."
-    sets = (
-        f"any of the {len(out)} sets out of domain ({listing(out)})"
-        if len(out) > 1
-        else f"{out[0]}, out of domain"
-    )
-    worse = _by_domain({f"{each.name} chosen by {each.protocol}": each.harmed(out) for each in ours})
-    harm = f"; {worse}" if worse else ""
-    unknown = [name for name in out if any(each.said.get(name) == UNKNOWN for each in ours)]
-    has = "has" if len(unknown) == 1 else "have"
-    untold = f"; {listing(unknown)} {has} too few examples to tell" if unknown else ""
-    return f"Nothing helps: by {metric}, no selection of {names} improves {sets}{harm}{untold}."
-
-
-def _by_domain(harmed: Mapping[str, Sequence[str]]) -> str:
-    """Say which choices worsen what, a few by name."""
-    found = {name: domains for name, domains in harmed.items() if domains}
-    if len(found) > NAMED:
-        domains = dict.fromkeys(domain for each in found.values() for domain in each)
-        return f"{len(found)} of {len(harmed)} worsen some ({listing(list(domains))})"
-    return listing([f"{name} worsens {listing(domains)}" for name, domains in found.items()])
-
-
-def _prices(metric: str, ours: Sequence[Choice], in_domain: str) -> str:
+def _prices(metric: str, ours: Sequence[Choice], in_domain: str, is_alone: bool = False) -> str:
+    """Say what choices do in domain, where none is told of by itself; `is_alone` if that is all to say."""
     costly = [each for each in ours if each.said.get(in_domain) == each.worse]
     gaining = [each for each in ours if each.said.get(in_domain) == each.better]
     for found, words in ((costly, "has a price"), (gaining, "helps")):
         if found:
             first, *more = found
             do = "does" if len(more) == 1 else "do"
-            rest = f"; {len(more)} more of {len(ours)} selections {do} so too" if more else ""
+            left = counted([(each, [in_domain]) for each in more])
+            rest = f"; {len(more)} more of {len(ours)} selections {do} so too{left}" if more else ""
             return (
                 f"In domain, what {first.protocol} chose of {first.name} {words}: {metric} goes "
-                f"{first.step(in_domain)}{rest}."
+                f"{steps(first, [in_domain], first.left([in_domain]))}{rest}."
             )
     if all(each.said.get(in_domain) in UNTOLD for each in ours):
         return f"In domain ({in_domain}) nothing can be said."
-    return f"In domain ({in_domain}) no difference shows either."
+    return f"In domain ({in_domain}) no difference shows{'' if is_alone else ' either'}."
 
 
-def _what_else(
-    ours: Sequence[Choice],
-    out: Sequence[str],
-    tempered: Sequence[Choice],
-    others: Sequence[Choice],
-    nothing_else: str,
-) -> Iterator[str]:
-    """Say what helps where the methods that a run is about do not."""
-    names = {each.name for each in ours}
-    for each in tempered:
-        if each.name in names and (helped := each.helped(out)):
-            yield f"After temperature, {each.name} chosen by {each.protocol} helps on {listing(helped)}."
-            break
-    tried = list(dict.fromkeys(each.name for each in others))
-    helpful: dict[str, list[str]] = {}
-    for each in others:
-        known = helpful.setdefault(each.name, [])
-        known += [name for name in each.helped(out) if name not in known]
-    helpful = {name: where for name, where in helpful.items() if where}
-    if helpful:
-        parts = [f"{name} on {listing(where)}" for name, where in list(helpful.items())[:NAMED]]
-        more = f", and {len(helpful) - NAMED} more" if len(helpful) > NAMED else ""
-        some = f"Of the {len(tried)} other methods some help, under some selection: {listing(parts)}{more}."
-        alone = f"Under some selection {tried[0]} helps on {listing(helpful.get(tried[0], ()))}."
-        yield some if len(tried) > 1 else alone
-    elif tried:
-        several = f"None of the {len(tried)} other methods helps either."
-        yield several if len(tried) > 1 else f"{tried[0]} does not help either."
-    elif nothing_else:
-        yield nothing_else
+def _after_alone(choices: Sequence[Choice], out: Sequence[str]) -> str:
+    """Say which choices help after temperature alone, the first of each method."""
+    found: dict[str, str] = {}
+    for each in choices:
+        gains = [] if each.after is None or each.helped(out) else each.after.helped(out)
+        if gains:
+            found.setdefault(each.name, _chosen(each, f"helps on {listing(gains)}"))
+    more = f", and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return f"After temperature, {listing(list(found.values())[:NAMED])}{more}." if found else ""
 
 
 def _nothing_else(metric: str, unchanging: Sequence[str]) -> str:

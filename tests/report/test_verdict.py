@@ -10,7 +10,7 @@ import pytest
 from nvreg.report.analysis import analyse
 from nvreg.report.choices import listing
 from nvreg.report.forest import forest
-from nvreg.report.verdict import compared, verdict
+from nvreg.report.verdict import verdict
 from nvreg.report.writing import write_report
 
 NAN = float("nan")
@@ -114,38 +114,6 @@ def test_lower_is_better_of_perplexity():
     assert "; it worsens books." in text
 
 
-@pytest.mark.parametrize(
-    ("after", "told"),
-    [
-        ({}, "After temperature, when both models may be softened, nothing of this is left. "),
-        (
-            {"books": BETTER},
-            "After temperature, when both models may be softened, nothing of this is left, and it worsens "
-            "books. ",
-        ),
-        ({"talks": WORSE}, "After temperature it still helps on talks, not on books."),
-        ({"talks": WORSE, "books": WORSE}, "After temperature it still helps on talks and books."),
-    ],
-)
-def test_what_is_left_after_temperature(after, told):
-    both = {"talks": WORSE, "books": WORSE}
-    rows = table(("nv", "in-domain", both), metric="nll", other=3.0)
-    text = said(rows, after=table(("nv", "in-domain", after), metric="nll", other=3.0))
-    assert told in text
-    assert "not known" not in text
-    left = {0: ", though on none of them after temperature", 1: ", after temperature on 1 of them", 2: ""}
-    gains = sum(effect == WORSE for effect in after.values())
-    assert f"nv helps on all 2 sets out of domain{left[gains]}: chosen by" in text
-
-
-@pytest.mark.parametrize(("metric", "is_unknown"), [("nll", True), ("perplexity", True), ("f1", False)])
-def test_where_no_temperature_was_kept_nobody_knows_what_one_would_do(metric, is_unknown):
-    gain = BETTER if metric == "f1" else WORSE
-    text = said(table(("nv", "in-domain", {"talks": gain}), metric=metric, other=3.0))
-    sentence = "Whether a temperature alone would do as much is not known, as none were kept."
-    assert (sentence in text) == is_unknown
-
-
 def test_a_control_did_as_well():
     both = {"talks": BETTER, "books": BETTER}
     rows = table(
@@ -201,8 +169,8 @@ def test_a_control_that_gains_more_is_said_to_by_how_much():
         ("nv-heads", "in-domain", {"talks": WORSE}), ("sink", "in-domain", {"talks": (-9.0, -10.0, -8.0)}),
         metric="perplexity",
     )  # fmt: skip
-    assert said(lower).endswith(
-        "sink gains more: perplexity goes from 30.0 to 21.0 (-9.0 {-10.0, -8.0}) on talks."
+    assert " sink gains more: perplexity goes from 30.0 to 21.0 (-9.0 {-10.0, -8.0}) on talks. " in said(
+        lower
     )
     rows = table(("nv", "in-domain", both), ("sink", "in-domain", both), ("low-rank", "in-domain", both))
     rivals = table(("sink", "in-domain", {"talks": WORSE}), ("low-rank", "in-domain", both))
@@ -273,6 +241,49 @@ def test_too_few_examples_tell_nothing():
     assert "In domain (news) nothing can be said." in said(few)
 
 
+def unscored(rows: pd.DataFrame, *domains: str, **labels: str) -> pd.DataFrame:
+    """The same without numbers on some domains, of all rows, or of those with some labels."""
+    where = rows["domain"].isin(domains)
+    for column, value in labels.items():
+        where &= rows[column].eq(value)
+    numbers = ["score", "difference", "low", "high", "low_reselected", "high_reselected"]
+    return rows.assign(**{name: rows[name].mask(where) for name in numbers})
+
+
+def test_of_sets_without_labels_nothing_is_said():
+    rows = table(
+        ("nv-heads", "in-domain", {}), ("sink", "in-domain", {}), metric="nll"
+    )  # fmt: skip
+    assert verdict("nll", unscored(rows, "talks", "books"), "news", after=rows) == [
+        "Nothing can be said of talks and books, which have no labels to score by.",
+        "In domain (news) no difference shows.",
+    ]
+    gains = table(("nv", "in-domain", {"news": BETTER}), ("sink", "in-domain", {"books": BETTER}))
+    assert verdict("bleu", unscored(gains, "talks", "books"), "news") == [
+        "Nothing can be said of talks and books, which have no labels to score by.",
+        "In domain, what in-domain chose of nv helps: bleu goes from 30.0 to 32.0 (+2.0 {+1.0, +3.0}) on "
+        "news.",
+    ]
+
+
+@pytest.mark.parametrize("gain", [{}, {"talks": BETTER}])
+def test_sets_without_labels_are_not_among_those_that_something_helps_on(gain):
+    text = said(unscored(table(("nv", "in-domain", gain)), "books"))
+    first = "nv helps on the set out of domain:" if gain else "Nothing helps: by bleu, no selection of nv imp"
+    assert text.startswith(first)
+    assert " Nothing can be said of books, which has no labels to score by. In domain" in text
+    assert "2 sets" not in text
+
+
+def test_of_sets_to_which_no_selection_applies_nothing_is_said():
+    rows = table(("nv", "unlabelled", {}), ("sink", "in-domain", {}))
+    text = said(unscored(rows, "books", method="nv"))
+    assert "no selection of nv improves talks, out of domain. Nothing can be said of books, to which" in text
+    assert said(unscored(rows[rows["method"].ne("sink")], *DOMAINS, method="nv")) == (
+        "Nothing can be said of talks and books, to which no selection applies."
+    )
+
+
 def test_nothing_is_said_out_of_domain_where_only_the_set_in_domain_is_shown():
     rows = table(("nv", "in-domain", {"news": BETTER}))
     assert said(rows[rows["domain"].eq("news")]) == (
@@ -282,9 +293,8 @@ def test_nothing_is_said_out_of_domain_where_only_the_set_in_domain_is_shown():
 
 def test_nothing_helps_by_a_metric_without_a_direction():
     rows = table(("nv", "in-domain", {"talks": BETTER}), metric="length-ratio")
-    told = ["Nothing can be said: neither direction of length-ratio is better."]
-    assert verdict("length-ratio", rows, "news") == told
-    assert compared("length-ratio", rows, "news", "a", "b") == told
+    told = "Nothing can be said: neither direction of length-ratio is better."
+    assert verdict("length-ratio", rows, "news") == [told]
     assert forest("length-ratio", rows, "news", {}) is None
     assert forest("bleu", rows.assign(metric="bleu"), "news", {}) is not None
 
@@ -319,48 +329,6 @@ def test_runs_are_named_and_a_better_model_is_said_to_be():
     text = said(rows, rivals=rivals[rivals["protocol"] == "in-domain"])
     assert text.startswith("nv on plain helps on 1 of 2 sets out of domain")
     assert "; nv on mvcr helps on none." in text
-
-
-def test_a_comparison_tells_of_models_and_of_choices():
-    rows = table(("nv", "in-domain", {"talks": BETTER}), ("nv", "leave-one-domain-out", {}))
-    rows.loc[rows["method"] == "pretrained", ["difference", "low_reselected", "high_reselected"]] = WORSE
-    paired = rows.drop(columns="trial")
-    assert compared("bleu", paired, "news", "a", "b") == [
-        "By bleu, b as it came is worse than a, from 32.0 to 30.0 (-2.0 {-3.0, -1.0}) on news (in domain), "
-        "from 32.0 to 30.0 (-2.0 {-3.0, -1.0}) on talks and from 32.0 to 30.0 (-2.0 {-3.0, -1.0}) on books.",
-        "By bleu, b with what leave-one-domain-out chose of nv shows no difference from a (so say 1 of 2 "
-        "selections).",
-    ]
-    mixed = table(("nv", "in-domain", {"talks": BETTER, "news": WORSE})).drop(columns="trial")
-    assert compared("bleu", mixed, "news", "a", "b")[1] == (
-        "By bleu, b with what in-domain chose of nv is better than a, from 30.0 to 32.0 (+2.0 {+1.0, +3.0}) "
-        "on talks; worse, from 30.0 to 28.0 (-2.0 {-3.0, -1.0}) on news (in domain)."
-    )
-
-
-def test_methods_of_which_a_comparison_says_the_same_share_a_sentence():
-    rows = table(
-        *((name, "in-domain", {}) for name in ("nv", "sink")), ("nv-heads", "in-domain", {"talks": BETTER})
-    )
-    assert compared("bleu", rows, "news", "a", "b")[1:] == [
-        "By bleu, b with what in-domain chose of nv and sink shows no difference from a.",
-        "By bleu, b with what in-domain chose of nv-heads is better than a, from 30.0 to 32.0 "
-        "(+2.0 {+1.0, +3.0}) on talks.",
-    ]
-
-
-def test_a_comparison_tells_of_what_is_left_after_temperature():
-    gains = {"talks": WORSE, "books": WORSE}  # lower is better
-    rows = table(("nv", "in-domain", gains), ("nv", "leave-one-domain-out", gains), metric="nll")
-    left = [("nv", "in-domain", {"talks": WORSE}), ("nv", "leave-one-domain-out", {"books": BETTER})]
-    model = [("pretrained", "in-domain", {}), ("pretrained", "leave-one-domain-out", {"news": WORSE})]
-    after = table(*left, *model, metric="nll")
-    assert compared("nll", rows, "news", "a", "b", after)[2:] == [
-        "After temperature, b is better than a, from 30.0 to 28.0 (-2.0 {-3.0, -1.0}) on news (in domain) "
-        "(so say 1 of 2 selections).",
-        "After temperature, b with what leave-one-domain-out chose of nv is worse than a, from 30.0 to 32.0 "
-        "(+2.0 {+1.0, +3.0}) on books (so say 1 of 2 selections).",
-    ]
 
 
 def test_lists():
