@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import yaml
 from pandas import DataFrame
 
@@ -29,6 +30,9 @@ HEADS = "nv-heads"
 """The other form of NV."""
 
 UNMEASURED = "not measured yet"
+
+COMBINED = "combined.md"
+"""The page of several runs."""
 
 EXAMPLES = "## Examples"
 """The heading under which a report shows texts."""
@@ -75,7 +79,8 @@ def first_table(results: Path) -> str:
     rows = [header]
     for directory, outcome in _outcomes(results / "real"):
         if outcome is None:
-            rows.append([directory.name, UNMEASURED, *[""] * (len(header) - 2)])
+            if not (directory / COMBINED).is_file():
+                rows.append([directory.name, UNMEASURED, *[""] * (len(header) - 2)])
             continue
         control = outcome.best_control()
         for domain in (outcome.in_domain, *outcome.others):
@@ -180,7 +185,7 @@ def _told(directory: Path, outcome: Outcome | None) -> Iterator[str]:
         if (file := directory.parent / folder / f"{directory.name}.yaml").is_file():
             planned = list(yaml.safe_load(read(file)).get("sweep", {}).get("methods", {}))
             yield f"{read(file).splitlines()[0].removeprefix('# ')} ([file]({folder}/{file.name}))"
-    if (combined := directory / "combined.md").is_file():
+    if (combined := directory / COMBINED).is_file():
         yield from _told_of_several(combined)
     if outcome is None:
         if not combined.is_file():
@@ -210,10 +215,60 @@ def _told_of_several(combined: Path) -> Iterator[str]:
     page = read(combined)
     yield f"Several runs on the same data: [all tables]({combined.parent.name}/{combined.name})."
     first = page.partition("\n## ")[2].partition(" (")[0]
+    yield _models_and_gains(_read_combined(combined.parent), first)
     found = bullets(section(page, first))
     if first != "Would something" and "\n## Would something" in page:
         found += bullets(section(page, "Would something"))
     yield "\n".join(found) or f"By {first} it shows no difference."
+
+
+def _read_combined(directory: Path) -> DataFrame:
+    """Return the table of several runs by their first metric."""
+    table = pd.read_csv(directory / "combined.csv")
+    return table[table["metric"].eq(table["metric"].iloc[0])]
+
+
+def _models_and_gains(table: DataFrame, metric: str) -> str:
+    """Return the score of each run's own model on each set, and what NV gains on it, chosen in domain."""
+    runs = list(table["run"].unique())
+    rows = [[metric, *runs, *(f"{NV} on {run}" for run in runs)]]
+    shown = with_decimals(table, [RESELECTED])
+    for domain in table["domain"].unique():
+        cells = shown[shown["domain"].eq(domain)]
+        own = cells[cells["method"].eq(PRETRAINED)].set_index("run").loc[runs].to_dict("records")
+        scores = [
+            " ± ".join(number_text(cell[name], cell["decimals"]) for name in ("score", "deviation"))
+            for cell in own
+        ]
+        gains = [_gain(table[table["run"].eq(run)], NV, "in-domain", domain) for run in runs]
+        rows.append([str(domain), *scores, *gains])
+    return laid_out(rows)
+
+
+def ways_in_a_sentence(results: Path) -> str:
+    """Quote, of several runs on the same data, the mean score out of domain of each model, and with NV."""
+    told = []
+    for directory, _ in _outcomes(results / "real"):
+        if not (directory / COMBINED).is_file():
+            continue
+        table = _read_combined(directory)
+        out = table[table["domain"].ne(table["domain"].iloc[0])]
+        means = {
+            name: rows.groupby("run")["score"].mean().to_dict()
+            for name, rows in {
+                PRETRAINED: out[out["method"].eq(PRETRAINED)],
+                NV: out[out["method"].eq(NV) & out["protocol"].eq("in-domain")],
+            }.items()
+        }
+        scores = [
+            f"{run} {number_text(score, 3)} ({number_text(means[NV][run], 3)} with {NV})"
+            for run, score in means[PRETRAINED].items()
+        ]
+        name = directory.name
+        told.append(
+            f"[{name}](results/real/{name}/{COMBINED}) by {table['metric'].iloc[0]}: {', '.join(scores)}"
+        )
+    return f"{'; '.join(told)}." if told else "Nothing is measured yet."
 
 
 def _sentence(outcome: Outcome) -> str:
@@ -312,6 +367,7 @@ QUOTES: dict[str, Quote] = {
     "real": first_table,
     "real-short": short_table,
     "real-sentence": in_a_sentence,
+    "real-ways": ways_in_a_sentence,
     "real-runs": all_runs,
 }
 """Name in a marker to what is quoted."""

@@ -251,4 +251,4 @@ def _domain_headers(rows: DataFrame, in_domain: str) -> list[str]:
 def _cost(name: str, cost: float) -> Cell:
     if math.isnan(cost):
         return Cell("")
-    return Cell(f"{cost:g}" if name == "tried" else time_text(cost), value=cost)
+    return Cell(f"{round(cost, 1):g}" if name == "tried" else time_text(cost), value=cost)

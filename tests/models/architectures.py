@@ -60,7 +60,7 @@ class Architecture:
     @property
     def mixes_in_float32(self) -> bool:
         """Whether something beside attention is no more exact than float32, and depends on the batch."""
-        return self.model_type in ("deepseek_v3", "qwen3_next")
+        return self.model_type in ("deepseek_v3", "nllb-moe", "qwen3_next")
 
     def build(
         self, *, seed: int = 0, dtype: torch.dtype = torch.float64, attention: str = "sdpa"

@@ -17,7 +17,7 @@ from nvreg.report.writing import DRAWN, Page, write_report
 from scripts.outcome import read_outcome
 from scripts.quoting import CHOICE, filled
 from scripts.readme import RESULTS
-from scripts.real import QUOTES, copy, in_a_sentence, main, short_table
+from scripts.real import QUOTES, copy, in_a_sentence, main, short_table, ways_in_a_sentence
 from tests.report.conftest import SyntheticRun
 
 EXPERIMENTS = sorted((RESULTS / "real" / "experiments").glob("*.yaml"))
@@ -294,16 +294,34 @@ def test_runs_that_are_not_there_are_one_line(committed: Path, capsys: pytest.Ca
     assert "expected a directory of runs, got" in capsys.readouterr().err
 
 
-def test_a_page_of_several_runs_is_told_by_its_findings(committed: Path) -> None:
+def test_several_runs_are_told_by_scores_gains_and_findings(committed: Path) -> None:
     (committed / "tunings").mkdir()
     (committed / "tunings" / "combined.md").write_text(
         "# 2 runs\n\nText.\n\n## f1 (higher is better)\n\n- plain nv: improves y.\n\n"
         "## Would something else do?\n\n- nv against plain: improves x.\n"
     )
-    _, _, told = filled(PAGE, QUOTES, committed.parent).partition("### tunings\n\n")
+    numbers = "score,deviation,difference,low,high,low_reselected,high_reselected,p,p_holm,trial,setting"
+    rows = [
+        f"metric,run,method,protocol,domain,{numbers}",
+        "f1,guided,pretrained,pretrained,x,0.5,0.02,,,,,,,,,",
+        "f1,guided,pretrained,pretrained,y,0.4,0.01,,,,,,,,,",
+        "f1,guided,nv,in-domain,x,0.5,0.02,0.0,-0.001,0.001,-0.001,0.001,1,1,,",
+        "f1,guided,nv,in-domain,y,0.42,0.01,0.02,0.011,0.029,0.011,0.029,0.01,0.02,,",
+        "nll,guided,nv,in-domain,y,9,9,9,9,9,9,9,1,1,,",
+    ]
+    (committed / "tunings" / "combined.csv").write_text("\n".join(rows) + "\n")
+    _, first, told = filled(PAGE, QUOTES, committed.parent).split("<!-- results: ")
+    assert "tunings" not in first  # it has no report of one run
+    told = told.partition("### tunings\n\n")[2]
     assert told.startswith(
         "Several runs on the same data: [all tables](tunings/combined.md).\n\n"
+        "| f1 | guided | nv on guided |\n| --- | --- | --- |\n"
+        "| x | 0.5000 ± 0.0200 | +0.0000 {-0.0010, +0.0010} |\n"
+        "| y | 0.4000 ± 0.0100 | +0.0200 {+0.0110, +0.0290} |\n\n"
         "- plain nv: improves y.\n- nv against plain: improves x.\n<!-- end -->"
+    )
+    assert ways_in_a_sentence(committed.parent) == (
+        "[tunings](results/real/tunings/combined.md) by f1: guided 0.400 (0.420 with nv)."
     )
 
 
@@ -319,7 +337,7 @@ def test_the_experiments_are_valid_and_what_they_read_is_named(path: Path) -> No
         assert domain.name in page
         for source in filter(None, (domain.validation, domain.test)):
             assert source.files.startswith(str(RESULTS.parent / "data" / "text"))
-    trials = 10 if path.stem in ("entities", "taggers") else 30  # of each of their checkpoints
+    trials = 5 if path.stem in ("entities", "taggers") else 30  # of each of their checkpoints
     assert (experiment.sweep.sampler, experiment.sweep.trials) == ("random", trials)
     assert path.stem in page
 
