@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from nvreg.errors import UserError
 from nvreg.metrics import METRICS
 from nvreg.protocols import upper_bounds
 from nvreg.report.analysis import NV, matching_of
-from nvreg.report.findings import OUTCOMES, verdicts
+from nvreg.report.cells import RESELECTED, gain_text, keeps_pretrained, with_decimals
+from nvreg.report.findings import KEPT, OUTCOMES, verdicts
 from nvreg.report.sections import AFTER_TEMPERATURE
 from nvreg.results import PRETRAINED
 from scripts.quoting import CHOICE, read, selection_metric
@@ -23,6 +25,8 @@ SOFTENING = "output-temperature"
 
 AFTER = AFTER_TEMPERATURE.strip("-")
 """Name of the table after temperature."""
+
+UNMEASURED = "not measured yet"
 
 CONTROLS = "-controls"
 """End of the name of a run that measures other methods of the same experiment."""
@@ -143,6 +147,16 @@ def controls_of(directory: Path) -> Path:
     return directory.with_name(directory.name + CONTROLS)
 
 
+def gain_of(table: DataFrame, method: str, protocol: str, domain: str) -> str:
+    """Return the difference that a choice makes on a domain, with the interval that repeats the choice."""
+    shown = with_decimals(table.assign(p_holm=float("nan")), [RESELECTED])
+    cells = rows_of(shown, method, protocol)
+    found = cells[cells["domain"].eq(domain)]
+    if found.empty:
+        return UNMEASURED
+    return KEPT if keeps_pretrained(found).all() else gain_text(found.to_dict("records")[0])
+
+
 def read_outcome(directory: Path) -> Outcome:
     """Return what the committed tables of a run say, and those of the run of its controls.
 
@@ -187,3 +201,13 @@ def read_tables(directory: Path) -> Outcome:
     if plain is None:
         raise UserError(f"expected {directory / 'methods.csv'}, got none: nvreg report writes it")
     return Outcome(metric, plain, None if after is None or after.empty else after)
+
+
+def outcomes(committed: Path) -> Iterator[tuple[Path, Outcome | None]]:
+    """Yield the directory of every experiment and every other run, and what it says if it is there."""
+    planned = {path.stem for path in (committed / "experiments").glob("*.yaml")}
+    taken = {path.parent.name for path in committed.glob("*/*.md")}
+    taken -= {controls_of(committed / name).name for name in planned | taken}
+    for name in sorted(planned | taken):
+        directory = committed / name
+        yield directory, read_outcome(directory) if (directory / "report.md").is_file() else None

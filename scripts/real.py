@@ -13,26 +13,21 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
 import yaml
 from pandas import DataFrame
 
 from nvreg.errors import UserError
 from nvreg.files import write_text
 from nvreg.report.analysis import NV
-from nvreg.report.cells import RESELECTED, gain_text, keeps_pretrained, number_text, with_decimals
+from nvreg.report.cells import RESELECTED, number_text, with_decimals
 from nvreg.report.findings import KEPT, UNKNOWN
 from nvreg.results import PRETRAINED, RunFiles
-from scripts.outcome import SOFTENING, Outcome, controls_of, read_outcome, read_tables, rows_of
-from scripts.quoting import CHOICE, Quote, bullets, filled, laid_out, progress, read, section
+from scripts.outcome import SOFTENING, UNMEASURED, Outcome, controls_of, gain_of, outcomes, read_tables
+from scripts.quoting import CHOICE, Quote, filled, laid_out, progress, read
+from scripts.several import COMBINED, told_of_several, ways_in_a_sentence
 
 HEADS = "nv-heads"
 """The other form of NV."""
-
-UNMEASURED = "not measured yet"
-
-COMBINED = "combined.md"
-"""The page of several runs."""
 
 EXAMPLES = "## Examples"
 """The heading under which a report shows texts."""
@@ -77,7 +72,7 @@ def first_table(results: Path) -> str:
     """
     header = ["run: test set", "metric", "pretrained", "temperature alone", NV, HEADS, "best simple control"]
     rows = [header]
-    for directory, outcome in _outcomes(results / "real"):
+    for directory, outcome in outcomes(results / "real"):
         if outcome is None:
             if not (directory / COMBINED).is_file():
                 rows.append([directory.name, UNMEASURED, *[""] * (len(header) - 2)])
@@ -89,9 +84,9 @@ def first_table(results: Path) -> str:
                 f"{directory.name}: {domain} ({place})",
                 f"{outcome.metric} {outcome.direction}",
                 _score(outcome, domain),
-                _gain(*_softened(outcome), CHOICE, domain),
-                *(_gain(outcome.final, name, CHOICE, domain) for name in (NV, HEADS)),
-                f"{_of(outcome, control)}: {_gain(outcome.final, control, CHOICE, domain)}"
+                gain_of(*_softened(outcome), CHOICE, domain),
+                *(gain_of(outcome.final, name, CHOICE, domain) for name in (NV, HEADS)),
+                f"{_of(outcome, control)}: {gain_of(outcome.final, control, CHOICE, domain)}"
                 if control
                 else UNMEASURED,
             ])  # fmt: skip
@@ -105,7 +100,7 @@ def short_table(results: Path) -> str:
     """
     header = ["run", "metric", "temperature alone", NV, HEADS, "best simple control"]
     rows = [header]
-    for directory, outcome in _outcomes(results / "real"):
+    for directory, outcome in outcomes(results / "real"):
         if outcome is None:
             continue
         control = outcome.best_control()
@@ -121,7 +116,7 @@ def short_table(results: Path) -> str:
 
 def in_a_sentence(results: Path) -> str:
     """Quote how many sets of all runs each method improves and worsens; two models may have one set."""
-    found = [outcome for _, outcome in _outcomes(results / "real") if outcome is not None]
+    found = [outcome for _, outcome in outcomes(results / "real") if outcome is not None]
     if not found:
         return "Nothing is measured yet."
     sets = sum(len(outcome.others) for outcome in found)
@@ -175,7 +170,7 @@ def all_runs(results: Path) -> str:
     """Quote, of every run, how far it has come and what its tables say."""
     return "\n\n".join(
         "\n\n".join([f"### {directory.name}", *_told(directory, outcome)])
-        for directory, outcome in _outcomes(results / "real")
+        for directory, outcome in outcomes(results / "real")
     )
 
 
@@ -186,7 +181,7 @@ def _told(directory: Path, outcome: Outcome | None) -> Iterator[str]:
             planned = list(yaml.safe_load(read(file)).get("sweep", {}).get("methods", {}))
             yield f"{read(file).splitlines()[0].removeprefix('# ')} ([file]({folder}/{file.name}))"
     if (combined := directory / COMBINED).is_file():
-        yield from _told_of_several(combined)
+        yield from told_of_several(combined)
     if outcome is None:
         if not combined.is_file():
             yield "Not measured yet."
@@ -208,67 +203,6 @@ def _told_of_controls(directory: Path) -> str:
     tried, *_ = progress(read(directory / "report.md")).partition(", chosen on ")
     methods = ", ".join(read_tables(directory).methods)
     return f"{methods} in a run of their own: {tried}. [All tables]({directory.name}/report.md)."
-
-
-def _told_of_several(combined: Path) -> Iterator[str]:
-    """Yield what the page of several runs says by its first metric, and of NV against the others."""
-    page = read(combined)
-    yield f"Several runs on the same data: [all tables]({combined.parent.name}/{combined.name})."
-    first = page.partition("\n## ")[2].partition(" (")[0]
-    yield _models_and_gains(_read_combined(combined.parent), first)
-    found = bullets(section(page, first))
-    if first != "Would something" and "\n## Would something" in page:
-        found += bullets(section(page, "Would something"))
-    yield "\n".join(found) or f"By {first} it shows no difference."
-
-
-def _read_combined(directory: Path) -> DataFrame:
-    """Return the table of several runs by their first metric."""
-    table = pd.read_csv(directory / "combined.csv")
-    return table[table["metric"].eq(table["metric"].iloc[0])]
-
-
-def _models_and_gains(table: DataFrame, metric: str) -> str:
-    """Return the score of each run's own model on each set, and what NV gains on it, chosen in domain."""
-    runs = list(table["run"].unique())
-    rows = [[metric, *runs, *(f"{NV} on {run}" for run in runs)]]
-    shown = with_decimals(table, [RESELECTED])
-    for domain in table["domain"].unique():
-        cells = shown[shown["domain"].eq(domain)]
-        own = cells[cells["method"].eq(PRETRAINED)].set_index("run").loc[runs].to_dict("records")
-        scores = [
-            " ± ".join(number_text(cell[name], cell["decimals"]) for name in ("score", "deviation"))
-            for cell in own
-        ]
-        gains = [_gain(table[table["run"].eq(run)], NV, "in-domain", domain) for run in runs]
-        rows.append([str(domain), *scores, *gains])
-    return laid_out(rows)
-
-
-def ways_in_a_sentence(results: Path) -> str:
-    """Quote, of several runs on the same data, the mean score out of domain of each model, and with NV."""
-    told = []
-    for directory, _ in _outcomes(results / "real"):
-        if not (directory / COMBINED).is_file():
-            continue
-        table = _read_combined(directory)
-        out = table[table["domain"].ne(table["domain"].iloc[0])]
-        means = {
-            name: rows.groupby("run")["score"].mean().to_dict()
-            for name, rows in {
-                PRETRAINED: out[out["method"].eq(PRETRAINED)],
-                NV: out[out["method"].eq(NV) & out["protocol"].eq("in-domain")],
-            }.items()
-        }
-        scores = [
-            f"{run} {number_text(score, 3)} ({number_text(means[NV][run], 3)} with {NV})"
-            for run, score in means[PRETRAINED].items()
-        ]
-        name = directory.name
-        told.append(
-            f"[{name}](results/real/{name}/{COMBINED}) by {table['metric'].iloc[0]}: {', '.join(scores)}"
-        )
-    return f"{'; '.join(told)}." if told else "Nothing is measured yet."
 
 
 def _sentence(outcome: Outcome) -> str:
@@ -320,7 +254,7 @@ def _verdicts(outcome: Outcome) -> str:
         row = [method, protocol]
         for table in tables:
             said = outcome.said(table, method, protocol)
-            row += [_phrase(said, outcome), _gain(table, method, protocol, outcome.in_domain)]
+            row += [_phrase(said, outcome), gain_of(table, method, protocol, outcome.in_domain)]
         rows.append(row)
     return laid_out(rows)
 
@@ -337,30 +271,10 @@ def _phrase(said: dict[str, str], outcome: Outcome) -> str:
     return "; ".join(parts) or "no difference"
 
 
-def _gain(table: DataFrame, method: str, protocol: str, domain: str) -> str:
-    """Return the difference that a choice makes on a domain, with the interval that repeats the choice."""
-    shown = with_decimals(table.assign(p_holm=float("nan")), [RESELECTED])
-    cells = rows_of(shown, method, protocol)
-    found = cells[cells["domain"].eq(domain)]
-    if found.empty:
-        return UNMEASURED
-    return KEPT if keeps_pretrained(found).all() else gain_text(found.to_dict("records")[0])
-
-
 def _score(outcome: Outcome, domain: str) -> str:
     shown = with_decimals(outcome.plain, [RESELECTED])
     (cell,) = shown[shown["method"].eq(PRETRAINED) & shown["domain"].eq(domain)].to_dict("records")
     return number_text(cell["score"], cell["decimals"])
-
-
-def _outcomes(committed: Path) -> Iterator[tuple[Path, Outcome | None]]:
-    """Yield the directory of every experiment and every other run, and what it says if it is there."""
-    planned = {path.stem for path in (committed / "experiments").glob("*.yaml")}
-    taken = {path.parent.name for path in committed.glob("*/*.md")}
-    taken -= {controls_of(committed / name).name for name in planned | taken}
-    for name in sorted(planned | taken):
-        directory = committed / name
-        yield directory, read_outcome(directory) if (directory / "report.md").is_file() else None
 
 
 QUOTES: dict[str, Quote] = {

@@ -17,7 +17,8 @@ from nvreg.report.writing import DRAWN, Page, write_report
 from scripts.outcome import read_outcome
 from scripts.quoting import CHOICE, filled
 from scripts.readme import RESULTS
-from scripts.real import QUOTES, copy, in_a_sentence, main, short_table, ways_in_a_sentence
+from scripts.real import QUOTES, copy, in_a_sentence, main, short_table
+from scripts.several import ways_in_a_sentence
 from tests.report.conftest import SyntheticRun
 
 EXPERIMENTS = sorted((RESULTS / "real" / "experiments").glob("*.yaml"))
@@ -321,7 +322,8 @@ def test_several_runs_are_told_by_scores_gains_and_findings(committed: Path) -> 
         "- plain nv: improves y.\n- nv against plain: improves x.\n<!-- end -->"
     )
     assert ways_in_a_sentence(committed.parent) == (
-        "[tunings](results/real/tunings/combined.md) by f1: guided 0.400 (0.420 with nv)."
+        "[tunings](results/real/tunings/combined.md) by f1: guided 0.400; of these 1 pairs of a way and "
+        "a set, nv improves 1 and worsens 0."
     )
 
 
