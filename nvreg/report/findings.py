@@ -23,6 +23,10 @@ KEPT, NOTHING, INAPPLICABLE = "keeps the pretrained model", "shows no difference
 UNKNOWN = "has no interval"
 """The verdicts on a domain beside these verbs."""
 
+DIGITS = 6
+"""Digits after the point of an interval's ends, in units of the score: models compute in float32 at best, so
+what is smaller is rounding."""
+
 MANY = 3
 """The most methods of which nothing comes that are named; more are left out together."""
 
@@ -76,16 +80,17 @@ def _are_selections(rows: DataFrame) -> Series:
 def verdicts(cells: DataFrame, higher_is_better: bool | None) -> list[str]:
     """Return what the cells of one row of a table say of each domain.
 
-    A verb of `OUTCOMES` where the interval that repeats the choice excludes zero, `UNKNOWN` where there is
-    none. A row keeps the pretrained model where it chooses it for all domains, at the temperature of what it
-    is compared with.
+    A verb of `OUTCOMES` where the interval that repeats the choice excludes zero by more than rounding,
+    `UNKNOWN` where there is none. A row keeps the pretrained model where it chooses it for all domains, at
+    the temperature of what it is compared with.
     """
     measured, kept = cells["score"].notna(), keeps_pretrained(cells)
     if measured.any() and kept[measured].all():
         return [KEPT if each else INAPPLICABLE for each in measured]
     verbs = {side: verb for verb, side in OUTCOMES[higher_is_better]}
     scale = np.nan_to_num(cells["score"].abs().to_numpy(), posinf=1)
-    low, high = (without_last_bits(cells[f"{end}_reselected"].to_numpy(), scale) for end in ("low", "high"))
+    ends = (cells[f"{end}_reselected"].to_numpy() for end in ("low", "high"))
+    low, high = (without_last_bits(end, scale, DIGITS) for end in ends)
     said = np.where(low > 0, verbs["above"], np.where(high < 0, verbs["below"], NOTHING))
     said = np.where(np.isnan(low) & ~kept.to_numpy(), UNKNOWN, said)
     return [str(verdict) for verdict in np.where(measured, said, INAPPLICABLE)]

@@ -89,10 +89,33 @@ def negative_log_likelihood(
     positions = max(1, _CACHED // logits.shape[-1]) if device.type == "cpu" else _POSITIONS
     parts = (tensor.split(positions) for tensor in (logits, scored, rows))
     for part, label, row in zip(*parts, strict=True):
-        part = part.float()
-        nats = [F.cross_entropy(_divided(part, each), label, reduction="none") for each in temperatures]
-        totals.index_add_(1, row, in_float64(torch.stack(nats)))
+        totals.index_add_(1, row, in_float64(_nats(part.float(), label, temperatures)))
     return totals
+
+
+def _nats(logits: Tensor, labels: Tensor, temperatures: Sequence[float]) -> Tensor:
+    """Return the negative log-likelihood of labels at each temperature, [temperatures, positions].
+
+    At 1 it is PyTorch's own. At others the greatest logit is found once and one buffer serves all: that is
+    two thirds of the time of a cross-entropy each, which writes every log-probability.
+
+    Args:
+        logits: [positions, vocabulary], float32.
+        labels: [positions].
+        temperatures: what logits are divided by.
+    """
+    plain = F.cross_entropy(logits, labels, reduction="none")
+    if list(temperatures) == [1]:
+        return plain[None]
+    below = logits - logits.amax(dim=1, keepdim=True)
+    of_labels = below.gather(1, labels[:, None])[:, 0]
+    buffer = torch.empty_like(below)
+
+    def at(temperature: float) -> Tensor:
+        torch.div(below, temperature, out=buffer)
+        return buffer.exp_().sum(dim=1).log() - of_labels / temperature
+
+    return torch.stack([plain if each == 1 else at(each) for each in temperatures])
 
 
 class ByRow:
@@ -134,10 +157,6 @@ def check_finite(values: Tensor, rows: Sequence[int] | None = None) -> None:
 def _rows_at(tensor: Tensor, places: Tensor) -> Tensor:
     """Return rows of a tensor whose numbers are known on the CPU, without waiting for the device."""
     return tensor.index_select(0, to_device(places, tensor.device))
-
-
-def _divided(logits: Tensor, temperature: float) -> Tensor:
-    return logits if temperature == 1 else logits / temperature
 
 
 def row_likelihoods(

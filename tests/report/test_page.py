@@ -132,9 +132,10 @@ def test_findings_say_when_nothing_improves():
     assert findings(rows, True) == ["in-domain: improves no domain; worsens no domain."]
 
 
-def test_findings_take_an_end_that_is_zero_but_for_the_last_bits_for_zero():
-    rows = rows_of(("in-domain", "news", 3e-15, 1, 2), ("in-domain", "talks", -1, -3e-15, 2))
-    assert findings(rows, True) == ["in-domain: improves no domain; worsens no domain."]
+@pytest.mark.parametrize(("end", "verdict"), [(1e-6, "improves news; worsens talks"), (1e-8, None)])
+def test_findings_take_an_end_that_is_zero_but_for_rounding_for_zero(end, verdict):
+    rows = rows_of(("in-domain", "news", end, 1, 2), ("in-domain", "talks", -1, -end, 2)).assign(score=0.5)
+    assert findings(rows, True) == [f"in-domain: {verdict or 'improves no domain; worsens no domain'}."]
 
 
 def test_findings_name_the_domains_of_a_destroyed_model():

@@ -166,17 +166,17 @@ def test_sums_what_is_scored_of_each_row(rows, positions, seed):
     hidden = 5 * torch.randn(rows, positions, 4, generator=generator)
     labels = torch.randint(-1, 7, (rows, positions), generator=generator)
     labels[labels < 0] = -100
-    log_probability = model(hidden, use_cache=False).logits.detach().double().log_softmax(-1)
+    logits, temperatures = model(hidden, use_cache=False).logits.detach().double(), (0.5, 1.0, 1.1, 4.0)
+    of_labels = labels.clamp(min=0)[..., None]
     expected = [
-        -sum(
-            log_probability[row, position, label] for position, label in enumerate(labels[row]) if label >= 0
-        )
-        for row in range(rows)
+        -(logits / each).log_softmax(-1).gather(2, of_labels)[..., 0].mul(labels >= 0).sum(1)
+        for each in temperatures
     ]
     with torch.inference_mode():
-        got = negative_log_likelihood(model, labels, hidden=hidden)[0]
+        got = negative_log_likelihood(model, labels, temperatures, hidden=hidden)
+        assert torch.equal(got[1], negative_log_likelihood(model, labels, hidden=hidden)[0])
     assert got.dtype == torch.float64
-    torch.testing.assert_close(got, torch.tensor(expected, dtype=torch.float64), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(got, torch.stack(expected), rtol=1e-6, atol=1e-5)
     assert model(hidden, use_cache=False).logits.shape == (rows, positions, 7)
 
 
