@@ -23,7 +23,7 @@ _POSITIONS = 256
 """How many positions are normalised at a time where memory is all that matters."""
 
 _CACHED = 2**17
-"""How many logits are normalised at a time on the CPU, where they stay in its cache."""
+"""How many logits a thread of the CPU normalises at a time, so that they stay in the cache of its core."""
 
 
 class EncoderStates(KeptByBatch):
@@ -86,7 +86,8 @@ def negative_log_likelihood(
     totals = in_float64(torch.zeros(len(temperatures), len(labels), device=device))
     scored = to_device(labels.flatten()[places], device)
     rows = to_device(places // labels.shape[1], totals.device)
-    positions = max(1, _CACHED // logits.shape[-1]) if device.type == "cpu" else _POSITIONS
+    on_cpu = max(1, _CACHED * torch.get_num_threads() // logits.shape[-1])
+    positions = on_cpu if device.type == "cpu" else _POSITIONS
     parts = (tensor.split(positions) for tensor in (logits, scored, rows))
     for part, label, row in zip(*parts, strict=True):
         totals.index_add_(1, row, in_float64(_nats(part.float(), label, temperatures)))
@@ -96,8 +97,8 @@ def negative_log_likelihood(
 def _nats(logits: Tensor, labels: Tensor, temperatures: Sequence[float]) -> Tensor:
     """Return the negative log-likelihood of labels at each temperature, [temperatures, positions].
 
-    At 1 it is PyTorch's own. At others the greatest logit is found once and one buffer serves all: that is
-    two thirds of the time of a cross-entropy each, which writes every log-probability.
+    At 1 it is PyTorch's own. At others the greatest logit is found once and one buffer serves all: it takes
+    two thirds of the time of a cross-entropy for each, which writes every log-probability.
 
     Args:
         logits: [positions, vocabulary], float32.
@@ -112,7 +113,7 @@ def _nats(logits: Tensor, labels: Tensor, temperatures: Sequence[float]) -> Tens
     buffer = torch.empty_like(below)
 
     def at(temperature: float) -> Tensor:
-        torch.div(below, temperature, out=buffer)
+        torch.mul(below, 1 / temperature, out=buffer)
         return buffer.exp_().sum(dim=1).log() - of_labels / temperature
 
     return torch.stack([plain if each == 1 else at(each) for each in temperatures])
