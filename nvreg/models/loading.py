@@ -231,7 +231,7 @@ def _load_whole(
         options["label2id"] = {label: number for number, label in enumerate(labels)}
     options |= {"output_loading_info": True, "ignore_mismatched_sizes": True}  # which is checked below
     model, found = load_with(model_class, path, **options, **hub)
-    if labels is not None and type(model).__name__ in architectures:
+    if labels is not None and (type(model).__name__ in architectures or _is_classifier(architectures[0])):
         _renew_head_(model)
     is_whole = labels is None and (head is not None or config.architectures is not None)
     body = None if is_whole else _body(model)
@@ -253,12 +253,17 @@ def _check_head(loader: str, architecture: str, path: str | Path) -> None:
     """
     if loader not in CLASSIFIERS or architecture in CLASSIFIERS[loader]:
         return
-    if any(architecture in names for names in CLASSIFIERS.values()):
+    if _is_classifier(architecture):
         what = "words" if loader == "AutoModelForTokenClassification" else "texts"
         raise UserError(
             f"{path}: expected a checkpoint with a head that chooses classes of {what}, got "
             f"{architecture}; name another, or fine-tune it first"
         )
+
+
+def _is_classifier(architecture: str) -> bool:
+    """Return whether models of a class choose classes of texts or of words, by weights that are called alike."""
+    return any(architecture in names for names in CLASSIFIERS.values())
 
 
 def _check_convertible(config: PreTrainedConfig, loader: Any) -> None:
