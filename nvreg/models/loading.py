@@ -262,7 +262,7 @@ def _check_head(loader: str, architecture: str, path: str | Path) -> None:
 
 
 def _is_classifier(architecture: str) -> bool:
-    """Return whether models of a class choose classes of texts or of words, by weights that are called alike."""
+    """Return whether models of a class choose classes, of texts or of words."""
     return any(architecture in names for names in CLASSIFIERS.values())
 
 
