@@ -30,7 +30,7 @@ def main(path: str, *overrides: str) -> None:
     for number in range(ROUNDS + 1):
         for name, workbench in (("before", none), ("none", none), ("kept", keeping)):
             vocabulary = workbench.model.config.get_text_config().vocab_size
-            before = forward._POSITIONS * vocabulary // torch.get_num_threads()
+            before = -(-forward._POSITIONS * vocabulary // torch.get_num_threads())
             forward._CACHED = before if name == "before" else cached
             started = time.process_time()
             with torch.inference_mode():

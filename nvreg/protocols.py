@@ -154,15 +154,12 @@ def upper_bounds() -> set[str]:
     return {name for name, protocol in PROTOCOLS.items() if protocol.is_upper_bound}
 
 
-def without_last_bits(differences: Scores, scale: Scores | float, digits: int = 12) -> Scores:
+def without_last_bits(differences: Scores, scale: Scores | float) -> Scores:
     """Return differences of means in units of ``scale``, 1 where it is 0, so that equal ones are equal.
 
-    Args:
-        differences: of any shape.
-        scale: what they are divided by.
-        digits: how many they have after the point.
+    They have 12 digits after the point.
     """
-    rounded: Scores = np.round(differences / np.where(np.asarray(scale) > 0, scale, 1), digits)
+    rounded: Scores = np.round(differences / np.where(np.asarray(scale) > 0, scale, 1), 12)
     return rounded
 
 

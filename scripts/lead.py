@@ -1,15 +1,17 @@
-"""What a summary that is the document's beginning scores: python -m scripts.lead FILE...
+"""What a summary that is the document's beginning scores: python -m scripts.lead [--limit N] FILE...
 
-Each file has JSON lines with the columns ``document`` and ``summary``. A summariser is worth something where
-it scores more than this.
+Each file has JSON lines with the columns ``document`` and ``summary``; documents are not cut. A summariser is
+worth something where it scores more than this.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from nvreg.metrics import METRICS, text_statistics
@@ -25,7 +27,7 @@ _BETWEEN = re.compile(r"(?<=[.!?])\s+")
 
 
 def beginning(document: str, sentences: int) -> str:
-    """Return a document's first sentences, which end with a full stop, question or exclamation mark."""
+    """Return a document's first sentences, which end where white space follows one of ``.!?``."""
     return " ".join(_BETWEEN.split(document.strip())[:sentences])
 
 
@@ -37,9 +39,14 @@ def scores(documents: Sequence[str], summaries: Sequence[str], sentences: int) -
 
 def main(arguments: list[str]) -> None:
     """Print a table with a row for each file and number of sentences."""
+    parser = argparse.ArgumentParser(prog="python -m scripts.lead")
+    parser.add_argument("files", nargs="+", type=Path)
+    parser.add_argument("--limit", metavar="N", type=int, help="read the first N records of each")
+    options = parser.parse_args(arguments)
     rows = [["file", "sentences", *SHOWN]]
-    for path in map(Path, arguments):
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for path in options.files:
+        with path.open(encoding="utf-8") as lines:
+            records = [json.loads(line) for line in islice(lines, options.limit)]
         documents, summaries = ([record[name] for record in records] for name in ("document", "summary"))
         for number in SENTENCES:
             found = [f"{each:.3f}" for each in scores(documents, summaries, number)]

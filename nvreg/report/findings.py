@@ -7,7 +7,7 @@ import numpy as np
 from pandas import DataFrame, Series
 
 from nvreg.document import Tone
-from nvreg.protocols import upper_bounds, without_last_bits
+from nvreg.protocols import upper_bounds
 from nvreg.report.analysis import matching_of
 from nvreg.report.cells import CANNOT, keeps_pretrained
 from nvreg.results import PRETRAINED
@@ -23,9 +23,9 @@ KEPT, NOTHING, INAPPLICABLE = "keeps the pretrained model", "shows no difference
 UNKNOWN = "has no interval"
 """The verdicts on a domain beside these verbs."""
 
-DIGITS = 6
-"""Digits after the point of an interval's ends, in units of the score: models compute in float32 at best, so
-what is smaller is rounding."""
+ROUNDING = 1e-6
+"""How close to zero the end of an interval is taken for zero, in units of the score: models compute in
+float32 at best."""
 
 MANY = 3
 """The most methods of which nothing comes that are named; more are left out together."""
@@ -88,12 +88,20 @@ def verdicts(cells: DataFrame, higher_is_better: bool | None) -> list[str]:
     if measured.any() and kept[measured].all():
         return [KEPT if each else INAPPLICABLE for each in measured]
     verbs = {side: verb for verb, side in OUTCOMES[higher_is_better]}
-    scale = np.nan_to_num(cells["score"].abs().to_numpy(), posinf=1)
-    ends = (cells[f"{end}_reselected"].to_numpy() for end in ("low", "high"))
-    low, high = (without_last_bits(end, scale, DIGITS) for end in ends)
-    said = np.where(low > 0, verbs["above"], np.where(high < 0, verbs["below"], NOTHING))
+    low, high = (cells[f"{end}_reselected"].to_numpy() for end in ("low", "high"))
+    least = ROUNDING * _scale(cells)
+    said = np.where(low >= least, verbs["above"], np.where(high <= -least, verbs["below"], NOTHING))
     said = np.where(np.isnan(low) & ~kept.to_numpy(), UNKNOWN, said)
     return [str(verdict) for verdict in np.where(measured, said, INAPPLICABLE)]
+
+
+def _scale(cells: DataFrame) -> np.ndarray:
+    """Return the smaller of two scores that are compared, or 1 where neither is a number above 0."""
+    score, other = (
+        each.abs().where(np.isfinite(each) & each.ne(0))
+        for each in (cells["score"], cells["score"] - cells["difference"])
+    )
+    return np.nan_to_num(np.fmin(score.to_numpy(), other.to_numpy()), nan=1.0)
 
 
 def tones(cells: DataFrame, higher_is_better: bool | None) -> list[Tone]:

@@ -23,7 +23,7 @@ _POSITIONS = 256
 """How many positions are normalised at a time where memory is all that matters."""
 
 _CACHED = 2**17
-"""How many logits a thread of the CPU normalises at a time, so that they stay in the cache of its core."""
+"""How many logits a thread of the CPU normalises at a time, few enough for the cache of its core."""
 
 
 class EncoderStates(KeptByBatch):
@@ -97,8 +97,8 @@ def negative_log_likelihood(
 def _nats(logits: Tensor, labels: Tensor, temperatures: Sequence[float]) -> Tensor:
     """Return the negative log-likelihood of labels at each temperature, [temperatures, positions].
 
-    At 1 it is PyTorch's own. At others the greatest logit is found once and one buffer serves all: it takes
-    two thirds of the time of a cross-entropy for each, which writes every log-probability.
+    At 1 it is PyTorch's own. At others the greatest logit is found once and one buffer serves all, where a
+    cross-entropy for each writes every log-probability. There it has no gradient.
 
     Args:
         logits: [positions, vocabulary], float32.

@@ -132,10 +132,13 @@ def test_findings_say_when_nothing_improves():
     assert findings(rows, True) == ["in-domain: improves no domain; worsens no domain."]
 
 
-@pytest.mark.parametrize(("end", "verdict"), [(1e-6, "improves news; worsens talks"), (1e-8, None)])
-def test_findings_take_an_end_that_is_zero_but_for_rounding_for_zero(end, verdict):
-    rows = rows_of(("in-domain", "news", end, 1, 2), ("in-domain", "talks", -1, -end, 2)).assign(score=0.5)
-    assert findings(rows, True) == [f"in-domain: {verdict or 'improves no domain; worsens no domain'}."]
+@pytest.mark.parametrize(("end", "counts"), [(6e-7, True), (4e-7, False)])
+@pytest.mark.parametrize("score", [0.5, 1e9])  # a model that was destroyed is compared in units of the other
+def test_findings_take_an_end_closer_to_zero_than_a_millionth_of_the_score_for_zero(end, counts, score):
+    rows = rows_of(("in-domain", "news", end, score, 2), ("in-domain", "talks", -score, -end, 2))
+    found = findings(rows.assign(score=score, difference=score - 0.5), True)
+    verdict = "improves news; worsens talks" if counts else "improves no domain; worsens no domain"
+    assert found == [f"in-domain: {verdict}."]
 
 
 def test_findings_name_the_domains_of_a_destroyed_model():
