@@ -96,6 +96,11 @@ class Outcome:
         cells = rows_of(table, method, protocol)
         return dict(zip(cells["domain"], verdicts(cells, METRICS[self.metric].higher_is_better), strict=True))
 
+    def chosen(self, table: DataFrame, method: str, protocol: str) -> list[str]:
+        """Return the sets out of domain for which a protocol can choose."""
+        cells = rows_of(table, method, protocol)
+        return [name for name in self.others if name in set(cells["domain"][cells["score"].notna()])]
+
     def changed(self, table: DataFrame, method: str, protocol: str) -> tuple[list[str], list[str]]:
         """Return the sets out of domain that a choice improves, and those that it worsens."""
         said = self.said(table, method, protocol)

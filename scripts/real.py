@@ -119,25 +119,21 @@ def in_a_sentence(results: Path) -> str:
     found = [outcome for _, outcome in outcomes(results / "real") if outcome is not None]
     if not found:
         return "Nothing is measured yet."
-    sets = sum(len(outcome.others) for outcome in found)
 
-    def told(pairs: list[tuple[list[str], list[str]]]) -> str:
+    def told(choices: list[tuple[Outcome, DataFrame, str]]) -> str:
+        sets = sum(len(outcome.chosen(table, name, CHOICE)) for outcome, table, name in choices)
+        pairs = [outcome.changed(table, name, CHOICE) for outcome, table, name in choices]
         better, worse = (sum(len(names) for names in side) for side in zip(*pairs, strict=True))
-        return f"improves {better} and worsens {worse}"
+        return f"improves {better} and worsens {worse} of {sets}"
 
-    alone = told([outcome.changed(*_softened(outcome), CHOICE) for outcome in found])
+    alone = told([(outcome, *_softened(outcome)) for outcome in found])
     of_nv, of_heads = (
-        told([
-            outcome.changed(outcome.final, name, CHOICE)
-            for outcome in found
-            if name in outcome.methods
-        ])
+        told([(outcome, outcome.final, name) for outcome in found if name in outcome.methods])
         for name in (NV, HEADS)
-    )  # fmt: skip
+    )
     return (
-        f"Of {sets} pairs of a model and a test set out of domain, dividing logits by one number {alone}; "
-        f"beyond that, {NV} "
-        f"{of_nv}, {HEADS} {of_heads}."
+        f"Dividing logits by one number {alone} pairs of a model and a test set out of domain; beyond that, "
+        f"{NV} {of_nv}, {HEADS} {of_heads}."
     )
 
 
@@ -161,7 +157,7 @@ def _counts(outcome: Outcome, table: DataFrame, method: str) -> str:
     better, worse = outcome.changed(table, method, CHOICE)
     cost = {outcome.verbs[0]: "; better in domain", outcome.verbs[1]: "; worse in domain"}
     return (
-        f"{len(better)} better, {len(worse)} worse of {len(outcome.others)}"
+        f"{len(better)} better, {len(worse)} worse of {len(outcome.chosen(table, method, CHOICE))}"
         f"{cost.get(said[outcome.in_domain], '')}"
     )
 

@@ -14,7 +14,7 @@ from nvreg.experiment import load_experiment
 from nvreg.finetune.schema import load_finetuning
 from nvreg.report.analysis import analyse
 from nvreg.report.writing import DRAWN, Page, write_report
-from scripts.outcome import read_outcome
+from scripts.outcome import Outcome, read_outcome
 from scripts.quoting import CHOICE, filled
 from scripts.readme import RESULTS
 from scripts.real import QUOTES, copy, in_a_sentence, main, short_table
@@ -188,9 +188,17 @@ def test_a_short_table_and_a_sentence_count_the_sets(reported: Path, committed: 
     assert row[3] == "keeps the pretrained model"
     assert row[4].startswith("sink (of 2 controls): 2 better, 0 worse of 2")
     assert in_a_sentence(committed.parent) == (
-        "Of 4 pairs of a model and a test set out of domain, dividing logits by one number improves 4 and "
-        "worsens 0; beyond that, nv improves 0 and worsens 0, nv-heads improves 0 and worsens 0."
+        "Dividing logits by one number improves 4 and worsens 0 of 4 pairs of a model and a test set out of "
+        "domain; beyond that, nv improves 0 and worsens 0 of 4, nv-heads improves 0 and worsens 0 of 4."
     )
+
+
+def test_a_set_that_nothing_can_be_chosen_for_is_not_counted() -> None:
+    table = pd.DataFrame({
+        "method": "nv", "protocol": "in-domain",
+        "domain": ["films", "books", "places"], "score": [1.0, float("nan"), 2.0],
+    })  # fmt: skip
+    assert Outcome("nll", table, None).chosen(table, "nv", "in-domain") == ["places"]
 
 
 @pytest.fixture
